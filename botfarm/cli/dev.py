@@ -1,0 +1,117 @@
+"""`botfarm dev`: the whole farm on one machine, in one process, over a real PostgreSQL server of its own."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from botfarm.cli.demo import add_to
+from botfarm.cli.errors import one_line_errors
+from botfarm.credentials import generate_key
+from botfarm.embedded_postgres import EmbeddedPostgres
+from botfarm.event_loop import run_until_signalled
+from botfarm.http_server import listen, url_of
+from botfarm.logs import configure_logging
+from botfarm.runtime import migrate
+from botfarm.settings import Settings, load_settings
+from botfarm.web.server import serve
+from workers.scheduler import work
+
+
+@one_line_errors()
+def dev() -> None:
+    """Run everything here: PostgreSQL, migrations, demo data, API and worker; Ctrl-C ends it."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
+    with _ended_by_signals(), _database_url(settings) as database_url:
+        complete = load_settings(
+            database_url=database_url,
+            encryption_keys=settings.encryption_keys.get_secret_value() or _kept(settings, "keys", _new_key),
+            bootstrap_token=settings.bootstrap_token or _kept(settings, "token", _new_token),
+        )
+        run_until_signalled(lambda stop: _run(complete, listening, stop))
+    typer.echo("botfarm has stopped.")
+
+
+async def _run(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
+    await migrate(settings)
+    await add_to(settings)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work(settings, stop))
+        await serve(settings, listening, stop, announce=lambda: _greet(settings, url_of(listening)))
+        stop.set()
+
+
+def _greet(settings: Settings, url: str) -> None:
+    token = settings.bootstrap_token.get_secret_value() if settings.bootstrap_token else ""
+    typer.echo(f"""
+botfarm is running: {url} (API documentation: {url}/docs)
+
+  token  {token}
+
+Lease a user of the demo project:
+
+  curl -s -X POST {url}/api/v1/leases -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
+
+Ctrl-C stops everything; the data stays in {settings.data_dir}.
+""")
+
+
+@contextmanager
+def _database_url(settings: Settings) -> Iterator[str]:
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    typer.echo(f"Starting PostgreSQL in {settings.data_dir} ...")
+    server = EmbeddedPostgres(settings.data_dir)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Before and after the event loop too, SIGTERM and a closed terminal end this process as Ctrl-C does: in order."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(1))
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
+    """The content of a file of the data folder that only its owner can read; made on first use."""
+    path = settings.data_dir / name
+    if not path.exists():
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{name}.new")
+        unfinished.unlink(missing_ok=True)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(make() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    return Path(path).read_text().strip()
+
+
+def _new_key() -> str:
+    return generate_key("dev")
+
+
+def _new_token() -> str:
+    return f"dev_{secrets.token_urlsafe(32)}"

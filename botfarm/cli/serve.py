@@ -1,0 +1,24 @@
+import typer
+
+from botfarm.cli.errors import one_line_errors
+from botfarm.event_loop import run_until_signalled
+from botfarm.http_server import listen, url_of
+from botfarm.logs import configure_logging
+from botfarm.runtime import require_keys
+from botfarm.settings import load_settings
+from botfarm.web.server import serve as serve_api
+
+
+@one_line_errors()
+def serve() -> None:
+    """Serve the API: one process, to be scaled by replicas."""
+    settings = load_settings()
+    settings.required_database_url()
+    require_keys(settings)
+    configure_logging(settings.log_level)
+    listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
+
+    def announce() -> None:
+        typer.echo(f"botfarm serves {url_of(listening)}")
+
+    run_until_signalled(lambda stop: serve_api(settings, listening, stop, announce=announce))

@@ -1,0 +1,84 @@
+"""Encryption of stored credentials: AES-256-GCM under a ring of keys.
+
+A stored value is `v1.<key id>.<base64url of nonce and ciphertext>`. The associated data binds it to its table, row and
+field, so a value that somebody with write access to the database moves to another row does not decrypt there.
+"""
+
+import base64
+import binascii
+import re
+import secrets
+from collections.abc import Mapping
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+NONCE_BYTES = 12
+KEY_BYTES = 32
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+HOW_TO_MAKE_A_KEY = "make one with `botfarm keys generate` and keep it: what it encrypts cannot be read without it"
+
+
+class KeyRingError(Exception):
+    """The keys cannot be used. The message never holds key material."""
+
+
+class KeyRing:
+    """The keys of `BOTFARM_ENCRYPTION_KEYS`: the first encrypts, all decrypt."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.active_key_id = next(iter(keys), None)
+
+    @classmethod
+    def parse(cls, text: str) -> "KeyRing":
+        """Reads `id:base64[,id:base64...]`; raises KeyRingError with the position of what is wrong."""
+        keys: dict[str, bytes] = {}
+        entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+        for position, entry in enumerate(entries, start=1):
+            key_id, _, encoded = entry.partition(":")
+            if not _KEY_ID.fullmatch(key_id) or key_id in keys:
+                raise KeyRingError(f"key {position}: the id before ':' must be new and match {_KEY_ID.pattern}")
+            keys[key_id] = _decode_key(encoded, position)
+        return cls(keys)
+
+    def encrypt(self, plaintext: str, *, row_id: UUID, field: str) -> str:
+        if self.active_key_id is None:
+            raise KeyRingError(f"BOTFARM_ENCRYPTION_KEYS is empty: {HOW_TO_MAKE_A_KEY}")
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        associated = _associated_data(self.active_key_id, row_id, field)
+        sealed = nonce + self._ciphers[self.active_key_id].encrypt(nonce, plaintext.encode(), associated)
+        return f"v1.{self.active_key_id}.{base64.urlsafe_b64encode(sealed).decode()}"
+
+    def decrypt(self, stored: str, *, row_id: UUID, field: str) -> str:
+        """Raises KeyRingError when the key is not in the ring or the value belongs to another row or field."""
+        version, key_id, encoded = stored.split(".")
+        cipher = self._ciphers.get(key_id)
+        if version != "v1" or cipher is None:
+            raise KeyRingError(f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for a {version} value of {field} {row_id}")
+        sealed = base64.urlsafe_b64decode(encoded)
+        associated = _associated_data(key_id, row_id, field)
+        try:
+            return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated).decode()
+        except InvalidTag:
+            raise KeyRingError(f"the stored {field} of {row_id} is not what was encrypted for that row") from None
+
+
+def generate_key(key_id: str) -> str:
+    """A new entry for `BOTFARM_ENCRYPTION_KEYS`."""
+    return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+
+
+def _associated_data(key_id: str, row_id: UUID, field: str) -> bytes:
+    return f"v1|users|{row_id}|{field}|{key_id}".encode()
+
+
+def _decode_key(encoded: str, position: int) -> bytes:
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeyRingError(f"key {position}: what follows ':' must be base64 of {KEY_BYTES} bytes; {HOW_TO_MAKE_A_KEY}")
+    return key

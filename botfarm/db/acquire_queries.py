@@ -1,0 +1,159 @@
+"""The two statements that hand out users, and what is asked when they hand out none.
+
+Each is one statement, so it commits or fails as a whole: `taken` locks exactly as many free users as were asked for,
+or nothing is inserted and nothing updated. `FOR UPDATE SKIP LOCKED` inside a MATERIALIZED CTE, never in a subquery of
+IN: that one may be scanned again for each outer row and then locks and takes more than its LIMIT.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows
+from botfarm.db.user_state import CLOCK, POOL_COUNTS
+from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What a new lease says, whichever users it gets."""
+
+    principal: str
+    ttl_seconds: int | None
+    owner: str | None
+    metadata: Mapping[str, object]
+    idempotency_key: str | None
+    fingerprint: bytes | None
+
+
+_POLICY = """
+    least(coalesce(CAST(:ttl AS integer), projects.default_ttl), projects.max_ttl, projects.max_hold) AS ttl,
+    projects.id, projects.name, projects.lock_delay, projects.max_hold"""
+
+_FREE = "u.status = 'active' AND u.available_at <= clock_timestamp()"
+
+# The clock is read after the users are locked, so a lease never starts before it could be granted.
+_GRANT = f"""
+    moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM taken) = :count),
+    l AS (
+        INSERT INTO leases (fence, principal, operation, owner, project_id, env, domain, user_ids, metadata,
+                            acquired_at, expires_at, ttl_seconds, hold_until, idempotency_key, fingerprint)
+        SELECT nextval('fence'), :principal, :operation, CAST(:owner AS text), p.id, p.env, p.domain,
+               (SELECT array_agg(taken.id ORDER BY taken.id) FROM taken), CAST(:metadata AS jsonb),
+               now, now + make_interval(secs => p.ttl), p.ttl, now + make_interval(secs => p.max_hold),
+               CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea)
+        FROM moment, p
+        ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+        RETURNING *
+    ),
+    u AS (
+        UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
+               available_at = l.expires_at + make_interval(secs => p.lock_delay)
+        FROM l, p, unnest(l.user_ids) AS granted (id)
+        WHERE users.id = granted.id
+        RETURNING users.*
+    )
+    SELECT {LEASE_COLUMNS} FROM l, p, u ORDER BY u.id"""
+
+# The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
+# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort.
+ACQUIRE_FROM_POOL = text(f"""
+    WITH p AS MATERIALIZED (
+        SELECT {_POLICY}, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+        FROM projects WHERE projects.id = :project_id
+    ),
+    ahead AS MATERIALIZED (
+        SELECT u.id FROM users AS u
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.id > :hand
+          AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT :count FOR UPDATE SKIP LOCKED
+    ),
+    behind AS MATERIALIZED (
+        SELECT u.id FROM users AS u
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.id <= :hand
+          AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT :count - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
+    ),
+    taken AS MATERIALIZED (SELECT id FROM ahead UNION ALL SELECT id FROM behind),
+    {_GRANT}""")
+
+ACQUIRE_USER = text(f"""
+    WITH p AS MATERIALIZED (
+        SELECT {_POLICY}, users.env, users.domain
+        FROM projects JOIN users ON users.project_id = projects.id WHERE users.id = :user_id
+    ),
+    taken AS MATERIALIZED (SELECT u.id FROM users AS u WHERE u.id = :user_id AND {_FREE} FOR UPDATE SKIP LOCKED),
+    {_GRANT}""")
+
+LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))")
+
+LEASE_BY_KEY = text(f"""
+    SELECT {LEASE_COLUMNS}
+    FROM leases AS l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
+    WHERE l.principal = :principal AND l.idempotency_key = :idempotency_key
+    ORDER BY u.id""")
+
+COUNT_POOL = text(f"""
+    SELECT {POOL_COUNTS} FROM users AS u, {CLOCK}
+    WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.labels @> CAST(:labels AS jsonb)""")
+
+
+async def acquire_from_pool(
+    session: AsyncSession, pool: Pool, *, labels: Mapping[str, str], count: int, hand: UUID, terms: LeaseTerms
+) -> Lease | None:
+    """None when fewer than `count` users could be locked, or the idempotency key is taken."""
+    parameters = {
+        **_pool_parameters(pool, labels),
+        **_term_parameters(terms, LeaseOperation.ACQUIRE_LEASE),
+        "count": count,
+        "hand": hand,
+    }
+    return lease_from_rows(await session.execute(ACQUIRE_FROM_POOL, parameters))
+
+
+async def acquire_user(session: AsyncSession, user_id: UUID, *, terms: LeaseTerms) -> Lease | None:
+    """None when the user is not free, is locked by a statement under way, or the idempotency key is taken."""
+    parameters = {"user_id": user_id, "count": 1, **_term_parameters(terms, LeaseOperation.ACQUIRE_LOCK)}
+    return lease_from_rows(await session.execute(ACQUIRE_USER, parameters))
+
+
+async def lock_pool(session: AsyncSession, pool: Pool) -> None:
+    """Makes the others that lock this pool wait until this transaction ends; plain acquires go on."""
+    await session.execute(LOCK_POOL, {"pool": f"{pool.project_id}/{pool.env}/{pool.domain}"})
+
+
+async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: str) -> Lease | None:
+    parameters = {"principal": principal, "idempotency_key": idempotency_key}
+    return lease_from_rows(await session.execute(LEASE_BY_KEY, parameters))
+
+
+async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
+    row = (await session.execute(COUNT_POOL, _pool_parameters(pool, labels))).one()
+    return PoolCounts(**row._mapping)
+
+
+def _pool_parameters(pool: Pool, labels: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "project_id": pool.project_id,
+        "env": pool.env.value,
+        "domain": pool.domain.value,
+        "labels": json.dumps(dict(labels)),
+    }
+
+
+def _term_parameters(terms: LeaseTerms, operation: LeaseOperation) -> dict[str, object]:
+    return {
+        "ttl": terms.ttl_seconds,
+        "principal": terms.principal,
+        "operation": operation.value,
+        "owner": terms.owner,
+        "metadata": json.dumps(dict(terms.metadata)),
+        "idempotency_key": terms.idempotency_key,
+        "fingerprint": terms.fingerprint,
+    }

@@ -1,0 +1,180 @@
+"""What becomes of a lease: renewed, released, forced, expired; and how it is read.
+
+One lock order everywhere: the lease's row first, then its users by id. Each lock is taken in a MATERIALIZED CTE and
+the clock is compared in a later one: a predicate in the locking query itself is not evaluated again when the blocker
+only locked the row or rolled back, and would let a renew that waited revive a lease that expired meanwhile.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
+from botfarm.domain import Domain, EndedLease, Env, Lease, LeaseFilter, LeaseState, Outcome, Pool
+
+_LOCKED_USERS = """
+    locked AS MATERIALIZED (
+        SELECT users.id, users.expires_at
+        FROM lease JOIN users ON users.id = ANY (lease.user_ids) AND users.lease_id = lease.id
+        ORDER BY users.id FOR UPDATE OF users
+    )"""
+
+_LEASE_OF_HOLDER = f"""
+    WITH lease AS MATERIALIZED (
+        SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
+    ),
+    {_LOCKED_USERS},
+    live AS MATERIALIZED (
+        SELECT lease.*, clock_timestamp() AS now FROM lease
+        WHERE lease.ended_at IS NULL
+          AND cardinality(lease.user_ids) = (SELECT count(*) FROM locked WHERE expires_at > clock_timestamp())
+    )"""
+
+_ENDED = f"""
+    l AS (
+        UPDATE leases SET ended_at = live.now, ended_by = :ended_by, outcome = CAST(:outcome AS text),
+               note = CAST(:note AS text)
+        FROM live WHERE leases.id = live.id
+        RETURNING leases.*
+    ),
+    u AS (
+        UPDATE users SET locktime = NULL, expires_at = NULL, available_at = live.now + make_interval(secs => (
+            SELECT CASE WHEN :ended_by = 'forced' THEN lock_delay ELSE cooldown END
+            FROM projects WHERE projects.id = live.project_id))
+        FROM live, locked WHERE users.id = locked.id
+        RETURNING users.*
+    )
+    SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON true ORDER BY u.id"""
+
+RENEW = text(f"""
+    {_LEASE_OF_HOLDER},
+    renewed AS MATERIALIZED (
+        SELECT live.id, p.lock_delay, ttl,
+               greatest(live.expires_at, least(live.now + make_interval(secs => ttl), live.hold_until)) AS expires_at
+        FROM live JOIN projects AS p ON p.id = live.project_id,
+             LATERAL (SELECT least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl) AS ttl) AS granted
+    ),
+    l AS (
+        UPDATE leases SET expires_at = renewed.expires_at, ttl_seconds = renewed.ttl
+        FROM renewed WHERE leases.id = renewed.id
+        RETURNING leases.*
+    ),
+    u AS (
+        UPDATE users SET expires_at = renewed.expires_at,
+               available_at = renewed.expires_at + make_interval(secs => renewed.lock_delay)
+        FROM renewed, locked WHERE users.id = locked.id
+        RETURNING users.*
+    )
+    SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id, u ORDER BY u.id""")
+
+RELEASE = text(f"{_LEASE_OF_HOLDER}, {_ENDED}")
+
+FORCE_RELEASE = text(f"""
+    WITH lease AS MATERIALIZED (SELECT * FROM leases WHERE id = :lease_id FOR UPDATE),
+    {_LOCKED_USERS},
+    live AS MATERIALIZED (
+        SELECT lease.*, clock_timestamp() AS now FROM lease
+        WHERE lease.ended_at IS NULL AND (SELECT count(*) FROM locked WHERE expires_at > clock_timestamp()) > 0
+    ),
+    {_ENDED}""")
+
+# Users are cleared only where this lease is still their last: an acquire may have taken them since it expired.
+REAP = text("""
+    WITH lease AS MATERIALIZED (
+        SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at FROM leases
+        WHERE ended_at IS NULL AND expires_at <= (SELECT clock_timestamp())
+        ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    ),
+    closed AS (
+        UPDATE leases SET ended_at = leases.expires_at, ended_by = 'expired'
+        FROM lease WHERE leases.id = lease.id
+    ),
+    cleared AS (
+        UPDATE users SET locktime = NULL, expires_at = NULL
+        FROM lease, unnest(lease.user_ids) AS of_lease (id)
+        WHERE users.id = of_lease.id AND users.lease_id = lease.id
+    )
+    SELECT lease.project_id, lease.env, lease.domain, coalesce(p.name, lease.project_id::text) AS project_name,
+           extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
+    FROM lease LEFT JOIN projects AS p ON p.id = lease.project_id""")
+
+_READ = """
+    FROM {leases} AS l
+    LEFT JOIN projects AS p ON p.id = l.project_id
+    LEFT JOIN users AS u ON u.id = ANY (l.user_ids)"""
+
+GET = text(f"SELECT {LEASE_COLUMNS} {_READ.format(leases='leases')} WHERE l.id = :lease_id ORDER BY u.id")
+
+_FOUND = """(
+    SELECT * FROM leases
+    WHERE (CAST(:before AS bigint) IS NULL OR fence < :before)
+      AND (CAST(:project_id AS uuid) IS NULL OR project_id = :project_id)
+      AND (CAST(:env AS text) IS NULL OR env = :env)
+      AND (CAST(:domain AS text) IS NULL OR domain = :domain)
+      AND (CAST(:user_id AS uuid) IS NULL OR user_ids @> ARRAY[CAST(:user_id AS uuid)])
+      AND (CAST(:owner AS text) IS NULL OR owner = :owner)
+      AND (CAST(:principal AS text) IS NULL OR principal = :principal)
+      AND (CAST(:active AS boolean) IS NULL OR :active = (ended_at IS NULL AND expires_at > clock_timestamp()))
+    ORDER BY fence DESC LIMIT :limit)"""
+
+LIST = text(f"SELECT {LEASE_COLUMNS} {_READ.format(leases=_FOUND)} ORDER BY l.fence DESC, u.id")
+
+
+async def renew(
+    session: AsyncSession, lease_id: UUID, *, principal: str, ttl_seconds: int | None
+) -> Lease | None:
+    """None when the principal holds no such live lease."""
+    parameters = {"lease_id": lease_id, "principal": principal, "ttl": ttl_seconds}
+    return lease_from_rows(await session.execute(RENEW, parameters))
+
+
+async def release(
+    session: AsyncSession, lease_id: UUID, *, principal: str, outcome: Outcome, note: str | None
+) -> Lease | None:
+    """None when the principal holds no such live lease."""
+    parameters = {
+        "lease_id": lease_id,
+        "principal": principal,
+        "ended_by": "released",
+        "outcome": outcome.value,
+        "note": note,
+    }
+    return lease_from_rows(await session.execute(RELEASE, parameters))
+
+
+async def force_release(session: AsyncSession, lease_id: UUID, *, reason: str) -> Lease | None:
+    """None when there is no such live lease."""
+    parameters = {"lease_id": lease_id, "ended_by": "forced", "outcome": None, "note": reason}
+    return lease_from_rows(await session.execute(FORCE_RELEASE, parameters))
+
+
+async def reap(session: AsyncSession, *, batch: int) -> list[EndedLease]:
+    """Closes up to `batch` expired leases, the oldest first, except those that another statement holds."""
+    rows = await session.execute(REAP, {"batch": batch})
+    return [
+        EndedLease(Pool(row.project_id, Env(row.env), Domain(row.domain)), row.project_name, row.held_for)
+        for row in rows
+    ]
+
+
+async def get_lease(session: AsyncSession, lease_id: UUID) -> Lease | None:
+    return lease_from_rows(await session.execute(GET, {"lease_id": lease_id}))
+
+
+async def list_leases(
+    session: AsyncSession, chosen: LeaseFilter, *, before_fence: int | None, limit: int
+) -> list[Lease]:
+    """The newest first."""
+    parameters = {
+        "before": before_fence,
+        "project_id": chosen.project_id,
+        "env": chosen.env,
+        "domain": chosen.domain,
+        "user_id": chosen.user_id,
+        "owner": chosen.owner,
+        "principal": chosen.principal,
+        "active": None if chosen.state is None else chosen.state is LeaseState.ACTIVE,
+        "limit": limit,
+    }
+    return list(leases_from_rows(await session.execute(LIST, parameters)))

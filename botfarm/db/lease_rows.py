@@ -1,0 +1,70 @@
+"""The columns that every lease statement returns, one row for each user of a lease, and how they become domain objects.
+
+In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when deleted).
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Row
+
+from botfarm.domain import Domain, EndedBy, Env, Lease, LeasedUser, LeaseOperation, Outcome, Pool
+
+LEASE_COLUMNS = """
+    l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
+    l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.fingerprint,
+    coalesce(p.name, l.project_id::text) AS project_name,
+    extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
+    u.id AS user_id, u.login, u.password, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
+    CASE WHEN u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
+
+LeaseResultRow = Row[Any]
+
+
+def leases_from_rows(rows: Iterable[LeaseResultRow]) -> Iterator[Lease]:
+    """The rows of one lease must follow each other."""
+    for _, of_one_lease in itertools.groupby(rows, key=attrgetter("id")):
+        yield _lease(list(of_one_lease))
+
+
+def lease_from_rows(rows: Iterable[LeaseResultRow]) -> Lease | None:
+    return next(leases_from_rows(rows), None)
+
+
+def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
+    row = rows[0]
+    lapsed = row.ended_at is None and row.expires_in <= 0
+    ended_by = EndedBy.EXPIRED if lapsed else EndedBy(row.ended_by) if row.ended_by else None
+    return Lease(
+        id=row.id,
+        fence=row.fence,
+        principal=row.principal,
+        operation=LeaseOperation(row.operation),
+        owner=row.owner,
+        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        project_name=row.project_name,
+        metadata=row.metadata,
+        acquired_at=row.acquired_at,
+        expires_at=row.expires_at,
+        expires_in=round(row.expires_in, 3) if ended_by is None else 0.0,
+        ttl_seconds=row.ttl_seconds,
+        hold_until=row.hold_until,
+        ended_at=row.expires_at if lapsed else row.ended_at,
+        ended_by=ended_by,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        fingerprint=row.fingerprint,
+        users=tuple(_leased_user(each) for each in rows if each.user_id is not None),
+    )
+
+
+def _leased_user(row: LeaseResultRow) -> LeasedUser:
+    return LeasedUser(
+        id=row.user_id,
+        login=row.login,
+        pool=Pool(row.user_project_id, Env(row.user_env), Domain(row.user_domain)),
+        locktime=row.locktime,
+        labels=row.labels,
+        encrypted_password=row.password,
+    )

@@ -1,0 +1,41 @@
+"""What only the worker asks: the history's end, and the health of the tables."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# The fence rises with the hand-out, so the oldest leases are the lowest fences: no index on ended_at is needed.
+PRUNE = text("""
+    WITH old AS MATERIALIZED (
+        SELECT id FROM (SELECT id, ended_at FROM leases ORDER BY fence LIMIT :batch) AS oldest
+        WHERE ended_at < clock_timestamp() - make_interval(days => :days)
+    )
+    DELETE FROM leases USING old WHERE leases.id = old.id""")
+
+REAPER_LAG = text("""
+    SELECT coalesce(extract(epoch FROM clock_timestamp() - min(expires_at)), 0)::float8
+    FROM leases WHERE ended_at IS NULL AND expires_at <= (SELECT clock_timestamp())""")
+
+DEAD_TUPLES = text("SELECT relname, n_dead_tup FROM pg_stat_user_tables WHERE relname IN ('users', 'leases')")
+
+OLDEST_SNAPSHOT = text("""
+    SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()""")
+
+
+async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
+    """Deletes leases that ended more than `days` days ago; returns how many of this batch."""
+    return (await session.execute(PRUNE, {"days": days, "batch": batch})).rowcount
+
+
+async def reaper_lag(session: AsyncSession) -> float:
+    """Seconds since the expiry of the oldest lease that is expired and still open."""
+    return float(await session.scalar(REAPER_LAG) or 0)
+
+
+async def dead_tuples(session: AsyncSession) -> dict[str, int]:
+    return {row.relname: row.n_dead_tup for row in await session.execute(DEAD_TUPLES)}
+
+
+async def oldest_snapshot(session: AsyncSession) -> float:
+    """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows."""
+    return float(await session.scalar(OLDEST_SNAPSHOT) or 0)

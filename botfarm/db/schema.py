@@ -1,0 +1,64 @@
+"""Where the schema stands, and how to bring it to head with Alembic."""
+
+import functools
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
+
+import botfarm
+from botfarm.db.engine import Database, create_engine, translated_errors
+
+UNDEFINED_TABLE = "42P01"
+
+
+async def migrate(url: str, *, revision: str = "head") -> None:
+    """Upgrades the schema; any number of replicas may do so at once, one after the other (see migrations/env.py)."""
+    engine = create_engine(url, application_name="botfarm-migrate", pool_size=1, statement_timeout_ms=0)
+    try:
+        async with translated_errors(), engine.connect() as connection:
+            await connection.run_sync(_upgrade, revision)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+async def schema_is_old(database: Database) -> bool:
+    """True when this build has a migration that the database lacks. A revision unknown here is a newer build's."""
+    async with database.autocommit() as session:
+        try:
+            revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
+                raise
+            return True
+    return revision is None or revision in _older_revisions()
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_migrations_folder()))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+@functools.cache
+def _older_revisions() -> frozenset[str]:
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return frozenset(script.revision for script in scripts.walk_revisions()) - frozenset(scripts.get_heads())
+
+
+def _migrations_folder() -> Path:
+    """Inside the package in a wheel, beside it in a checkout."""
+    package = Path(botfarm.__file__).parent
+    packaged = package / "migrations"
+    return packaged if packaged.is_dir() else package.parent / "migrations"

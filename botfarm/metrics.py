@@ -1,0 +1,52 @@
+"""Every metric of the farm, with its help text. Labels are bounded: pools, results and route templates, never ids.
+
+Counters are counted by the process that does the deed. Gauges of the farm's state are set by every worker to the same
+values, so dashboards aggregate them with `max by (...)`, never with `sum`.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from botfarm.domain import Domain, Env, UserState
+
+POOL = ("project", "env", "domain")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+HOLD_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
+
+users = Gauge("botfarm_users", "Users by state.", (*POOL, "state"))
+acquire_total = Counter("botfarm_acquire", "Requests for a lease by result.", (*POOL, "result"))
+acquire_wait_seconds = Histogram(
+    "botfarm_acquire_wait_seconds", "Time from request to grant.", POOL, buckets=SECONDS
+)
+lease_hold_seconds = Histogram(
+    "botfarm_lease_hold_seconds", "Time from hand-out to the end of a lease.", POOL, buckets=HOLD_SECONDS
+)
+leases_ended_total = Counter("botfarm_leases_ended", "Leases by how they ended.", (*POOL, "ended_by", "outcome"))
+renew_total = Counter("botfarm_renew", "Renewals by result.", ("result",))
+reaper_last_success = Gauge(
+    "botfarm_reaper_last_success_timestamp_seconds", "When this worker last looked for expired leases (Unix time)."
+)
+reaper_lag_seconds = Gauge("botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open.")
+worker_job_failures_total = Counter("botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job",))
+http_requests_total = Counter("botfarm_http_requests", "Requests by route template.", ("method", "route", "status"))
+http_request_duration_seconds = Histogram(
+    "botfarm_http_request_duration_seconds", "Time to answer by route template.", ("method", "route"), buckets=SECONDS
+)
+db_up = Gauge("botfarm_db_up", "1 while the database answers this process, else 0.")
+db_pool_wait_seconds = Histogram(
+    "botfarm_db_pool_wait_seconds", "Time a request waited for a database connection.", buckets=SECONDS
+)
+db_dead_tuples = Gauge("botfarm_db_dead_tuples", "Dead tuples that vacuum has not removed yet.", ("table",))
+db_oldest_snapshot_seconds = Gauge(
+    "botfarm_db_oldest_snapshot_seconds", "Age of the oldest snapshot; an old one keeps vacuum from its work."
+)
+
+ACQUIRE_RESULTS = ("granted", "replayed", "exhausted", "timeout", "quota", "gone", "error")
+RENEW_RESULTS = ("ok", "lapsed")
+USER_STATES = tuple(state.value for state in UserState)
+
+for _result in RENEW_RESULTS:
+    renew_total.labels(_result)
+
+
+def pool_labels(project_name: str, env: Env, domain: Domain) -> tuple[str, str, str]:
+    return (project_name, env.value, domain.value)

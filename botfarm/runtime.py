@@ -1,0 +1,75 @@
+"""The only wiring: what a process needs is opened here, and closed again."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
+from botfarm.db import schema
+from botfarm.db.engine import Database, create_engine
+from botfarm.services.acquiring import Acquiring
+from botfarm.services.authentication import Authentication
+from botfarm.services.health import Health
+from botfarm.services.leases import Leases
+from botfarm.services.maintenance import Maintenance
+from botfarm.services.pools import Pools
+from botfarm.services.projects import Projects
+from botfarm.services.users import Users
+from botfarm.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    authentication: Authentication
+    projects: Projects
+    users: Users
+    acquiring: Acquiring
+    leases: Leases
+    pools: Pools
+    maintenance: Maintenance
+    health: Health
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, process_name: str) -> AsyncIterator[Services]:
+    """Connects lazily: a database that is away shows in the first request and in `health`, not here."""
+    engine = create_engine(
+        settings.required_database_url(),
+        application_name=f"botfarm-{process_name}",
+        pool_size=settings.database_pool_size,
+    )
+    database = Database(engine)
+    key_ring = read_key_ring(settings)
+    token = settings.bootstrap_token
+    try:
+        yield Services(
+            authentication=Authentication(token.get_secret_value() if token else None),
+            projects=Projects(database),
+            users=Users(database, key_ring),
+            acquiring=Acquiring(database, key_ring, max_wait=settings.max_wait),
+            leases=Leases(database, key_ring),
+            pools=Pools(database),
+            maintenance=Maintenance(database, history_days=settings.history_days),
+            health=Health(database),
+        )
+    finally:
+        await database.dispose()
+
+
+def read_key_ring(settings: Settings) -> KeyRing:
+    """Raises SettingsError when a key cannot be used; none at all is fine for a process that never decrypts."""
+    try:
+        return KeyRing.parse(settings.encryption_keys.get_secret_value())
+    except KeyRingError as error:
+        raise SettingsError(f"BOTFARM_ENCRYPTION_KEYS: {error}") from None
+
+
+def require_keys(settings: Settings) -> None:
+    """Raises SettingsError for a process that keeps or hands out credentials and has no key."""
+    if read_key_ring(settings).active_key_id is None:
+        raise SettingsError(f"BOTFARM_ENCRYPTION_KEYS is not set: {HOW_TO_MAKE_A_KEY}")
+
+
+async def migrate(settings: Settings) -> None:
+    """Brings the schema to head; any number of processes may do so at once."""
+    await schema.migrate(settings.required_database_url())

@@ -1,0 +1,276 @@
+"""Handing out users: to whom, for how long, and what a caller learns who gets none."""
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm import metrics
+from botfarm.credentials import KeyRing, KeyRingError
+from botfarm.db import acquire_queries, lease_queries, project_queries, user_queries
+from botfarm.db.acquire_queries import LeaseTerms
+from botfarm.db.engine import Database
+from botfarm.domain import Domain, Env, Lease, Outcome, Pool, PoolCounts, Principal, Project, User, UserState
+from botfarm.errors import (
+    BotfarmError,
+    CallerGoneError,
+    IdempotencyKeyEndedError,
+    IdempotencyKeyReusedError,
+    NoSuchPoolError,
+    NoSuchProjectError,
+    NoSuchUserError,
+    PoolExhaustedError,
+    PoolTooSmallError,
+    ShuttingDownError,
+    UserBusyError,
+    UserQuarantinedError,
+)
+from botfarm.services.handover import with_passwords
+
+# A waiting request looks again after these many seconds: soon at first, then ever later.
+FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.05, 1.0, 1.5
+# A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
+LOCK_TRIES, LOCK_PAUSE = 5, 0.02
+
+Gone = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRequest:
+    project: UUID | str
+    """Its id or its name."""
+    env: Env
+    domain: Domain
+    labels: Mapping[str, str] = field(default_factory=dict)
+    count: int = 1
+    wait_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedTerms:
+    ttl_seconds: int | None = None
+    owner: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    lease: Lease
+    replayed: bool = False
+
+
+class Acquiring:
+    def __init__(self, database: Database, key_ring: KeyRing, *, max_wait: float) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._max_wait = max_wait
+        # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
+        self._hands: dict[Pool, UUID] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ends every wait now, with ShuttingDownError."""
+        self._stopping.set()
+
+    async def acquire_lease(
+        self, principal: Principal, wanted: PoolRequest, requested: RequestedTerms, *, caller_gone: Gone
+    ) -> Grant:
+        """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
+        started = time.monotonic()
+        project = await self._find_project(wanted.project)
+        pool = Pool(project.id, wanted.env, wanted.domain)
+        asked_for = {**asdict(wanted), "project": project.id}
+        del asked_for["wait_seconds"]  # how long to wait is not what is asked for: a retry may have less time left
+        terms = _terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
+        try:
+            grant = await self._wait_for_grant(pool, wanted, terms, caller_gone)
+            return await self._hand_over(grant, started)
+        except BotfarmError as error:
+            _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
+            raise
+
+    async def acquire_lock(self, principal: Principal, user_id: UUID, requested: RequestedTerms) -> Grant:
+        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError and the key's errors."""
+        started = time.monotonic()
+        terms = _terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
+        for _ in range(LOCK_TRIES):
+            async with self._database.autocommit() as session:
+                lease = await acquire_queries.acquire_user(session, user_id, terms=terms)
+                grant = Grant(lease) if lease else await _replay(session, terms)
+                user = None if grant else await user_queries.get_user(session, user_id)
+            if grant:
+                return await self._hand_over(grant, started)
+            if user is None:
+                raise NoSuchUserError
+            if user.state is not UserState.FREE:
+                break
+            await asyncio.sleep(LOCK_PAUSE)
+        await self._count_refusal(user.pool)
+        raise _refusal(user)
+
+    async def _wait_for_grant(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, gone: Gone) -> Grant:
+        started = time.monotonic()
+        patience = min(wanted.wait_seconds, self._max_wait)
+        pause = FIRST_PAUSE
+        while True:
+            outcome = await self._try(pool, wanted, terms)
+            if isinstance(outcome, Grant):
+                return outcome
+            if outcome.total == 0:
+                raise NoSuchPoolError
+            if outcome.total < wanted.count:
+                raise PoolTooSmallError(total=outcome.total)
+            waited = time.monotonic() - started
+            if waited >= patience:
+                raise PoolExhaustedError(**_exhausted(outcome, waited))
+            await self._pause(min(pause, patience - waited))
+            if await gone():
+                raise CallerGoneError
+            pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
+
+    async def _try(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms) -> Grant | PoolCounts:
+        async with self._database.autocommit() as session:
+            lease = await self._acquire(session, pool, wanted, terms)
+            grant = Grant(lease) if lease else await _replay(session, terms)
+            if grant:
+                return grant
+            counts = await acquire_queries.count_pool(session, pool, labels=wanted.labels)
+        if counts.free < wanted.count:
+            return counts
+        # Enough are free: statements under way held some of them while this one looked. Two batches can so deny each
+        # other the last users; the second try of each waits for its turn, and the last one to have it is alone.
+        async with self._database.transaction() as session:
+            await acquire_queries.lock_pool(session, pool)
+            lease = await self._acquire(session, pool, wanted, terms)
+        return Grant(lease) if lease else counts
+
+    async def _acquire(
+        self, session: AsyncSession, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
+    ) -> Lease | None:
+        hand = self._hands.get(pool) or uuid4()
+        lease = await acquire_queries.acquire_from_pool(
+            session, pool, labels=wanted.labels, count=wanted.count, hand=hand, terms=terms
+        )
+        if lease:
+            self._hands[pool] = lease.users[-1].id
+        return lease
+
+    async def _hand_over(self, grant: Grant, started: float) -> Grant:
+        lease = grant.lease
+        try:
+            readable = with_passwords(lease, self._key_ring)
+        except KeyRingError:
+            if not grant.replayed:
+                await self._take_back(lease)
+            raise
+        _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
+        if not grant.replayed:
+            labels = metrics.pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
+            metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - started)
+        return Grant(readable, grant.replayed)
+
+    async def _take_back(self, lease: Lease) -> None:
+        async with self._database.autocommit() as session:
+            await lease_queries.release(
+                session,
+                lease.id,
+                principal=lease.principal,
+                outcome=Outcome.BROKEN,
+                note="the stored password cannot be decrypted",
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleeps, with jitter so that waiters do not march in step. Raises ShuttingDownError."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), timeout=seconds * random.uniform(0.8, 1.0))  # noqa: S311
+        except TimeoutError:
+            return
+        raise ShuttingDownError
+
+    async def _find_project(self, id_or_name: UUID | str) -> Project:
+        async with self._database.autocommit() as session:
+            if isinstance(id_or_name, UUID):
+                project = await project_queries.get_project(session, id_or_name)
+            else:
+                project = await project_queries.find_project(session, id_or_name)
+        if project is None:
+            raise NoSuchProjectError
+        return project
+
+    async def _count_refusal(self, pool: Pool) -> None:
+        project = await self._find_project(pool.project_id)
+        _count(project.name, pool, "exhausted")
+
+
+async def _replay(session: AsyncSession, terms: LeaseTerms) -> Grant | None:
+    """The lease that was taken under the same key before, if there is one and it is live."""
+    if terms.idempotency_key is None:
+        return None
+    lease = await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
+    if lease is None:
+        return None
+    if lease.fingerprint != terms.fingerprint:
+        raise IdempotencyKeyReusedError
+    if not lease.is_live:
+        raise IdempotencyKeyEndedError
+    return Grant(lease, replayed=True)
+
+
+def _terms(
+    principal: Principal, requested: RequestedTerms, *, operation: str, asked_for: Mapping[str, object]
+) -> LeaseTerms:
+    what = {
+        "operation": operation,
+        "ttl_seconds": requested.ttl_seconds,
+        "owner": requested.owner,
+        "metadata": requested.metadata,
+        **asked_for,
+    }
+    fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).digest()
+    return LeaseTerms(
+        principal=principal.name,
+        ttl_seconds=requested.ttl_seconds,
+        owner=requested.owner,
+        metadata=requested.metadata,
+        idempotency_key=requested.idempotency_key,
+        fingerprint=fingerprint if requested.idempotency_key else None,
+    )
+
+
+def _refusal(user: User) -> BotfarmError:
+    if user.state is UserState.QUARANTINED:
+        return UserQuarantinedError()
+    return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
+
+
+def _exhausted(counts: PoolCounts, waited: float) -> dict[str, object]:
+    return {
+        "waited": round(waited, 3),
+        "total": counts.total,
+        "leased": counts.leased,
+        "resting": counts.resting,
+        "quarantined": counts.quarantined,
+        "waiting": counts.waiting,
+        "next_free_in": None if counts.next_free_in is None else round(counts.next_free_in, 3),
+    }
+
+
+def _result_of(error: BotfarmError, *, waited: bool) -> str:
+    match error:
+        case CallerGoneError():
+            return "gone"
+        case PoolExhaustedError():
+            return "timeout" if waited else "exhausted"
+        case _:
+            return "error"
+
+
+def _count(project_name: str, pool: Pool, result: str) -> None:
+    metrics.acquire_total.labels(*metrics.pool_labels(project_name, pool.env, pool.domain), result).inc()

@@ -1,0 +1,22 @@
+import hmac
+
+from botfarm.domain import Principal
+from botfarm.errors import UnauthenticatedError
+
+BOOTSTRAP = Principal("bootstrap")
+
+
+class Authentication:
+    """Who a request comes from. For now the one token that ops gives the farm at start, which may do everything."""
+
+    def __init__(self, bootstrap_token: str | None) -> None:
+        self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
+
+    def principal_of(self, authorization: str | None) -> Principal:
+        """Raises UnauthenticatedError unless the header is `Bearer` and a valid token."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer" and self._bootstrap_token is not None:
+            # Compared in constant time: the time to a 401 must not tell how much of a guess is right.
+            if hmac.compare_digest(token.strip().encode(), self._bootstrap_token):
+                return BOOTSTRAP
+        raise UnauthenticatedError

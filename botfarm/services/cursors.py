@@ -1,0 +1,27 @@
+"""Opaque page cursors: the key of the last item of the page before."""
+
+import base64
+import binascii
+import json
+
+from botfarm.errors import FieldError, InvalidRequestError
+
+
+def encode_cursor(*key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps([str(part) for part in key]).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, length: int) -> list[str]:
+    """Raises InvalidRequestError for anything but a cursor of `length` parts."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        key = None
+    if not isinstance(key, list) or len(key) != length or not all(isinstance(part, str) for part in key):
+        raise invalid_cursor()
+    return key
+
+
+def invalid_cursor() -> InvalidRequestError:
+    return InvalidRequestError(FieldError("cursor", "invalid", "Not a cursor of this list: start without one"))

@@ -1,0 +1,50 @@
+"""Demo data: enough to try everything, and nothing that could be mistaken for real."""
+
+import secrets
+from dataclasses import dataclass
+
+from botfarm.domain import Domain, Env, LeasePolicy, Pool, Project
+from botfarm.errors import ProjectExistsError, UserExistsError
+from botfarm.services.projects import Projects
+from botfarm.services.users import Users
+
+PROJECTS = ("shop", "bank")
+USERS_PER_POOL = 5
+LANGUAGES = ("de", "en", "fr")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCounts:
+    projects: int
+    users: int
+
+
+async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
+    """Adds what is missing of two projects with five users in each pool; returns how much that was."""
+    new_projects = new_users = 0
+    for name in PROJECTS:
+        try:
+            project = await projects.create(project_id=None, name=name, policy=LeasePolicy())
+            new_projects += 1
+        except ProjectExistsError:
+            project = await projects.find(name)
+        for env in Env:
+            for domain in Domain:
+                new_users += await _fill_pool(users, project, Pool(project.id, env, domain))
+    return DemoCounts(new_projects, new_users)
+
+
+async def _fill_pool(users: Users, project: Project, pool: Pool) -> int:
+    added = 0
+    for number in range(1, USERS_PER_POOL + 1):
+        try:
+            await users.create(
+                login=f"{pool.domain}-{number}@{pool.env}.{project.name}.test",
+                password=secrets.token_urlsafe(12),
+                pool=pool,
+                labels={"language": LANGUAGES[number % len(LANGUAGES)]},
+            )
+        except UserExistsError:
+            continue
+        added += 1
+    return added

@@ -1,0 +1,53 @@
+"""Whether this process can serve: asked of the database in the background, so that a probe costs nothing."""
+
+import asyncio
+
+from botfarm import metrics
+from botfarm.db.engine import Database
+from botfarm.db.schema import schema_is_old
+from botfarm.errors import DatabaseUnavailableError
+from botfarm.logs import get_logger
+
+logger = get_logger(__name__)
+
+# Three misses in ten seconds make a process unready: one lost packet does not.
+INTERVAL, TIMEOUT, MISSES = 3.0, 2.0, 3
+
+
+class Health:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._misses = MISSES
+        self.started = False
+        """True from the first good answer on."""
+        self.why_unready: str | None = "The database has not answered yet."
+
+    async def watch(self) -> None:
+        """Looks every few seconds, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                old = await schema_is_old(self._database)
+        except (DatabaseUnavailableError, TimeoutError):
+            self._missed("The database does not answer.")
+        else:
+            if old:
+                self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
+            else:
+                self._answered()
+        metrics.db_up.set(self._misses == 0)
+
+    def _answered(self) -> None:
+        if self.why_unready:
+            logger.info("ready")
+        self.started, self.why_unready, self._misses = True, None, 0
+
+    def _missed(self, reason: str, *, at_once: bool = False) -> None:
+        self._misses = MISSES if at_once else self._misses + 1
+        if self._misses >= MISSES and self.why_unready != reason:
+            self.why_unready = reason
+            logger.warning("not ready", reason=reason)

@@ -1,0 +1,149 @@
+"""The life of a lease after its hand-out: renewed, released, forced, read."""
+
+from uuid import UUID
+
+from botfarm import metrics
+from botfarm.credentials import KeyRing
+from botfarm.db import lease_queries, user_queries
+from botfarm.db.engine import Database
+from botfarm.domain import EndedBy, EndedLease, Lease, LeaseFilter, LeaseOperation, Outcome, Page, Principal, User
+from botfarm.errors import (
+    LeaseIdRequiredError,
+    LeaseLapsedError,
+    NoSuchLeaseError,
+    NoSuchUserError,
+    NotTheHolderError,
+    UseReleaseLeaseError,
+)
+from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.handover import with_passwords
+
+
+class Leases:
+    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+        self._database = database
+        self._key_ring = key_ring
+
+    async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
+        """Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        async with self._database.autocommit() as session:
+            renewed = await lease_queries.renew(
+                session, lease_id, principal=principal.name, ttl_seconds=ttl_seconds
+            )
+        if renewed is None:
+            await self._held_before(principal, lease_id)
+            metrics.renew_total.labels("lapsed").inc()
+            raise LeaseLapsedError
+        metrics.renew_total.labels("ok").inc()
+        return with_passwords(renewed, self._key_ring)
+
+    async def release(
+        self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
+    ) -> Lease:
+        """Once more is the same as once. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        async with self._database.autocommit() as session:
+            released = await lease_queries.release(
+                session, lease_id, principal=principal.name, outcome=outcome, note=note
+            )
+        if released:
+            _count_end(released)
+            return released
+        lease = await self._held_before(principal, lease_id)
+        if lease.ended_by is not EndedBy.RELEASED:
+            raise LeaseLapsedError
+        return lease
+
+    async def release_lock(self, principal: Principal, user_id: UUID, *, lease_id: UUID | None) -> User:
+        """Frees the user of a lease of one user.
+
+        Without a lease id only a lock that the same principal took by `acquire_lock`: all jobs of one CI share a token,
+        and a stale job must not free another's user.
+        """
+        lease = await self._lease_of_user(principal, user_id, lease_id)
+        if lease is not None:
+            if len(lease.users) > 1:
+                raise UseReleaseLeaseError
+            await self.release(principal, lease.id)
+        async with self._database.autocommit() as session:
+            user = await user_queries.get_user(session, user_id)
+        if user is None:
+            raise NoSuchUserError
+        return user
+
+    async def force_release(self, lease_id: UUID, *, reason: str) -> Lease:
+        """Ends anybody's lease; one that has ended already stays as it is. Raises NoSuchLeaseError."""
+        async with self._database.autocommit() as session:
+            forced = await lease_queries.force_release(session, lease_id, reason=reason)
+        if forced is None:
+            return await self._existing(lease_id)
+        _count_end(forced)
+        return forced
+
+    async def get(self, principal: Principal, lease_id: UUID) -> Lease:
+        """With passwords for the holder while the lease is live. Raises NoSuchLeaseError."""
+        lease = await self._existing(lease_id)
+        if lease.is_live and lease.principal == principal.name:
+            return with_passwords(lease, self._key_ring)
+        return lease
+
+    async def list(self, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
+        """The newest first, never with passwords."""
+        before = _decode(cursor) if cursor else None
+        async with self._database.autocommit() as session:
+            leases = await lease_queries.list_leases(session, chosen, before_fence=before, limit=limit + 1)
+        more = len(leases) > limit
+        page = tuple(leases[:limit])
+        return Page(page, encode_cursor(page[-1].fence) if more else None)
+
+    async def _lease_of_user(self, principal: Principal, user_id: UUID, lease_id: UUID | None) -> Lease | None:
+        """The lease that release_lock is to end; None when the user is free already."""
+        if lease_id is not None:
+            lease = await self._held_before(principal, lease_id)
+            if user_id not in {user.id for user in lease.users}:
+                raise NoSuchLeaseError
+            return lease
+        async with self._database.autocommit() as session:
+            user = await user_queries.get_user(session, user_id)
+        if user is None:
+            raise NoSuchUserError
+        if user.locktime is None or user.lease_id is None:
+            return None
+        lease = await self._existing(user.lease_id)
+        if lease.principal != principal.name:
+            raise NotTheHolderError
+        if lease.operation is not LeaseOperation.ACQUIRE_LOCK and len(lease.users) == 1:
+            raise LeaseIdRequiredError
+        return lease
+
+    async def _existing(self, lease_id: UUID) -> Lease:
+        async with self._database.autocommit() as session:
+            lease = await lease_queries.get_lease(session, lease_id)
+        if lease is None:
+            raise NoSuchLeaseError
+        return lease
+
+    async def _held_before(self, principal: Principal, lease_id: UUID) -> Lease:
+        """The lease, live or not, if it is the principal's. Raises NoSuchLeaseError, NotTheHolderError."""
+        lease = await self._existing(lease_id)
+        if lease.principal != principal.name:
+            raise NotTheHolderError
+        return lease
+
+
+def _count_end(lease: Lease) -> None:
+    assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
+    held_for = (lease.ended_at - lease.acquired_at).total_seconds()
+    count_ended(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
+
+
+def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
+    labels = metrics.pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
+    metrics.leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
+    metrics.lease_hold_seconds.labels(*labels).observe(ended.held_for)
+
+
+def _decode(cursor: str) -> int:
+    (fence,) = decode_cursor(cursor, 1)
+    if not fence.isdecimal() or len(fence) > len(str(2**62)):
+        raise invalid_cursor()
+    return int(fence)

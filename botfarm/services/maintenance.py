@@ -1,0 +1,65 @@
+"""What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
+
+from botfarm import metrics
+from botfarm.db import lease_queries, maintenance_queries, pool_queries
+from botfarm.db.engine import Database
+from botfarm.domain import EndedBy, PoolUsage
+from botfarm.services.leases import count_ended
+
+REAP_BATCH = 500
+PRUNE_BATCH = 5_000
+
+
+class Maintenance:
+    def __init__(self, database: Database, *, history_days: int) -> None:
+        self._database = database
+        self._history_days = history_days
+
+    async def reap(self) -> int:
+        """Closes every lease that has expired and clears its users' locks; returns how many leases.
+
+        Any number of replicas may do so at once: each skips what another has locked.
+        """
+        reaped = 0
+        while True:
+            async with self._database.autocommit() as session:
+                ended = await lease_queries.reap(session, batch=REAP_BATCH)
+            for lease in ended:
+                count_ended(lease, EndedBy.EXPIRED, None)
+            reaped += len(ended)
+            if len(ended) < REAP_BATCH:
+                metrics.reaper_last_success.set_to_current_time()
+                return reaped
+
+    async def prune_history(self) -> int:
+        """Deletes the leases that ended longer ago than history is kept; returns how many."""
+        pruned = 0
+        while True:
+            async with self._database.autocommit() as session:
+                batch = await maintenance_queries.prune_leases(
+                    session, days=self._history_days, batch=PRUNE_BATCH
+                )
+            pruned += batch
+            if batch == 0:
+                return pruned
+
+    async def refresh_gauges(self) -> None:
+        """Every worker sets the same values, so dashboards take the `max` over them."""
+        async with self._database.autocommit() as session:
+            usages = await pool_queries.count_pools(session)
+            lag = await maintenance_queries.reaper_lag(session)
+            dead = await maintenance_queries.dead_tuples(session)
+            snapshot = await maintenance_queries.oldest_snapshot(session)
+        _set_pool_gauges(usages)
+        metrics.reaper_lag_seconds.set(lag)
+        metrics.db_oldest_snapshot_seconds.set(snapshot)
+        for table, tuples in dead.items():
+            metrics.db_dead_tuples.labels(table).set(tuples)
+
+
+def _set_pool_gauges(usages: list[PoolUsage]) -> None:
+    metrics.users.clear()  # a pool that is gone must not keep its last numbers
+    for usage in usages:
+        labels = metrics.pool_labels(usage.project_name, usage.pool.env, usage.pool.domain)
+        for state in metrics.USER_STATES:
+            metrics.users.labels(*labels, state).set(getattr(usage.counts, state))

@@ -1,0 +1,13 @@
+from botfarm.db import pool_queries
+from botfarm.db.engine import Database
+from botfarm.domain import PoolUsage
+
+
+class Pools:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self) -> list[PoolUsage]:
+        """Every pool that has users, with the counts of one moment."""
+        async with self._database.autocommit() as session:
+            return await pool_queries.count_pools(session)

@@ -1,0 +1,71 @@
+"""The HTTP application: read `create_app` from top to bottom."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+import botfarm
+from botfarm.runtime import open_services
+from botfarm.settings import Settings
+from botfarm.web import lease_routes, pool_routes, probe_routes, project_routes, user_routes
+from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
+from botfarm.web.middleware import Observed
+from botfarm.web.dependencies import bearer
+from botfarm.web.routing import MAX_BODY_BYTES
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings, "api") as services:
+            app.state.services = services
+            watch = asyncio.create_task(services.health.watch())
+            yield
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+    app = FastAPI(
+        title="botfarm",
+        version=botfarm.__version__,
+        description=botfarm.__doc__ or "",
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        # The framework's own tracing would record bodies, and bodies hold passwords.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    for routes in (project_routes, user_routes, lease_routes, pool_routes):
+        app.include_router(routes.router, dependencies=[bearer])
+    app.include_router(probe_routes.probes)
+    if settings.metrics_port is None:
+        app.include_router(probe_routes.metrics)
+    app.add_middleware(Observed)
+    add_error_handlers(app)
+    _document_problems(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _document_problems(app: FastAPI) -> None:
+    """FastAPI documents every answer as application/json; errors are sent as application/problem+json."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in generate()["paths"].values():
+                for operation in path.values():
+                    for status, answer in operation["responses"].items():
+                        if int(status) >= 400 and "content" in answer:
+                            answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+        return generate()
+
+    app.openapi = openapi  # type: ignore[method-assign]

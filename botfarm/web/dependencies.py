@@ -1,0 +1,41 @@
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request, Security
+from fastapi.security import HTTPBearer
+
+from botfarm.domain import Principal
+from botfarm.runtime import Services
+
+# Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.
+bearer = Security(HTTPBearer(auto_error=False, description="An API token."))
+
+MAX_PAGE = 1_000
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _principal(request: Request) -> Principal:
+    principal: Principal = request.state.principal
+    return principal
+
+
+def _limit(limit: Annotated[int, Query(ge=1, description=f"More than {MAX_PAGE} is taken as {MAX_PAGE}.")] = 100) -> int:
+    return min(limit, MAX_PAGE)
+
+
+Farm = Annotated[Services, Depends(_services)]
+Caller = Annotated[Principal, Depends(_principal)]
+Limit = Annotated[int, Depends(_limit)]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Makes a retry safe: the same key gets the same live lease, never a second one.",
+    ),
+]

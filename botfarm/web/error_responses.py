@@ -1,0 +1,140 @@
+"""Errors as RFC 9457 problems. The only file with status numbers and slugs: one row for each error of the farm."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from botfarm import errors
+from botfarm.errors import BotfarmError, FieldError
+from botfarm.logs import get_logger
+
+logger = get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+URN = "urn:botfarm:problem:"
+
+PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
+    errors.MalformedJsonError: (400, "malformed-json"),
+    errors.UnauthenticatedError: (401, "unauthenticated"),
+    errors.NotTheHolderError: (403, "not-the-holder"),
+    errors.NoSuchProjectError: (404, "no-such-project"),
+    errors.NoSuchUserError: (404, "no-such-user"),
+    errors.NoSuchLeaseError: (404, "no-such-lease"),
+    errors.NoSuchPoolError: (404, "no-such-pool"),
+    errors.NoSuchPageError: (404, "no-such-page"),
+    errors.MethodNotAllowedError: (405, "method-not-allowed"),
+    errors.ProjectExistsError: (409, "project-exists"),
+    errors.UserExistsError: (409, "user-exists"),
+    errors.UserBusyError: (409, "user-busy"),
+    errors.UserQuarantinedError: (409, "user-quarantined"),
+    errors.PoolExhaustedError: (409, "pool-exhausted"),
+    errors.CallerGoneError: (409, "pool-exhausted"),
+    errors.PoolTooSmallError: (409, "pool-too-small"),
+    errors.IdempotencyKeyEndedError: (409, "idempotency-key-ended"),
+    errors.LeaseIdRequiredError: (409, "lease-id-required"),
+    errors.UseReleaseLeaseError: (409, "use-release-lease"),
+    errors.LeaseLapsedError: (410, "lease-lapsed"),
+    errors.TooLargeError: (413, "too-large"),
+    errors.UnsupportedMediaTypeError: (415, "unsupported-media-type"),
+    errors.InvalidRequestError: (422, "invalid-request"),
+    errors.IdempotencyKeyReusedError: (422, "idempotency-key-reused"),
+    errors.InternalError: (500, "internal"),
+    errors.DatabaseUnavailableError: (503, "database-unavailable"),
+    errors.ShuttingDownError: (503, "shutting-down"),
+}
+
+# What the framework answers by itself, before or instead of a route of ours.
+_OF_THE_FRAMEWORK: Mapping[int, type[BotfarmError]] = {
+    400: errors.MalformedJsonError,
+    404: errors.NoSuchPageError,
+    405: errors.MethodNotAllowedError,
+    413: errors.TooLargeError,
+}
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem. `type` never changes for one kind of error: compare that, show `detail` to people."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+def documented(*kinds: type[BotfarmError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may raise these errors, for the OpenAPI document."""
+    slugs: dict[int, list[str]] = {}
+    for kind in kinds:
+        status, slug = PROBLEMS[kind]
+        slugs.setdefault(status, []).append(slug)
+    return {status: {"model": Problem, "description": ", ".join(names)} for status, names in slugs.items()}
+
+
+def problem_response(request: Request, error: BotfarmError) -> Response:
+    status, slug = PROBLEMS[type(error)]
+    problem = {
+        "type": f"{URN}{slug}",
+        "title": slug.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": error.detail,
+        **error.details,
+        "request_id": request.state.request_id,
+    }
+    content = {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in problem.items()}
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(BotfarmError)
+    async def of_the_farm(request: Request, error: BotfarmError) -> Response:
+        return problem_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_validation(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(request, _invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def of_the_framework(request: Request, error: HTTPException) -> Response:
+        response = problem_response(request, _OF_THE_FRAMEWORK.get(error.status_code, errors.InternalError)())
+        response.headers.update(error.headers or {})
+        return response
+
+
+def _headers(error: BotfarmError) -> dict[str, str]:
+    match error:
+        case errors.UnauthenticatedError():
+            return {"WWW-Authenticate": "Bearer"}
+        case errors.PoolExhaustedError():
+            due = error.details.get("next_free_in")
+            return {"Retry-After": str(max(1, min(60, math.ceil(due))) if isinstance(due, float) else 60)}
+        case errors.UnavailableError():
+            return {"Retry-After": "1"}
+        case _:
+            return {}
+
+
+def _invalid(error: RequestValidationError) -> BotfarmError:
+    """Field, code and message of each error: never `input` and `ctx`, where Pydantic keeps the values."""
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        return errors.MalformedJsonError()
+    return errors.InvalidRequestError(
+        *(FieldError(_field(each["loc"]), str(each["type"]), str(each["msg"])) for each in found)
+    )
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """`body.labels` is `labels` to the caller. A name that the caller made up is cut to what can be shown."""
+    parts = [str(part)[:64] for part in location[1:]] or [str(location[0])]
+    return "".join(character if character.isprintable() else "?" for character in ".".join(parts))
+
+

@@ -1,0 +1,104 @@
+from uuid import UUID
+
+from fastapi import Request, Response
+
+from botfarm import errors
+from botfarm.domain import Domain, Env, Lease, LeaseFilter, LeaseState, Page
+from botfarm.services.acquiring import PoolRequest, RequestedTerms
+from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
+from botfarm.web.fields import SearchText
+from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal
+from botfarm.web.responses import LeaseOut, PageOut
+from botfarm.web.routing import api_router, raises
+
+router = api_router("leases")
+
+
+@router.post(
+    "/leases",
+    status_code=201,
+    response_model=LeaseOut,
+    responses={
+        200: {"model": LeaseOut, "description": "The live lease that was taken under the same Idempotency-Key."},
+        **raises(
+            errors.NoSuchProjectError,
+            errors.NoSuchPoolError,
+            errors.PoolExhaustedError,
+            errors.PoolTooSmallError,
+            errors.IdempotencyKeyEndedError,
+            errors.IdempotencyKeyReusedError,
+            body=True,
+        ),
+    },
+)
+async def acquire_lease(
+    farm: Farm,
+    caller: Caller,
+    request: Request,
+    response: Response,
+    body: LeaseRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> Lease:
+    wanted = PoolRequest(
+        project=body.project_id or body.project or "",
+        env=body.env,
+        domain=body.domain,
+        labels=body.labels,
+        count=body.count,
+        wait_seconds=body.wait_seconds,
+    )
+    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
+    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, caller_gone=request.is_disconnected)
+    if grant.replayed:
+        response.status_code = 200
+    return grant.lease
+
+
+@router.get("/leases", response_model=PageOut[LeaseOut], responses=raises())
+async def get_leases(
+    farm: Farm,
+    limit: Limit,
+    state: LeaseState | None = None,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    domain: Domain | None = None,
+    user_id: UUID | None = None,
+    owner: SearchText = None,
+    principal: SearchText = None,
+    cursor: Cursor = None,
+) -> Page[Lease]:
+    chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal)
+    return await farm.leases.list(chosen, cursor=cursor, limit=limit)
+
+
+@router.get("/leases/{lease_id}", response_model=LeaseOut, responses=raises(errors.NoSuchLeaseError))
+async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
+    return await farm.leases.get(caller, lease_id)
+
+
+@router.post(
+    "/leases/{lease_id}/renew",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
+)
+async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
+    return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
+
+
+@router.post(
+    "/leases/{lease_id}/release",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
+)
+async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
+    body = body or Release()
+    return await farm.leases.release(caller, lease_id, outcome=body.outcome, note=body.note)
+
+
+@router.post(
+    "/leases/{lease_id}/force_release",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, body=True),
+)
+async def force_release_lease(farm: Farm, lease_id: UUID, body: ForcedRelease) -> Lease:
+    return await farm.leases.force_release(lease_id, reason=body.reason)

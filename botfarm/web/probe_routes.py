@@ -1,0 +1,33 @@
+"""What Kubernetes and Prometheus ask. No token, no body, nothing secret."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from botfarm.web.dependencies import Farm
+
+probes = APIRouter(include_in_schema=False)
+metrics = APIRouter(include_in_schema=False)
+
+
+@probes.get("/livez")
+async def livez() -> Response:
+    """The event loop turns. Never asks the database: restarting this process does not bring it back."""
+    return PlainTextResponse("ok")
+
+
+@probes.get("/readyz")
+async def readyz(farm: Farm) -> Response:
+    reason = farm.health.why_unready
+    return PlainTextResponse(reason or "ok", status_code=503 if reason else 200)
+
+
+@probes.get("/startupz")
+async def startupz(farm: Farm) -> Response:
+    started = farm.health.started
+    return PlainTextResponse("ok" if started else "The database has not answered yet.", 200 if started else 503)
+
+
+@metrics.get("/metrics")
+async def get_metrics() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

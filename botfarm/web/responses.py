@@ -1,0 +1,97 @@
+"""Bodies that go out, read from the domain objects that routes return."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
+
+Item = TypeVar("Item")
+
+
+class ResponseBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class PageOut(ResponseBody, Generic[Item]):
+    items: list[Item]
+    next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last.")]
+
+
+class ListOut(ResponseBody, Generic[Item]):
+    items: list[Item]
+
+
+class ProjectOut(ResponseBody):
+    """Durations are seconds."""
+
+    id: UUID
+    created_at: datetime
+    name: str
+    default_ttl: int = Field(validation_alias=AliasPath("policy", "default_ttl"))
+    max_ttl: int = Field(validation_alias=AliasPath("policy", "max_ttl"))
+    max_hold: int = Field(validation_alias=AliasPath("policy", "max_hold"))
+    lock_delay: int = Field(validation_alias=AliasPath("policy", "lock_delay"))
+    cooldown: int = Field(validation_alias=AliasPath("policy", "cooldown"))
+
+
+class OfPool(ResponseBody):
+    project_id: UUID = Field(validation_alias=AliasPath("pool", "project_id"))
+    env: Env = Field(validation_alias=AliasPath("pool", "env"))
+    domain: Domain = Field(validation_alias=AliasPath("pool", "domain"))
+
+
+class UserOut(OfPool):
+    id: UUID
+    created_at: datetime
+    login: str
+    state: UserState
+    locktime: datetime | None
+    expires_at: datetime | None
+    available_at: datetime
+    lease_id: Annotated[UUID | None, Field(description="Its last lease, kept after the release.")]
+    labels: dict[str, str]
+    status: UserStatus
+    status_reason: str | None
+    status_since: datetime | None
+
+
+class LeasedUserOut(OfPool):
+    id: UUID
+    login: str
+    password: str | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=lambda password: password is None, description="Only for the holder of the live lease."
+    )
+    locktime: datetime | None
+    labels: dict[str, str]
+
+
+class LeaseOut(OfPool):
+    id: UUID
+    fence: int
+    owner: str | None
+    metadata: dict[str, Any]
+    acquired_at: datetime
+    expires_at: datetime
+    expires_in: Annotated[float, Field(description="Seconds it has left; 0 when it has ended.")]
+    ttl_seconds: int
+    hold_until: datetime
+    ended_at: datetime | None
+    ended_by: EndedBy | None
+    outcome: Outcome | None
+    users: list[LeasedUserOut]
+
+
+class PoolOut(OfPool):
+    project: str = Field(validation_alias=AliasPath("project_name"))
+    total: int = Field(validation_alias=AliasPath("counts", "total"))
+    free: int = Field(validation_alias=AliasPath("counts", "free"))
+    leased: int = Field(validation_alias=AliasPath("counts", "leased"))
+    resting: int = Field(validation_alias=AliasPath("counts", "resting"))
+    quarantined: int = Field(validation_alias=AliasPath("counts", "quarantined"))
+    waiting: int = Field(validation_alias=AliasPath("counts", "waiting"))
+    oldest_wait: float | None = Field(validation_alias=AliasPath("counts", "oldest_wait"))
+    next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))

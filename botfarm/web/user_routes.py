@@ -1,0 +1,89 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query
+
+from botfarm import errors
+from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
+from botfarm.services.acquiring import RequestedTerms
+from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
+from botfarm.web.fields import Label, SearchText
+from botfarm.web.requests import LockRelease, LockRequest, NewUser
+from botfarm.web.responses import LeaseOut, PageOut, UserOut
+from botfarm.web.routing import api_router, raises
+
+router = api_router("users")
+
+
+@router.post(
+    "/users",
+    status_code=201,
+    response_model=UserOut,
+    responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
+)
+async def create_user(farm: Farm, body: NewUser) -> User:
+    return await farm.users.create(
+        login=body.login,
+        password=body.password.get_secret_value(),
+        pool=Pool(body.project_id, body.env, body.domain),
+        labels=body.labels,
+    )
+
+
+@router.get("/users", response_model=PageOut[UserOut], responses=raises())
+async def get_users(
+    farm: Farm,
+    limit: Limit,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    domain: Domain | None = None,
+    state: UserState | None = None,
+    login: SearchText = None,
+    label: Annotated[list[Label] | None, Query(description="`key:value`; several must all match.")] = None,
+    cursor: Cursor = None,
+) -> Page[User]:
+    labels = dict(each.split(":", 1) for each in label or [])
+    chosen = UserFilter(project_id, env, domain, state, login, labels)
+    return await farm.users.list(chosen, cursor=cursor, limit=limit)
+
+
+@router.get("/users/{user_id}", response_model=UserOut, responses=raises(errors.NoSuchUserError))
+async def get_user(farm: Farm, user_id: UUID) -> User:
+    return await farm.users.get(user_id)
+
+
+@router.post(
+    "/users/{user_id}/acquire_lock",
+    response_model=LeaseOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.UserBusyError,
+        errors.UserQuarantinedError,
+        errors.IdempotencyKeyEndedError,
+        errors.IdempotencyKeyReusedError,
+        body=True,
+    ),
+)
+async def acquire_lock(
+    farm: Farm, caller: Caller, user_id: UUID, idempotency_key: IdempotencyKey = None, body: LockRequest | None = None
+) -> Lease:
+    body = body or LockRequest()
+    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
+    return (await farm.acquiring.acquire_lock(caller, user_id, requested)).lease
+
+
+@router.post(
+    "/users/{user_id}/release_lock",
+    response_model=UserOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.NoSuchLeaseError,
+        errors.NotTheHolderError,
+        errors.LeaseIdRequiredError,
+        errors.UseReleaseLeaseError,
+        errors.LeaseLapsedError,
+        body=True,
+    ),
+)
+async def release_lock(farm: Farm, caller: Caller, user_id: UUID, body: LockRelease | None = None) -> User:
+    return await farm.leases.release_lock(caller, user_id, lease_id=body.lease_id if body else None)

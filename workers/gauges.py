@@ -1,0 +1,5 @@
+from botfarm.services.maintenance import Maintenance
+
+
+async def refresh_gauges(maintenance: Maintenance) -> None:
+    await maintenance.refresh_gauges()

@@ -1,0 +1,18 @@
+from botfarm.event_loop import run_until_signalled
+from botfarm.http_server import listen, url_of
+from botfarm.logs import configure_logging
+from botfarm.settings import load_settings
+from workers.scheduler import work_with_probes
+
+
+def main() -> None:
+    """Runs one worker until SIGINT or SIGTERM. Raises SettingsError when the settings cannot work."""
+    settings = load_settings()
+    settings.required_database_url()
+    configure_logging(settings.log_level)
+    listening = listen(settings.worker_host, settings.worker_port, setting="BOTFARM_WORKER_PORT")
+
+    def announce() -> None:
+        print(f"botfarm worker: probes and metrics on {url_of(listening)}", flush=True)  # noqa: T201
+
+    run_until_signalled(lambda stop: work_with_probes(settings, listening, stop, announce=announce))

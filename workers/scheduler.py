@@ -1,0 +1,84 @@
+"""The worker: APScheduler and its jobs. Any number of replicas may run; there is no leader, and no job needs one."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from botfarm.http_server import HttpServer
+from botfarm.logs import get_logger
+from botfarm.runtime import Services, open_services
+from botfarm.settings import Settings
+from workers.gauges import refresh_gauges
+from workers.jobs import Heartbeat, Job, run_tick
+from workers.probes import create_probes
+from workers.prune import prune
+from workers.reap import reap
+
+logger = get_logger(__name__)
+
+PRUNE_INTERVAL = 3_600.0
+
+
+async def work(settings: Settings, stop: asyncio.Event) -> None:
+    """Runs the jobs until `stop` is set; a tick under way finishes first."""
+    async with open_services(settings, "worker") as services:
+        jobs = _jobs(services, settings)
+        await _run_jobs(jobs, Heartbeat(jobs), stop)
+
+
+async def work_with_probes(
+    settings: Settings, listening: socket.socket, stop: asyncio.Event, *, announce: Callable[[], None]
+) -> None:
+    """The same, as a process of its own: with probes and metrics on its port."""
+    async with open_services(settings, "worker") as services, asyncio.TaskGroup() as tasks:
+        jobs = _jobs(services, settings)
+        heartbeat = Heartbeat(jobs)
+        server = HttpServer(create_probes(services.health, heartbeat), announce=announce)
+        tasks.create_task(server.serve(sockets=[listening]))
+        watch = tasks.create_task(services.health.watch())
+        await _run_jobs(jobs, heartbeat, stop)
+        watch.cancel()
+        server.should_exit = True
+
+
+def _jobs(services: Services, settings: Settings) -> list[Job]:
+    return [
+        Job("reap", settings.reap_interval, partial(reap, services.maintenance)),
+        Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
+        Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance)),
+    ]
+
+
+async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) -> None:
+    running: set[asyncio.Task[None]] = set()
+
+    async def tick(job: Job) -> None:
+        task = asyncio.create_task(run_tick(job, heartbeat))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.shield(task)  # stopping the scheduler cancels what it awaits, not the tick itself
+
+    scheduler = AsyncIOScheduler(timezone=UTC)
+    for job in jobs:
+        scheduler.add_job(
+            tick,
+            "interval",
+            args=[job],
+            id=job.name,
+            seconds=job.interval,
+            jitter=job.interval / 10,  # replicas that start together do not tick together for ever
+            next_run_time=datetime.now(UTC),
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+    scheduler.start()
+    try:
+        await stop.wait()
+    finally:
+        scheduler.shutdown(wait=False)
+        await asyncio.gather(*running)
