@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 NONCE_BYTES = 12
 KEY_BYTES = 32
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
-HOW_TO_MAKE_A_KEY = "make one with `botfarm keys generate` and keep it: what it encrypts cannot be read without it"
+HOW_TO_MAKE_A_KEY = (
+    "make one with `botfarm keys generate` and keep it: what it encrypts cannot be read without it"
+)
 
 
 class KeyRingError(Exception):
@@ -39,7 +41,9 @@ class KeyRing:
         for position, entry in enumerate(entries, start=1):
             key_id, _, encoded = entry.partition(":")
             if not _KEY_ID.fullmatch(key_id) or key_id in keys:
-                raise KeyRingError(f"key {position}: the id before ':' must be new and match {_KEY_ID.pattern}")
+                raise KeyRingError(
+                    f"key {position}: the id before ':' must be new and match {_KEY_ID.pattern}"
+                )
             keys[key_id] = _decode_key(encoded, position)
         return cls(keys)
 
@@ -56,13 +60,17 @@ class KeyRing:
         version, key_id, encoded = stored.split(".")
         cipher = self._ciphers.get(key_id)
         if version != "v1" or cipher is None:
-            raise KeyRingError(f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for a {version} value of {field} {row_id}")
+            raise KeyRingError(
+                f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for a {version} value of {field} {row_id}"
+            )
         sealed = base64.urlsafe_b64decode(encoded)
         associated = _associated_data(key_id, row_id, field)
         try:
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated).decode()
         except InvalidTag:
-            raise KeyRingError(f"the stored {field} of {row_id} is not what was encrypted for that row") from None
+            raise KeyRingError(
+                f"the stored {field} of {row_id} is not what was encrypted for that row"
+            ) from None
 
 
 def generate_key(key_id: str) -> str:
@@ -80,5 +88,7 @@ def _decode_key(encoded: str, position: int) -> bytes:
     except binascii.Error:
         key = b""
     if len(key) != KEY_BYTES:
-        raise KeyRingError(f"key {position}: what follows ':' must be base64 of {KEY_BYTES} bytes; {HOW_TO_MAKE_A_KEY}")
+        raise KeyRingError(
+            f"key {position}: what follows ':' must be base64 of {KEY_BYTES} bytes; {HOW_TO_MAKE_A_KEY}"
+        )
     return key

@@ -5,17 +5,14 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-try:
-    from uvloop import new_event_loop
-except ImportError:  # no uvloop for this platform
-    from asyncio import new_event_loop
+import uvicorn
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run_until_signalled(main: Main) -> None:
     """Runs `main(stop)` to its end; a second signal while it stops is the impatient person's and ends it at once."""
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
         runner.run(_with_signals(main))
 
 

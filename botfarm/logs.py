@@ -47,5 +47,5 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for chatty in ("apscheduler", "uvicorn.access", "httpx", "alembic"):
+    for chatty in ("apscheduler", "uvicorn", "httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -20,16 +20,28 @@ acquire_wait_seconds = Histogram(
 lease_hold_seconds = Histogram(
     "botfarm_lease_hold_seconds", "Time from hand-out to the end of a lease.", POOL, buckets=HOLD_SECONDS
 )
-leases_ended_total = Counter("botfarm_leases_ended", "Leases by how they ended.", (*POOL, "ended_by", "outcome"))
+leases_ended_total = Counter(
+    "botfarm_leases_ended", "Leases by how they ended.", (*POOL, "ended_by", "outcome")
+)
 renew_total = Counter("botfarm_renew", "Renewals by result.", ("result",))
 reaper_last_success = Gauge(
-    "botfarm_reaper_last_success_timestamp_seconds", "When this worker last looked for expired leases (Unix time)."
+    "botfarm_reaper_last_success_timestamp_seconds",
+    "When this worker last looked for expired leases (Unix time).",
 )
-reaper_lag_seconds = Gauge("botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open.")
-worker_job_failures_total = Counter("botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job",))
-http_requests_total = Counter("botfarm_http_requests", "Requests by route template.", ("method", "route", "status"))
+reaper_lag_seconds = Gauge(
+    "botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open."
+)
+worker_job_failures_total = Counter(
+    "botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job",)
+)
+http_requests_total = Counter(
+    "botfarm_http_requests", "Requests by route template.", ("method", "route", "status")
+)
 http_request_duration_seconds = Histogram(
-    "botfarm_http_request_duration_seconds", "Time to answer by route template.", ("method", "route"), buckets=SECONDS
+    "botfarm_http_request_duration_seconds",
+    "Time to answer by route template.",
+    ("method", "route"),
+    buckets=SECONDS,
 )
 db_up = Gauge("botfarm_db_up", "1 while the database answers this process, else 0.")
 db_pool_wait_seconds = Histogram(

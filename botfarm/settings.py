@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BOTFARM_"
+MIN_TOKEN_LENGTH = 24
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -26,28 +27,35 @@ class Settings(BaseSettings):
     port: Port = Field(8000, description="Port of the API; 0 takes a free one.")
     metrics_port: Port | None = Field(None, description="Port of /metrics; unset: on the API's own port.")
     worker_host: str = Field("127.0.0.1", description="Address of the worker's probes and metrics.")
-    worker_port: Port = Field(8001, description="Port of the worker's probes and metrics; 0 takes a free one.")
+    worker_port: Port = Field(
+        8001, description="Port of the worker's probes and metrics; 0 takes a free one."
+    )
     database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections of one process, at most.")
     encryption_keys: SecretStr = Field(
         SecretStr(""), description="Ring of keys, id:base64 separated by commas; the first one encrypts."
     )
     bootstrap_token: SecretStr | None = Field(
-        None, description="A token of role admin, valid while set: 24 or more printable characters, no spaces."
+        None,
+        description="A token of role admin, valid while set: 24 or more printable characters, no spaces.",
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
     max_wait: int = Field(50, ge=0, le=300, description="Longest wait of one acquire request, seconds.")
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
     reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")
-    gauges_interval: float = Field(10, gt=0, le=300, description="Seconds between two refreshes of the gauges.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged.")
+    gauges_interval: float = Field(
+        10, gt=0, le=300, description="Seconds between two refreshes of the gauges."
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
+    )
 
     @field_validator("bootstrap_token")
     @classmethod
     def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None:
             text = token.get_secret_value()
-            if len(text) < 24 or not text.isascii() or not text.isprintable() or " " in text:
+            if len(text) < MIN_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
                 raise ValueError("must be 24 or more printable ASCII characters without spaces")
         return token
 
@@ -60,7 +68,9 @@ class Settings(BaseSettings):
 
     def required_database_url(self) -> str:
         if self.database_url is None:
-            raise SettingsError("BOTFARM_DATABASE_URL is not set: postgresql://user:password@host:port/database")
+            raise SettingsError(
+                "BOTFARM_DATABASE_URL is not set: postgresql://user:password@host:port/database"
+            )
         return self.database_url.get_secret_value()
 
 

@@ -13,6 +13,8 @@ def _keys() -> None:
 
 
 @keys.command()
-def generate(key_id: Annotated[str, typer.Option("--id", help="Its name, stored beside each value.")] = "k1") -> None:
+def generate(
+    key_id: Annotated[str, typer.Option("--id", help="Its name, stored beside each value.")] = "k1",
+) -> None:
     """Print a new key for BOTFARM_ENCRYPTION_KEYS."""
     typer.echo(generate_key(key_id))

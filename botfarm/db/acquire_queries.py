@@ -134,8 +134,8 @@ async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: s
 
 
 async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
-    row = (await session.execute(COUNT_POOL, _pool_parameters(pool, labels))).one()
-    return PoolCounts(**row._mapping)
+    counts = (await session.execute(COUNT_POOL, _pool_parameters(pool, labels))).mappings().one()
+    return PoolCounts(**counts)
 
 
 def _pool_parameters(pool: Pool, labels: Mapping[str, str]) -> dict[str, object]:

@@ -75,7 +75,7 @@ class Database:
 
 async def _check_out(session: AsyncSession) -> None:
     started = time.perf_counter()
-    await session.connection()
+    _ = await session.connection()
     metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
 
 
@@ -95,4 +95,8 @@ async def translated_errors() -> AsyncIterator[None]:
 
 def _is_unavailable(error: BaseException | None) -> bool:
     sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate.startswith(_UNAVAILABLE_CLASSES) or sqlstate in {_READ_ONLY, _NO_SUCH_DATABASE, _LOCK_TIMEOUT}
+    return sqlstate.startswith(_UNAVAILABLE_CLASSES) or sqlstate in {
+        _READ_ONLY,
+        _NO_SUCH_DATABASE,
+        _LOCK_TIMEOUT,
+    }

@@ -9,7 +9,8 @@ PRUNE = text("""
         SELECT id FROM (SELECT id, ended_at FROM leases ORDER BY fence LIMIT :batch) AS oldest
         WHERE ended_at < clock_timestamp() - make_interval(days => :days)
     )
-    DELETE FROM leases USING old WHERE leases.id = old.id""")
+    DELETE FROM leases USING old WHERE leases.id = old.id
+    RETURNING 1""")
 
 REAPER_LAG = text("""
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(expires_at)), 0)::float8
@@ -24,7 +25,7 @@ OLDEST_SNAPSHOT = text("""
 
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
     """Deletes leases that ended more than `days` days ago; returns how many of this batch."""
-    return (await session.execute(PRUNE, {"days": days, "batch": batch})).rowcount
+    return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
 
 
 async def reaper_lag(session: AsyncSession) -> float:

@@ -13,8 +13,8 @@ COUNT_POOLS = text(f"""
 
 async def count_pools(session: AsyncSession) -> list[PoolUsage]:
     usages = []
-    for row in await session.execute(COUNT_POOLS):
-        counts = dict(row._mapping)
+    for row in (await session.execute(COUNT_POOLS)).mappings():
+        counts = dict(row)
         project_name = counts.pop("project_name")
         pool = Pool(counts.pop("project_id"), Env(counts.pop("env")), Domain(counts.pop("domain")))
         usages.append(PoolUsage(pool, project_name, PoolCounts(**counts)))

@@ -9,7 +9,9 @@ from botfarm.domain import LeasePolicy, Project
 from botfarm.errors import ProjectExistsError
 
 
-async def insert_project(session: AsyncSession, *, project_id: UUID, name: str, policy: LeasePolicy) -> Project:
+async def insert_project(
+    session: AsyncSession, *, project_id: UUID, name: str, policy: LeasePolicy
+) -> Project:
     """Raises ProjectExistsError when the id or the name is taken."""
     row = ProjectRow(
         id=project_id,

@@ -76,7 +76,7 @@ def cursor_of(user: User) -> UserCursor:
     return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
 
 
-def _select_users() -> Select[Any]:
+def _select_users() -> Select[*tuple[Any, ...]]:
     return select(
         u.id,
         u.created_at,

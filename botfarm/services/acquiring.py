@@ -87,7 +87,9 @@ class Acquiring:
         project = await self._find_project(wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         asked_for = {**asdict(wanted), "project": project.id}
-        del asked_for["wait_seconds"]  # how long to wait is not what is asked for: a retry may have less time left
+        del asked_for[
+            "wait_seconds"
+        ]  # how long to wait is not what is asked for: a retry may have less time left
         terms = _terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
             grant = await self._wait_for_grant(pool, wanted, terms, caller_gone)
@@ -100,20 +102,26 @@ class Acquiring:
         """Raises NoSuchUserError, UserBusyError, UserQuarantinedError and the key's errors."""
         started = time.monotonic()
         terms = _terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
-        for _ in range(LOCK_TRIES):
-            async with self._database.autocommit() as session:
-                lease = await acquire_queries.acquire_user(session, user_id, terms=terms)
-                grant = Grant(lease) if lease else await _replay(session, terms)
-                user = None if grant else await user_queries.get_user(session, user_id)
-            if grant:
-                return await self._hand_over(grant, started)
-            if user is None:
-                raise NoSuchUserError
-            if user.state is not UserState.FREE:
-                break
+        tries = LOCK_TRIES
+        while True:
+            outcome = await self._try_user(user_id, terms)
+            if isinstance(outcome, Grant):
+                return await self._hand_over(outcome, started)
+            tries -= 1
+            if outcome.state is not UserState.FREE or tries == 0:
+                await self._count_refusal(outcome.pool)
+                raise _refusal(outcome)
             await asyncio.sleep(LOCK_PAUSE)
-        await self._count_refusal(user.pool)
-        raise _refusal(user)
+
+    async def _try_user(self, user_id: UUID, terms: LeaseTerms) -> Grant | User:
+        async with self._database.autocommit() as session:
+            lease = await acquire_queries.acquire_user(session, user_id, terms=terms)
+            grant = Grant(lease) if lease else await _replay(session, terms)
+            user = None if grant else await user_queries.get_user(session, user_id)
+        outcome = grant or user
+        if outcome is None:
+            raise NoSuchUserError
+        return outcome
 
     async def _wait_for_grant(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, gone: Gone) -> Grant:
         started = time.monotonic()
@@ -129,7 +137,7 @@ class Acquiring:
                 raise PoolTooSmallError(total=outcome.total)
             waited = time.monotonic() - started
             if waited >= patience:
-                raise PoolExhaustedError(**_exhausted(outcome, waited))
+                raise _exhausted(outcome, waited)
             await self._pause(min(pause, patience - waited))
             if await gone():
                 raise CallerGoneError
@@ -250,16 +258,16 @@ def _refusal(user: User) -> BotfarmError:
     return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
 
 
-def _exhausted(counts: PoolCounts, waited: float) -> dict[str, object]:
-    return {
-        "waited": round(waited, 3),
-        "total": counts.total,
-        "leased": counts.leased,
-        "resting": counts.resting,
-        "quarantined": counts.quarantined,
-        "waiting": counts.waiting,
-        "next_free_in": None if counts.next_free_in is None else round(counts.next_free_in, 3),
-    }
+def _exhausted(counts: PoolCounts, waited: float) -> PoolExhaustedError:
+    return PoolExhaustedError(
+        waited=round(waited, 3),
+        total=counts.total,
+        leased=counts.leased,
+        resting=counts.resting,
+        quarantined=counts.quarantined,
+        waiting=counts.waiting,
+        next_free_in=None if counts.next_free_in is None else round(counts.next_free_in, 3),
+    )
 
 
 def _result_of(error: BotfarmError, *, waited: bool) -> str:

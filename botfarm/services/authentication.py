@@ -15,8 +15,12 @@ class Authentication:
     def principal_of(self, authorization: str | None) -> Principal:
         """Raises UnauthenticatedError unless the header is `Bearer` and a valid token."""
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer" and self._bootstrap_token is not None:
-            # Compared in constant time: the time to a 401 must not tell how much of a guess is right.
-            if hmac.compare_digest(token.strip().encode(), self._bootstrap_token):
-                return BOOTSTRAP
+        if scheme.lower() == "bearer" and self._is_bootstrap(token.strip()):
+            return BOOTSTRAP
         raise UnauthenticatedError
+
+    def _is_bootstrap(self, token: str) -> bool:
+        """In constant time: how long a 401 takes must not tell how much of a guess is right."""
+        return self._bootstrap_token is not None and hmac.compare_digest(
+            token.encode(), self._bootstrap_token
+        )

@@ -24,4 +24,6 @@ def decode_cursor(cursor: str, length: int) -> list[str]:
 
 
 def invalid_cursor() -> InvalidRequestError:
-    return InvalidRequestError(FieldError("cursor", "invalid", "Not a cursor of this list: start without one"))
+    return InvalidRequestError(
+        FieldError("cursor", "invalid", "Not a cursor of this list: start without one")
+    )

@@ -6,7 +6,17 @@ from botfarm import metrics
 from botfarm.credentials import KeyRing
 from botfarm.db import lease_queries, user_queries
 from botfarm.db.engine import Database
-from botfarm.domain import EndedBy, EndedLease, Lease, LeaseFilter, LeaseOperation, Outcome, Page, Principal, User
+from botfarm.domain import (
+    EndedBy,
+    EndedLease,
+    Lease,
+    LeaseFilter,
+    LeaseOperation,
+    Outcome,
+    Page,
+    Principal,
+    User,
+)
 from botfarm.errors import (
     LeaseIdRequiredError,
     LeaseLapsedError,
@@ -95,7 +105,9 @@ class Leases:
         page = tuple(leases[:limit])
         return Page(page, encode_cursor(page[-1].fence) if more else None)
 
-    async def _lease_of_user(self, principal: Principal, user_id: UUID, lease_id: UUID | None) -> Lease | None:
+    async def _lease_of_user(
+        self, principal: Principal, user_id: UUID, lease_id: UUID | None
+    ) -> Lease | None:
         """The lease that release_lock is to end; None when the user is free already."""
         if lease_id is not None:
             lease = await self._held_before(principal, lease_id)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,9 +13,9 @@ import botfarm
 from botfarm.runtime import open_services
 from botfarm.settings import Settings
 from botfarm.web import lease_routes, pool_routes, probe_routes, project_routes, user_routes
+from botfarm.web.dependencies import bearer
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
-from botfarm.web.dependencies import bearer
 from botfarm.web.routing import MAX_BODY_BYTES
 
 
@@ -64,7 +65,7 @@ def _document_problems(app: FastAPI) -> None:
             for path in generate()["paths"].values():
                 for operation in path.values():
                     for status, answer in operation["responses"].items():
-                        if int(status) >= 400 and "content" in answer:
+                        if int(status) >= HTTPStatus.BAD_REQUEST and "content" in answer:
                             answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
         return generate()
 

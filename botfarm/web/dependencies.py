@@ -22,7 +22,9 @@ def _principal(request: Request) -> Principal:
     return principal
 
 
-def _limit(limit: Annotated[int, Query(ge=1, description=f"More than {MAX_PAGE} is taken as {MAX_PAGE}.")] = 100) -> int:
+def _limit(
+    limit: Annotated[int, Query(ge=1, description=f"More than {MAX_PAGE} is taken as {MAX_PAGE}.")] = 100,
+) -> int:
     return min(limit, MAX_PAGE)
 
 

@@ -89,7 +89,9 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
         **error.details,
         "request_id": request.state.request_id,
     }
-    content = {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in problem.items()}
+    content = {
+        key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in problem.items()
+    }
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
 
 
@@ -136,5 +138,3 @@ def _field(location: tuple[int | str, ...]) -> str:
     """`body.labels` is `labels` to the caller. A name that the caller made up is cut to what can be shown."""
     parts = [str(part)[:64] for part in location[1:]] or [str(location[0])]
     return "".join(character if character.isprintable() else "?" for character in ".".join(parts))
-
-

@@ -1,24 +1,30 @@
 """The types of the fields that requests share. A message says what is wrong, never with the value: it may be secret."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field, SecretStr, Strict, StringConstraints
+from pydantic_core import PydanticCustomError
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_TTL = 86_400
-MAX_LABELS = 64
+MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 64, 63, 255
 MAX_METADATA_BYTES = 4_096
+
+
+def _invalid(message: LiteralString) -> PydanticCustomError:
+    """Braces would be a template to Pydantic; none of our messages has any."""
+    return PydanticCustomError("invalid", message)
 
 
 def _storable(text: str) -> str:
     """PostgreSQL keeps no NUL in text."""
     if "\0" in text:
-        raise ValueError("must not contain the NUL character")
+        raise _invalid("must not contain the NUL character")
     return text
 
 
@@ -27,16 +33,21 @@ def _login(login: str) -> str:
     try:
         validate_email(login, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError:
-        raise ValueError("must be an e-mail address") from None
+        raise _invalid("must be an e-mail address") from None
     return login
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > MAX_LABELS:
-        raise ValueError(f"must have at most {MAX_LABELS} entries")
+        raise _invalid("must have at most 64 entries")
     for key, value in labels.items():
-        if not 1 <= len(key) <= 63 or ":" in key or len(value) > 255 or "\0" in key + value:
-            raise ValueError("keys are 1 to 63 characters without ':', values at most 255; no NUL")
+        if (
+            not 1 <= len(key) <= MAX_LABEL_KEY
+            or ":" in key
+            or len(value) > MAX_LABEL_VALUE
+            or "\0" in key + value
+        ):
+            raise _invalid("keys are 1 to 63 characters without ':', values at most 255; no NUL")
     return labels
 
 
@@ -44,11 +55,11 @@ def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     try:
         encoded = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:
-        raise ValueError("must be JSON in valid Unicode, without NaN and Infinity") from None
+        raise _invalid("must be JSON in valid Unicode, without NaN and Infinity") from None
     if len(encoded) > MAX_METADATA_BYTES:
-        raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON")
+        raise _invalid("must be at most 4096 bytes of JSON")
     if b"\\u0000" in encoded:
-        raise ValueError("must not contain the NUL character")
+        raise _invalid("must not contain the NUL character")
     return metadata
 
 
@@ -57,7 +68,7 @@ def _not_a_uuid(name: str) -> str:
         UUID(name)
     except ValueError:
         return name
-    raise ValueError("must not look like a UUID: a project is found by its name or by its id")
+    raise _invalid("must not look like a UUID: a project is found by its name or by its id")
 
 
 def _password(password: SecretStr) -> SecretStr:
@@ -73,7 +84,9 @@ Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Ttl = Annotated[Integer, Field(ge=1, le=MAX_TTL, description="Seconds.")]
-ProjectName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)]
+ProjectName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
+]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_password)]
 Label = Annotated[Text, StringConstraints(pattern=r"^[^:]{1,63}:.{0,255}$")]
 SearchText = Annotated[Text | None, Field(max_length=320)]

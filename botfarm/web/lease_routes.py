@@ -19,7 +19,10 @@ router = api_router("leases")
     status_code=201,
     response_model=LeaseOut,
     responses={
-        200: {"model": LeaseOut, "description": "The live lease that was taken under the same Idempotency-Key."},
+        200: {
+            "model": LeaseOut,
+            "description": "The live lease that was taken under the same Idempotency-Key.",
+        },
         **raises(
             errors.NoSuchProjectError,
             errors.NoSuchPoolError,

@@ -25,7 +25,9 @@ async def readyz(farm: Farm) -> Response:
 @probes.get("/startupz")
 async def startupz(farm: Farm) -> Response:
     started = farm.health.started
-    return PlainTextResponse("ok" if started else "The database has not answered yet.", 200 if started else 503)
+    return PlainTextResponse(
+        "ok" if started else "The database has not answered yet.", 200 if started else 503
+    )
 
 
 @metrics.get("/metrics")

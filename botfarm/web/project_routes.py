@@ -11,7 +11,10 @@ router = api_router("projects")
 
 
 @router.post(
-    "/projects", status_code=201, response_model=ProjectOut, responses=raises(errors.ProjectExistsError, body=True)
+    "/projects",
+    status_code=201,
+    response_model=ProjectOut,
+    responses=raises(errors.ProjectExistsError, body=True),
 )
 async def create_project(farm: Farm, body: NewProject) -> Project:
     policy = LeasePolicy(

@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from botfarm.domain import Domain, Env, LeasePolicy, Outcome
 from botfarm.web.fields import Integer, Labels, Login, Metadata, Note, Owner, Password, ProjectName, Ttl
@@ -42,7 +43,9 @@ class LockRequest(RequestBody):
 
 class LeaseRequest(LockRequest):
     project_id: UUID | None = None
-    project: Annotated[ProjectName | None, Field(validate_default=True, description="Its name, instead of its id.")] = None
+    project: Annotated[
+        ProjectName | None, Field(validate_default=True, description="Its name, instead of its id.")
+    ] = None
     env: Env
     domain: Domain = Domain.REGULAR
     labels: Labels = {}
@@ -54,7 +57,7 @@ class LeaseRequest(LockRequest):
     @classmethod
     def _one_project(cls, project: str | None, info: ValidationInfo) -> str | None:
         if "project_id" in info.data and (project is None) == (info.data["project_id"] is None):
-            raise ValueError("give either project_id or project")
+            raise PydanticCustomError("invalid", "give either project_id or project")
         return project
 
 

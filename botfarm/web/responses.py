@@ -18,7 +18,9 @@ class ResponseBody(BaseModel):
 
 class PageOut(ResponseBody, Generic[Item]):
     items: list[Item]
-    next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null on the last.")]
+    next_cursor: Annotated[
+        str | None, Field(description="Send it as `cursor` for the next page; null on the last.")
+    ]
 
 
 class ListOut(ResponseBody, Generic[Item]):
@@ -38,14 +40,17 @@ class ProjectOut(ResponseBody):
     cooldown: int = Field(validation_alias=AliasPath("policy", "cooldown"))
 
 
+class Identified(ResponseBody):
+    id: UUID
+
+
 class OfPool(ResponseBody):
     project_id: UUID = Field(validation_alias=AliasPath("pool", "project_id"))
     env: Env = Field(validation_alias=AliasPath("pool", "env"))
     domain: Domain = Field(validation_alias=AliasPath("pool", "domain"))
 
 
-class UserOut(OfPool):
-    id: UUID
+class UserOut(OfPool, Identified):
     created_at: datetime
     login: str
     state: UserState
@@ -59,18 +64,18 @@ class UserOut(OfPool):
     status_since: datetime | None
 
 
-class LeasedUserOut(OfPool):
-    id: UUID
+class LeasedUserOut(OfPool, Identified):
     login: str
     password: str | SkipJsonSchema[None] = Field(
-        default=None, exclude_if=lambda password: password is None, description="Only for the holder of the live lease."
+        default=None,
+        exclude_if=lambda password: password is None,
+        description="Only for the holder of the live lease.",
     )
     locktime: datetime | None
     labels: dict[str, str]
 
 
-class LeaseOut(OfPool):
-    id: UUID
+class LeaseOut(OfPool, Identified):
     fence: int
     owner: str | None
     metadata: dict[str, Any]

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from typing_extensions import override
-
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from typing_extensions import override
 
 from botfarm import errors
 from botfarm.runtime import Services
@@ -33,7 +32,9 @@ class FarmRoute(APIRoute):
 
         async def authenticated(request: Request) -> Response:
             services: Services = request.app.state.services
-            request.state.principal = services.authentication.principal_of(request.headers.get("authorization"))
+            request.state.principal = services.authentication.principal_of(
+                request.headers.get("authorization")
+            )
             _require_json(request)
             return await handle(request)
 

@@ -12,7 +12,11 @@ from botfarm.web.app import create_app
 
 
 async def serve(
-    settings: Settings, listening: socket.socket, stop: asyncio.Event, *, announce: Callable[[], None] | None = None
+    settings: Settings,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    *,
+    announce: Callable[[], None] | None = None,
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
     app = create_app(settings)

@@ -65,7 +65,11 @@ async def get_user(farm: Farm, user_id: UUID) -> User:
     ),
 )
 async def acquire_lock(
-    farm: Farm, caller: Caller, user_id: UUID, idempotency_key: IdempotencyKey = None, body: LockRequest | None = None
+    farm: Farm,
+    caller: Caller,
+    user_id: UUID,
+    idempotency_key: IdempotencyKey = None,
+    body: LockRequest | None = None,
 ) -> Lease:
     body = body or LockRequest()
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)

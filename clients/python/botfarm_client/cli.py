@@ -2,9 +2,8 @@
 
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 from typing_extensions import override
@@ -23,12 +22,13 @@ class CommandError(Exception):
 class _CommandsOfEntryPoints(TyperGroup):
     """Loads a command when it is asked for, so that `botfarm pools` does not import a server."""
 
+    # Untyped where Typer shows Click: releases differ in whether that is the package or a copy inside Typer.
     @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return sorted({*super().list_commands(ctx), *(entry.name for entry in entry_points(group=GROUP))})
 
     @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         for entry in entry_points(group=GROUP, name=cmd_name):
             return _load(entry)
         return super().get_command(ctx, cmd_name)
@@ -51,7 +51,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _botfarm(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     pass
@@ -65,7 +66,7 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _load(entry: EntryPoint) -> click.Command:
+def _load(entry: EntryPoint) -> Any:
     loaded = entry.load()
     if not isinstance(loaded, typer.Typer):
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -1,6 +1,6 @@
 """One farm over HTTP: a base URL, a token, and problems as exceptions."""
 
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -29,7 +29,9 @@ class Connection:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str, **query: object) -> Any:
-        return self._request("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return self._request(
+            "GET", path, params={name: value for name, value in query.items() if value is not None}
+        )
 
     def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> Any:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
@@ -39,13 +41,15 @@ class Connection:
         if self._is_ours:
             self._client.close()
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **content: Any) -> Any:
+    def _request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **content: Any
+    ) -> Any:
         response = self._client.request(
             method, self._url + path, headers={**self._headers, **(headers or {})}, **content
         )
