@@ -12,7 +12,7 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 def run_until_signalled(main: Main) -> None:
     """Runs `main(stop)` to its end; a second signal while it stops is the impatient person's and ends it at once."""
-    with asyncio.Runner(loop_factory=uvicorn.Config("").get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         runner.run(_with_signals(main))
 
 

@@ -60,7 +60,9 @@ _GRANT = f"""
     SELECT {LEASE_COLUMNS} FROM l, p, u ORDER BY u.id"""
 
 # The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
-# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort.
+# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort: the row
+# comparison is one that only this index can answer. With `u.id > :hand` the planner takes the primary key as soon as
+# its statistics know one pool only, and then walks past every user of the pools that come later.
 ACQUIRE_FROM_POOL = text(f"""
     WITH p AS MATERIALIZED (
         SELECT {_POLICY}, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
@@ -68,14 +70,16 @@ ACQUIRE_FROM_POOL = text(f"""
     ),
     ahead AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.id > :hand
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
+          AND (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
           AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :count FOR UPDATE SKIP LOCKED
     ),
     behind AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.id <= :hand
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
+          AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
           AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :count - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
@@ -104,10 +108,15 @@ COUNT_POOL = text(f"""
     WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.labels @> CAST(:labels AS jsonb)""")
 
 
+def hand_after(user_id: UUID) -> UUID:
+    """Just behind this user and on no user: ours are of UUID version 4, a hand is of version 15."""
+    return UUID(int=user_id.int | 0xF << 76)
+
+
 async def acquire_from_pool(
     session: AsyncSession, pool: Pool, *, labels: Mapping[str, str], count: int, hand: UUID, terms: LeaseTerms
 ) -> Lease | None:
-    """None when fewer than `count` users could be locked, or the idempotency key is taken."""
+    """None when fewer than `count` users could be locked, or the idempotency key is taken. The hand: `hand_after`."""
     parameters = {
         **_pool_parameters(pool, labels),
         **_term_parameters(terms, LeaseOperation.ACQUIRE_LEASE),

@@ -34,6 +34,7 @@ def create_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # an error message is no place for what a statement carried
         pool_timeout=POOL_TIMEOUT,
         # Not pre-pinged: that is a round trip for each request, and a dead connection is noticed by its statement.
         pool_recycle=1_800,
@@ -45,6 +46,10 @@ def create_engine(
                 "statement_timeout": str(statement_timeout_ms),
                 "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
                 "jit": "off",
+                # The users are few enough to be in memory. With these two the planner finds the users of an acquire by
+                # walking the index, in its generic plan too, where it does not know that the LIMIT is small.
+                "random_page_cost": "1.1",
+                "enable_bitmapscan": "off",
             },
         },
     )

@@ -162,12 +162,12 @@ class Acquiring:
     async def _acquire(
         self, session: AsyncSession, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
     ) -> Lease | None:
-        hand = self._hands.get(pool) or uuid4()
+        hand = self._hands.get(pool) or acquire_queries.hand_after(uuid4())
         lease = await acquire_queries.acquire_from_pool(
             session, pool, labels=wanted.labels, count=wanted.count, hand=hand, terms=terms
         )
         if lease:
-            self._hands[pool] = lease.users[-1].id
+            self._hands[pool] = acquire_queries.hand_after(lease.users[-1].id)
         return lease
 
     async def _hand_over(self, grant: Grant, started: float) -> Grant:

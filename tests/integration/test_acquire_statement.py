@@ -1,0 +1,145 @@
+"""What PostgreSQL makes of the acquire statement: how many rows it takes, how it finds them, what it leaves behind."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from support.farm import RUNNER, Farm, open_farm
+
+from botfarm.db import acquire_queries
+from botfarm.db.acquire_queries import ACQUIRE_FROM_POOL, LeaseTerms, hand_after
+from botfarm.domain import Lease, Pool
+
+TERMS = LeaseTerms(
+    principal=RUNNER.name, ttl_seconds=60, owner=None, metadata={}, idempotency_key=None, fingerprint=None
+)
+
+
+async def fill(farm: Farm, users: int) -> Pool:
+    """Many users at once; their passwords are never read."""
+    pool = await farm.pool(0)
+    await farm.sql.execute(
+        """INSERT INTO users (id, login, password, project_id, env, domain)
+           SELECT gen_random_uuid(), 'user-' || n || '@shop.test', 'unread', $1, $2, $3 FROM generate_series(1, $4) n""",
+        pool.project_id,
+        pool.env.value,
+        pool.domain.value,
+        users,
+    )
+    return pool
+
+
+async def acquire(farm: Farm, session: Any, pool: Pool, count: int) -> Lease | None:
+    return await acquire_queries.acquire_from_pool(
+        session, pool, labels={}, count=count, hand=hand_after(uuid4()), terms=TERMS
+    )
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+@pytest.mark.parametrize("count", [1, 3, 20])
+async def test_it_takes_exactly_as_many_users_as_asked_for_whatever_the_plan(
+    farm: Farm, count: int, analyzed: bool
+) -> None:
+    pool = await fill(farm, 100)
+    if analyzed:
+        await farm.sql.execute("ANALYZE users")
+    async with farm.database.transaction() as session:
+        for join in ("hashjoin", "mergejoin", "material"):
+            await session.execute(text(f"SET LOCAL enable_{join} = off"))
+        lease = await acquire(farm, session, pool, count)
+    assert lease is not None
+    assert len(lease.users) == count
+    assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == count
+
+
+@pytest.mark.parametrize("hand", [UUID(int=1), hand_after(uuid4()), UUID(int=2**128 - 1)], ids=["0", "?", "f"])
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("analyzed", [True, False])
+@pytest.mark.parametrize(("users", "pools"), [(1_000, 1), (1_000, 20), (20_000, 1)])
+async def test_it_walks_the_pool_index_without_a_sort(
+    farm: Farm, users: int, pools: int, analyzed: bool, plan: str, hand: UUID
+) -> None:
+    for _ in range(pools):
+        pool = await fill(farm, users)
+    if analyzed:
+        await farm.sql.execute("ANALYZE users")
+    nodes = list(_nodes(await explain(farm, pool, hand, plan_cache_mode=plan)))
+    scans = [node for node in nodes if node.get("Relation Name") == "users" and node["Node Type"] != "ModifyTable"]
+    assert [node.get("Index Name") for node in scans].count("ix_users_pool") == 2, scans
+    assert not [node for node in scans if node["Node Type"] == "Seq Scan"], "the users it takes are found by their id"
+    below_the_locks = [under for node in nodes if node["Node Type"] == "LockRows" for under in _nodes(node)]
+    assert below_the_locks
+    assert not [node for node in below_the_locks if "Sort" in node["Node Type"]]
+
+
+async def test_in_steady_state_its_updates_are_hot(database_url: str) -> None:
+    """An update that is not HOT leaves an entry in every index, and dead rows that only vacuum removes."""
+    async with open_farm(database_url) as farm:
+        pool = await fill(farm, 1_000)
+
+        async def runner() -> None:
+            for _ in range(100):
+                async with farm.database.autocommit() as session:
+                    lease = await acquire(farm, session, pool, 1)
+                assert lease is not None
+                await farm.services.leases.release(RUNNER, lease.id)
+
+        await asyncio.gather(*(runner() for _ in range(8)))
+    connection = await asyncpg.connect(database_url)
+    try:
+        updates, hot = await _update_counts(connection, at_least=1_600)
+    finally:
+        await connection.close()
+    assert hot / updates >= 0.95, (updates, hot)
+
+
+async def explain(farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str) -> dict[str, Any]:
+    """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
+    compiled = ACQUIRE_FROM_POOL.compile(dialect=dialect.dialect())
+    values: dict[str, Any] = {
+        **acquire_queries._pool_parameters(pool, {}),
+        **acquire_queries._term_parameters(TERMS, acquire_queries.LeaseOperation.ACQUIRE_LEASE),
+        "count": 1,
+        "hand": hand,
+    }
+    arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())
+    async with farm.database.transaction() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {plan_cache_mode}")
+        await connection.exec_driver_sql(f"PREPARE acquire AS {compiled}")
+        plan = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE acquire ({arguments})")
+        return dict(plan.scalar_one()[0]["Plan"])
+
+
+def _literal(value: object) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case int():
+            return str(value)
+        case str() | UUID():
+            return f"'{value}'"
+    raise TypeError(value)
+
+
+def _nodes(plan: dict[str, Any]) -> Any:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+async def _update_counts(connection: asyncpg.Connection, *, at_least: int) -> tuple[int, int]:
+    """A backend reports its counts when it ends; the last of them may be a moment late."""
+    async with asyncio.timeout(20):
+        while True:
+            row = await connection.fetchrow(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'users'"
+            )
+            if row["n_tup_upd"] >= at_least:
+                return row["n_tup_upd"], row["n_tup_hot_upd"]
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+            await asyncio.sleep(0.05)

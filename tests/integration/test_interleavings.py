@@ -1,0 +1,213 @@
+"""Two sessions in a forced order: what one has locked, the other meets. Nothing here waits for luck."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from support.farm import OTHER_RUNNER, RUNNER, Farm
+
+from botfarm.db import acquire_queries, lease_queries
+from botfarm.domain import EndedBy, Lease, Outcome
+from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
+
+
+class _RolledBackError(Exception):
+    pass
+
+
+@asynccontextmanager
+async def rolled_back(farm: Farm) -> AsyncIterator[AsyncSession]:
+    """A transaction that ends with ROLLBACK."""
+    try:
+        async with farm.database.transaction() as session:
+            yield session
+            raise _RolledBackError
+    except _RolledBackError:
+        return
+
+
+async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Starts the work and returns when PostgreSQL says that it waits for a lock."""
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(10):
+        while not await farm.sql.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            assert not task.done(), "it was to wait for a lock, and did not"
+            await asyncio.sleep(0.005)
+    return task
+
+
+async def until_expired(farm: Farm, lease: Lease) -> None:
+    async with asyncio.timeout(10):
+        while not await farm.sql.fetchval("SELECT clock_timestamp() > $1", lease.expires_at):
+            await asyncio.sleep(0.02)
+
+
+async def release(session: AsyncSession, lease: Lease) -> Lease | None:
+    return await lease_queries.release(session, lease.id, principal=RUNNER.name, outcome=Outcome.OK, note=None)
+
+
+async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
+    return await lease_queries.renew(session, lease.id, principal=RUNNER.name, ttl_seconds=60)
+
+
+class TestRenewAgainstReap:
+    async def test_a_renew_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
+        async with farm.database.transaction() as renewing:
+            assert await renew(renewing, lease)
+            await until_expired(farm, lease)
+            assert await farm.services.maintenance.reap() == 0
+        assert await farm.services.maintenance.reap() == 0
+        assert (await farm.services.leases.get(RUNNER, lease.id)).is_live
+
+    @pytest.mark.parametrize("verb", [renew, release])
+    async def test_who_waits_for_the_reaper_is_told_that_the_lease_lapsed(self, farm: Farm, verb: Any) -> None:
+        lease = await farm.acquire(await farm.pool(1))
+        await farm.expire(lease.id)
+        method = {
+            renew: lambda: farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=60),
+            release: lambda: farm.services.leases.release(RUNNER, lease.id),
+        }[verb]
+        async with farm.database.transaction() as reaping:
+            assert len(await lease_queries.reap(reaping, batch=10)) == 1
+            waiting = await blocked(farm, method())
+        with pytest.raises(LeaseLapsedError):
+            await waiting
+        assert (await farm.services.leases.get(RUNNER, lease.id)).ended_by is EndedBy.EXPIRED
+
+    @pytest.mark.parametrize("verb", [renew, release])
+    async def test_a_reaper_that_fails_does_not_revive_the_lease(self, farm: Farm, verb: Any) -> None:
+        lease = await farm.acquire(await farm.pool(1))
+        await farm.expire(lease.id)
+        async with farm.database.autocommit() as session:
+            async with rolled_back(farm) as reaping:
+                assert len(await lease_queries.reap(reaping, batch=10)) == 1
+                waiting = await blocked(farm, verb(session, lease))
+            assert await waiting is None
+
+
+class TestReleaseAgainstReap:
+    async def test_a_release_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
+        async with farm.database.transaction() as releasing:
+            assert await release(releasing, lease)
+            await until_expired(farm, lease)
+            assert await farm.services.maintenance.reap() == 0
+        assert await farm.services.maintenance.reap() == 0
+        assert (await farm.services.leases.get(RUNNER, lease.id)).ended_by is EndedBy.RELEASED
+
+    async def test_a_reaper_that_comes_late_leaves_the_next_holder_alone(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        old = await farm.acquire(pool)
+        await farm.expire(old.id, rested=True)
+        async with farm.database.transaction() as acquiring:
+            new = await _acquire(acquiring, farm, pool)
+            assert new is not None
+            reaping = await blocked(farm, farm.services.maintenance.reap())
+        assert await reaping == 1
+        user = await farm.services.users.get(new.users[0].id)
+        assert (user.lease_id, user.locktime) == (new.id, new.acquired_at)
+
+
+BLOCKERS = {
+    "the lease's row": "SELECT 1 FROM leases WHERE id = :id FOR UPDATE",
+    "the lease's row, changed": "UPDATE leases SET owner = 'somebody' WHERE id = :id",
+    "the user's row": "SELECT 1 FROM users WHERE lease_id = :id FOR UPDATE",
+    "the user's row, changed": "UPDATE users SET labels = '{}' WHERE lease_id = :id",
+}
+
+
+@pytest.mark.parametrize("end", ["commits", "rolls back"])
+@pytest.mark.parametrize("blocker", BLOCKERS)
+@pytest.mark.parametrize("verb", [renew, release])
+async def test_what_waits_for_a_lock_past_the_expiry_is_too_late(
+    farm: Farm, verb: Any, blocker: str, end: str
+) -> None:
+    lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
+    holding = farm.database.transaction() if end == "commits" else rolled_back(farm)
+    async with farm.database.autocommit() as session:
+        async with holding as blocking:
+            await blocking.execute(text(BLOCKERS[blocker]), {"id": lease.id})
+            waiting = await blocked(farm, verb(session, lease))
+            await until_expired(farm, lease)
+        assert await waiting is None
+    assert (await farm.services.leases.get(RUNNER, lease.id)).ended_by is EndedBy.EXPIRED
+
+
+class TestAcquire:
+    async def test_a_user_under_another_acquire_is_passed_over(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        async with farm.database.transaction() as first:
+            taken = await _acquire(first, farm, pool)
+            lease = await farm.acquire(pool)
+        assert taken is not None
+        assert taken.users[0].id != lease.users[0].id
+
+    async def test_an_acquire_that_rolls_back_gives_its_user_to_the_next(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        async with rolled_back(farm) as first:
+            assert await _acquire(first, farm, pool)
+            with pytest.raises(PoolExhaustedError):
+                await farm.acquire(pool)
+        assert await farm.acquire(pool)
+
+    async def test_two_batches_that_deny_each_other_the_last_users_are_served_in_turn(self, farm: Farm) -> None:
+        """The batch under test sees four free users, gets two of them, and must try again when it is its turn."""
+        pool = await farm.pool(4)
+        two_of_them = "SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"
+        async with farm.database.transaction() as turn:
+            await acquire_queries.lock_pool(turn, pool)
+            async with rolled_back(farm) as other_batch:
+                await other_batch.execute(text(two_of_them))
+                batch = await blocked(farm, farm.acquire(pool, count=3))
+        assert len((await batch).users) == 3
+
+    async def test_of_two_batches_for_the_last_users_one_wins(self, farm: Farm) -> None:
+        pool = await farm.pool(4)
+        for _ in range(25):
+            outcomes = await asyncio.gather(
+                farm.acquire(pool, count=3), farm.acquire(pool, OTHER_RUNNER, count=3), return_exceptions=True
+            )
+            leases = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
+            assert len(leases) == 1, outcomes
+            assert any(isinstance(outcome, PoolExhaustedError) for outcome in outcomes)
+            await farm.services.leases.force_release(leases[0].id, reason="next round")
+            await farm.sql.execute("UPDATE users SET available_at = clock_timestamp()")
+
+    async def test_two_retries_of_one_key_at_once_take_one_user(self, farm: Farm) -> None:
+        pool = await farm.pool(5)
+        leases = await asyncio.gather(*(farm.acquire(pool, idempotency_key="k") for _ in range(10)))
+        assert len({lease.id for lease in leases}) == 1
+        assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
+
+    async def test_a_key_whose_first_request_is_not_committed_yet_waits_for_its_answer(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        async with farm.database.transaction() as first:
+            lease = await _acquire(first, farm, pool, idempotency_key="k")
+            assert lease is not None
+            retry = await blocked(farm, farm.acquire(pool, idempotency_key="k"))
+        with pytest.raises(IdempotencyKeyReusedError):  # the first one carries no fingerprint of the same request
+            await retry
+        assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
+
+
+async def _acquire(
+    session: AsyncSession, farm: Farm, pool: Any, *, idempotency_key: str | None = None
+) -> Lease | None:
+    terms = acquire_queries.LeaseTerms(
+        principal=RUNNER.name,
+        ttl_seconds=60,
+        owner=None,
+        metadata={},
+        idempotency_key=idempotency_key,
+        fingerprint=b"another request" if idempotency_key else None,
+    )
+    hand = acquire_queries.hand_after(uuid4())
+    return await acquire_queries.acquire_from_pool(session, pool, labels={}, count=1, hand=hand, terms=terms)

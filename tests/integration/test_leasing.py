@@ -1,0 +1,337 @@
+"""The rules of a lease, asked of the services on a real database. Races are in test_interleavings.py."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
+
+from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
+from botfarm.errors import (
+    IdempotencyKeyEndedError,
+    IdempotencyKeyReusedError,
+    LeaseIdRequiredError,
+    LeaseLapsedError,
+    NoSuchLeaseError,
+    NoSuchPoolError,
+    NoSuchProjectError,
+    NotTheHolderError,
+    PoolExhaustedError,
+    PoolTooSmallError,
+    UseReleaseLeaseError,
+    UserBusyError,
+    UserQuarantinedError,
+)
+from botfarm.services.acquiring import RequestedTerms
+
+
+async def test_a_lease_gives_the_holder_a_login_and_a_password_that_can_be_typed(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    lease = await farm.acquire(pool, owner="job 7")
+    assert lease.users[0].password == PASSWORD
+    assert lease.owner == "job 7"
+    stored = await farm.sql.fetchval("SELECT password FROM users")
+    assert PASSWORD not in stored
+    assert stored.startswith("v1.test.")
+
+
+async def test_a_leased_user_is_in_no_other_lease(farm: Farm) -> None:
+    pool = await farm.pool(3)
+    leases = [await farm.acquire(pool) for _ in range(3)]
+    assert len({lease.users[0].id for lease in leases}) == 3
+    with pytest.raises(PoolExhaustedError) as caught:
+        await farm.acquire(pool)
+    assert caught.value.details["leased"] == 3
+    assert 0 < caught.value.details["next_free_in"] <= 915
+
+
+async def test_a_later_lease_has_a_higher_fence(farm: Farm) -> None:
+    pool = await farm.pool(3)
+    fences = [(await farm.acquire(pool)).fence for _ in range(3)]
+    assert fences == sorted(set(fences))
+
+
+async def test_several_users_come_together_or_not_at_all(farm: Farm) -> None:
+    pool = await farm.pool(3)
+    lease = await farm.acquire(pool, count=2)
+    assert len({user.id for user in lease.users}) == 2
+    with pytest.raises(PoolExhaustedError):
+        await farm.acquire(pool, count=2)
+    assert len((await farm.acquire(pool, count=1)).users) == 1
+
+
+async def test_more_than_the_pool_has_can_never_be_met(farm: Farm) -> None:
+    with pytest.raises(PoolTooSmallError):
+        await farm.acquire(await farm.pool(2), count=3)
+
+
+async def test_a_typo_is_not_a_busy_pool(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    with pytest.raises(NoSuchPoolError):
+        await farm.acquire(Pool(pool.project_id, Env.PROD, Domain.CANARY))
+    with pytest.raises(NoSuchPoolError):
+        await farm.acquire(pool, labels={"language": "klingon"})
+    with pytest.raises(NoSuchProjectError):
+        await farm.acquire(Pool(uuid4(), Env.PROD, Domain.CANARY))
+
+
+async def test_labels_choose_the_users_that_have_all_of_them(farm: Farm) -> None:
+    pool = await farm.pool(2)
+    french = await farm.user(pool, language="fr", plan="paid")
+    lease = await farm.acquire(pool, labels={"language": "fr"})
+    assert [user.id for user in lease.users] == [french.id]
+
+
+async def test_the_ttl_is_the_projects_default_and_never_over_its_maximum(farm: Farm) -> None:
+    pool = await farm.pool(3, default_ttl=100, max_ttl=200, max_hold=150)
+    assert (await farm.acquire(pool)).ttl_seconds == 100
+    assert (await farm.acquire(pool, ttl_seconds=120)).ttl_seconds == 120
+    capped = await farm.acquire(pool, ttl_seconds=1_000)
+    assert capped.ttl_seconds == 150
+    assert capped.expires_at == capped.hold_until
+    assert capped.expires_at - capped.acquired_at == timedelta(seconds=150)
+
+
+async def test_renew_lengthens_never_shortens_and_stops_at_the_total_hold(farm: Farm) -> None:
+    pool = await farm.pool(1, default_ttl=100, max_ttl=200, max_hold=250)
+    lease = await farm.acquire(pool)
+    longer = await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=200)
+    assert longer.expires_at > lease.expires_at
+    assert longer.ttl_seconds == 200
+    unchanged = await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=1)
+    assert unchanged.expires_at == longer.expires_at
+    await farm.sql.execute("UPDATE leases SET hold_until = expires_at")
+    at_the_cap = await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=200)
+    assert at_the_cap.expires_at == longer.expires_at
+
+
+async def test_a_renewed_lease_keeps_its_user_from_others_until_its_new_end(farm: Farm) -> None:
+    pool = await farm.pool(1, lock_delay=0)
+    lease = await farm.acquire(pool, ttl_seconds=60)
+    renewed = await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=600)
+    user = await farm.services.users.get(lease.users[0].id)
+    assert user.expires_at == renewed.expires_at == user.available_at
+
+
+async def test_only_the_holder_renews_and_releases(farm: Farm) -> None:
+    lease = await farm.acquire(await farm.pool(1))
+    with pytest.raises(NotTheHolderError):
+        await farm.services.leases.renew(OTHER_RUNNER, lease.id, ttl_seconds=None)
+    with pytest.raises(NotTheHolderError):
+        await farm.services.leases.release(OTHER_RUNNER, lease.id)
+    with pytest.raises(NoSuchLeaseError):
+        await farm.services.leases.release(RUNNER, uuid4())
+    assert (await farm.services.leases.get(OTHER_RUNNER, lease.id)).users[0].password is None
+
+
+async def test_release_frees_the_user_and_may_be_repeated(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    lease = await farm.acquire(pool)
+    released = await farm.services.leases.release(RUNNER, lease.id, outcome=Outcome.DIRTY, note="cart not emptied")
+    assert (released.ended_by, released.outcome) == (EndedBy.RELEASED, Outcome.DIRTY)
+    assert released.users[0].locktime is None
+    assert (await farm.services.leases.release(RUNNER, lease.id)).outcome is Outcome.DIRTY
+    assert (await farm.acquire(pool)).users[0].id == lease.users[0].id
+
+
+async def test_after_a_release_the_user_rests_for_the_cooldown(farm: Farm) -> None:
+    pool = await farm.pool(1, cooldown=600)
+    lease = await farm.acquire(pool)
+    await farm.services.leases.release(RUNNER, lease.id)
+    with pytest.raises(PoolExhaustedError) as caught:
+        await farm.acquire(pool)
+    assert caught.value.details["resting"] == 1
+    assert 590 < caught.value.details["next_free_in"] <= 600
+
+
+async def test_an_expired_lease_is_lapsed_reaped_or_not(farm: Farm) -> None:
+    lease = await farm.acquire(await farm.pool(1))
+    await farm.expire(lease.id)
+    seen = await farm.services.leases.get(RUNNER, lease.id)
+    assert (seen.ended_by, seen.users[0].password, seen.users[0].locktime) == (EndedBy.EXPIRED, None, None)
+    for _ in range(2):
+        with pytest.raises(LeaseLapsedError):
+            await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=None)
+        with pytest.raises(LeaseLapsedError):
+            await farm.services.leases.release(RUNNER, lease.id)
+        await farm.services.maintenance.reap()
+
+
+async def test_after_an_expired_lease_the_user_rests_for_the_lock_delay(farm: Farm) -> None:
+    pool = await farm.pool(1, lock_delay=300)
+    lease = await farm.acquire(pool)
+    await farm.expire(lease.id)
+    for _ in range(2):
+        assert (await farm.services.users.get(lease.users[0].id)).state is UserState.RESTING
+        with pytest.raises(PoolExhaustedError):
+            await farm.acquire(pool)
+        await farm.services.maintenance.reap()
+
+
+async def test_an_old_lease_id_cannot_free_the_next_holders_user(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    old = await farm.acquire(pool)
+    await farm.expire(old.id, rested=True)
+    new = await farm.acquire(pool, OTHER_RUNNER)
+    assert new.users[0].id == old.users[0].id
+    with pytest.raises(LeaseLapsedError):
+        await farm.services.leases.release(RUNNER, old.id)
+    with pytest.raises(LeaseLapsedError):
+        await farm.services.leases.renew(RUNNER, old.id, ttl_seconds=None)
+    await farm.services.leases.force_release(old.id, reason="tidy up")
+    assert await farm.services.maintenance.reap() == 1
+    assert (await farm.services.users.get(new.users[0].id)).locktime == new.acquired_at
+    assert (await farm.services.leases.renew(OTHER_RUNNER, new.id, ttl_seconds=None)).is_live
+
+
+async def test_force_release_ends_anybodys_lease_and_lets_the_user_rest(farm: Farm) -> None:
+    pool = await farm.pool(1, lock_delay=300)
+    lease = await farm.acquire(pool)
+    forced = await farm.services.leases.force_release(lease.id, reason="stuck job")
+    assert forced.ended_by is EndedBy.FORCED
+    assert (await farm.services.users.get(lease.users[0].id)).state is UserState.RESTING
+    assert (await farm.services.leases.force_release(lease.id, reason="again")).ended_at == forced.ended_at
+    with pytest.raises(LeaseLapsedError):
+        await farm.services.leases.release(RUNNER, lease.id)
+
+
+async def test_hand_outs_go_round_the_pool(farm: Farm) -> None:
+    pool = await farm.pool(6)
+    used = []
+    for _ in range(12):
+        lease = await farm.acquire(pool)
+        used.append(lease.users[0].id)
+        await farm.services.leases.release(RUNNER, lease.id)
+    assert len(set(used[:6])) == 6
+    assert used[:6] == used[6:]
+
+
+async def test_a_quarantined_user_is_not_handed_out(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    user_id = await farm.sql.fetchval(
+        "UPDATE users SET status = 'quarantined', status_since = clock_timestamp() RETURNING id"
+    )
+    with pytest.raises(PoolExhaustedError) as caught:
+        await farm.acquire(pool)
+    assert caught.value.details["quarantined"] == 1
+    with pytest.raises(UserQuarantinedError):
+        await farm.services.acquiring.acquire_lock(RUNNER, user_id, RequestedTerms())
+
+
+class TestLocks:
+    async def test_a_locked_user_is_busy(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        assert lease.users[0].id == user.id
+        with pytest.raises(UserBusyError) as caught:
+            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())
+        assert caught.value.details["locktime"] == lease.acquired_at
+        assert 0 < caught.value.details["expires_in"] <= 915
+
+    async def test_release_lock_frees_what_acquire_lock_took_and_a_free_user_stays_free(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())
+        for _ in range(2):
+            freed = await farm.services.leases.release_lock(RUNNER, user.id, lease_id=None)
+            assert (freed.state, freed.locktime) == (UserState.FREE, None)
+
+    async def test_without_its_id_a_lease_of_acquire_lease_is_not_released(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(1))
+        user_id = lease.users[0].id
+        with pytest.raises(LeaseIdRequiredError):
+            await farm.services.leases.release_lock(RUNNER, user_id, lease_id=None)
+        freed = await farm.services.leases.release_lock(RUNNER, user_id, lease_id=lease.id)
+        assert freed.state is UserState.FREE
+
+    async def test_another_principal_frees_nothing(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        for lease_id in (None, lease.id):
+            with pytest.raises(NotTheHolderError):
+                await farm.services.leases.release_lock(OTHER_RUNNER, user.id, lease_id=lease_id)
+
+    async def test_a_lease_of_several_users_is_released_as_a_whole(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(2), count=2)
+        for lease_id in (None, lease.id):
+            with pytest.raises(UseReleaseLeaseError):
+                await farm.services.leases.release_lock(RUNNER, lease.users[0].id, lease_id=lease_id)
+
+    async def test_a_lease_of_another_user_is_no_lease_of_this_one(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        first, second = await farm.acquire(pool), await farm.acquire(pool)
+        with pytest.raises(NoSuchLeaseError):
+            await farm.services.leases.release_lock(RUNNER, first.users[0].id, lease_id=second.id)
+
+    async def test_a_lapsed_lock_is_said_to_be_lapsed(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        await farm.expire(lease.id)
+        with pytest.raises(LeaseLapsedError):
+            await farm.services.leases.release_lock(RUNNER, user.id, lease_id=lease.id)
+
+
+class TestIdempotencyKeys:
+    async def test_a_retry_gets_the_same_lease_even_when_nothing_is_free(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        again = await farm.acquire(pool, idempotency_key="k", wait_seconds=0)
+        assert (again.id, again.users[0].password) == (lease.id, PASSWORD)
+        assert await farm.sql.fetchval("SELECT count(*) FROM leases") == 1
+
+    async def test_a_retry_takes_no_second_user(self, farm: Farm) -> None:
+        pool = await farm.pool(5)
+        ids = {(await farm.acquire(pool, idempotency_key="k")).id for _ in range(3)}
+        assert len(ids) == 1
+        assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
+
+    async def test_another_request_under_the_key_is_refused(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        with pytest.raises(IdempotencyKeyReusedError):
+            await farm.acquire(pool, idempotency_key="k", ttl_seconds=60)
+        terms = RequestedTerms(idempotency_key="k")
+        with pytest.raises(IdempotencyKeyReusedError):
+            await farm.services.acquiring.acquire_lock(RUNNER, lease.users[0].id, terms)
+
+    async def test_keys_belong_to_their_principal(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        mine = await farm.acquire(pool, idempotency_key="k")
+        theirs = await farm.acquire(pool, OTHER_RUNNER, idempotency_key="k")
+        assert mine.id != theirs.id
+
+    @pytest.mark.parametrize("how", ["released", "expired"])
+    async def test_the_key_of_an_ended_lease_is_used_up(self, farm: Farm, how: str) -> None:
+        pool = await farm.pool(1)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        if how == "released":
+            await farm.services.leases.release(RUNNER, lease.id)
+        else:
+            await farm.expire(lease.id, rested=True)
+        with pytest.raises(IdempotencyKeyEndedError):
+            await farm.acquire(pool, idempotency_key="k")
+
+    async def test_acquire_lock_replays_too(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        terms = RequestedTerms(idempotency_key="k")
+        grants = [await farm.services.acquiring.acquire_lock(RUNNER, user.id, terms) for _ in range(2)]
+        assert [grant.replayed for grant in grants] == [False, True]
+        assert grants[0].lease.id == grants[1].lease.id
+
+
+async def test_history_is_listed_newest_first_page_by_page_without_passwords(farm: Farm) -> None:
+    pool = await farm.pool(3)
+    taken = [await farm.acquire(pool) for _ in range(3)]
+    await farm.services.leases.release(RUNNER, taken[0].id)
+    first = await farm.services.leases.list(LeaseFilter(), cursor=None, limit=2)
+    rest = await farm.services.leases.list(LeaseFilter(), cursor=first.next_cursor, limit=2)
+    assert [lease.id for lease in first.items + rest.items] == [lease.id for lease in reversed(taken)]
+    assert rest.next_cursor is None
+    assert all(user.password is None for lease in first.items for user in lease.users)
+    active = await farm.services.leases.list(LeaseFilter(state=LeaseState.ACTIVE), cursor=None, limit=9)
+    ended = await farm.services.leases.list(LeaseFilter(state=LeaseState.ENDED), cursor=None, limit=9)
+    assert len(active.items) == 2
+    assert [lease.id for lease in ended.items] == [taken[0].id]
+    of_user = LeaseFilter(user_id=taken[1].users[0].id)
+    assert [lease.id for lease in (await farm.services.leases.list(of_user, cursor=None, limit=9)).items] == [
+        taken[1].id
+    ]

@@ -1,0 +1,76 @@
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from support.farm import test_settings
+
+from botfarm.db.engine import Database, create_engine
+from botfarm.db.schema import schema_is_old
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def alembic(database_url: str, *arguments: str) -> str:
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("alembic"), *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, "BOTFARM_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+async def tables(database_url: str) -> set[str]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {row["tablename"] for row in rows}
+    finally:
+        await connection.close()
+
+
+def test_up_check_down_and_up_again(empty_database: str) -> None:
+    alembic(empty_database, "upgrade", "head")
+    assert "No new upgrade operations" in alembic(empty_database, "check")
+    alembic(empty_database, "downgrade", "base")
+    assert asyncio.run(tables(empty_database)) == {"alembic_version"}
+    alembic(empty_database, "upgrade", "head")
+    assert {"users", "leases", "projects"} <= asyncio.run(tables(empty_database))
+
+
+def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
+    command = [Path(sys.executable).with_name("botfarm"), "migrate"]
+    environment = {**os.environ, "BOTFARM_DATABASE_URL": empty_database}
+    replicas = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(4)
+    ]
+    outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
+    assert [replica.returncode for replica in replicas] == [0] * 4, outputs
+    assert {"users", "leases", "projects"} <= asyncio.run(tables(empty_database))
+
+
+@pytest.mark.parametrize(
+    ("revision", "old"), [("(none)", True), ("0000_removed_long_ago", False), ("0001", False), (None, True)]
+)
+async def test_a_schema_is_old_when_this_build_has_more(database_url: str, revision: str | None, old: bool) -> None:
+    connection = await asyncpg.connect(database_url)
+    if revision is None:
+        await connection.execute("DROP TABLE alembic_version")
+    elif revision == "(none)":
+        await connection.execute("DELETE FROM alembic_version")
+    else:
+        await connection.execute("UPDATE alembic_version SET version_num = $1", revision)
+    await connection.close()
+    engine = create_engine(test_settings(database_url).required_database_url(), application_name="test")
+    try:
+        assert await schema_is_old(Database(engine)) is old
+    finally:
+        await engine.dispose()

@@ -1,0 +1,102 @@
+"""A farm to play with: its services, and short ways to fill it and to move its clock."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from uuid import UUID
+
+import asyncpg
+
+from botfarm.credentials import generate_key
+from botfarm.db.engine import Database, create_engine
+from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Principal, Project, User
+from botfarm.runtime import Services, open_services
+from botfarm.services.acquiring import PoolRequest, RequestedTerms
+from botfarm.settings import Settings, load_settings
+
+TOKEN = "a-bootstrap-token-for-tests"
+PASSWORD = "correct horse battery staple"
+RUNNER = Principal("runner-1")
+OTHER_RUNNER = Principal("runner-2")
+_numbers = count(1)
+
+
+def test_settings(database_url: str, **overrides: object) -> Settings:
+    chosen = {
+        "database_url": database_url,
+        "encryption_keys": generate_key("test"),
+        "bootstrap_token": TOKEN,
+        "port": 0,
+        "worker_port": 0,
+        **overrides,
+    }
+    return load_settings(**chosen)
+
+
+test_settings.__test__ = False  # a helper, whatever its name says to pytest
+
+
+async def _stays() -> bool:
+    return False
+
+
+@dataclass
+class Farm:
+    services: Services
+    sql: asyncpg.Connection
+    """A connection of the test's own, to look and to set the stage."""
+    database: Database
+    """For statements under forced order: its sessions are not those of the services."""
+
+    async def project(self, **policy: int) -> Project:
+        return await self.services.projects.create(
+            project_id=None, name=f"project-{next(_numbers)}", policy=LeasePolicy(**policy)
+        )
+
+    async def pool(self, users: int, **policy: int) -> Pool:
+        project = await self.project(**policy)
+        pool = Pool(project.id, Env.STAGE, Domain.REGULAR)
+        for _ in range(users):
+            await self.user(pool)
+        return pool
+
+    async def user(self, pool: Pool, **labels: str) -> User:
+        login = f"user-{next(_numbers)}@shop.test"
+        return await self.services.users.create(login=login, password=PASSWORD, pool=pool, labels=labels)
+
+    async def acquire(self, pool: Pool, principal: Principal = RUNNER, **wanted: object) -> Lease:
+        terms = {name: wanted.pop(name) for name in ("ttl_seconds", "idempotency_key", "owner") if name in wanted}
+        request = PoolRequest(project=pool.project_id, env=pool.env, domain=pool.domain, **wanted)
+        grant = await self.services.acquiring.acquire_lease(
+            principal, request, RequestedTerms(**terms), caller_gone=_stays
+        )
+        return grant.lease
+
+    async def expire(self, lease_id: UUID, *, rested: bool = False) -> None:
+        """As if the lease had been taken long ago; with `rested`, its lock-delay has passed too."""
+        await self.sql.execute(
+            """UPDATE leases SET acquired_at = acquired_at - interval '1 day', expires_at = clock_timestamp()
+               - interval '1 second' WHERE id = $1""",
+            lease_id,
+        )
+        await self.sql.execute(
+            """UPDATE users SET locktime = locktime - interval '1 day', expires_at = clock_timestamp()
+               - interval '1 second', available_at = CASE WHEN $2 THEN clock_timestamp() ELSE available_at END
+               WHERE lease_id = $1""",
+            lease_id,
+            rested,
+        )
+
+
+@asynccontextmanager
+async def open_farm(database_url: str, **overrides: object) -> AsyncIterator[Farm]:
+    settings = test_settings(database_url, **overrides)
+    database = Database(create_engine(database_url, application_name="test", pool_size=20))
+    sql = await asyncpg.connect(database_url)
+    try:
+        async with open_services(settings, "test") as services:
+            yield Farm(services, sql, database)
+    finally:
+        await sql.close()
+        await database.dispose()
