@@ -8,7 +8,13 @@ from support.farm import TOKEN, Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 
 from botfarm.db.schema import migrate
+from botfarm.logs import configure_logging
 from botfarm.web.app import create_app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    configure_logging("INFO", terminal=False)
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
     """The content of a file of the data folder that only its owner can read; made on first use."""
     path = settings.data_dir / name
     if not path.exists():
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         unfinished = path.with_name(f".{name}.new")
         unfinished.unlink(missing_ok=True)
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -16,7 +16,6 @@ from botfarm.web import lease_routes, pool_routes, probe_routes, project_routes,
 from botfarm.web.dependencies import bearer
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
-from botfarm.web.routing import MAX_BODY_BYTES
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,7 +36,6 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
-        max_body_size=MAX_BODY_BYTES,
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

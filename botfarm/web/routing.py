@@ -5,11 +5,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 from typing_extensions import override
 
 from botfarm import errors
 from botfarm.runtime import Services
-from botfarm.web.error_responses import documented
+from botfarm.web.error_responses import PROBLEMS, documented
 
 MAX_BODY_BYTES = 1_048_576
 
@@ -36,7 +38,7 @@ class FarmRoute(APIRoute):
                 request.headers.get("authorization")
             )
             _require_json(request)
-            return await handle(request)
+            return await handle(Request(request.scope, _limited(request)))
 
         return authenticated
 
@@ -48,6 +50,21 @@ def api_router(tag: str) -> APIRouter:
 def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route of the API: its own errors, and those that any route may answer."""
     return documented(*kinds, *(BODY_ERRORS if body else ()), *COMMON_ERRORS)
+
+
+def _limited(request: Request) -> Receive:
+    """The body up to its limit. The framework's own limit answers in plain text, and before a 401."""
+    left = MAX_BODY_BYTES
+
+    async def receive() -> Message:
+        nonlocal left
+        message = await request.receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(PROBLEMS[errors.TooLargeError][0])  # FastAPI lets only these through from a body
+        return message
+
+    return receive
 
 
 def _require_json(request: Request) -> None:

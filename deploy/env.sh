@@ -1,0 +1,41 @@
+#!/bin/sh
+# Writes .env for docker-compose.yml: three random secrets, readable by you only. An .env that is there is kept.
+set -eu
+cd "$(dirname "$0")/.."
+
+if [ -e .env ]; then
+    echo "$PWD/.env is there already and is kept."
+    exit 0
+fi
+
+random() { # BYTES: that many random bytes as base64, on one line
+    dd if=/dev/urandom bs="$1" count=1 2>/dev/null | base64 | tr -d '\n'
+}
+password=$(random 24 | tr '+/' '-_')
+key=$(random 32)
+token=$(random 24 | tr '+/' '-_')
+# A pipeline hides the failure of its first command; the lengths do not.
+if [ "${#password} ${#key} ${#token}" != "32 44 32" ]; then
+    echo "env.sh: cannot make random secrets; it needs /dev/urandom, dd, base64 and tr." >&2
+    exit 1
+fi
+
+umask 077
+set -C # never over a file that appeared meanwhile
+cat >.env <<END
+# Made by deploy/env.sh. Keep a copy in a safe place: the accounts' passwords cannot be read without the key.
+
+# PostgreSQL takes it when the database is first made; it is part of a URL, so only letters, digits, - and _.
+POSTGRES_PASSWORD=$password
+# id:base64[,id:base64...]; the first key encrypts, all of them decrypt.
+BOTFARM_ENCRYPTION_KEYS=k1:$key
+# A token of role admin, valid while it is set.
+BOTFARM_BOOTSTRAP_TOKEN=bootstrap_$token
+END
+
+cat <<END
+Wrote $PWD/.env with new secrets. Next, in that folder:
+
+  docker compose up -d --wait                     start the farm: http://127.0.0.1:8000/docs
+  sed -n 's/^BOTFARM_BOOTSTRAP_TOKEN=//p' .env    show the token to call it with
+END

@@ -1,0 +1,141 @@
+"""`botfarm dev` and `make run` as a newcomer starts them."""
+
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.postgres import temporary_folder
+from support.processes import BOTFARM, Process, assert_dies, clean_environment, is_alive, running
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    with temporary_folder() as home:
+        yield {"HOME": str(home), "BOTFARM_DATA_DIR": str(home / "farm"), "BOTFARM_PORT": "0"}
+
+
+def postgres_pid(environment: dict[str, str]) -> int:
+    return int((Path(environment["BOTFARM_DATA_DIR"]) / "postgres/postmaster.pid").read_text().splitlines()[0])
+
+
+def lease_by_the_printed_line(dev: Process) -> dict[str, object]:
+    """Runs the curl line as it stands on the terminal."""
+    line = dev.wait_for(r"\n  (curl .*)\n")[1]
+    answer = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
+    return dict(httpx.Response(200, text=answer.stdout).json())
+
+
+def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str, str]) -> None:
+    with running("make", "run", environment=environment) as dev:
+        lease = lease_by_the_printed_line(dev)
+        (user,) = lease["users"]  # type: ignore[misc]
+        assert user["login"].endswith("@stage.shop.test")
+        assert len(user["password"]) >= 8
+        server = postgres_pid(environment)
+        dev.interrupt()
+        dev.wait()
+        assert "botfarm has stopped." in dev.output
+        assert "Traceback" not in dev.output
+        assert_dies(server)
+
+
+def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(environment: dict[str, str]) -> None:
+    with running(BOTFARM, "dev", environment=environment) as first:
+        lease = lease_by_the_printed_line(first)
+        server = postgres_pid(environment)
+        first.kill()
+    assert is_alive(server)
+    with running(BOTFARM, "dev", environment=environment) as second:
+        url = second.wait_for(r"botfarm is running: (\S+)")[1]
+        token = second.wait_for(r"token  (\S+)")[1]
+        client = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
+        with client:
+            again = client.get(f"/leases/{lease['id']}").json()
+            assert again["users"] == lease["users"], "the password can still be read"
+            assert len(client.get("/users", params={"limit": 1000}).json()["items"]) == 60
+        second.terminate()
+        assert second.wait() == 0
+    assert_dies(server)
+    folder = Path(environment["BOTFARM_DATA_DIR"])
+    for secret in ("keys", "token"):
+        assert (folder / secret).stat().st_mode & 0o777 == 0o600
+
+
+def run_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BOTFARM, "dev"], env=clean_environment(environment), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def assert_one_clear_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert finished.returncode not in {0, -9}
+    (line,) = finished.stderr.strip().splitlines()
+    assert line.startswith("botfarm: ")
+    for word in words:
+        assert word in line
+
+
+def test_a_taken_port_is_one_clear_line(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_one_clear_line(run_to_its_end({**environment, "BOTFARM_PORT": port}), port, "BOTFARM_PORT")
+
+
+def test_a_second_farm_in_the_same_folder_is_one_clear_line(environment: dict[str, str]) -> None:
+    with running(BOTFARM, "dev", environment=environment) as first:
+        first.wait_for("botfarm is running")
+        assert_one_clear_line(run_to_its_end(environment), str(first.pid), "BOTFARM_DATA_DIR")
+
+
+def test_data_of_another_postgresql_is_one_clear_line(environment: dict[str, str]) -> None:
+    cluster = Path(environment["BOTFARM_DATA_DIR"]) / "postgres"
+    cluster.mkdir(parents=True)
+    (cluster / "PG_VERSION").write_text("9\n")
+    cluster.parent.chmod(0o711)
+    assert_one_clear_line(run_to_its_end(environment), "PostgreSQL 9")
+
+
+def test_a_folder_that_cannot_be_reached_is_one_clear_line(environment: dict[str, str]) -> None:
+    closed = Path(environment["HOME"]) / "closed"
+    closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0o500)
+    finished = run_to_its_end({**environment, "BOTFARM_DATA_DIR": str(closed / "farm")})
+    assert_one_clear_line(finished, str(closed), "BOTFARM_DATA_DIR")
+
+
+def test_settings_that_cannot_work_are_one_line_each_without_their_values(environment: dict[str, str]) -> None:
+    bad = {"BOTFARM_BOOTSTRAP_TOKEN": "too short", "BOTFARM_MAX_WAIT": "for ever", "BOTFARM_ENCRYPTION_KEYS": "k1:abc"}
+    finished = run_to_its_end({**environment, **bad})
+    assert finished.returncode == 1
+    assert "BOTFARM_BOOTSTRAP_TOKEN: " in finished.stderr
+    assert "BOTFARM_MAX_WAIT: " in finished.stderr
+    assert not [value for value in bad.values() if value in finished.stderr]
+
+
+def test_help_of_every_command_reads(environment: dict[str, str]) -> None:
+    for command in ("dev", "serve", "worker", "migrate", "demo", "keys"):
+        shown = subprocess.run([BOTFARM, command, "--help"], capture_output=True, text=True, check=True).stdout
+        assert f"botfarm {command}" in shown
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo"])
+def test_a_command_without_its_settings_says_which(environment: dict[str, str], command: str) -> None:
+    finished = subprocess.run(
+        [BOTFARM, command], env=clean_environment({}), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert finished.returncode == 1
+    (line,) = finished.stderr.strip().splitlines()
+    assert "BOTFARM_DATABASE_URL" in line or "BOTFARM_ENCRYPTION_KEYS" in line
+
+
+def test_a_server_without_keys_says_how_to_make_one(database_url: str) -> None:
+    only_database = clean_environment({"BOTFARM_DATABASE_URL": database_url, "BOTFARM_PORT": "0"})
+    finished = subprocess.run(
+        [BOTFARM, "serve"], env=only_database, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert finished.returncode == 1
+    assert "botfarm keys generate" in finished.stderr

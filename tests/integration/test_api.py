@@ -1,0 +1,379 @@
+"""The contract over HTTP: paths, fields, status numbers, problems."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from support.farm import PASSWORD
+
+PROJECT = {"name": "shop"}
+SECRET = "hunter2-canary"
+
+
+async def create_project(api: httpx.AsyncClient, **fields: Any) -> str:
+    answer = await api.post("/projects", json={**PROJECT, **fields})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def create_user(api: httpx.AsyncClient, project_id: str, **fields: Any) -> dict[str, Any]:
+    body = {
+        "login": f"user-{uuid4().hex}@shop.test",
+        "password": PASSWORD,
+        "project_id": project_id,
+        "env": "stage",
+        "domain": "regular",
+        **fields,
+    }
+    answer = await api.post("/users", json=body)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def assert_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = dict(answer.json())
+    assert problem["type"] == f"urn:botfarm:problem:{slug}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    return problem
+
+
+class TestProjects:
+    async def test_the_policy_has_the_documented_defaults(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        project = (await api.get(f"/projects/{project_id}")).json()
+        assert project.pop("created_at")
+        assert project == {
+            "id": project_id,
+            "name": "shop",
+            "default_ttl": 900,
+            "max_ttl": 14_400,
+            "max_hold": 43_200,
+            "lock_delay": 15,
+            "cooldown": 0,
+        }
+        assert [each["id"] for each in (await api.get("/projects")).json()["items"]] == [project_id]
+
+    async def test_ids_and_names_are_taken_once(self, api: httpx.AsyncClient) -> None:
+        chosen = str(uuid4())
+        assert await create_project(api, id=chosen) == chosen
+        assert_problem(await api.post("/projects", json={"name": "shop"}), 409, "project-exists")
+        assert_problem(await api.post("/projects", json={"name": "bank", "id": chosen}), 409, "project-exists")
+        assert_problem(await api.get(f"/projects/{uuid4()}"), 404, "no-such-project")
+
+    @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "shop/stage", str(uuid4())])
+    async def test_a_name_is_plain_and_no_uuid(self, api: httpx.AsyncClient, name: str) -> None:
+        problem = assert_problem(await api.post("/projects", json={"name": name}), 422, "invalid-request")
+        assert [error["field"] for error in problem["errors"]] == ["name"]
+
+
+class TestUsers:
+    async def test_a_user_is_shown_without_its_password(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        user = await create_user(api, project_id, login="a@shop.local", labels={"language": "de"})
+        assert user == (await api.get(f"/users/{user['id']}")).json()
+        assert user["login"] == "a@shop.local"
+        assert (user["state"], user["status"], user["locktime"]) == ("free", "active", None)
+        assert PASSWORD not in str(user)
+        assert "password" not in user
+
+    async def test_a_login_is_unique_in_its_project_and_env_whatever_its_case(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_user(api, project_id, login="a@shop.test")
+        body = {"login": "A@shop.test", "password": "x", "project_id": project_id, "env": "stage", "domain": "canary"}
+        assert_problem(await api.post("/users", json=body), 409, "user-exists")
+        assert (await api.post("/users", json={**body, "env": "prod"})).status_code == 201
+        assert_problem(await api.post("/users", json={**body, "project_id": str(uuid4())}), 404, "no-such-project")
+        assert_problem(await api.get(f"/users/{uuid4()}"), 404, "no-such-user")
+
+    async def test_the_list_is_filtered_and_paged(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        french = await create_user(api, project_id, labels={"language": "fr", "plan": "a:b"})
+        others = [await create_user(api, project_id, env="prod") for _ in range(4)]
+        await api.post(f"/users/{others[0]['id']}/acquire_lock")
+
+        async def ids(**query: Any) -> list[str]:
+            return [user["id"] for user in (await api.get("/users", params=query)).json()["items"]]
+
+        assert await ids(label=["language:fr", "plan:a:b"]) == [french["id"]]
+        assert await ids(label="language:de") == []
+        assert await ids(login=french["login"].upper()) == [french["id"]]
+        assert await ids(env="stage", project_id=project_id, domain="regular") == [french["id"]]
+        assert await ids(state="leased") == [others[0]["id"]]
+        seen, cursor, pages = [], None, 0
+        while pages == 0 or cursor:
+            page = (await api.get("/users", params={"limit": 2, **({"cursor": cursor} if cursor else {})})).json()
+            seen += [user["id"] for user in page["items"]]
+            cursor, pages = page["next_cursor"], pages + 1
+        assert (len(seen), pages) == (5, 3)
+        assert set(seen) == {french["id"], *(user["id"] for user in others)}
+        assert len((await api.get("/users", params={"limit": 100_000})).json()["items"]) == 5
+
+    async def test_a_cursor_that_is_none_is_refused(self, api: httpx.AsyncClient) -> None:
+        for cursor in ("x", "WyIyIl0", "!!", "W10"):
+            problem = assert_problem(await api.get("/users", params={"cursor": cursor}), 422, "invalid-request")
+            assert problem["errors"][0]["field"] == "cursor"
+
+
+class TestLeases:
+    async def test_the_life_of_a_lease(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        user = await create_user(api, project_id)
+        wanted = {"project": "shop", "env": "stage", "owner": "ci", "metadata": {"url": "https://ci.test/7"}}
+        answer = await api.post("/leases", json=wanted)
+        assert answer.status_code == 201
+        assert answer.headers["cache-control"] == "no-store"
+        lease = answer.json()
+        assert set(lease) == {
+            "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at",
+            "expires_in", "ttl_seconds", "hold_until", "ended_at", "ended_by", "outcome", "users",
+        }  # fmt: skip
+        assert (lease["owner"], lease["metadata"], lease["ttl_seconds"]) == ("ci", {"url": "https://ci.test/7"}, 900)
+        assert 899 < lease["expires_in"] <= 900
+        assert lease["users"] == [
+            {
+                "id": user["id"],
+                "login": user["login"],
+                "password": PASSWORD,
+                "project_id": project_id,
+                "env": "stage",
+                "domain": "regular",
+                "locktime": lease["acquired_at"],
+                "labels": {},
+            }
+        ]
+        again = (await api.get(f"/leases/{lease['id']}")).json()
+        assert again["users"][0]["password"] == PASSWORD
+        renewed = await api.post(f"/leases/{lease['id']}/renew", json={"ttl_seconds": 1_000})
+        assert (renewed.status_code, renewed.json()["ttl_seconds"]) == (200, 1_000)
+        assert (await api.post(f"/leases/{lease['id']}/renew")).status_code == 200
+        for _ in range(2):
+            released = await api.post(f"/leases/{lease['id']}/release", json={"outcome": "ok", "note": "done"})
+            assert released.status_code == 200
+            assert released.json()["ended_by"] == "released"
+            assert "password" not in released.json()["users"][0]
+        assert_problem(await api.post(f"/leases/{lease['id']}/renew"), 410, "lease-lapsed")
+        listed = (await api.get("/leases", params={"state": "ended", "owner": "ci"})).json()
+        assert [each["id"] for each in listed["items"]] == [lease["id"]]
+        assert PASSWORD not in str(listed)
+
+    async def test_an_exhausted_pool_says_how_it_stands_and_when_to_come_back(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_user(api, project_id)
+        wanted = {"project_id": project_id, "env": "stage", "ttl_seconds": 10}
+        assert (await api.post("/leases", json=wanted)).status_code == 201
+        answer = await api.post("/leases", json=wanted)
+        problem = assert_problem(answer, 409, "pool-exhausted")
+        assert {name: problem[name] for name in ("total", "leased", "resting", "quarantined", "waiting")} == {
+            "total": 1, "leased": 1, "resting": 0, "quarantined": 0, "waiting": 0,
+        }  # fmt: skip
+        assert 20 < problem["next_free_in"] <= 25
+        assert 21 <= int(answer.headers["retry-after"]) <= 25
+        assert_problem(await api.post("/leases", json={**wanted, "count": 2}), 409, "pool-too-small")
+        assert_problem(await api.post("/leases", json={**wanted, "env": "prod"}), 404, "no-such-pool")
+        assert_problem(
+            await api.post("/leases", json={"project": "no-such", "env": "prod"}), 404, "no-such-project"
+        )
+
+    async def test_who_waits_gets_the_user_that_comes_free(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_user(api, project_id)
+        wanted = {"project_id": project_id, "env": "stage"}
+        lease = (await api.post("/leases", json=wanted)).json()
+        waiting = asyncio.create_task(api.post("/leases", json={**wanted, "wait_seconds": 20}))
+        await api.post(f"/leases/{lease['id']}/release")
+        assert (await waiting).status_code == 201
+
+    async def test_a_wait_that_is_over_says_how_long_it_was(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_user(api, project_id)
+        wanted = {"project_id": project_id, "env": "stage"}
+        await api.post("/leases", json=wanted)
+        problem = assert_problem(await api.post("/leases", json={**wanted, "wait_seconds": 1}), 409, "pool-exhausted")
+        assert 1 <= problem["waited"] < 3
+
+    async def test_a_retry_under_a_key_is_a_replay(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_user(api, project_id)
+        wanted = {"project_id": project_id, "env": "stage"}
+        key = {"Idempotency-Key": "job 7"}
+        first = await api.post("/leases", json=wanted, headers=key)
+        retry = await api.post("/leases", json={**wanted, "wait_seconds": 5}, headers=key)
+        assert (first.status_code, retry.status_code) == (201, 200)
+        assert first.json()["id"] == retry.json()["id"]
+        assert retry.json()["users"][0]["password"] == PASSWORD
+        other = await api.post("/leases", json={**wanted, "owner": "x"}, headers=key)
+        assert_problem(other, 422, "idempotency-key-reused")
+        await api.post(f"/leases/{first.json()['id']}/release")
+        assert_problem(await api.post("/leases", json=wanted, headers=key), 409, "idempotency-key-ended")
+
+    async def test_locks_by_user(self, api: httpx.AsyncClient) -> None:
+        user = await create_user(api, await create_project(api))
+        locked = await api.post(f"/users/{user['id']}/acquire_lock")
+        assert (locked.status_code, locked.json()["users"][0]["password"]) == (200, PASSWORD)
+        problem = assert_problem(await api.post(f"/users/{user['id']}/acquire_lock", json={}), 409, "user-busy")
+        assert problem["locktime"].startswith(locked.json()["acquired_at"].rstrip("Z")[:19])
+        assert 0 < problem["expires_in"] <= 915
+        for _ in range(2):
+            freed = await api.post(f"/users/{user['id']}/release_lock")
+            assert (freed.status_code, freed.json()["locktime"]) == (200, None)
+        assert_problem(await api.post(f"/users/{uuid4()}/acquire_lock"), 404, "no-such-user")
+        assert_problem(await api.post(f"/users/{uuid4()}/release_lock"), 404, "no-such-user")
+        lease = (await api.post("/leases", json={"project": "shop", "env": "stage"})).json()
+        assert_problem(await api.post(f"/users/{user['id']}/release_lock"), 409, "lease-id-required")
+        freed = await api.post(f"/users/{user['id']}/release_lock", json={"lease_id": lease["id"]})
+        assert freed.json()["state"] == "free"
+
+    async def test_force_release_needs_a_reason(self, api: httpx.AsyncClient) -> None:
+        user = await create_user(api, await create_project(api))
+        lease = (await api.post(f"/users/{user['id']}/acquire_lock")).json()
+        path = f"/leases/{lease['id']}/force_release"
+        assert_problem(await api.post(path, json={}), 422, "invalid-request")
+        forced = await api.post(path, json={"reason": "stuck"})
+        assert (forced.status_code, forced.json()["ended_by"]) == (200, "forced")
+        assert_problem(await api.post(f"/leases/{lease['id']}/release"), 410, "lease-lapsed")
+        missing = f"/leases/{uuid4()}"
+        assert_problem(await api.post(f"{missing}/force_release", json={"reason": "x"}), 404, "no-such-lease")
+        assert_problem(await api.get(missing), 404, "no-such-lease")
+
+    async def test_pools_are_counted(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        users = [await create_user(api, project_id) for _ in range(3)]
+        await api.post(f"/users/{users[0]['id']}/acquire_lock", json={"ttl_seconds": 100})
+        (pool,) = (await api.get("/pools")).json()["items"]
+        assert 100 < pool.pop("next_free_in") <= 115
+        assert pool == {
+            "project_id": project_id, "project": "shop", "env": "stage", "domain": "regular", "total": 3, "free": 2,
+            "leased": 1, "resting": 0, "quarantined": 0, "waiting": 0, "oldest_wait": None,
+        }  # fmt: skip
+
+
+LEASE = {"project": "shop", "env": "stage"}
+BAD_BODIES = {
+    "unknown env": ("/leases", {**LEASE, "env": SECRET}, "env"),
+    "no project": ("/leases", {"env": "stage"}, "project"),
+    "two projects": ("/leases", {**LEASE, "project_id": str(uuid4())}, "project"),
+    "ttl 0": ("/leases", {**LEASE, "ttl_seconds": 0}, "ttl_seconds"),
+    "ttl of a week": ("/leases", {**LEASE, "ttl_seconds": 604_800}, "ttl_seconds"),
+    "ttl as text": ("/leases", {**LEASE, "ttl_seconds": "60"}, "ttl_seconds"),
+    "count 0": ("/leases", {**LEASE, "count": 0}, "count"),
+    "count 10,000": ("/leases", {**LEASE, "count": 10_000}, "count"),
+    "unknown field": ("/leases", {**LEASE, "tttl": SECRET}, "tttl"),
+    "owner with NUL": ("/leases", {**LEASE, "owner": f"{SECRET}\0"}, "owner"),
+    "long owner": ("/leases", {**LEASE, "owner": SECRET * 100}, "owner"),
+    "metadata with NUL": ("/leases", {**LEASE, "metadata": {"a": [f"{SECRET}\0"]}}, "metadata"),
+    "large metadata": ("/leases", {**LEASE, "metadata": {"a": SECRET * 400}}, "metadata"),
+    "label with NUL": ("/leases", {**LEASE, "labels": {"a": f"{SECRET}\0"}}, "labels"),
+    "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
+    "no address": (
+        "/users",
+        {"login": SECRET, "password": SECRET, "project_id": str(uuid4()), "env": "stage", "domain": "regular"},
+        "login",
+    ),
+    "password with NUL": (
+        "/users",
+        {"login": "a@b.test", "password": f"{SECRET}\0", "project_id": str(uuid4()), "env": "stage", "domain": "canary"},
+        "password",
+    ),
+    "no password": (
+        "/users",
+        {"login": "a@b.test", "password": "", "project_id": SECRET, "env": "stage", "domain": "canary"},
+        "password",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+async def test_bad_input_names_the_field_and_never_the_value(api: httpx.AsyncClient, case: str) -> None:
+    path, body, field = BAD_BODIES[case]
+    answer = await api.post(path, json=body)
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert field in [error["field"] for error in problem["errors"]]
+    assert all(error["code"] and error["message"] for error in problem["errors"])
+    assert SECRET not in answer.text
+
+
+async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:
+    json_type = {"Content-Type": "application/json"}
+    for body in (b'{"env": "stage"', b"\xff\xfe", b"{" * 100_000, b'{"count": ' + b"9" * 5_000 + b"}"):
+        assert_problem(await api.post("/leases", content=body, headers=json_type), 400, "malformed-json")
+    lone_surrogate = b'{"project": "shop", "env": "stage", "metadata": {"a": "\\ud800"}}'
+    assert_problem(await api.post("/leases", content=lone_surrogate, headers=json_type), 422, "invalid-request")
+    not_a_number = b'{"project": "shop", "env": "stage", "metadata": {"a": NaN}}'
+    assert_problem(await api.post("/leases", content=not_a_number, headers=json_type), 422, "invalid-request")
+    large = b'{"project": "' + b"x" * 2_000_000 + b'"}'
+    assert_problem(await api.post("/leases", content=large, headers=json_type), 413, "too-large")
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
+        answer = await api.post("/leases", content=b"{}", headers={"Content-Type": media_type})
+        assert_problem(answer, 415, "unsupported-media-type")
+
+
+async def test_what_is_not_there_is_a_problem_too(api: httpx.AsyncClient) -> None:
+    assert_problem(await api.get("/nothing"), 404, "no-such-page")
+    assert_problem(await api.delete("/pools"), 405, "method-not-allowed")
+    problem = assert_problem(await api.get("/users/not-a-uuid"), 422, "invalid-request")
+    assert problem["errors"][0]["field"] == "user_id"
+    for key in ("", "x" * 256, "caf\u00e9"):
+        answer = await api.post("/leases", json=LEASE, headers={b"Idempotency-Key": key.encode("latin-1")})
+        problem = assert_problem(answer, 422, "invalid-request")
+        assert problem["errors"][0]["field"] == "idempotency-key"
+
+
+@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer wrong", "Basic YTpi", "bearer \u00e9"])
+async def test_without_the_token_nothing_is_answered_not_even_what_is_wrong_with_the_body(
+    api: httpx.AsyncClient, token: str | None
+) -> None:
+    if token is None:
+        del api.headers["Authorization"]
+    headers = {} if token is None else {b"Authorization": token.encode("latin-1")}
+    for request in (
+        api.get("/pools", headers=headers),
+        api.post("/leases", content=b"{", headers=headers),
+        api.get(f"/leases/{uuid4()}", headers=headers),
+    ):
+        answer = await request
+        assert_problem(answer, 401, "unauthenticated")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
+    del api.headers["Authorization"]
+    document = (await api.get("http://farm.test/openapi.json")).json()
+    assert (await api.get("http://farm.test/docs")).status_code == 200
+    operations = {
+        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+    }
+    assert set(operations) == {
+        "create_project", "get_projects", "get_project", "create_user", "get_users", "get_user", "acquire_lock",
+        "release_lock", "acquire_lease", "get_leases", "get_lease", "renew_lease", "release_lease",
+        "force_release_lease", "get_pools",
+    }  # fmt: skip
+    for operation in operations.values():
+        for status, answer in operation["responses"].items():
+            expected = "application/json" if int(status) < 400 else "application/problem+json"
+            assert list(answer["content"]) == [expected]
+
+
+async def test_a_request_id_of_the_callers_own_is_kept(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/pools", headers={"X-Request-ID": "job-7"})).headers["x-request-id"] == "job-7"
+    made_up = (await api.get("/pools", headers={"X-Request-ID": "a b\tc"})).headers["x-request-id"]
+    assert len(made_up) == 32
+
+
+async def test_probes_and_metrics(api: httpx.AsyncClient) -> None:
+    await api.post("/leases", json=LEASE)
+    async with asyncio.timeout(10):
+        while (await api.get("http://farm.test/readyz")).status_code != 200:
+            await asyncio.sleep(0.01)
+    assert (await api.get("http://farm.test/startupz")).status_code == 200
+    assert (await api.get("http://farm.test/livez")).text == "ok"
+    metrics = (await api.get("http://farm.test/metrics")).text
+    assert 'botfarm_http_requests_total{method="POST",route="/api/v1/leases",status="404"}' in metrics
+    assert 'botfarm_renew_total{result="lapsed"}' in metrics
+    assert "botfarm_db_up 1.0" in metrics
