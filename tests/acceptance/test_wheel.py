@@ -1,0 +1,56 @@
+"""What is published works without the checkout: migrations and workers are inside."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.farm import TOKEN
+from support.processes import CHECKOUT, clean_environment, running
+
+from botfarm.credentials import generate_key
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both distributions built as wheels, and installed where nothing else of ours is."""
+    wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
+    for source in (CHECKOUT / "clients/python", CHECKOUT):
+        _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(source))
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target))
+    _run(*pip, *map(str, wheels.glob("*.whl")))
+    return target
+
+
+def test_a_wheel_outside_the_checkout_migrates_works_and_serves(
+    installed: Path, empty_database: str, tmp_path: Path
+) -> None:
+    environment = {
+        "PYTHONPATH": str(installed),
+        "BOTFARM_DATABASE_URL": empty_database,
+        "BOTFARM_ENCRYPTION_KEYS": generate_key("k1"),
+        "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+        "BOTFARM_PORT": "0",
+        "BOTFARM_WORKER_PORT": "0",
+    }
+    where = "import botfarm, botfarm_client, workers; print(botfarm.__file__, botfarm_client.__file__, workers.__file__)"
+    found = _run(sys.executable, "-c", where, cwd=tmp_path, environment=environment)
+    assert all(path.startswith(str(installed)) for path in found.split())
+    botfarm = (sys.executable, "-c", "from botfarm_client.cli import main; main()")
+    assert "up to date" in _run(*botfarm, "migrate", cwd=tmp_path, environment=environment)
+    with running(*botfarm, "worker", environment=environment, cwd=tmp_path) as worker:
+        worker.wait_for("probes and metrics on")
+    with running(sys.executable, "-m", "workers", environment=environment, cwd=tmp_path) as worker:
+        worker.wait_for("probes and metrics on")
+        worker.terminate()
+        assert worker.wait() == 0
+    with running(*botfarm, "serve", environment=environment, cwd=tmp_path) as api:
+        api.wait_for('"event": "ready"')
+
+
+def _run(*command: str, cwd: Path = CHECKOUT, environment: dict[str, str] | None = None) -> str:
+    finished = subprocess.run(
+        command, cwd=cwd, env=clean_environment(environment or {}), capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
