@@ -4,12 +4,12 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
-from support.farm import TOKEN, Farm, open_farm, test_settings
-from support.postgres import fresh_database, server_url
 
 from botfarm.db.schema import migrate
 from botfarm.logs import configure_logging
 from botfarm.web.app import create_app
+from support.farm import TOKEN, Farm, open_farm, test_settings
+from support.postgres import fresh_database, server_url
 
 
 @pytest.fixture(scope="session", autouse=True)

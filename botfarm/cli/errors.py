@@ -1,11 +1,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botfarm_client.cli import CommandError
-
 from botfarm.embedded_postgres import EmbeddedPostgresError
 from botfarm.errors import BotfarmError
 from botfarm.settings import SettingsError
+from botfarm_client.cli import CommandError
 
 
 @contextmanager

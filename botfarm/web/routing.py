@@ -61,7 +61,9 @@ def _limited(request: Request) -> Receive:
         message = await request.receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise HTTPException(PROBLEMS[errors.TooLargeError][0])  # FastAPI lets only these through from a body
+            raise HTTPException(
+                PROBLEMS[errors.TooLargeError][0]
+            )  # FastAPI lets only these through from a body
         return message
 
     return receive

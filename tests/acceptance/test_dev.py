@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.postgres import temporary_folder
 from support.processes import BOTFARM, Process, assert_dies, clean_environment, is_alive, running
 
@@ -20,7 +21,9 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 def postgres_pid(environment: dict[str, str]) -> int:
-    return int((Path(environment["BOTFARM_DATA_DIR"]) / "postgres/postmaster.pid").read_text().splitlines()[0])
+    return int(
+        (Path(environment["BOTFARM_DATA_DIR"]) / "postgres/postmaster.pid").read_text().splitlines()[0]
+    )
 
 
 def lease_by_the_printed_line(dev: Process) -> dict[str, object]:
@@ -44,7 +47,9 @@ def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str
         assert_dies(server)
 
 
-def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(environment: dict[str, str]) -> None:
+def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
+    environment: dict[str, str],
+) -> None:
     with running(BOTFARM, "dev", environment=environment) as first:
         lease = lease_by_the_printed_line(first)
         server = postgres_pid(environment)
@@ -68,7 +73,12 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(enviro
 
 def run_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BOTFARM, "dev"], env=clean_environment(environment), capture_output=True, text=True, timeout=60, check=False
+        [BOTFARM, "dev"],
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -107,8 +117,14 @@ def test_a_folder_that_cannot_be_reached_is_one_clear_line(environment: dict[str
     assert_one_clear_line(finished, str(closed), "BOTFARM_DATA_DIR")
 
 
-def test_settings_that_cannot_work_are_one_line_each_without_their_values(environment: dict[str, str]) -> None:
-    bad = {"BOTFARM_BOOTSTRAP_TOKEN": "too short", "BOTFARM_MAX_WAIT": "for ever", "BOTFARM_ENCRYPTION_KEYS": "k1:abc"}
+def test_settings_that_cannot_work_are_one_line_each_without_their_values(
+    environment: dict[str, str],
+) -> None:
+    bad = {
+        "BOTFARM_BOOTSTRAP_TOKEN": "too short",
+        "BOTFARM_MAX_WAIT": "for ever",
+        "BOTFARM_ENCRYPTION_KEYS": "k1:abc",
+    }
     finished = run_to_its_end({**environment, **bad})
     assert finished.returncode == 1
     assert "BOTFARM_BOOTSTRAP_TOKEN: " in finished.stderr
@@ -116,14 +132,16 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(enviro
     assert not [value for value in bad.values() if value in finished.stderr]
 
 
-def test_help_of_every_command_reads(environment: dict[str, str]) -> None:
+def test_help_of_every_command_reads() -> None:
     for command in ("dev", "serve", "worker", "migrate", "demo", "keys"):
-        shown = subprocess.run([BOTFARM, command, "--help"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(
+            [BOTFARM, command, "--help"], capture_output=True, text=True, check=True
+        ).stdout
         assert f"botfarm {command}" in shown
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo"])
-def test_a_command_without_its_settings_says_which(environment: dict[str, str], command: str) -> None:
+def test_a_command_without_its_settings_says_which(command: str) -> None:
     finished = subprocess.run(
         [BOTFARM, command], env=clean_environment({}), capture_output=True, text=True, timeout=30, check=False
     )

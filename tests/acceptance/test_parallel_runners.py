@@ -12,10 +12,10 @@ from itertools import pairwise
 import asyncpg
 import httpx
 import pytest
-from support.farm import TOKEN
-from support.processes import BOTFARM, Process, running
 
 from botfarm.credentials import generate_key
+from support.farm import TOKEN
+from support.processes import BOTFARM, Process, running
 
 RUNNERS, USERS, PROCESSES, ROUNDS = 200, 50, 3, 4
 
@@ -45,7 +45,9 @@ def environment(database_url: str) -> dict[str, str]:
 @pytest.fixture
 def urls(environment: dict[str, str]) -> Iterator[list[str]]:
     with ExitStack() as stack:
-        apis = [stack.enter_context(running(BOTFARM, "serve", environment=environment)) for _ in range(PROCESSES)]
+        apis = [
+            stack.enter_context(running(BOTFARM, "serve", environment=environment)) for _ in range(PROCESSES)
+        ]
         stack.enter_context(running(BOTFARM, "worker", environment=environment))
         yield [url_of(api) for api in apis]
 
@@ -72,7 +74,13 @@ async def test_no_user_is_ever_in_two_leases(urls: list[str], database_url: str)
         url = urls[number % PROCESSES]
         for _ in range(ROUNDS):
             count = 2 if number % 10 == 0 else 1
-            wanted = {"project": "shop", "env": "stage", "count": count, "wait_seconds": 50, "owner": f"runner {number}"}
+            wanted = {
+                "project": "shop",
+                "env": "stage",
+                "count": count,
+                "wait_seconds": 50,
+                "owner": f"runner {number}",
+            }
             answer = await client.post(f"{url}/leases", json=wanted)
             assert answer.status_code == 201, answer.text
             since = time.monotonic()
@@ -84,7 +92,9 @@ async def test_no_user_is_ever_in_two_leases(urls: list[str], database_url: str)
 
     urls = [f"{url}/api/v1" for url in urls]
     limits = httpx.Limits(max_connections=RUNNERS)
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, limits=limits, timeout=90) as client:
+    async with httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {TOKEN}"}, limits=limits, timeout=90
+    ) as client:
         client.base_url = httpx.URL(urls[0])
         await fill(client)
         await asyncio.gather(*(runner(number) for number in range(RUNNERS)))
@@ -154,7 +164,9 @@ def test_a_process_that_is_told_to_stop_ends_its_waits_and_exits_with_0(environm
                 await fill(client)
                 all_of_them = {"project": "shop", "env": "stage", "count": USERS}
                 assert (await client.post("/leases", json=all_of_them)).status_code == 201
-                waiting = asyncio.create_task(client.post("/leases", json={**all_of_them, "wait_seconds": 50}))
+                waiting = asyncio.create_task(
+                    client.post("/leases", json={**all_of_them, "wait_seconds": 50})
+                )
                 await asyncio.sleep(0)
                 while 'result="exhausted"' not in (metrics := (await client.get(f"{url[:-7]}/metrics")).text):
                     await client.post("/leases", json=all_of_them)

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.farm import TOKEN
-from support.processes import CHECKOUT, clean_environment, running
 
 from botfarm.credentials import generate_key
+from support.farm import TOKEN
+from support.processes import CHECKOUT, clean_environment, running
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
     for source in (CHECKOUT / "clients/python", CHECKOUT):
         _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(source))
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target))
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+    )
     _run(*pip, *map(str, wheels.glob("*.whl")))
     return target
 
@@ -50,7 +60,12 @@ def test_a_wheel_outside_the_checkout_migrates_works_and_serves(
 
 def _run(*command: str, cwd: Path = CHECKOUT, environment: dict[str, str] | None = None) -> str:
     finished = subprocess.run(
-        command, cwd=cwd, env=clean_environment(environment or {}), capture_output=True, text=True, check=False
+        command,
+        cwd=cwd,
+        env=clean_environment(environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout

@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
-from support.farm import RUNNER, Farm, open_farm
 
 from botfarm.db import acquire_queries
 from botfarm.db.acquire_queries import ACQUIRE_FROM_POOL, LeaseTerms, hand_after
 from botfarm.domain import Lease, Pool
+from support.farm import RUNNER, Farm, open_farm
 
 TERMS = LeaseTerms(
     principal=RUNNER.name, ttl_seconds=60, owner=None, metadata={}, idempotency_key=None, fingerprint=None
@@ -33,7 +33,7 @@ async def fill(farm: Farm, users: int) -> Pool:
     return pool
 
 
-async def acquire(farm: Farm, session: Any, pool: Pool, count: int) -> Lease | None:
+async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
     return await acquire_queries.acquire_from_pool(
         session, pool, labels={}, count=count, hand=hand_after(uuid4()), terms=TERMS
     )
@@ -50,13 +50,15 @@ async def test_it_takes_exactly_as_many_users_as_asked_for_whatever_the_plan(
     async with farm.database.transaction() as session:
         for join in ("hashjoin", "mergejoin", "material"):
             await session.execute(text(f"SET LOCAL enable_{join} = off"))
-        lease = await acquire(farm, session, pool, count)
+        lease = await acquire(session, pool, count)
     assert lease is not None
     assert len(lease.users) == count
     assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == count
 
 
-@pytest.mark.parametrize("hand", [UUID(int=1), hand_after(uuid4()), UUID(int=2**128 - 1)], ids=["0", "?", "f"])
+@pytest.mark.parametrize(
+    "hand", [UUID(int=1), hand_after(uuid4()), UUID(int=2**128 - 1)], ids=["0", "?", "f"]
+)
 @pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
 @pytest.mark.parametrize("analyzed", [True, False])
 @pytest.mark.parametrize(("users", "pools"), [(1_000, 1), (1_000, 20), (20_000, 1)])
@@ -68,9 +70,13 @@ async def test_it_walks_the_pool_index_without_a_sort(
     if analyzed:
         await farm.sql.execute("ANALYZE users")
     nodes = list(_nodes(await explain(farm, pool, hand, plan_cache_mode=plan)))
-    scans = [node for node in nodes if node.get("Relation Name") == "users" and node["Node Type"] != "ModifyTable"]
+    scans = [
+        node for node in nodes if node.get("Relation Name") == "users" and node["Node Type"] != "ModifyTable"
+    ]
     assert [node.get("Index Name") for node in scans].count("ix_users_pool") == 2, scans
-    assert not [node for node in scans if node["Node Type"] == "Seq Scan"], "the users it takes are found by their id"
+    assert not [node for node in scans if node["Node Type"] == "Seq Scan"], (
+        "the users it takes are found by their id"
+    )
     below_the_locks = [under for node in nodes if node["Node Type"] == "LockRows" for under in _nodes(node)]
     assert below_the_locks
     assert not [node for node in below_the_locks if "Sort" in node["Node Type"]]
@@ -84,7 +90,7 @@ async def test_in_steady_state_its_updates_are_hot(database_url: str) -> None:
         async def runner() -> None:
             for _ in range(100):
                 async with farm.database.autocommit() as session:
-                    lease = await acquire(farm, session, pool, 1)
+                    lease = await acquire(session, pool, 1)
                 assert lease is not None
                 await farm.services.leases.release(RUNNER, lease.id)
 

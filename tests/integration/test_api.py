@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+
 from support.farm import PASSWORD
 
 PROJECT = {"name": "shop"}
@@ -64,7 +65,9 @@ class TestProjects:
         chosen = str(uuid4())
         assert await create_project(api, id=chosen) == chosen
         assert_problem(await api.post("/projects", json={"name": "shop"}), 409, "project-exists")
-        assert_problem(await api.post("/projects", json={"name": "bank", "id": chosen}), 409, "project-exists")
+        assert_problem(
+            await api.post("/projects", json={"name": "bank", "id": chosen}), 409, "project-exists"
+        )
         assert_problem(await api.get(f"/projects/{uuid4()}"), 404, "no-such-project")
 
     @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "shop/stage", str(uuid4())])
@@ -83,13 +86,23 @@ class TestUsers:
         assert PASSWORD not in str(user)
         assert "password" not in user
 
-    async def test_a_login_is_unique_in_its_project_and_env_whatever_its_case(self, api: httpx.AsyncClient) -> None:
+    async def test_a_login_is_unique_in_its_project_and_env_whatever_its_case(
+        self, api: httpx.AsyncClient
+    ) -> None:
         project_id = await create_project(api)
         await create_user(api, project_id, login="a@shop.test")
-        body = {"login": "A@shop.test", "password": "x", "project_id": project_id, "env": "stage", "domain": "canary"}
+        body = {
+            "login": "A@shop.test",
+            "password": "x",
+            "project_id": project_id,
+            "env": "stage",
+            "domain": "canary",
+        }
         assert_problem(await api.post("/users", json=body), 409, "user-exists")
         assert (await api.post("/users", json={**body, "env": "prod"})).status_code == 201
-        assert_problem(await api.post("/users", json={**body, "project_id": str(uuid4())}), 404, "no-such-project")
+        assert_problem(
+            await api.post("/users", json={**body, "project_id": str(uuid4())}), 404, "no-such-project"
+        )
         assert_problem(await api.get(f"/users/{uuid4()}"), 404, "no-such-user")
 
     async def test_the_list_is_filtered_and_paged(self, api: httpx.AsyncClient) -> None:
@@ -108,7 +121,9 @@ class TestUsers:
         assert await ids(state="leased") == [others[0]["id"]]
         seen, cursor, pages = [], None, 0
         while pages == 0 or cursor:
-            page = (await api.get("/users", params={"limit": 2, **({"cursor": cursor} if cursor else {})})).json()
+            page = (
+                await api.get("/users", params={"limit": 2, **({"cursor": cursor} if cursor else {})})
+            ).json()
             seen += [user["id"] for user in page["items"]]
             cursor, pages = page["next_cursor"], pages + 1
         assert (len(seen), pages) == (5, 3)
@@ -117,7 +132,9 @@ class TestUsers:
 
     async def test_a_cursor_that_is_none_is_refused(self, api: httpx.AsyncClient) -> None:
         for cursor in ("x", "WyIyIl0", "!!", "W10"):
-            problem = assert_problem(await api.get("/users", params={"cursor": cursor}), 422, "invalid-request")
+            problem = assert_problem(
+                await api.get("/users", params={"cursor": cursor}), 422, "invalid-request"
+            )
             assert problem["errors"][0]["field"] == "cursor"
 
 
@@ -134,7 +151,11 @@ class TestLeases:
             "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at",
             "expires_in", "ttl_seconds", "hold_until", "ended_at", "ended_by", "outcome", "users",
         }  # fmt: skip
-        assert (lease["owner"], lease["metadata"], lease["ttl_seconds"]) == ("ci", {"url": "https://ci.test/7"}, 900)
+        assert (lease["owner"], lease["metadata"], lease["ttl_seconds"]) == (
+            "ci",
+            {"url": "https://ci.test/7"},
+            900,
+        )
         assert 899 < lease["expires_in"] <= 900
         assert lease["users"] == [
             {
@@ -154,7 +175,9 @@ class TestLeases:
         assert (renewed.status_code, renewed.json()["ttl_seconds"]) == (200, 1_000)
         assert (await api.post(f"/leases/{lease['id']}/renew")).status_code == 200
         for _ in range(2):
-            released = await api.post(f"/leases/{lease['id']}/release", json={"outcome": "ok", "note": "done"})
+            released = await api.post(
+                f"/leases/{lease['id']}/release", json={"outcome": "ok", "note": "done"}
+            )
             assert released.status_code == 200
             assert released.json()["ended_by"] == "released"
             assert "password" not in released.json()["users"][0]
@@ -163,7 +186,9 @@ class TestLeases:
         assert [each["id"] for each in listed["items"]] == [lease["id"]]
         assert PASSWORD not in str(listed)
 
-    async def test_an_exhausted_pool_says_how_it_stands_and_when_to_come_back(self, api: httpx.AsyncClient) -> None:
+    async def test_an_exhausted_pool_says_how_it_stands_and_when_to_come_back(
+        self, api: httpx.AsyncClient
+    ) -> None:
         project_id = await create_project(api)
         await create_user(api, project_id)
         wanted = {"project_id": project_id, "env": "stage", "ttl_seconds": 10}
@@ -195,7 +220,9 @@ class TestLeases:
         await create_user(api, project_id)
         wanted = {"project_id": project_id, "env": "stage"}
         await api.post("/leases", json=wanted)
-        problem = assert_problem(await api.post("/leases", json={**wanted, "wait_seconds": 1}), 409, "pool-exhausted")
+        problem = assert_problem(
+            await api.post("/leases", json={**wanted, "wait_seconds": 1}), 409, "pool-exhausted"
+        )
         assert 1 <= problem["waited"] < 3
 
     async def test_a_retry_under_a_key_is_a_replay(self, api: httpx.AsyncClient) -> None:
@@ -217,7 +244,9 @@ class TestLeases:
         user = await create_user(api, await create_project(api))
         locked = await api.post(f"/users/{user['id']}/acquire_lock")
         assert (locked.status_code, locked.json()["users"][0]["password"]) == (200, PASSWORD)
-        problem = assert_problem(await api.post(f"/users/{user['id']}/acquire_lock", json={}), 409, "user-busy")
+        problem = assert_problem(
+            await api.post(f"/users/{user['id']}/acquire_lock", json={}), 409, "user-busy"
+        )
         assert problem["locktime"].startswith(locked.json()["acquired_at"].rstrip("Z")[:19])
         assert 0 < problem["expires_in"] <= 915
         for _ in range(2):
@@ -273,12 +302,24 @@ BAD_BODIES = {
     "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
     "no address": (
         "/users",
-        {"login": SECRET, "password": SECRET, "project_id": str(uuid4()), "env": "stage", "domain": "regular"},
+        {
+            "login": SECRET,
+            "password": SECRET,
+            "project_id": str(uuid4()),
+            "env": "stage",
+            "domain": "regular",
+        },
         "login",
     ),
     "password with NUL": (
         "/users",
-        {"login": "a@b.test", "password": f"{SECRET}\0", "project_id": str(uuid4()), "env": "stage", "domain": "canary"},
+        {
+            "login": "a@b.test",
+            "password": f"{SECRET}\0",
+            "project_id": str(uuid4()),
+            "env": "stage",
+            "domain": "canary",
+        },
         "password",
     ),
     "no password": (
@@ -304,7 +345,9 @@ async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:
     for body in (b'{"env": "stage"', b"\xff\xfe", b"{" * 100_000, b'{"count": ' + b"9" * 5_000 + b"}"):
         assert_problem(await api.post("/leases", content=body, headers=json_type), 400, "malformed-json")
     lone_surrogate = b'{"project": "shop", "env": "stage", "metadata": {"a": "\\ud800"}}'
-    assert_problem(await api.post("/leases", content=lone_surrogate, headers=json_type), 422, "invalid-request")
+    assert_problem(
+        await api.post("/leases", content=lone_surrogate, headers=json_type), 422, "invalid-request"
+    )
     not_a_number = b'{"project": "shop", "env": "stage", "metadata": {"a": NaN}}'
     assert_problem(await api.post("/leases", content=not_a_number, headers=json_type), 422, "invalid-request")
     large = b'{"project": "' + b"x" * 2_000_000 + b'"}'
@@ -347,7 +390,9 @@ async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
     document = (await api.get("http://farm.test/openapi.json")).json()
     assert (await api.get("http://farm.test/docs")).status_code == 200
     operations = {
-        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
     }
     assert set(operations) == {
         "create_project", "get_projects", "get_project", "create_user", "get_users", "get_user", "acquire_lock",

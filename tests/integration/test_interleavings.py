@@ -9,26 +9,19 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from support.farm import OTHER_RUNNER, RUNNER, Farm
 
 from botfarm.db import acquire_queries, lease_queries
 from botfarm.domain import EndedBy, Lease, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
-
-
-class _RolledBackError(Exception):
-    pass
+from support.farm import OTHER_RUNNER, RUNNER, Farm
 
 
 @asynccontextmanager
 async def rolled_back(farm: Farm) -> AsyncIterator[AsyncSession]:
     """A transaction that ends with ROLLBACK."""
-    try:
-        async with farm.database.transaction() as session:
-            yield session
-            raise _RolledBackError
-    except _RolledBackError:
-        return
+    async with farm.database.transaction() as session:
+        yield session
+        await session.rollback()
 
 
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -50,7 +43,9 @@ async def until_expired(farm: Farm, lease: Lease) -> None:
 
 
 async def release(session: AsyncSession, lease: Lease) -> Lease | None:
-    return await lease_queries.release(session, lease.id, principal=RUNNER.name, outcome=Outcome.OK, note=None)
+    return await lease_queries.release(
+        session, lease.id, principal=RUNNER.name, outcome=Outcome.OK, note=None
+    )
 
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
@@ -68,7 +63,9 @@ class TestRenewAgainstReap:
         assert (await farm.services.leases.get(RUNNER, lease.id)).is_live
 
     @pytest.mark.parametrize("verb", [renew, release])
-    async def test_who_waits_for_the_reaper_is_told_that_the_lease_lapsed(self, farm: Farm, verb: Any) -> None:
+    async def test_who_waits_for_the_reaper_is_told_that_the_lease_lapsed(
+        self, farm: Farm, verb: Any
+    ) -> None:
         lease = await farm.acquire(await farm.pool(1))
         await farm.expire(lease.id)
         method = {
@@ -108,7 +105,7 @@ class TestReleaseAgainstReap:
         old = await farm.acquire(pool)
         await farm.expire(old.id, rested=True)
         async with farm.database.transaction() as acquiring:
-            new = await _acquire(acquiring, farm, pool)
+            new = await _acquire(acquiring, pool)
             assert new is not None
             reaping = await blocked(farm, farm.services.maintenance.reap())
         assert await reaping == 1
@@ -145,7 +142,7 @@ class TestAcquire:
     async def test_a_user_under_another_acquire_is_passed_over(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         async with farm.database.transaction() as first:
-            taken = await _acquire(first, farm, pool)
+            taken = await _acquire(first, pool)
             lease = await farm.acquire(pool)
         assert taken is not None
         assert taken.users[0].id != lease.users[0].id
@@ -153,12 +150,14 @@ class TestAcquire:
     async def test_an_acquire_that_rolls_back_gives_its_user_to_the_next(self, farm: Farm) -> None:
         pool = await farm.pool(1)
         async with rolled_back(farm) as first:
-            assert await _acquire(first, farm, pool)
+            assert await _acquire(first, pool)
             with pytest.raises(PoolExhaustedError):
                 await farm.acquire(pool)
         assert await farm.acquire(pool)
 
-    async def test_two_batches_that_deny_each_other_the_last_users_are_served_in_turn(self, farm: Farm) -> None:
+    async def test_two_batches_that_deny_each_other_the_last_users_are_served_in_turn(
+        self, farm: Farm
+    ) -> None:
         """The batch under test sees four free users, gets two of them, and must try again when it is its turn."""
         pool = await farm.pool(4)
         two_of_them = "SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"
@@ -187,20 +186,22 @@ class TestAcquire:
         assert len({lease.id for lease in leases}) == 1
         assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
 
-    async def test_a_key_whose_first_request_is_not_committed_yet_waits_for_its_answer(self, farm: Farm) -> None:
+    async def test_a_key_whose_first_request_is_not_committed_yet_waits_for_its_answer(
+        self, farm: Farm
+    ) -> None:
         pool = await farm.pool(2)
         async with farm.database.transaction() as first:
-            lease = await _acquire(first, farm, pool, idempotency_key="k")
+            lease = await _acquire(first, pool, idempotency_key="k")
             assert lease is not None
             retry = await blocked(farm, farm.acquire(pool, idempotency_key="k"))
-        with pytest.raises(IdempotencyKeyReusedError):  # the first one carries no fingerprint of the same request
+        with pytest.raises(
+            IdempotencyKeyReusedError
+        ):  # the first one carries no fingerprint of the same request
             await retry
         assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
 
 
-async def _acquire(
-    session: AsyncSession, farm: Farm, pool: Any, *, idempotency_key: str | None = None
-) -> Lease | None:
+async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | None = None) -> Lease | None:
     terms = acquire_queries.LeaseTerms(
         principal=RUNNER.name,
         ttl_seconds=60,

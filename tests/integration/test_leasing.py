@@ -4,7 +4,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
 from botfarm.errors import (
@@ -18,11 +17,12 @@ from botfarm.errors import (
     NotTheHolderError,
     PoolExhaustedError,
     PoolTooSmallError,
-    UseReleaseLeaseError,
     UserBusyError,
+    UseReleaseLeaseError,
     UserQuarantinedError,
 )
 from botfarm.services.acquiring import RequestedTerms
+from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 
 async def test_a_lease_gives_the_holder_a_login_and_a_password_that_can_be_typed(farm: Farm) -> None:
@@ -127,7 +127,9 @@ async def test_only_the_holder_renews_and_releases(farm: Farm) -> None:
 async def test_release_frees_the_user_and_may_be_repeated(farm: Farm) -> None:
     pool = await farm.pool(1)
     lease = await farm.acquire(pool)
-    released = await farm.services.leases.release(RUNNER, lease.id, outcome=Outcome.DIRTY, note="cart not emptied")
+    released = await farm.services.leases.release(
+        RUNNER, lease.id, outcome=Outcome.DIRTY, note="cart not emptied"
+    )
     assert (released.ended_by, released.outcome) == (EndedBy.RELEASED, Outcome.DIRTY)
     assert released.users[0].locktime is None
     assert (await farm.services.leases.release(RUNNER, lease.id)).outcome is Outcome.DIRTY
@@ -228,7 +230,9 @@ class TestLocks:
         assert caught.value.details["locktime"] == lease.acquired_at
         assert 0 < caught.value.details["expires_in"] <= 915
 
-    async def test_release_lock_frees_what_acquire_lock_took_and_a_free_user_stays_free(self, farm: Farm) -> None:
+    async def test_release_lock_frees_what_acquire_lock_took_and_a_free_user_stays_free(
+        self, farm: Farm
+    ) -> None:
         user = await farm.user(await farm.pool(0))
         await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())
         for _ in range(2):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from support.farm import test_settings
 
 from botfarm.db.engine import Database, create_engine
 from botfarm.db.schema import schema_is_old
+from support.farm import test_settings
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -49,7 +49,9 @@ def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
     command = [Path(sys.executable).with_name("botfarm"), "migrate"]
     environment = {**os.environ, "BOTFARM_DATABASE_URL": empty_database}
     replicas = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         for _ in range(4)
     ]
     outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
@@ -60,7 +62,9 @@ def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
 @pytest.mark.parametrize(
     ("revision", "old"), [("(none)", True), ("0000_removed_long_ago", False), ("0001", False), (None, True)]
 )
-async def test_a_schema_is_old_when_this_build_has_more(database_url: str, revision: str | None, old: bool) -> None:
+async def test_a_schema_is_old_when_this_build_has_more(
+    database_url: str, revision: str | None, old: bool
+) -> None:
     connection = await asyncpg.connect(database_url)
     if revision is None:
         await connection.execute("DROP TABLE alembic_version")

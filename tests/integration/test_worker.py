@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from prometheus_client import REGISTRY
-from support.farm import RUNNER, Farm, test_settings
-from support.proxy import proxy_to
 
 from botfarm.domain import EndedBy, Lease
 from botfarm.http_server import listen, url_of
 from botfarm.services.maintenance import REAP_BATCH
+from support.farm import RUNNER, Farm, test_settings
+from support.proxy import proxy_to
 from workers.scheduler import work_with_probes
 
 
@@ -94,7 +94,9 @@ async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm
     old, recent, live = [await farm.acquire(pool) for _ in range(3)]
     for lease in (old, recent):
         await farm.services.leases.release(RUNNER, lease.id)
-    await farm.sql.execute("UPDATE leases SET ended_at = ended_at - interval '400 days' WHERE id = $1", old.id)
+    await farm.sql.execute(
+        "UPDATE leases SET ended_at = ended_at - interval '400 days' WHERE id = $1", old.id
+    )
     assert await farm.services.maintenance.prune_history() == 1
     assert {row["id"] for row in await farm.sql.fetch("SELECT id FROM leases")} == {recent.id, live.id}
 
@@ -126,7 +128,9 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
         asyncio.timeout(20),
     ):
         await proxy.cut()
-        while (REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job": "reap"}) or 0) == failures:
+        while (
+            REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job": "reap"}) or 0
+        ) == failures:
             await asyncio.sleep(0.02)
         assert (await client.get("/livez")).status_code == 200
         await farm.expire(lease.id)

@@ -66,7 +66,9 @@ class Farm:
         return await self.services.users.create(login=login, password=PASSWORD, pool=pool, labels=labels)
 
     async def acquire(self, pool: Pool, principal: Principal = RUNNER, **wanted: object) -> Lease:
-        terms = {name: wanted.pop(name) for name in ("ttl_seconds", "idempotency_key", "owner") if name in wanted}
+        terms = {
+            name: wanted.pop(name) for name in ("ttl_seconds", "idempotency_key", "owner") if name in wanted
+        }
         request = PoolRequest(project=pool.project_id, env=pool.env, domain=pool.domain, **wanted)
         grant = await self.services.acquiring.acquire_lease(
             principal, request, RequestedTerms(**terms), caller_gone=_stays

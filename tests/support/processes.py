@@ -73,9 +73,7 @@ def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running(
-    *command: str, environment: Mapping[str, str], cwd: Path = CHECKOUT
-) -> Iterator[Process]:
+def running(*command: str, environment: Mapping[str, str], cwd: Path = CHECKOUT) -> Iterator[Process]:
     process = Process(command, environment, cwd)
     try:
         yield process

@@ -46,7 +46,9 @@ def test_a_key_that_is_missing_is_named() -> None:
         ring("new")[0].decrypt(stored, row_id=ROW, field="password")
 
 
-@pytest.mark.parametrize("text", ["k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "a b:AAAA", "k1:not base64!", "{0},{0}"])
+@pytest.mark.parametrize(
+    "text", ["k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "a b:AAAA", "k1:not base64!", "{0},{0}"]
+)
 def test_a_ring_that_cannot_work_is_refused_without_showing_keys(text: str) -> None:
     text = text.format(generate_key("k1"))
     with pytest.raises(KeyRingError) as caught:

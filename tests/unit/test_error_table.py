@@ -39,7 +39,10 @@ def test_every_slug_is_documented_with_its_status(kind: type[BotfarmError]) -> N
 
 
 def test_nothing_is_documented_that_does_not_exist() -> None:
-    documented = {(int(status), slug) for status, slug in re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", DOCUMENT, re.M)}
+    documented = {
+        (int(status), slug)
+        for status, slug in re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", DOCUMENT, re.MULTILINE)
+    }
     assert documented == set(PROBLEMS.values())
 
 

@@ -1,6 +1,5 @@
-from workers.jobs import Heartbeat, Job, run_tick
-
 from botfarm.errors import DatabaseUnavailableError
+from workers.jobs import Heartbeat, Job, run_tick
 
 
 async def test_a_tick_that_fails_is_a_turn_all_the_same() -> None:
