@@ -1,0 +1,110 @@
+"""Bad input is met at the edge: a 4xx that names the field, never the value; nothing changed."""
+
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from support.http import LEASE, assert_problem
+
+SECRET = "hunter2-canary"
+
+BAD_BODIES = {
+    "unknown env": ("/leases", {**LEASE, "env": SECRET}, "env"),
+    "no project": ("/leases", {"env": "stage"}, "project"),
+    "two projects": ("/leases", {**LEASE, "project_id": str(uuid4())}, "project"),
+    "ttl 0": ("/leases", {**LEASE, "ttl_seconds": 0}, "ttl_seconds"),
+    "ttl of a week": ("/leases", {**LEASE, "ttl_seconds": 604_800}, "ttl_seconds"),
+    "ttl as text": ("/leases", {**LEASE, "ttl_seconds": "60"}, "ttl_seconds"),
+    "count 0": ("/leases", {**LEASE, "count": 0}, "count"),
+    "count 10,000": ("/leases", {**LEASE, "count": 10_000}, "count"),
+    "unknown field": ("/leases", {**LEASE, "tttl": SECRET}, "tttl"),
+    "owner with NUL": ("/leases", {**LEASE, "owner": f"{SECRET}\0"}, "owner"),
+    "long owner": ("/leases", {**LEASE, "owner": SECRET * 100}, "owner"),
+    "metadata with NUL": ("/leases", {**LEASE, "metadata": {"a": [f"{SECRET}\0"]}}, "metadata"),
+    "large metadata": ("/leases", {**LEASE, "metadata": {"a": SECRET * 400}}, "metadata"),
+    "label with NUL": ("/leases", {**LEASE, "labels": {"a": f"{SECRET}\0"}}, "labels"),
+    "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
+    "no address": (
+        "/users",
+        {
+            "login": SECRET,
+            "password": SECRET,
+            "project_id": str(uuid4()),
+            "env": "stage",
+            "domain": "regular",
+        },
+        "login",
+    ),
+    "password with NUL": (
+        "/users",
+        {
+            "login": "a@b.test",
+            "password": f"{SECRET}\0",
+            "project_id": str(uuid4()),
+            "env": "stage",
+            "domain": "canary",
+        },
+        "password",
+    ),
+    "no password": (
+        "/users",
+        {"login": "a@b.test", "password": "", "project_id": SECRET, "env": "stage", "domain": "canary"},
+        "password",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+async def test_bad_input_names_the_field_and_never_the_value(api: httpx.AsyncClient, case: str) -> None:
+    path, body, field = BAD_BODIES[case]
+    answer = await api.post(path, json=body)
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert field in [error["field"] for error in problem["errors"]]
+    assert all(error["code"] and error["message"] for error in problem["errors"])
+    assert SECRET not in answer.text
+
+
+async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:
+    json_type = {"Content-Type": "application/json"}
+    for body in (b'{"env": "stage"', b"\xff\xfe", b"{" * 100_000, b'{"count": ' + b"9" * 5_000 + b"}"):
+        assert_problem(await api.post("/leases", content=body, headers=json_type), 400, "malformed-json")
+    lone_surrogate = b'{"project": "shop", "env": "stage", "metadata": {"a": "\\ud800"}}'
+    assert_problem(
+        await api.post("/leases", content=lone_surrogate, headers=json_type), 422, "invalid-request"
+    )
+    not_a_number = b'{"project": "shop", "env": "stage", "metadata": {"a": NaN}}'
+    assert_problem(await api.post("/leases", content=not_a_number, headers=json_type), 422, "invalid-request")
+    large = b'{"project": "' + b"x" * 2_000_000 + b'"}'
+    assert_problem(await api.post("/leases", content=large, headers=json_type), 413, "too-large")
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
+        answer = await api.post("/leases", content=b"{}", headers={"Content-Type": media_type})
+        assert_problem(answer, 415, "unsupported-media-type")
+
+
+async def test_what_is_not_there_is_a_problem_too(api: httpx.AsyncClient) -> None:
+    assert_problem(await api.get("/nothing"), 404, "no-such-page")
+    assert_problem(await api.delete("/pools"), 405, "method-not-allowed")
+    problem = assert_problem(await api.get("/users/not-a-uuid"), 422, "invalid-request")
+    assert problem["errors"][0]["field"] == "user_id"
+    for key in ("", "x" * 256, "caf\u00e9"):
+        answer = await api.post("/leases", json=LEASE, headers={b"Idempotency-Key": key.encode("latin-1")})
+        problem = assert_problem(answer, 422, "invalid-request")
+        assert problem["errors"][0]["field"] == "idempotency-key"
+
+
+@pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer wrong", "Basic YTpi", "bearer \u00e9"])
+async def test_without_the_token_nothing_is_answered_not_even_what_is_wrong_with_the_body(
+    api: httpx.AsyncClient, token: str | None
+) -> None:
+    if token is None:
+        del api.headers["Authorization"]
+    headers = {} if token is None else {b"Authorization": token.encode("latin-1")}
+    for request in (
+        api.get("/pools", headers=headers),
+        api.post("/leases", content=b"{", headers=headers),
+        api.get(f"/leases/{uuid4()}", headers=headers),
+    ):
+        answer = await request
+        assert_problem(answer, 401, "unauthenticated")
+        assert answer.headers["www-authenticate"] == "Bearer"

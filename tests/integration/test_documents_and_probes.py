@@ -1,0 +1,44 @@
+import asyncio
+
+import httpx
+
+from support.http import LEASE
+
+
+async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
+    del api.headers["Authorization"]
+    document = (await api.get("http://farm.test/openapi.json")).json()
+    assert (await api.get("http://farm.test/docs")).status_code == 200
+    operations = {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    assert set(operations) == {
+        "create_project", "get_projects", "get_project", "create_user", "get_users", "get_user", "acquire_lock",
+        "release_lock", "acquire_lease", "get_leases", "get_lease", "renew_lease", "release_lease",
+        "force_release_lease", "get_pools",
+    }  # fmt: skip
+    for operation in operations.values():
+        for status, answer in operation["responses"].items():
+            expected = "application/json" if int(status) < 400 else "application/problem+json"
+            assert list(answer["content"]) == [expected]
+
+
+async def test_a_request_id_of_the_callers_own_is_kept(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/pools", headers={"X-Request-ID": "job-7"})).headers["x-request-id"] == "job-7"
+    made_up = (await api.get("/pools", headers={"X-Request-ID": "a b\tc"})).headers["x-request-id"]
+    assert len(made_up) == 32
+
+
+async def test_probes_and_metrics(api: httpx.AsyncClient) -> None:
+    await api.post("/leases", json=LEASE)
+    async with asyncio.timeout(10):
+        while (await api.get("http://farm.test/readyz")).status_code != 200:
+            await asyncio.sleep(0.01)
+    assert (await api.get("http://farm.test/startupz")).status_code == 200
+    assert (await api.get("http://farm.test/livez")).text == "ok"
+    metrics = (await api.get("http://farm.test/metrics")).text
+    assert 'botfarm_http_requests_total{method="POST",route="/api/v1/leases",status="404"}' in metrics
+    assert 'botfarm_renew_total{result="lapsed"}' in metrics
+    assert "botfarm_db_up 1.0" in metrics

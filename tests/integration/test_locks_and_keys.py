@@ -1,0 +1,119 @@
+"""Locks by user, and idempotency keys."""
+
+import pytest
+
+from botfarm.domain import UserState
+from botfarm.errors import (
+    IdempotencyKeyEndedError,
+    IdempotencyKeyReusedError,
+    LeaseIdRequiredError,
+    LeaseLapsedError,
+    NoSuchLeaseError,
+    NotTheHolderError,
+    UserBusyError,
+    UseReleaseLeaseError,
+)
+from botfarm.services.acquiring import RequestedTerms
+from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
+
+
+class TestLocks:
+    async def test_a_locked_user_is_busy(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        assert lease.users[0].id == user.id
+        with pytest.raises(UserBusyError) as caught:
+            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())
+        assert caught.value.details["locktime"] == lease.acquired_at
+        assert 0 < caught.value.details["expires_in"] <= 915
+
+    async def test_release_lock_frees_what_acquire_lock_took_and_a_free_user_stays_free(
+        self, farm: Farm
+    ) -> None:
+        user = await farm.user(await farm.pool(0))
+        await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())
+        for _ in range(2):
+            freed = await farm.services.leases.release_lock(RUNNER, user.id, lease_id=None)
+            assert (freed.state, freed.locktime) == (UserState.FREE, None)
+
+    async def test_without_its_id_a_lease_of_acquire_lease_is_not_released(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(1))
+        user_id = lease.users[0].id
+        with pytest.raises(LeaseIdRequiredError):
+            await farm.services.leases.release_lock(RUNNER, user_id, lease_id=None)
+        freed = await farm.services.leases.release_lock(RUNNER, user_id, lease_id=lease.id)
+        assert freed.state is UserState.FREE
+
+    async def test_another_principal_frees_nothing(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        for lease_id in (None, lease.id):
+            with pytest.raises(NotTheHolderError):
+                await farm.services.leases.release_lock(OTHER_RUNNER, user.id, lease_id=lease_id)
+
+    async def test_a_lease_of_several_users_is_released_as_a_whole(self, farm: Farm) -> None:
+        lease = await farm.acquire(await farm.pool(2), count=2)
+        for lease_id in (None, lease.id):
+            with pytest.raises(UseReleaseLeaseError):
+                await farm.services.leases.release_lock(RUNNER, lease.users[0].id, lease_id=lease_id)
+
+    async def test_a_lease_of_another_user_is_no_lease_of_this_one(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        first, second = await farm.acquire(pool), await farm.acquire(pool)
+        with pytest.raises(NoSuchLeaseError):
+            await farm.services.leases.release_lock(RUNNER, first.users[0].id, lease_id=second.id)
+
+    async def test_a_lapsed_lock_is_said_to_be_lapsed(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        lease = (await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms())).lease
+        await farm.expire(lease.id)
+        with pytest.raises(LeaseLapsedError):
+            await farm.services.leases.release_lock(RUNNER, user.id, lease_id=lease.id)
+
+
+class TestIdempotencyKeys:
+    async def test_a_retry_gets_the_same_lease_even_when_nothing_is_free(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        again = await farm.acquire(pool, idempotency_key="k", wait_seconds=0)
+        assert (again.id, again.users[0].password) == (lease.id, PASSWORD)
+        assert await farm.sql.fetchval("SELECT count(*) FROM leases") == 1
+
+    async def test_a_retry_takes_no_second_user(self, farm: Farm) -> None:
+        pool = await farm.pool(5)
+        ids = {(await farm.acquire(pool, idempotency_key="k")).id for _ in range(3)}
+        assert len(ids) == 1
+        assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
+
+    async def test_another_request_under_the_key_is_refused(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        with pytest.raises(IdempotencyKeyReusedError):
+            await farm.acquire(pool, idempotency_key="k", ttl_seconds=60)
+        terms = RequestedTerms(idempotency_key="k")
+        with pytest.raises(IdempotencyKeyReusedError):
+            await farm.services.acquiring.acquire_lock(RUNNER, lease.users[0].id, terms)
+
+    async def test_keys_belong_to_their_principal(self, farm: Farm) -> None:
+        pool = await farm.pool(2)
+        mine = await farm.acquire(pool, idempotency_key="k")
+        theirs = await farm.acquire(pool, OTHER_RUNNER, idempotency_key="k")
+        assert mine.id != theirs.id
+
+    @pytest.mark.parametrize("how", ["released", "expired"])
+    async def test_the_key_of_an_ended_lease_is_used_up(self, farm: Farm, how: str) -> None:
+        pool = await farm.pool(1)
+        lease = await farm.acquire(pool, idempotency_key="k")
+        if how == "released":
+            await farm.services.leases.release(RUNNER, lease.id)
+        else:
+            await farm.expire(lease.id, rested=True)
+        with pytest.raises(IdempotencyKeyEndedError):
+            await farm.acquire(pool, idempotency_key="k")
+
+    async def test_acquire_lock_replays_too(self, farm: Farm) -> None:
+        user = await farm.user(await farm.pool(0))
+        terms = RequestedTerms(idempotency_key="k")
+        grants = [await farm.services.acquiring.acquire_lock(RUNNER, user.id, terms) for _ in range(2)]
+        assert [grant.replayed for grant in grants] == [False, True]
+        assert grants[0].lease.id == grants[1].lease.id
