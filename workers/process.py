@@ -1,8 +1,10 @@
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
-from botfarm.logs import configure_logging
+from botfarm.logs import configure_logging, get_logger
 from botfarm.settings import load_settings
 from workers.scheduler import work_with_probes
+
+logger = get_logger(__name__)
 
 
 def main() -> None:
@@ -13,6 +15,6 @@ def main() -> None:
     listening = listen(settings.worker_host, settings.worker_port, setting="BOTFARM_WORKER_PORT")
 
     def announce() -> None:
-        print(f"botfarm worker: probes and metrics on {url_of(listening)}", flush=True)  # noqa: T201
+        logger.info("working", probes=url_of(listening))
 
     run_until_signalled(lambda stop: work_with_probes(settings, listening, stop, announce=announce))

@@ -80,18 +80,13 @@ def _database_url(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Before and after the event loop too, SIGTERM and a closed terminal end this process as Ctrl-C does: in order."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(1))
+    """A closed terminal ends this process as SIGTERM does, and Ctrl-C shows no traceback: before the event loop too."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup asks for
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     try:
         yield
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:

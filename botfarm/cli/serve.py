@@ -1,12 +1,12 @@
-import typer
-
 from botfarm.cli.errors import one_line_errors
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
-from botfarm.logs import configure_logging
+from botfarm.logs import configure_logging, get_logger
 from botfarm.runtime import require_keys
 from botfarm.settings import load_settings
 from botfarm.web.server import serve as serve_api
+
+logger = get_logger(__name__)
 
 
 @one_line_errors()
@@ -19,6 +19,6 @@ def serve() -> None:
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
 
     def announce() -> None:
-        typer.echo(f"botfarm serves {url_of(listening)}")
+        logger.info("serving", url=url_of(listening))
 
     run_until_signalled(lambda stop: serve_api(settings, listening, stop, announce=announce))

@@ -68,7 +68,7 @@ def _observe(request: Request, status: int, seconds: float) -> None:
     if template not in _QUIET:
         logger.info(
             "request",
-            operation=getattr(route, "name", None),
+            operation=getattr(route, "name", None) or f"unmatched {request.url.path[:200]}",
             method=request.method,
             status=status,
             milliseconds=round(seconds * 1000, 1),

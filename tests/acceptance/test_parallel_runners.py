@@ -53,7 +53,7 @@ def urls(environment: dict[str, str]) -> Iterator[list[str]]:
 
 
 def url_of(api: Process) -> str:
-    return api.wait_for(r"botfarm serves (\S+)")[1]
+    return api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
 
 
 async def fill(api: httpx.AsyncClient) -> str:
@@ -143,7 +143,7 @@ def test_a_worker_that_is_killed_takes_no_user_with_it(environment: dict[str, st
         client.post("/users", json={**user, "domain": "regular"}).raise_for_status()
         wanted = {"project": "shop", "env": "stage", "ttl_seconds": 1}
         lost = client.post("/leases", json=wanted).json()
-        worker.wait_for("probes and metrics")
+        worker.wait_for('"event": "working"')
         worker.kill()
         found = client.post("/leases", json={**wanted, "wait_seconds": 20, "ttl_seconds": 60})
         assert found.status_code == 201, found.text

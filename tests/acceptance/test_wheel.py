@@ -49,9 +49,9 @@ def test_a_wheel_outside_the_checkout_migrates_works_and_serves(
     botfarm = (sys.executable, "-c", "from botfarm_client.cli import main; main()")
     assert "up to date" in _run(*botfarm, "migrate", cwd=tmp_path, environment=environment)
     with running(*botfarm, "worker", environment=environment, cwd=tmp_path) as worker:
-        worker.wait_for("probes and metrics on")
+        worker.wait_for('"event": "working"')
     with running(sys.executable, "-m", "workers", environment=environment, cwd=tmp_path) as worker:
-        worker.wait_for("probes and metrics on")
+        worker.wait_for('"event": "working"')
         worker.terminate()
         assert worker.wait() == 0
     with running(*botfarm, "serve", environment=environment, cwd=tmp_path) as api:

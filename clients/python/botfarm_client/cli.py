@@ -1,5 +1,6 @@
 """The `botfarm` command. Other distributions add commands through the entry-point group `botfarm.commands`."""
 
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Annotated, Any
@@ -59,6 +60,8 @@ def _botfarm(
 
 
 def main() -> None:
+    # From the first moment on: the first process of a container has no default action that would end it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(prog_name="botfarm")
     except CommandError as error:
