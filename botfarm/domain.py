@@ -109,6 +109,61 @@ class User:
     status: UserStatus
     status_reason: str | None
     status_since: datetime | None
+    last_lease: "Lease | None" = None
+    """Read only where one user is asked for; null too when it was never leased or the history is pruned."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserChanges:
+    """Null leaves a field as it is; a label whose value is null is removed."""
+
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    project_id: UUID | None = None
+    env: Env | None = None
+    domain: Domain | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    status: UserStatus | None = None
+    status_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectChanges:
+    """Null leaves a field as it is."""
+
+    name: str | None = None
+    default_ttl: int | None = None
+    max_ttl: int | None = None
+    max_hold: int | None = None
+    lock_delay: int | None = None
+    cooldown: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineError:
+    """What is wrong with a line of an import; the first line is 1."""
+
+    line: int
+    field: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserLine:
+    """A user of an import, and the line that it came from."""
+
+    line: int
+    login: str
+    password: str = field(repr=False)
+    pool: Pool
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    created: int
+    skipped: int
+    errors: tuple[LineError, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 BotfarmError
 ├── UnauthenticatedError
 ├── InvalidRequestError
+│   ├── ImportRejectedError
 │   ├── MalformedJsonError
 │   ├── TooLargeError
 │   ├── UnsupportedMediaTypeError
@@ -11,7 +12,7 @@ BotfarmError
 │   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchPageError
 ├── MethodNotAllowedError
 ├── ConflictError
-│   ├── ProjectExistsError, UserExistsError
+│   ├── ProjectExistsError, ProjectInUseError, UserExistsError
 │   ├── UserBusyError, UserQuarantinedError
 │   ├── PoolExhaustedError
 │   │   └── CallerGoneError
@@ -28,7 +29,7 @@ BotfarmError
 How each one looks over HTTP is one table in `botfarm/web/error_responses.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -61,6 +62,13 @@ class InvalidRequestError(BotfarmError):
         super().__init__(errors=[{"field": e.field, "code": e.code, "message": e.message} for e in errors])
 
 
+class ImportRejectedError(InvalidRequestError):
+    """Some lines cannot be imported, so nothing was; `errors` names each with its line, field and code."""
+
+    def __init__(self, errors: Sequence[Mapping[str, object]]) -> None:
+        BotfarmError.__init__(self, errors=list(errors))
+
+
 class MalformedJsonError(BotfarmError):
     """The body is not valid JSON in UTF-8."""
 
@@ -70,7 +78,7 @@ class TooLargeError(BotfarmError):
 
 
 class UnsupportedMediaTypeError(BotfarmError):
-    """Send the body as `Content-Type: application/json`."""
+    """Send the body with the `Content-Type` of this operation: JSON, or JSON lines for an import."""
 
 
 class IdempotencyKeyReusedError(BotfarmError):
@@ -111,6 +119,10 @@ class NoSuchPageError(NotFoundError):
 
 class ProjectExistsError(ConflictError):
     """There is a project of this name or id already."""
+
+
+class ProjectInUseError(ConflictError):
+    """The project has users: delete or move them first."""
 
 
 class UserExistsError(ConflictError):

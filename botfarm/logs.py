@@ -1,12 +1,14 @@
 """Logging: structlog for ours and everybody else's lines, colours on a terminal, JSON elsewhere."""
 
 import logging
+import re
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 Logger = structlog.stdlib.BoundLogger
+_DETAIL = re.compile(r"^DETAIL:.*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def get_logger(name: str) -> Logger:
@@ -25,12 +27,7 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
     ]
-    # Locals are never part of a traceback: they hold credentials.
-    tracebacks: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -41,7 +38,13 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tracebacks],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Plain tracebacks: those with local variables show credentials.
+                structlog.processors.format_exc_info,
+                _without_row_contents,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -49,3 +52,10 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
     root.setLevel(level)
     for chatty in ("apscheduler", "uvicorn", "httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _without_row_contents(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """PostgreSQL quotes the row that violates a constraint in the DETAIL of its error."""
+    if "exception" in event:
+        event["exception"] = _DETAIL.sub("DETAIL: (left out)", event["exception"])
+    return event

@@ -10,6 +10,7 @@ from botfarm.db.engine import Database, create_engine
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.authentication import Authentication
 from botfarm.services.health import Health
+from botfarm.services.importing import Importing
 from botfarm.services.leases import Leases
 from botfarm.services.maintenance import Maintenance
 from botfarm.services.pools import Pools
@@ -23,6 +24,7 @@ class Services:
     authentication: Authentication
     projects: Projects
     users: Users
+    importing: Importing
     acquiring: Acquiring
     leases: Leases
     pools: Pools
@@ -46,6 +48,7 @@ async def open_services(settings: Settings, process_name: str) -> AsyncIterator[
             authentication=Authentication(token.get_secret_value() if token else None),
             projects=Projects(database),
             users=Users(database, key_ring),
+            importing=Importing(database, key_ring),
             acquiring=Acquiring(database, key_ring, max_wait=settings.max_wait),
             leases=Leases(database, key_ring),
             pools=Pools(database),

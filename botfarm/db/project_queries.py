@@ -1,12 +1,14 @@
+from collections.abc import Collection
+from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.tables import ProjectRow
-from botfarm.domain import LeasePolicy, Project
-from botfarm.errors import ProjectExistsError
+from botfarm.domain import LeasePolicy, Project, ProjectChanges
+from botfarm.errors import ProjectExistsError, ProjectInUseError
 
 
 async def insert_project(
@@ -28,6 +30,37 @@ async def insert_project(
     except IntegrityError:
         raise ProjectExistsError from None
     return _project(row)
+
+
+async def update_project(session: AsyncSession, project_id: UUID, changes: ProjectChanges) -> Project | None:
+    """None when there is no such project. Raises ProjectExistsError when the name is taken."""
+    row = await session.get(ProjectRow, project_id, with_for_update=True)
+    if row is None:
+        return None
+    for column, value in asdict(changes).items():
+        if value is not None:
+            setattr(row, column, value)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise ProjectExistsError from None
+    return _project(row)
+
+
+async def delete_project(session: AsyncSession, project_id: UUID) -> bool:
+    """False when there is no such project. Raises ProjectInUseError when it has users."""
+    try:
+        deleted = await session.scalar(
+            delete(ProjectRow).where(ProjectRow.id == project_id).returning(ProjectRow.id)
+        )
+    except IntegrityError:
+        raise ProjectInUseError from None
+    return deleted is not None
+
+
+async def existing_projects(session: AsyncSession, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the ids that are projects."""
+    return set(await session.scalars(select(ProjectRow.id).where(ProjectRow.id.in_(ids))))
 
 
 async def list_projects(session: AsyncSession) -> list[Project]:

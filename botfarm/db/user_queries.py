@@ -1,9 +1,23 @@
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, literal_column, select, true, tuple_
+from sqlalchemy import (
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    literal,
+    literal_column,
+    not_,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,14 +25,26 @@ from sqlalchemy.orm import aliased
 
 from botfarm.db.tables import UserRow
 from botfarm.db.user_state import USER_STATE
-from botfarm.domain import Domain, Env, Pool, User, UserFilter, UserState, UserStatus
-from botfarm.errors import NoSuchProjectError
+from botfarm.domain import Domain, Env, Pool, User, UserChanges, UserFilter, UserState, UserStatus
+from botfarm.errors import NoSuchProjectError, UserExistsError
 
 u = aliased(UserRow, name="u")
 clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
 # The keyset of a list is the pool index itself, so a page costs what it shows.
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
+
+
+UNIQUE_VIOLATION = "23505"
+
+INSERT_USERS = text("""
+    INSERT INTO users (id, login, password, project_id, env, domain, labels)
+    SELECT id, login, password, project_id, env, domain, CAST(labels AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:passwords AS text[]), CAST(:project_ids AS uuid[]),
+                CAST(:envs AS text[]), CAST(:domains AS text[]), CAST(:labels AS text[]))
+         AS new (id, login, password, project_id, env, domain, labels)
+    ON CONFLICT DO NOTHING
+    RETURNING id""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +72,74 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
     except IntegrityError:  # the only foreign key
         raise NoSuchProjectError from None
     return inserted is not None
+
+
+async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
+    """The ids of those that were inserted: not of a login that is there already, or twice among these."""
+    columns = {
+        "ids": [user.id for user in users],
+        "logins": [user.login for user in users],
+        "passwords": [user.encrypted_password for user in users],
+        "project_ids": [user.pool.project_id for user in users],
+        "envs": [user.pool.env.value for user in users],
+        "domains": [user.pool.domain.value for user in users],
+        "labels": [json.dumps(dict(user.labels)) for user in users],
+    }
+    try:
+        return set(await session.scalars(INSERT_USERS, columns))
+    except IntegrityError:
+        raise NoSuchProjectError from None
+
+
+async def lock_user(session: AsyncSession, user_id: UUID) -> tuple[UserRow, bool] | None:
+    """The row until the transaction ends, and whether a lease on it was live after the lock was had."""
+    row = await session.get(UserRow, user_id, with_for_update=True)
+    if row is None:
+        return None
+    live = select(literal(row.expires_at) > func.clock_timestamp())
+    return row, row.expires_at is not None and bool(await session.scalar(live))
+
+
+async def update_user(
+    session: AsyncSession, row: UserRow, changes: UserChanges, *, encrypted_password: str | None
+) -> None:
+    """Changes a locked row. Raises UserExistsError, NoSuchProjectError."""
+    await _change_status(session, row, changes)  # first: its query would flush what is half changed
+    columns = {
+        "login": changes.login,
+        "password": encrypted_password,
+        "project_id": changes.project_id,
+        "env": changes.env,
+        "domain": changes.domain,
+    }
+    for column, value in columns.items():
+        if value is not None:
+            setattr(row, column, value)
+    if changes.labels:
+        merged = {**row.labels, **changes.labels}
+        row.labels = {key: value for key, value in merged.items() if value is not None}
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        is_unique = getattr(error.orig, "sqlstate", None) == UNIQUE_VIOLATION
+        raise (UserExistsError if is_unique else NoSuchProjectError) from None
+
+
+async def _change_status(session: AsyncSession, row: UserRow, changes: UserChanges) -> None:
+    if changes.status is UserStatus.ACTIVE:
+        row.status, row.status_reason, row.status_since = changes.status.value, None, None
+    elif changes.status is UserStatus.QUARANTINED:
+        now = await session.scalar(select(func.clock_timestamp()))
+        row.status = changes.status.value
+        row.status_reason = changes.status_reason or row.status_reason
+        row.status_since = row.status_since or now
+
+
+async def delete_user(session: AsyncSession, user_id: UUID) -> bool:
+    """False when there is no such user, or a lease on it is live."""
+    live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
+    statement = delete(UserRow).where(UserRow.id == user_id, not_(live)).returning(UserRow.id)
+    return await session.scalar(statement) is not None
 
 
 async def get_user(session: AsyncSession, user_id: UUID) -> User | None:

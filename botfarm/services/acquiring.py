@@ -28,10 +28,10 @@ from botfarm.errors import (
     PoolExhaustedError,
     PoolTooSmallError,
     ShuttingDownError,
-    UserBusyError,
     UserQuarantinedError,
 )
 from botfarm.services.handover import with_passwords
+from botfarm.services.users import busy
 
 # A waiting request looks again after these many seconds: soon at first, then ever later.
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.05, 1.0, 1.5
@@ -255,7 +255,7 @@ def _terms(
 def _refusal(user: User) -> BotfarmError:
     if user.state is UserState.QUARANTINED:
         return UserQuarantinedError()
-    return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
+    return busy(user)
 
 
 def _exhausted(counts: PoolCounts, waited: float) -> PoolExhaustedError:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 import botfarm
 from botfarm.runtime import open_services
 from botfarm.settings import Settings
-from botfarm.web import lease_routes, pool_routes, probe_routes, project_routes, user_routes
+from botfarm.web import import_routes, lease_routes, pool_routes, probe_routes, project_routes, user_routes
 from botfarm.web.dependencies import bearer
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for routes in (project_routes, user_routes, lease_routes, pool_routes):
+    for routes in (project_routes, import_routes, user_routes, lease_routes, pool_routes):
         app.include_router(routes.router, dependencies=[bearer])
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:

@@ -30,6 +30,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.NoSuchPageError: (404, "no-such-page"),
     errors.MethodNotAllowedError: (405, "method-not-allowed"),
     errors.ProjectExistsError: (409, "project-exists"),
+    errors.ProjectInUseError: (409, "project-in-use"),
     errors.UserExistsError: (409, "user-exists"),
     errors.UserBusyError: (409, "user-busy"),
     errors.UserQuarantinedError: (409, "user-quarantined"),
@@ -43,6 +44,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.TooLargeError: (413, "too-large"),
     errors.UnsupportedMediaTypeError: (415, "unsupported-media-type"),
     errors.InvalidRequestError: (422, "invalid-request"),
+    errors.ImportRejectedError: (422, "invalid-request"),
     errors.IdempotencyKeyReusedError: (422, "idempotency-key-reused"),
     errors.InternalError: (500, "internal"),
     errors.DatabaseUnavailableError: (503, "database-unavailable"),
@@ -130,11 +132,14 @@ def _invalid(error: RequestValidationError) -> BotfarmError:
     if any(each["type"] == "json_invalid" for each in found):
         return errors.MalformedJsonError()
     return errors.InvalidRequestError(
-        *(FieldError(_field(each["loc"]), str(each["type"]), str(each["msg"])) for each in found)
+        *(
+            FieldError(field_name(each["loc"][1:] or each["loc"]), str(each["type"]), str(each["msg"]))
+            for each in found
+        )
     )
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    """`body.labels` is `labels` to the caller. A name that the caller made up is cut to what can be shown."""
-    parts = [str(part)[:64] for part in location[1:]] or [str(location[0])]
-    return "".join(character if character.isprintable() else "?" for character in ".".join(parts))
+def field_name(location: tuple[int | str, ...]) -> str:
+    """The path of a field. A name that the caller made up is cut to what can be shown."""
+    path = ".".join(str(part)[:64] for part in location)
+    return "".join(character if character.isprintable() else "?" for character in path)

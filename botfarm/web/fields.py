@@ -76,6 +76,11 @@ def _password(password: SecretStr) -> SecretStr:
     return password
 
 
+def _label_changes(labels: dict[str, str | None]) -> dict[str, str | None]:
+    _labels({key: value or "" for key, value in labels.items()})
+    return labels
+
+
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(_storable)]
 Login = Annotated[str, StringConstraints(max_length=320), AfterValidator(_storable), AfterValidator(_login)]
@@ -84,8 +89,14 @@ Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Ttl = Annotated[Integer, Field(ge=1, le=MAX_TTL, description="Seconds.")]
+MaxHold = Annotated[Integer, Field(ge=1, le=2_592_000, description="Seconds.")]
+LockDelay = Annotated[Integer, Field(ge=0, le=86_400, description="Seconds.")]
+Cooldown = Annotated[Integer, Field(ge=0, le=2_592_000, description="Seconds.")]
 ProjectName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
+]
+LabelChanges = Annotated[
+    dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)
 ]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_password)]
 Label = Annotated[Text, StringConstraints(pattern=r"^[^:]{1,63}:.{0,255}$")]

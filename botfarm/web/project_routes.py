@@ -1,9 +1,9 @@
 from uuid import UUID
 
 from botfarm import errors
-from botfarm.domain import LeasePolicy, Project
+from botfarm.domain import LeasePolicy, Project, ProjectChanges
 from botfarm.web.dependencies import Farm
-from botfarm.web.requests import NewProject
+from botfarm.web.requests import NewProject, ProjectPatch
 from botfarm.web.responses import ListOut, ProjectOut
 from botfarm.web.routing import api_router, raises
 
@@ -25,6 +25,24 @@ async def create_project(farm: Farm, body: NewProject) -> Project:
         cooldown=body.cooldown,
     )
     return await farm.projects.create(project_id=body.id, name=body.name, policy=policy)
+
+
+@router.patch(
+    "/projects/{project_id}",
+    response_model=ProjectOut,
+    responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
+)
+async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Project:
+    return await farm.projects.update(project_id, ProjectChanges(**body.model_dump(exclude_unset=True)))
+
+
+@router.delete(
+    "/projects/{project_id}",
+    status_code=204,
+    responses=raises(errors.NoSuchProjectError, errors.ProjectInUseError),
+)
+async def delete_project(farm: Farm, project_id: UUID) -> None:
+    await farm.projects.delete(project_id)
 
 
 @router.get("/projects", response_model=ListOut[ProjectOut], responses=raises())

@@ -1,15 +1,31 @@
 """Bodies that come in. They refuse unknown fields, and numbers that are not numbers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain import Domain, Env, LeasePolicy, Outcome
-from botfarm.web.fields import Integer, Labels, Login, Metadata, Note, Owner, Password, ProjectName, Ttl
+from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserStatus
+from botfarm.web.fields import (
+    Cooldown,
+    Integer,
+    LabelChanges,
+    Labels,
+    LockDelay,
+    Login,
+    MaxHold,
+    Metadata,
+    Note,
+    Owner,
+    Password,
+    ProjectName,
+    Ttl,
+)
 
 _POLICY = LeasePolicy()
+# The default of a field that may be absent and must not be null: a merge has nothing to put in its place.
+_ABSENT: Any = None
 
 
 class RequestBody(BaseModel):
@@ -21,9 +37,20 @@ class NewProject(RequestBody):
     name: ProjectName
     default_ttl: Ttl = _POLICY.default_ttl
     max_ttl: Ttl = _POLICY.max_ttl
-    max_hold: Annotated[Integer, Field(ge=1, le=2_592_000)] = _POLICY.max_hold
-    lock_delay: Annotated[Integer, Field(ge=0, le=86_400)] = _POLICY.lock_delay
-    cooldown: Annotated[Integer, Field(ge=0, le=2_592_000)] = _POLICY.cooldown
+    max_hold: MaxHold = _POLICY.max_hold
+    lock_delay: LockDelay = _POLICY.lock_delay
+    cooldown: Cooldown = _POLICY.cooldown
+
+
+class ProjectPatch(RequestBody):
+    """Fields that are absent stay as they are."""
+
+    name: ProjectName = _ABSENT
+    default_ttl: Ttl = _ABSENT
+    max_ttl: Ttl = _ABSENT
+    max_hold: MaxHold = _ABSENT
+    lock_delay: LockDelay = _ABSENT
+    cooldown: Cooldown = _ABSENT
 
 
 class NewUser(RequestBody):
@@ -33,6 +60,26 @@ class NewUser(RequestBody):
     env: Env
     domain: Domain
     labels: Labels = {}
+
+
+class UserPatch(RequestBody):
+    """Fields that are absent stay as they are."""
+
+    login: Login = _ABSENT
+    password: Password = _ABSENT
+    project_id: UUID = _ABSENT
+    env: Env = _ABSENT
+    domain: Domain = _ABSENT
+    labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
+    status: UserStatus = _ABSENT
+    status_reason: Annotated[Note, Field(description="Goes with the status `quarantined`.")] = _ABSENT
+
+    @field_validator("status_reason")
+    @classmethod
+    def _of_a_quarantine(cls, reason: str, info: ValidationInfo) -> str:
+        if info.data.get("status") is not UserStatus.QUARANTINED:
+            raise PydanticCustomError("invalid", "goes with the status quarantined")
+        return reason
 
 
 class LockRequest(RequestBody):

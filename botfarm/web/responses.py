@@ -64,6 +64,24 @@ class UserOut(OfPool, Identified):
     status_since: datetime | None
 
 
+class LastLeaseOut(Identified):
+    """Who used it last."""
+
+    fence: int
+    principal: str
+    owner: str | None
+    metadata: dict[str, Any]
+    acquired_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    ended_by: EndedBy | None
+    outcome: Outcome | None
+
+
+class UserDetailsOut(UserOut):
+    last_lease: LastLeaseOut | None
+
+
 class LeasedUserOut(OfPool, Identified):
     login: str
     password: str | SkipJsonSchema[None] = Field(
@@ -73,6 +91,18 @@ class LeasedUserOut(OfPool, Identified):
     )
     locktime: datetime | None
     labels: dict[str, str]
+
+
+class LineErrorOut(ResponseBody):
+    line: int
+    field: str
+    code: str
+
+
+class ImportOut(ResponseBody):
+    created: int
+    skipped: int
+    errors: list[LineErrorOut]
 
 
 class LeaseOut(OfPool, Identified):

@@ -1,7 +1,7 @@
 """What every route of the API does before its body is read."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -13,7 +13,7 @@ from botfarm import errors
 from botfarm.runtime import Services
 from botfarm.web.error_responses import PROBLEMS, documented
 
-MAX_BODY_BYTES = 1_048_576
+JSON_LINES = "application/x-ndjson"
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
@@ -28,6 +28,9 @@ BODY_ERRORS = (errors.MalformedJsonError, errors.TooLargeError, errors.Unsupport
 class FarmRoute(APIRoute):
     """FastAPI reads the body before it looks at dependencies; who calls is decided here, before that."""
 
+    media_type: ClassVar[str] = "application/json"
+    max_body_bytes: ClassVar[int] = 1_048_576
+
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -37,14 +40,19 @@ class FarmRoute(APIRoute):
             request.state.principal = services.authentication.principal_of(
                 request.headers.get("authorization")
             )
-            _require_json(request)
-            return await handle(Request(request.scope, _limited(request)))
+            _require_media_type(request, self.media_type)
+            return await handle(Request(request.scope, _limited(request, self.max_body_bytes)))
 
         return authenticated
 
 
-def api_router(tag: str) -> APIRouter:
-    return APIRouter(prefix="/api/v1", tags=[tag], route_class=FarmRoute)
+class JsonLinesRoute(FarmRoute):
+    media_type = JSON_LINES
+    max_body_bytes = 67_108_864
+
+
+def api_router(tag: str, *, route_class: type[FarmRoute] = FarmRoute) -> APIRouter:
+    return APIRouter(prefix="/api/v1", tags=[tag], route_class=route_class)
 
 
 def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -52,9 +60,9 @@ def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | 
     return documented(*kinds, *(BODY_ERRORS if body else ()), *COMMON_ERRORS)
 
 
-def _limited(request: Request) -> Receive:
+def _limited(request: Request, max_bytes: int) -> Receive:
     """The body up to its limit. The framework's own limit answers in plain text, and before a 401."""
-    left = MAX_BODY_BYTES
+    left = max_bytes
 
     async def receive() -> Message:
         nonlocal left
@@ -69,8 +77,8 @@ def _limited(request: Request) -> Receive:
     return receive
 
 
-def _require_json(request: Request) -> None:
+def _require_media_type(request: Request, required: str) -> None:
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if has_body and media_type != "application/json":
+    if has_body and media_type != required:
         raise errors.UnsupportedMediaTypeError

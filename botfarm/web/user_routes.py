@@ -4,12 +4,12 @@ from uuid import UUID
 from fastapi import Query
 
 from botfarm import errors
-from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
+from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserChanges, UserFilter, UserState
 from botfarm.services.acquiring import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import Label, SearchText
-from botfarm.web.requests import LockRelease, LockRequest, NewUser
-from botfarm.web.responses import LeaseOut, PageOut, UserOut
+from botfarm.web.requests import LockRelease, LockRequest, NewUser, UserPatch
+from botfarm.web.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
 from botfarm.web.routing import api_router, raises
 
 router = api_router("users")
@@ -18,7 +18,7 @@ router = api_router("users")
 @router.post(
     "/users",
     status_code=201,
-    response_model=UserOut,
+    response_model=UserDetailsOut,
     responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
 )
 async def create_user(farm: Farm, body: NewUser) -> User:
@@ -47,9 +47,34 @@ async def get_users(
     return await farm.users.list(chosen, cursor=cursor, limit=limit)
 
 
-@router.get("/users/{user_id}", response_model=UserOut, responses=raises(errors.NoSuchUserError))
+@router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
 async def get_user(farm: Farm, user_id: UUID) -> User:
     return await farm.users.get(user_id)
+
+
+@router.patch(
+    "/users/{user_id}",
+    response_model=UserDetailsOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.NoSuchProjectError,
+        errors.UserExistsError,
+        errors.UserBusyError,
+        body=True,
+    ),
+)
+async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
+    changes = body.model_dump(exclude_unset=True)
+    if "password" in changes:
+        changes["password"] = body.password.get_secret_value()
+    return await farm.users.update(user_id, UserChanges(**changes))
+
+
+@router.delete(
+    "/users/{user_id}", status_code=204, responses=raises(errors.NoSuchUserError, errors.UserBusyError)
+)
+async def delete_user(farm: Farm, user_id: UUID) -> None:
+    await farm.users.delete(user_id)
 
 
 @router.post(

@@ -1,0 +1,77 @@
+"""Many users at once: lines come in one by one, rows go out in batches of one transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.credentials import KeyRing
+from botfarm.db import project_queries, user_queries
+from botfarm.db.engine import Database
+from botfarm.db.user_queries import NewUser
+from botfarm.domain import ImportResult, LineError, UserLine
+from botfarm.errors import ImportRejectedError
+
+BATCH = 2_000
+# After so many lines other requests have their turn: some milliseconds of work.
+LINES_IN_A_ROW = 100
+
+
+class Importing:
+    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+        self._database = database
+        self._key_ring = key_ring
+
+    async def import_users(
+        self, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+    ) -> ImportResult:
+        """Creates all of the users or, unless errors are skipped, none. Raises ImportRejectedError.
+
+        The database is asked only after the last line has come: a slow caller holds no transaction open. It is asked
+        too when lines are wrong already, so that one answer names everything there is to mend.
+        """
+        users, errors = await self._read(lines)
+        async with self._database.transaction() as session:
+            refused = await _insert(session, users)
+            errors = sorted([*errors, *refused], key=lambda error: error.line)
+            if errors and not skip_errors:
+                raise ImportRejectedError([asdict(error) for error in errors])
+        return ImportResult(created=len(users) - len(refused), skipped=len(errors), errors=tuple(errors))
+
+    async def _read(
+        self, lines: AsyncIterator[UserLine | LineError]
+    ) -> tuple[dict[int, NewUser], list[LineError]]:
+        """The users by their lines, encrypted as they come."""
+        users: dict[int, NewUser] = {}
+        errors: list[LineError] = []
+        async for line in lines:
+            if isinstance(line, LineError):
+                errors.append(line)
+            else:
+                users[line.line] = self._encrypted(line)
+            if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        return users, errors
+
+    def _encrypted(self, line: UserLine) -> NewUser:
+        user_id = uuid4()
+        encrypted = self._key_ring.encrypt(line.password, row_id=user_id, field="password")
+        return NewUser(user_id, line.login, encrypted, line.pool, line.labels)
+
+
+async def _insert(session: AsyncSession, users: dict[int, NewUser]) -> list[LineError]:
+    """Inserts those that can be; returns why the others cannot."""
+    projects = await project_queries.existing_projects(
+        session, {user.pool.project_id for user in users.values()}
+    )
+    known = {line: user for line, user in users.items() if user.pool.project_id in projects}
+    errors = [LineError(line, "project_id", "no-such-project") for line in users.keys() - known.keys()]
+    inserted: set[UUID] = set()
+    in_order = list(known.values())
+    for start in range(0, len(in_order), BATCH):
+        inserted |= await user_queries.insert_users(session, in_order[start : start + BATCH])
+    return errors + [
+        LineError(line, "login", "user-exists") for line, user in known.items() if user.id not in inserted
+    ]

@@ -1,0 +1,31 @@
+from typing import Literal
+
+from fastapi import Request
+
+from botfarm import errors
+from botfarm.domain import ImportResult
+from botfarm.web.dependencies import Farm
+from botfarm.web.json_lines import read_users
+from botfarm.web.requests import NewUser
+from botfarm.web.responses import ImportOut
+from botfarm.web.routing import JSON_LINES, JsonLinesRoute, api_router, raises
+
+router = api_router("users", route_class=JsonLinesRoute)
+
+BODY = {
+    "required": True,
+    "description": "One user in each line, as `create_user` takes it; 64 MiB at most.",
+    "content": {JSON_LINES: {"schema": NewUser.model_json_schema()}},
+}
+
+
+@router.post(
+    "/users/import",
+    response_model=ImportOut,
+    responses=raises(errors.ImportRejectedError, errors.TooLargeError, errors.UnsupportedMediaTypeError),
+    openapi_extra={"requestBody": BODY},
+)
+async def import_users(
+    farm: Farm, request: Request, on_error: Literal["fail", "skip"] = "fail"
+) -> ImportResult:
+    return await farm.importing.import_users(read_users(request), skip_errors=on_error == "skip")

@@ -1,0 +1,46 @@
+"""Users as JSON lines, read from a request as they arrive."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from pydantic import ValidationError
+
+from botfarm.domain import LineError, Pool, UserLine
+from botfarm.errors import TooLargeError
+from botfarm.web.error_responses import field_name
+from botfarm.web.requests import NewUser
+
+MAX_LINE_BYTES = 1_048_576
+
+
+async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
+    """Blank lines are passed over, and counted. Raises TooLargeError for a line over 1 MiB."""
+    number = 0
+    async for line in _lines(request):
+        number += 1
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if text.strip():
+            for parsed in _parse(number, text):
+                yield parsed
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in request.stream():
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise TooLargeError
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+def _parse(number: int, line: bytes) -> list[UserLine | LineError]:
+    try:
+        new = NewUser.model_validate_json(line)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_context=False, include_url=False)
+        return [LineError(number, field_name(each["loc"]), str(each["type"])) for each in found]
+    password = new.password.get_secret_value()
+    return [UserLine(number, new.login, password, Pool(new.project_id, new.env, new.domain), new.labels)]

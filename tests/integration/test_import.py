@@ -1,0 +1,117 @@
+"""Users by the thousand: all or nothing, or all that can be."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from support.farm import PASSWORD
+from support.http import LEASE, assert_problem, create_project, create_user
+
+SECRET = "hunter2-canary"
+
+
+def user(project_id: str, number: int, **fields: Any) -> dict[str, Any]:
+    common = {"password": PASSWORD, "project_id": project_id, "env": "stage", "domain": "regular"}
+    return {"login": f"u{number}@shop.test", **common, **fields}
+
+
+async def post(api: httpx.AsyncClient, lines: Iterable[object], **query: str) -> httpx.Response:
+    body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
+    headers = {"Content-Type": "application/x-ndjson"}
+    return await api.post("/users/import", content=body, headers=headers, params=query, timeout=60)
+
+
+async def total(api: httpx.AsyncClient) -> int:
+    return sum(pool["total"] for pool in (await api.get("/pools")).json()["items"])
+
+
+async def test_every_line_becomes_a_user_that_can_be_leased(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    lines = [user(project_id, n, labels={"n": str(n)}) for n in range(5_000)]
+    answer = await post(api, [*lines, "", "  "])
+    assert answer.json() == {"created": 5_000, "skipped": 0, "errors": []}
+    lease = (await api.post("/leases", json={**LEASE, "labels": {"n": "4321"}})).json()
+    assert (lease["users"][0]["login"], lease["users"][0]["password"]) == ("u4321@shop.test", PASSWORD)
+
+
+BAD_LINES = {
+    3: ({"login": SECRET}, "login", "invalid"),
+    4: ({"env": "moon"}, "env", "enum"),
+    6: ({"project_id": str(uuid4())}, "project_id", "no-such-project"),
+    7: ({"login": "U1@shop.test"}, "login", "user-exists"),
+    8: ({"password": f"{SECRET}\0"}, "password", "invalid"),
+    9: ({"color": SECRET}, "color", "extra_forbidden"),
+}
+
+
+def mixed(project_id: str) -> list[object]:
+    """Line 1 is fine and line 7 repeats its login; 5 is no JSON."""
+    lines: list[object] = [user(project_id, n) for n in range(1, 11)]
+    for number, (fields, _, _) in BAD_LINES.items():
+        lines[number - 1] = {**user(project_id, number), **fields}
+    lines[4] = f'{{"login": "{SECRET}'
+    return lines
+
+
+EXPECTED = sorted(
+    [
+        *({"line": line, "field": field, "code": code} for line, (_, field, code) in BAD_LINES.items()),
+        {"line": 5, "field": "", "code": "json_invalid"},
+    ],
+    key=lambda error: int(str(error["line"])),
+)
+
+
+async def test_with_a_bad_line_nothing_is_created_and_every_bad_line_is_named(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    answer = await post(api, mixed(project_id))
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert problem["errors"] == EXPECTED
+    assert SECRET not in answer.text
+    assert await total(api) == 0
+
+
+async def test_bad_lines_may_be_skipped(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    answer = await post(api, mixed(project_id), on_error="skip")
+    assert answer.status_code == 200
+    assert answer.json() == {"created": 3, "skipped": 7, "errors": EXPECTED}
+    assert await total(api) == 3
+    again = await post(api, mixed(project_id), on_error="skip")
+    assert again.json()["created"] == 0
+    assert await total(api) == 3
+
+
+async def test_a_login_that_is_there_already_stops_the_import(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    await create_user(api, project_id, login="u2@shop.test")
+    problem = assert_problem(
+        await post(api, [user(project_id, n) for n in range(1, 4)]), 422, "invalid-request"
+    )
+    assert problem["errors"] == [{"line": 2, "field": "login", "code": "user-exists"}]
+    assert await total(api) == 1
+
+
+async def test_lines_end_as_they_may(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    lines = [json.dumps(user(project_id, n)) for n in range(3)]
+    body = ("\ufeff" + "\r\n".join(lines)).encode()
+    answer = await api.post("/users/import", content=body, headers={"Content-Type": "application/x-ndjson"})
+    assert answer.json()["created"] == 3
+    assert (await post(api, [])).json() == {"created": 0, "skipped": 0, "errors": []}
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/csv", ""])
+async def test_it_takes_json_lines_only(api: httpx.AsyncClient, media_type: str) -> None:
+    answer = await api.post("/users/import", content=b"{}", headers={"Content-Type": media_type})
+    assert_problem(answer, 415, "unsupported-media-type")
+
+
+async def test_it_takes_64_mib_and_lines_of_1_mib(api: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/x-ndjson"}
+    for body in (b" " * 1_100_000, b"\n" * 67_108_865):
+        assert_problem(await api.post("/users/import", content=body, headers=headers), 413, "too-large")
+    assert_problem(await post(api, [], on_error="retry"), 422, "invalid-request")
