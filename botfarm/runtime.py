@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db import schema
-from botfarm.db.engine import Database, create_engine
+from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.authentication import Authentication
 from botfarm.services.health import Health
@@ -33,14 +33,21 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, process_name: str) -> AsyncIterator[Services]:
-    """Connects lazily: a database that is away shows in the first request and in `health`, not here."""
+async def open_services(
+    settings: Settings, process_name: str, *, in_background: bool = False
+) -> AsyncIterator[Services]:
+    """Connects lazily: a database that is away shows in the first request and in `health`, not here.
+
+    A statement may take seconds for a caller that waits for its answer, and half a minute in the background.
+    """
+    patience = BACKGROUND_PATIENCE if in_background else REQUEST_PATIENCE
     engine = create_engine(
         settings.required_database_url(),
         application_name=f"botfarm-{process_name}",
         pool_size=settings.database_pool_size,
+        patience=patience,
     )
-    database = Database(engine)
+    database = Database(engine, patience=patience)
     key_ring = read_key_ring(settings)
     token = settings.bootstrap_token
     try:

@@ -25,7 +25,7 @@ def run(connection: Connection) -> None:
 
 async def run_with_own_connection() -> None:
     url = load_settings().required_database_url()
-    engine = create_engine(url, application_name="alembic", pool_size=1, statement_timeout_ms=0)
+    engine = create_engine(url, application_name="alembic", pool_size=1, patience=None)
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

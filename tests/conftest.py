@@ -1,14 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
 from botfarm.db.schema import migrate
 from botfarm.logs import configure_logging
-from botfarm.web.app import create_app
-from support.farm import TOKEN, Farm, open_farm, test_settings
+from support.app import api_client
+from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 
 
@@ -52,13 +51,6 @@ async def farm(database_url: str) -> AsyncIterator[Farm]:
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The application on the test's database, asked by somebody with the bootstrap token."""
-    app = create_app(test_settings(database_url))
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
-            base_url="http://farm.test/api/v1",
-            headers={"Authorization": f"Bearer {TOKEN}"},
-        )
-        yield await stack.enter_async_context(client)
+    """The application on the test's database."""
+    async with api_client(test_settings(database_url)) as client:
+        yield client

@@ -25,7 +25,7 @@ PRUNE_INTERVAL = 3_600.0
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the jobs until `stop` is set; a tick under way finishes first."""
-    async with open_services(settings, "worker") as services:
+    async with open_services(settings, "worker", in_background=True) as services:
         jobs = _jobs(services, settings)
         await _run_jobs(jobs, Heartbeat(jobs), stop)
 
@@ -34,7 +34,10 @@ async def work_with_probes(
     settings: Settings, listening: socket.socket, stop: asyncio.Event, *, announce: Callable[[], None]
 ) -> None:
     """The same, as a process of its own: with probes and metrics on its port."""
-    async with open_services(settings, "worker") as services, asyncio.TaskGroup() as tasks:
+    async with (
+        open_services(settings, "worker", in_background=True) as services,
+        asyncio.TaskGroup() as tasks,
+    ):
         jobs = _jobs(services, settings)
         heartbeat = Heartbeat(jobs)
         server = HttpServer(create_probes(services.health, heartbeat), announce=announce)

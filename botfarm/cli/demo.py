@@ -18,5 +18,5 @@ def demo() -> None:
 
 
 async def add_to(settings: Settings) -> DemoCounts:
-    async with open_services(settings, "demo") as services:
+    async with open_services(settings, "demo", in_background=True) as services:
         return await add_demo_data(services.projects, services.users)

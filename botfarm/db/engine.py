@@ -1,5 +1,6 @@
 """The way to PostgreSQL: one engine for each process, and the one place where a driver's error becomes ours."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from botfarm import metrics
 from botfarm.errors import DatabaseUnavailableError
 
-CONNECT_TIMEOUT = 2.0
-POOL_TIMEOUT = 2.0
-STATEMENT_TIMEOUT_MS = 10_000
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+# Seconds. A request is answered within three, with 503 at the worst: so long for a connection, then for a statement.
+CHECK_OUT_PATIENCE = 1.0
+REQUEST_PATIENCE = 1.5
+BACKGROUND_PATIENCE = 30.0
+# Then we end the connection. The server's own limit comes first: it undoes the statement and keeps the connection.
+GRACE = 0.3
 
 # Classes of SQLSTATE that say nothing about the statement, only that this server cannot serve it now: connection lost,
 # rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself.
@@ -27,24 +30,23 @@ _LOCK_TIMEOUT = "55P03"
 
 
 def create_engine(
-    url: str, *, application_name: str, pool_size: int = 5, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+    url: str, *, application_name: str, pool_size: int = 5, patience: float | None = REQUEST_PATIENCE
 ) -> AsyncEngine:
-    """An engine for a `postgresql://` URL. The pool never grows past `pool_size` connections."""
+    """An engine for a `postgresql://` URL. The pool never grows past `pool_size`; a statement has `patience` seconds."""
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried
-        pool_timeout=POOL_TIMEOUT,
+        pool_timeout=CHECK_OUT_PATIENCE,
         # Not pre-pinged: that is a round trip for each request, and a dead connection is noticed by its statement.
         pool_recycle=1_800,
         pool_use_lifo=True,
         connect_args={
-            "timeout": CONNECT_TIMEOUT,
             "server_settings": {
                 "application_name": application_name,
-                "statement_timeout": str(statement_timeout_ms),
-                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                "statement_timeout": str(int((patience or 0) * 1000)),
+                "idle_in_transaction_session_timeout": "10000",
                 "jit": "off",
                 # The users are few enough to be in memory. With these two the planner finds the users of an acquire by
                 # walking the index, in its generic plan too, where it does not know that the LIMIT is small.
@@ -56,32 +58,52 @@ def create_engine(
 
 
 class Database:
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, patience: float = REQUEST_PATIENCE) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._patience = patience
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncSession]:
         """Each statement is a transaction of its own, committed when it returns: no round trips for BEGIN, COMMIT."""
-        async with translated_errors(), AsyncSession(self._autocommit) as session:
-            await _check_out(session)
+        async with _session(self._autocommit, self._patience) as session:
             yield session
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def transaction(self, *, patience: float | None = None) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction, committed at the end of the block, rolled back by an exception."""
-        async with translated_errors(), AsyncSession(self._engine) as session, session.begin():
-            await _check_out(session)
+        async with _session(self._engine, patience or self._patience) as session:
             yield session
+            await session.commit()
 
     async def dispose(self) -> None:
         await self._engine.dispose()
 
 
-async def _check_out(session: AsyncSession) -> None:
+@asynccontextmanager
+async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
+    """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
+    async with translated_errors(), AsyncSession(engine, expire_on_commit=False) as session:
+        driver = await _check_out(session)
+        # Cut, not cancelled: a server that has not ended the statement by now is out of reach, and saying goodbye to it
+        # would take seconds more.
+        cut = asyncio.get_running_loop().call_later(patience + GRACE, driver.terminate)
+        try:
+            yield session
+        except DBAPIError as error:
+            if _sqlstate(error.orig) == _READ_ONLY:
+                await session.invalidate()  # it would stay connected to what is a standby now
+            raise
+        finally:
+            cut.cancel()
+
+
+async def _check_out(session: AsyncSession) -> asyncpg.Connection:
     started = time.perf_counter()
-    _ = await session.connection()
+    async with asyncio.timeout(CHECK_OUT_PATIENCE):
+        connection = await session.connection()
     metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
+    return (await connection.get_raw_connection()).driver_connection
 
 
 @asynccontextmanager
@@ -99,9 +121,13 @@ async def translated_errors() -> AsyncIterator[None]:
 
 
 def _is_unavailable(error: BaseException | None) -> bool:
-    sqlstate = getattr(error, "sqlstate", None) or ""
+    sqlstate = _sqlstate(error)
     return sqlstate.startswith(_UNAVAILABLE_CLASSES) or sqlstate in {
         _READ_ONLY,
         _NO_SUCH_DATABASE,
         _LOCK_TIMEOUT,
     }
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return getattr(error, "sqlstate", None) or ""

@@ -17,7 +17,7 @@ UNDEFINED_TABLE = "42P01"
 
 async def migrate(url: str, *, revision: str = "head") -> None:
     """Upgrades the schema; any number of replicas may do so at once, one after the other (see migrations/env.py)."""
-    engine = create_engine(url, application_name="botfarm-migrate", pool_size=1, statement_timeout_ms=0)
+    engine = create_engine(url, application_name="botfarm-migrate", pool_size=1, patience=None)
     try:
         async with translated_errors(), engine.connect() as connection:
             await connection.run_sync(_upgrade, revision)

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+
 from support.farm import PASSWORD
 from support.http import LEASE, assert_problem, create_project, create_user
 

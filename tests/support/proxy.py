@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that a test can cut and mend."""
+"""A TCP proxy before PostgreSQL that a test can cut, silence and mend."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
         self._whole = False
+        self._heard = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -22,16 +23,28 @@ class Proxy:
     async def mend(self) -> None:
         """Takes connections, on the same port as before."""
         self._whole = True
+        self._heard.set()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
+
+    def silence(self) -> None:
+        """Takes what is sent and passes nothing on, in either direction: a network that loses every packet."""
+        self._heard.clear()
+
+    def speak(self) -> None:
+        """Passes on again, what was kept back too."""
+        self._heard.set()
 
     async def cut(self) -> None:
         """Resets every connection and refuses new ones."""
         self._whole = False
         if self._server:
             self._server.close()
+        self._heard.set()  # nobody waits to pass something on
         for writer in self._writers:
             writer.transport.abort()
+        while self._writers:
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
@@ -39,8 +52,21 @@ class Proxy:
         if not self._whole:  # cut while this one was on its way
             writer.transport.abort()
             there_writer.transport.abort()
-        await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
-        self._writers -= {writer, there_writer}
+        try:
+            await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+        finally:
+            self._writers -= {writer, there_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                await self._heard.wait()
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            writer.transport.abort()  # what one side lost, the other learns
+        finally:
+            writer.close()
 
 
 @asynccontextmanager
@@ -51,14 +77,3 @@ async def proxy_to(database_url: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         await proxy.cut()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while chunk := await reader.read(65_536):
-            writer.write(chunk)
-            await writer.drain()
-    except OSError:
-        writer.transport.abort()  # what one side lost, the other learns
-    finally:
-        writer.close()

@@ -9,37 +9,53 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
+from botfarm_client.errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
+from botfarm_client.errors import ExitCode
+
 GROUP = "botfarm.commands"
+OVER_HTTP = {
+    name: EntryPoint(name, f"botfarm_client.{value}", GROUP)
+    for name, value in {
+        "leases": "leases_commands:leases",
+        "pools": "pools_command:pools",
+        "projects": "projects_commands:projects",
+        "users": "users_commands:users",
+    }.items()
+}
+
+# A paragraph is a line of the help text.
+EPILOG = """
+BOTFARM_URL and BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE) say which farm, and who asks.
+
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing, 5 busy or exhausted,
+6 lapsed, 7 farm unreachable or unavailable, 130 Ctrl-C.
+"""
 
 
-class CommandError(Exception):
-    """Ends a command with one line on standard error: what is wrong, and the way out."""
-
-    def __init__(self, message: str, *, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-class _CommandsOfEntryPoints(TyperGroup):
+class _CommandsOnDemand(TyperGroup):
     """Loads a command when it is asked for, so that `botfarm pools` does not import a server."""
 
     # Untyped where Typer shows Click: releases differ in whether that is the package or a copy inside Typer.
     @override
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted({*super().list_commands(ctx), *(entry.name for entry in entry_points(group=GROUP))})
+        installed = {entry.name for entry in entry_points(group=GROUP)}
+        return [*OVER_HTTP, *sorted(installed.union(super().list_commands(ctx)).difference(OVER_HTTP))]
 
     @override
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in OVER_HTTP:
+            return _load(OVER_HTTP[cmd_name], panel="Over HTTP")
         for entry in entry_points(group=GROUP, name=cmd_name):
-            return _load(entry)
+            return _load(entry, panel="On this machine")
         return super().get_command(ctx, cmd_name)
 
 
 app = typer.Typer(
-    cls=_CommandsOfEntryPoints,
+    cls=_CommandsOnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Leases of test accounts, each to one test run at a time.",
+    epilog=EPILOG,
 )
 
 
@@ -62,19 +78,27 @@ def _botfarm(
 def main() -> None:
     # From the first moment on: the first process of a container has no default action that would end it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="botfarm")
     except CommandError as error:
         typer.echo(f"botfarm: {error}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before or after the part that Typer looks after
+        sys.exit(ExitCode.INTERRUPTED)
 
 
-def _load(entry: EntryPoint) -> Any:
+def _load(entry: EntryPoint, *, panel: str) -> Any:
     loaded = entry.load()
-    if not isinstance(loaded, typer.Typer):
+    command: Any
+    if isinstance(loaded, typer.Typer):
+        command = typer.main.get_group(loaded)  # as a group it has no completion options of its own
+    else:
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(entry.name)(loaded)
-        loaded = single
-    command = typer.main.get_command(loaded)
+        command = typer.main.get_command(single)
     command.name = entry.name
+    command.rich_help_panel = panel
     return command

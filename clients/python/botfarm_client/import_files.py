@@ -1,0 +1,181 @@
+"""Users in a file, CSV or JSON lines: each record with the line of the file that it begins on."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from io import BufferedReader, TextIOWrapper
+from typing import Any
+
+from typing_extensions import override
+
+from botfarm_client.errors import CommandError
+
+REQUIRED = ("login", "password", "env", "domain")
+OPTIONAL = ("project", "project_id", "labels")
+LABEL = "label."
+_MARK = b"\xef\xbb\xbf"
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """What is wrong with a line. Never holds its values: they may be secrets."""
+
+    line: int
+    field: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    line: int
+    user: dict[str, Any] = field(repr=False)
+
+
+def format_of(name: str, file: BufferedReader) -> Format:
+    """By the name's ending, else by the first character."""
+    ending = name.lower().rpartition(".")[2]
+    if ending == "csv":
+        return Format.CSV
+    if ending in {"jsonl", "ndjson"}:
+        return Format.JSONL
+    start = file.peek(1024).removeprefix(_MARK).lstrip()[:1]
+    if start == b"[":
+        raise CommandError("this is one JSON array: give one object a line (`jq -c '.[]'` makes that of it)")
+    return Format.JSONL if start == b"{" else Format.CSV
+
+
+def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
+    """Blank lines are passed over."""
+    for number, line in enumerate(file, start=1):
+        text = line.removeprefix(_MARK) if number == 1 else line
+        if not text.strip():
+            continue
+        try:
+            user = json.loads(text)
+        except (ValueError, RecursionError):
+            user = None
+        yield Record(number, user) if isinstance(user, dict) else BadLine(number, "", "not-a-json-object")
+
+
+def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | BadLine]:
+    """Raises CommandError when the first row does not name the columns."""
+    # Bytes that are no UTF-8 become lone surrogates, so that a bad line is one bad line.
+    text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        first = text.readline()
+        lines = _Lines(text)
+        lines.put_back([first])
+        rows = _rows(lines, delimiter=max(",;\t", key=first.count))
+        columns = _columns(next(rows, None), needs_project=needs_project)
+        for row in rows:
+            yield _record(row, columns)
+    finally:
+        text.detach()  # the file is the caller's to close
+
+
+class _Lines(Iterator[str]):
+    """Lines with their count, which can be put back: a quote that is never closed eats only its own line."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._waiting: list[str] = []
+        self.taken: list[str] = []
+        """Those of the record that is read now."""
+        self.count = 0
+
+    @override
+    def __next__(self) -> str:
+        line = self._waiting.pop() if self._waiting else next(self._lines)
+        self.count += 1
+        self.taken.append(line)
+        return line
+
+    def put_back(self, lines: list[str]) -> None:
+        self._waiting.extend(reversed(lines))
+
+    def put_back_all_but_the_first(self) -> None:
+        self.put_back(self.taken[1:])
+        self.count -= len(self.taken) - 1
+
+
+def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | BadLine]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.taken.clear()
+        line = lines.count + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            lines.put_back_all_but_the_first()
+            yield BadLine(line, "", "broken-quotes")
+            continue
+        if row:
+            yield line, row
+
+
+def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bool) -> list[str]:
+    """The names are repeated only once they are known to be names: without a first row of names they are values."""
+    names = [name.strip() for name in first[1]] if isinstance(first, tuple) else []
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise CommandError(
+            f"the first row must name the columns, in UTF-8: {', '.join(missing)} not found;"
+            " see `botfarm users import --help`"
+        )
+    if needs_project and not {"project", "project_id"} & set(names):
+        raise CommandError("there is no column project or project_id: add one, or say --project")
+    known = {*REQUIRED, *OPTIONAL}
+    for number, name in enumerate(names, start=1):
+        if name not in known and (name == LABEL or not name.startswith(LABEL)):
+            raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
+        if name in names[: number - 1]:
+            raise CommandError(f"there are two columns called {name!r}")
+    return names
+
+
+def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record | BadLine:
+    if isinstance(row, BadLine):
+        return row
+    line, cells = row
+    if len(cells) != len(columns):
+        return BadLine(line, "", "too-few-columns" if len(cells) < len(columns) else "too-many-columns")
+    for name, cell in zip(columns, cells, strict=True):
+        if not _is_unicode(cell):
+            return BadLine(line, name, "not-utf-8")
+    found = dict(zip(columns, cells, strict=True))
+    user: dict[str, Any] = {name: found[name] for name in REQUIRED}
+    user |= {name: found[name] for name in ("project", "project_id") if found.get(name)}
+    return _with_labels(line, user, found)
+
+
+def _with_labels(line: int, user: dict[str, Any], found: dict[str, str]) -> Record | BadLine:
+    """An empty cell is no label."""
+    labels: Any = {}
+    if found.get("labels"):
+        try:
+            labels = json.loads(found["labels"])
+        except (ValueError, RecursionError):
+            labels = None
+        if not isinstance(labels, dict):
+            return BadLine(line, "labels", "not-a-json-object")
+    labels |= {
+        name.removeprefix(LABEL): cell for name, cell in found.items() if name.startswith(LABEL) and cell
+    }
+    return Record(line, {**user, "labels": labels} if labels else user)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""Leases, as people look at them. Passwords are for those who have just taken a lease or ask for one by its id."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from botfarm_client.durations import format_duration, format_moment, format_relative
+from botfarm_client.output import Columns, print_fields, print_table
+from botfarm_client.pairs import format_pairs
+
+
+def without_passwords(lease: dict[str, Any]) -> dict[str, Any]:
+    users = [{name: value for name, value in user.items() if name != "password"} for user in lease["users"]]
+    return {**lease, "users": users}
+
+
+def print_leases(leases: list[dict[str, Any]], names: Mapping[str, str]) -> None:
+    columns: Columns = {
+        "project": lambda lease: names.get(lease["project_id"], lease["project_id"]),
+        "env": lambda lease: lease["env"],
+        "domain": lambda lease: lease["domain"],
+        "users": _logins,
+        "owner": lambda lease: lease["owner"],
+        "taken": lambda lease: format_relative(lease["acquired_at"]),
+        "ends": _end,
+        "id": lambda lease: lease["id"],
+    }
+    print_table(columns, leases)
+
+
+def print_lease(lease: dict[str, Any], *, project: str) -> None:
+    print_fields(
+        {
+            "lease": lease["id"],
+            "project": project,
+            "env": lease["env"],
+            "domain": lease["domain"],
+            "owner": lease["owner"],
+            "metadata": format_pairs(lease["metadata"]),
+            "taken": format_moment(lease["acquired_at"]),
+            "ends": _end(lease),
+            "renewable until": "" if lease["ended_at"] else format_moment(lease["hold_until"]),
+        }
+    )
+    columns: Columns = {
+        "login": lambda user: user["login"],
+        "password": lambda user: user.get("password"),
+        "labels": lambda user: format_pairs(user["labels"]),
+        "id": lambda user: user["id"],
+    }
+    if not any("password" in user for user in lease["users"]):
+        columns = {name: cell for name, cell in columns.items() if name != "password"}
+    typer.echo()
+    print_table(columns, lease["users"])
+
+
+def _logins(lease: dict[str, Any]) -> str:
+    return ", ".join(user["login"] for user in lease["users"])
+
+
+def _end(lease: dict[str, Any]) -> str:
+    if lease["ended_at"] is None:
+        return f"in {format_duration(lease['expires_in'])}"
+    outcome = f" ({lease['outcome']})" if lease["outcome"] else ""
+    return f"{lease['ended_by']}{outcome} {format_relative(lease['ended_at'])}"

@@ -1,0 +1,52 @@
+"""Names that people use, and the ids that the API wants."""
+
+from typing import overload
+from uuid import UUID
+
+from botfarm_client.connection import Connection, Json
+from botfarm_client.errors import CommandError, ExitCode
+
+
+def is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def project_names(farm: Connection) -> dict[str, str]:
+    """The names by their ids."""
+    return {project["id"]: project["name"] for project in farm.items("/projects")}
+
+
+@overload
+def project_id_of(farm: Connection, name_or_id: str) -> str: ...
+@overload
+def project_id_of(farm: Connection, name_or_id: str | None) -> str | None: ...
+def project_id_of(farm: Connection, name_or_id: str | None) -> str | None:
+    """An id is not looked up: the request that it is for says when there is none of it."""
+    if name_or_id is None or is_id(name_or_id):
+        return name_or_id
+    for project_id, name in project_names(farm).items():
+        if name == name_or_id:
+            return project_id
+    raise CommandError(
+        f"there is no project {name_or_id!r}: see `botfarm projects list`", exit_code=ExitCode.NO_SUCH_THING
+    )
+
+
+def user_id_of(farm: Connection, login_or_id: str) -> str:
+    """A login may be there once for each project and env: then only an id will do."""
+    if is_id(login_or_id):
+        return login_or_id
+    found: list[Json] = farm.items("/users", login=login_or_id, limit=2)
+    if not found:
+        raise CommandError(
+            f"there is no user {login_or_id!r}: see `botfarm users list`", exit_code=ExitCode.NO_SUCH_THING
+        )
+    if len(found) > 1:
+        raise CommandError(
+            f"{login_or_id!r} is the login of several users: name one by its id, from `botfarm users list --login`"
+        )
+    return str(found[0]["id"])

@@ -1,0 +1,51 @@
+"""Options and arguments that commands share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from botfarm_client.durations import parse_duration
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_LIMIT = 100
+
+
+class Env(StrEnum):
+    PROD = "prod"
+    PREPROD = "preprod"
+    STAGE = "stage"
+
+
+class Domain(StrEnum):
+    CANARY = "canary"
+    REGULAR = "regular"
+
+
+Url = Annotated[str, typer.Option("--url", envvar="BOTFARM_URL", metavar="URL", help="Where the farm is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Print at most so many.")]
+All = Annotated[bool, typer.Option("--all", help="Print all of them.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Its name or id.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The id, or the login if only one has it.")]
+
+_PROJECT = typer.Option("--project", metavar="PROJECT", help="Its name or id.")
+ProjectOption = Annotated[str, _PROJECT]
+MaybeProject = Annotated[str | None, _PROJECT]
+EnvOption = Annotated[Env, typer.Option("--env")]
+MaybeEnv = Annotated[Env | None, typer.Option("--env")]
+DomainOption = Annotated[Domain, typer.Option("--domain")]
+MaybeDomain = Annotated[Domain | None, typer.Option("--domain")]
+
+LabelOptions = Annotated[
+    list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")
+]
+
+
+def duration_option(name: str, description: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        name, parser=parse_duration, metavar="DURATION", help=description
+    )
+    return option

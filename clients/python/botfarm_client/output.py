@@ -1,0 +1,75 @@
+"""What commands print: JSON for scripts; tables and fields for people, without colours and lines where nobody looks."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+GAP = "  "
+Columns = Mapping[str, Callable[[dict[str, Any]], object]]
+
+
+def print_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2))  # in ASCII: it survives any terminal and any pipe
+
+
+def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
+    rows = [[printable(_text(cell(item))) for cell in columns.values()] for item in items]
+    headers = [name.upper() for name in columns]
+    if sys.stdout.isatty():
+        _print_on_terminal(headers, rows)
+    else:
+        _print_aligned([headers, *rows])
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """One line for each field that has a value."""
+    shown = {name: printable(_text(value)) for name, value in fields.items() if _text(value)}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        label = typer.style(f"{name:<{width}}", bold=True) if sys.stdout.isatty() else f"{name:<{width}}"
+        typer.echo(f"{label}{GAP}{value}")
+
+
+def note(message: str) -> None:
+    """Something to know that is not the result: on standard error."""
+    typer.echo(f"botfarm: {printable(message)}", err=True)
+
+
+def note_if_more(*, more: bool, shown: int) -> None:
+    if more:
+        note(f"these are the first {shown}; --limit or --all shows more")
+
+
+def printable(text: str) -> str:
+    """What others have stored cannot move the cursor or forge a line: control characters are shown by their codes."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
+    )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415  only where somebody looks
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
+    for name in headers:
+        # An id can be copied, whatever the width.
+        table.add_column(name, overflow="fold", no_wrap=name == "ID", min_width=36 if name == "ID" else None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        typer.echo(GAP.join(cells).rstrip())

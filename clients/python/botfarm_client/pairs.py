@@ -1,0 +1,25 @@
+"""`key=value` on the command line: labels and metadata."""
+
+from collections.abc import Iterable, Mapping
+
+import typer
+
+
+def parse_pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:
+    """The last of a key counts."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter("write it as key=value", param_hint=option)
+        pairs[key] = value
+    return pairs
+
+
+def parse_changes(texts: Iterable[str], *, option: str) -> dict[str, str | None]:
+    """`key=` removes the key."""
+    return {key: value or None for key, value in parse_pairs(texts, option=option).items()}
+
+
+def format_pairs(pairs: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in pairs.items())

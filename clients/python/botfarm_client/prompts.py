@@ -1,0 +1,51 @@
+"""What a command asks a person for. Where nobody is at the terminal, it reads or refuses; it never hangs."""
+
+import getpass
+import sys
+
+import typer
+
+from botfarm_client.errors import CommandError, ExitCode
+
+
+def read_password() -> str:
+    """From the terminal, unseen and twice; else the only line of standard input. Never from the command line."""
+    password = _ask_twice() if _somebody_is_there() else _piped()
+    if not password:
+        raise CommandError("the password is empty: type it, or pipe it in", exit_code=ExitCode.USAGE)
+    return password
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Goes on when the answer is yes."""
+    if yes:
+        return
+    if not _somebody_is_there():
+        raise CommandError("nobody is here to ask: say --yes", exit_code=ExitCode.USAGE)
+    typer.echo(f"{question} [y/N] ", nl=False, err=True)
+    if input().strip().lower() not in {"y", "yes"}:
+        raise CommandError("nothing was changed")
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _ask_twice() -> str:
+    password = getpass.getpass("Password: ")
+    if password and getpass.getpass("Once more: ") != password:
+        raise CommandError("the two passwords differ: try again", exit_code=ExitCode.USAGE)
+    return password
+
+
+def _piped() -> str:
+    if sys.stdin is None:
+        return ""
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise CommandError("the password is not UTF-8 text", exit_code=ExitCode.USAGE) from None
+    password = text.removesuffix("\n").removesuffix("\r")
+    if "\n" in password:
+        raise CommandError("the password is one line; there are more", exit_code=ExitCode.USAGE)
+    return password

@@ -1,0 +1,71 @@
+"""Users, as people look at them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from botfarm_client.connection import Connection
+from botfarm_client.durations import format_moment, format_relative
+from botfarm_client.lookups import project_names
+from botfarm_client.output import Columns, print_fields, print_table
+from botfarm_client.pairs import format_pairs
+
+
+def print_users(users: list[dict[str, Any]], names: Mapping[str, str]) -> None:
+    columns: Columns = {
+        "login": lambda user: user["login"],
+        "project": lambda user: names.get(user["project_id"], user["project_id"]),
+        "env": lambda user: user["env"],
+        "domain": lambda user: user["domain"],
+        "state": lambda user: user["state"],
+        "free": lambda user: format_relative(_free_at(user)),
+        "labels": lambda user: format_pairs(user["labels"]),
+        "id": lambda user: user["id"],
+    }
+    print_table(columns, users)
+
+
+def print_user(user: dict[str, Any], farm: Connection) -> None:
+    names = project_names(farm)
+    print_fields(
+        {
+            "login": user["login"],
+            "id": user["id"],
+            "project": names.get(user["project_id"], user["project_id"]),
+            "env": user["env"],
+            "domain": user["domain"],
+            "state": user["state"],
+            "free": format_moment(_free_at(user)),
+            "quarantined": format_moment(user["status_since"]),
+            "reason": user["status_reason"],
+            "labels": format_pairs(user["labels"]),
+            "created": format_moment(user["created_at"]),
+            **_last_lease(user.get("last_lease")),
+        }
+    )
+
+
+def _free_at(user: dict[str, Any]) -> str | None:
+    """A lease may end before that, and a rest come after it."""
+    match user["state"]:
+        case "leased":
+            moment = user["expires_at"]
+        case "resting":
+            moment = user["available_at"]
+        case _:
+            return None
+    return None if moment is None else str(moment)
+
+
+def _last_lease(lease: dict[str, Any] | None) -> dict[str, object]:
+    if lease is None:
+        return {}
+    return {
+        "last lease": lease["id"],
+        "taken by": lease["principal"],
+        "owner": lease["owner"],
+        "metadata": format_pairs(lease["metadata"]),
+        "taken": format_moment(lease["acquired_at"]),
+        "ended": format_moment(lease["ended_at"]),
+        "ended by": lease["ended_by"],
+        "outcome": lease["outcome"],
+    }

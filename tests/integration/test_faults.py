@@ -1,0 +1,144 @@
+"""The database away, silent, slow, read-only, full: 503 within three seconds, and service again by itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+
+import asyncpg
+import httpx
+import pytest
+
+from botfarm.services import health
+from support.app import api_client
+from support.farm import test_settings
+from support.http import LEASE, assert_problem, create_project, create_user
+from support.proxy import Proxy, proxy_to
+
+WAITING = """SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'botfarm-api' AND wait_event_type = 'Lock'"""
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with proxy_to(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def api(proxy: Proxy) -> AsyncIterator[httpx.AsyncClient]:
+    """The application behind the proxy, with one project and one user."""
+    async with api_client(test_settings(proxy.url)) as client:
+        await create_user(client, await create_project(client))
+        yield client
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def assert_unavailable(request: Awaitable[httpx.Response]) -> None:
+    started = time.monotonic()
+    answer = await request
+    assert_problem(answer, 503, "database-unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert time.monotonic() - started < 3
+
+
+async def until_served(api: httpx.AsyncClient) -> None:
+    """By itself, within seconds; a first request may still meet a connection that died."""
+    async with asyncio.timeout(10):
+        while (answer := await api.post("/leases", json=LEASE)).status_code == 503:
+            await asyncio.sleep(0.05)
+    assert answer.status_code == 201, answer.text
+
+
+async def test_away(api: httpx.AsyncClient, proxy: Proxy) -> None:
+    await proxy.cut()
+    for request in (
+        api.post("/leases", json=LEASE),
+        api.get("/users"),
+        api.post("/projects", json={"name": "x"}),
+    ):
+        await assert_unavailable(request)
+    assert (await api.get("http://farm.test/livez")).status_code == 200
+    await proxy.mend()
+    await until_served(api)
+
+
+async def test_silent(api: httpx.AsyncClient, proxy: Proxy) -> None:
+    proxy.silence()
+    await asyncio.gather(*(assert_unavailable(api.post("/leases", json=LEASE)) for _ in range(20)))
+    proxy.speak()
+    await until_served(api)
+
+
+async def test_slow(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE users")
+        await asyncio.gather(*(assert_unavailable(api.post("/leases", json=LEASE)) for _ in range(20)))
+    await until_served(api)
+    assert await sql.fetchval("SELECT count(*) FROM leases") == 1, "who got a 503 holds nothing"
+
+
+async def test_a_standby_after_a_failover(
+    api: httpx.AsyncClient, sql: asyncpg.Connection, database_url: str
+) -> None:
+    """Open connections keep to a server that has become read-only; only new ones find the new primary."""
+    name = database_url.rpartition("/")[2]
+    await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
+    )
+    for _ in range(
+        12
+    ):  # the first ones meet the connections that were ended, the others a server that cannot write
+        assert_problem(await api.post("/leases", json=LEASE), 503, "database-unavailable")
+    await sql.execute("SET default_transaction_read_only = off")
+    await sql.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    await until_served(api)
+
+
+async def test_out_of_connections(proxy: Proxy, sql: asyncpg.Connection) -> None:
+    """All connections of the pool are held by statements that wait."""
+    async with api_client(test_settings(proxy.url, database_pool_size=2)) as api:
+        project_id = await create_project(api)
+        await create_user(api, project_id)
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE users")
+            held = [asyncio.create_task(api.post("/leases", json=LEASE)) for _ in range(2)]
+            async with asyncio.timeout(1):
+                while await sql.fetchval(WAITING) < len(held):
+                    await asyncio.sleep(0.01)
+            await assert_unavailable(api.get("/projects"))
+            for request in held:
+                await request
+        await until_served(api)
+
+
+async def test_killed_connections(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
+    await asyncio.gather(*(api.get("/pools") for _ in range(10)))
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
+    )
+    await until_served(api)
+
+
+async def test_readiness_follows_the_database(
+    api: httpx.AsyncClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL", 0.1)
+
+    async def until(status: int) -> None:
+        async with asyncio.timeout(20):
+            while (await api.get("http://farm.test/readyz")).status_code != status:
+                await asyncio.sleep(0.02)
+
+    await until(200)
+    await proxy.cut()
+    await until(503)
+    assert (await api.get("http://farm.test/livez")).status_code == 200
+    await proxy.mend()
+    await until(200)
