@@ -7,7 +7,7 @@ only locked the row or rolled back, and would let a renew that waited revive a l
 
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
@@ -40,33 +40,45 @@ _ENDED = f"""
     ),
     u AS (
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = live.now + make_interval(secs => (
-            SELECT CASE WHEN :ended_by = 'forced' THEN lock_delay ELSE cooldown END
+            SELECT CASE :rest WHEN 'lock_delay' THEN lock_delay WHEN 'cooldown' THEN cooldown ELSE 0 END
             FROM projects WHERE projects.id = live.project_id))
         FROM live, locked WHERE users.id = locked.id
         RETURNING users.*
     )
     SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON true ORDER BY u.id"""
 
-RENEW = text(f"""
+
+def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds") -> TextClause:
+    """Moves the end of a live lease; the expressions may use `live`, its project `p` and the granted `ttl`."""
+    return text(f"""
     {_LEASE_OF_HOLDER},
-    renewed AS MATERIALIZED (
-        SELECT live.id, p.lock_delay, ttl,
-               greatest(live.expires_at, least(live.now + make_interval(secs => ttl), live.hold_until)) AS expires_at
-        FROM live JOIN projects AS p ON p.id = live.project_id,
-             LATERAL (SELECT least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl) AS ttl) AS granted
+    moved AS MATERIALIZED (
+        SELECT live.id, p.lock_delay, granted.ttl, {expires_at} AS expires_at
+        FROM live JOIN projects AS p ON p.id = live.project_id, LATERAL (SELECT {ttl} AS ttl) AS granted
     ),
     l AS (
-        UPDATE leases SET expires_at = renewed.expires_at, ttl_seconds = renewed.ttl
-        FROM renewed WHERE leases.id = renewed.id
+        UPDATE leases SET expires_at = moved.expires_at, ttl_seconds = moved.ttl
+        FROM moved WHERE leases.id = moved.id
         RETURNING leases.*
     ),
     u AS (
-        UPDATE users SET expires_at = renewed.expires_at,
-               available_at = renewed.expires_at + make_interval(secs => renewed.lock_delay)
-        FROM renewed, locked WHERE users.id = locked.id
+        UPDATE users SET expires_at = moved.expires_at,
+               available_at = moved.expires_at + make_interval(secs => moved.lock_delay)
+        FROM moved, locked WHERE users.id = locked.id
         RETURNING users.*
     )
     SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id, u ORDER BY u.id""")
+
+
+RENEW = _with_end_at(
+    "greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until))",
+    ttl="least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl)",
+)
+# A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that.
+CUT_SHORT = _with_end_at("least(live.expires_at, live.now + make_interval(secs => :seconds))")
+RESTORE = _with_end_at(
+    "greatest(live.expires_at, least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))"
+)
 
 RELEASE = text(f"{_LEASE_OF_HOLDER}, {_ENDED}")
 
@@ -129,23 +141,47 @@ async def renew(
     return lease_from_rows(await session.execute(RENEW, parameters))
 
 
+async def cut_short(session: AsyncSession, lease_id: UUID, *, principal: str, seconds: float) -> Lease | None:
+    """Lets the lease end in so many seconds, or earlier if it was to. None when it is not live."""
+    parameters = {"lease_id": lease_id, "principal": principal, "seconds": seconds}
+    return lease_from_rows(await session.execute(CUT_SHORT, parameters))
+
+
+async def restore(session: AsyncSession, lease_id: UUID, *, principal: str) -> Lease | None:
+    """Undoes `cut_short`. None when the lease is not live."""
+    return lease_from_rows(await session.execute(RESTORE, {"lease_id": lease_id, "principal": principal}))
+
+
 async def release(
-    session: AsyncSession, lease_id: UUID, *, principal: str, outcome: Outcome, note: str | None
+    session: AsyncSession,
+    lease_id: UUID,
+    *,
+    principal: str,
+    outcome: Outcome | None,
+    note: str | None,
+    with_rest: bool = True,
 ) -> Lease | None:
-    """None when the principal holds no such live lease."""
+    """None when the principal holds no such live lease. The users rest for the project's cooldown, or not at all."""
     parameters = {
         "lease_id": lease_id,
         "principal": principal,
         "ended_by": "released",
-        "outcome": outcome.value,
+        "outcome": outcome and outcome.value,
         "note": note,
+        "rest": "cooldown" if with_rest else "none",
     }
     return lease_from_rows(await session.execute(RELEASE, parameters))
 
 
 async def force_release(session: AsyncSession, lease_id: UUID, *, reason: str) -> Lease | None:
     """None when there is no such live lease."""
-    parameters = {"lease_id": lease_id, "ended_by": "forced", "outcome": None, "note": reason}
+    parameters = {
+        "lease_id": lease_id,
+        "ended_by": "forced",
+        "outcome": None,
+        "note": reason,
+        "rest": "lock_delay",
+    }
     return lease_from_rows(await session.execute(FORCE_RELEASE, parameters))
 
 

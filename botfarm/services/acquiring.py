@@ -1,12 +1,11 @@
 """Handing out users: to whom, for how long, and what a caller learns who gets none."""
 
 import asyncio
-import hashlib
-import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +15,7 @@ from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import acquire_queries, lease_queries, project_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
-from botfarm.domain import Domain, Env, Lease, Outcome, Pool, PoolCounts, Principal, Project, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, Project, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -31,6 +30,8 @@ from botfarm.errors import (
     UserQuarantinedError,
 )
 from botfarm.services.handover import with_passwords
+from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
+from botfarm.services.leases import count_end
 from botfarm.services.users import busy
 
 # A waiting request looks again after these many seconds: soon at first, then ever later.
@@ -38,26 +39,14 @@ FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.05, 1.0, 1.5
 # A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 
+# How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
+UNCLAIMED_TTL = 30.0
+
 Gone = Callable[[], Awaitable[bool]]
 
 
-@dataclass(frozen=True, slots=True)
-class PoolRequest:
-    project: UUID | str
-    """Its id or its name."""
-    env: Env
-    domain: Domain
-    labels: Mapping[str, str] = field(default_factory=dict)
-    count: int = 1
-    wait_seconds: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RequestedTerms:
-    ttl_seconds: int | None = None
-    owner: str | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    idempotency_key: str | None = None
+async def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +69,7 @@ class Acquiring:
         self._stopping.set()
 
     async def acquire_lease(
-        self, principal: Principal, wanted: PoolRequest, requested: RequestedTerms, *, caller_gone: Gone
+        self, principal: Principal, wanted: PoolRequest, requested: RequestedTerms, *, caller_gone: Gone = _never
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
@@ -90,23 +79,25 @@ class Acquiring:
         del asked_for[
             "wait_seconds"
         ]  # how long to wait is not what is asked for: a retry may have less time left
-        terms = _terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
+        terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
             grant = await self._wait_for_grant(pool, wanted, terms, caller_gone)
-            return await self._hand_over(grant, started)
+            return await self._hand_over(grant, terms, started, caller_gone)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
             raise
 
-    async def acquire_lock(self, principal: Principal, user_id: UUID, requested: RequestedTerms) -> Grant:
+    async def acquire_lock(
+        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, caller_gone: Gone = _never
+    ) -> Grant:
         """Raises NoSuchUserError, UserBusyError, UserQuarantinedError and the key's errors."""
         started = time.monotonic()
-        terms = _terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
+        terms = lease_terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
         tries = LOCK_TRIES
         while True:
             outcome = await self._try_user(user_id, terms)
             if isinstance(outcome, Grant):
-                return await self._hand_over(outcome, started)
+                return await self._hand_over(outcome, terms, started, caller_gone)
             tries -= 1
             if outcome.state is not UserState.FREE or tries == 0:
                 await self._count_refusal(outcome.pool)
@@ -170,29 +161,39 @@ class Acquiring:
             self._hands[pool] = acquire_queries.hand_after(lease.users[-1].id)
         return lease
 
-    async def _hand_over(self, grant: Grant, started: float) -> Grant:
+    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, gone: Gone) -> Grant:
         lease = grant.lease
         try:
             readable = with_passwords(lease, self._key_ring)
         except KeyRingError:
             if not grant.replayed:
-                await self._take_back(lease)
+                await self._take_back(lease, Outcome.BROKEN, "the stored password cannot be decrypted")
             raise
+        if not grant.replayed and await gone():
+            await self._abandon(lease, terms)
+            raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
         if not grant.replayed:
             labels = metrics.pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
             metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - started)
         return Grant(readable, grant.replayed)
 
-    async def _take_back(self, lease: Lease) -> None:
+    async def _abandon(self, lease: Lease, terms: LeaseTerms) -> None:
+        """The caller hung up after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
+        if terms.idempotency_key is None:
+            await self._take_back(lease, None, "the caller was gone before its answer")
+            return
         async with self._database.autocommit() as session:
-            await lease_queries.release(
-                session,
-                lease.id,
-                principal=lease.principal,
-                outcome=Outcome.BROKEN,
-                note="the stored password cannot be decrypted",
+            await lease_queries.cut_short(session, lease.id, principal=lease.principal, seconds=UNCLAIMED_TTL)
+
+    async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str) -> None:
+        """Nobody has seen the credentials, so the users need no rest."""
+        async with self._database.autocommit() as session:
+            ended = await lease_queries.release(
+                session, lease.id, principal=lease.principal, outcome=outcome, note=note, with_rest=False
             )
+        if ended:
+            count_end(ended)
 
     async def _pause(self, seconds: float) -> None:
         """Sleeps, with jitter so that waiters do not march in step. Raises ShuttingDownError."""
@@ -226,30 +227,13 @@ async def _replay(session: AsyncSession, terms: LeaseTerms) -> Grant | None:
         return None
     if lease.fingerprint != terms.fingerprint:
         raise IdempotencyKeyReusedError
-    if not lease.is_live:
+    was_cut_short = lease.expires_at - lease.acquired_at < timedelta(seconds=lease.ttl_seconds)
+    live = lease if lease.is_live else None
+    if live and was_cut_short:
+        live = await lease_queries.restore(session, lease.id, principal=lease.principal)
+    if live is None:
         raise IdempotencyKeyEndedError
-    return Grant(lease, replayed=True)
-
-
-def _terms(
-    principal: Principal, requested: RequestedTerms, *, operation: str, asked_for: Mapping[str, object]
-) -> LeaseTerms:
-    what = {
-        "operation": operation,
-        "ttl_seconds": requested.ttl_seconds,
-        "owner": requested.owner,
-        "metadata": requested.metadata,
-        **asked_for,
-    }
-    fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).digest()
-    return LeaseTerms(
-        principal=principal.name,
-        ttl_seconds=requested.ttl_seconds,
-        owner=requested.owner,
-        metadata=requested.metadata,
-        idempotency_key=requested.idempotency_key,
-        fingerprint=fingerprint if requested.idempotency_key else None,
-    )
+    return Grant(live, replayed=True)
 
 
 def _refusal(user: User) -> BotfarmError:

@@ -56,7 +56,7 @@ class Leases:
                 session, lease_id, principal=principal.name, outcome=outcome, note=note
             )
         if released:
-            _count_end(released)
+            count_end(released)
             return released
         lease = await self._held_before(principal, lease_id)
         if lease.ended_by is not EndedBy.RELEASED:
@@ -86,7 +86,7 @@ class Leases:
             forced = await lease_queries.force_release(session, lease_id, reason=reason)
         if forced is None:
             return await self._existing(lease_id)
-        _count_end(forced)
+        count_end(forced)
         return forced
 
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
@@ -142,7 +142,7 @@ class Leases:
         return lease
 
 
-def _count_end(lease: Lease) -> None:
+def count_end(lease: Lease) -> None:
     assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
     held_for = (lease.ended_at - lease.acquired_at).total_seconds()
     count_ended(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)

@@ -4,7 +4,7 @@ from fastapi import Request, Response
 
 from botfarm import errors
 from botfarm.domain import Domain, Env, Lease, LeaseFilter, LeaseState, Page
-from botfarm.services.acquiring import PoolRequest, RequestedTerms
+from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import SearchText
 from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal

@@ -1,11 +1,11 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Request
 
 from botfarm import errors
 from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserChanges, UserFilter, UserState
-from botfarm.services.acquiring import RequestedTerms
+from botfarm.services.lease_requests import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import Label, SearchText
 from botfarm.web.requests import LockRelease, LockRequest, NewUser, UserPatch
@@ -92,13 +92,15 @@ async def delete_user(farm: Farm, user_id: UUID) -> None:
 async def acquire_lock(
     farm: Farm,
     caller: Caller,
+    request: Request,
     user_id: UUID,
     idempotency_key: IdempotencyKey = None,
     body: LockRequest | None = None,
 ) -> Lease:
     body = body or LockRequest()
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    return (await farm.acquiring.acquire_lock(caller, user_id, requested)).lease
+    grant = await farm.acquiring.acquire_lock(caller, user_id, requested, caller_gone=request.is_disconnected)
+    return grant.lease
 
 
 @router.post(

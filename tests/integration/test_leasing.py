@@ -16,7 +16,7 @@ from botfarm.errors import (
     PoolTooSmallError,
     UserQuarantinedError,
 )
-from botfarm.services.acquiring import RequestedTerms
+from botfarm.services.lease_requests import RequestedTerms
 from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 

@@ -49,7 +49,8 @@ from botfarm.domain import (
 )
 from botfarm.errors import BotfarmError, ImportRejectedError, NoSuchProjectError, UserExistsError
 from botfarm.runtime import Services
-from botfarm.services.acquiring import Grant, PoolRequest, RequestedTerms
+from botfarm.services.acquiring import Grant
+from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from support.farm import OTHER_RUNNER, RUNNER, Farm, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 

@@ -12,7 +12,7 @@ from botfarm.credentials import generate_key
 from botfarm.db.engine import Database, create_engine
 from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Principal, Project, User
 from botfarm.runtime import Services, open_services
-from botfarm.services.acquiring import PoolRequest, RequestedTerms
+from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
 
 TOKEN = "a-bootstrap-token-for-tests"

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that a test can cut, silence and mend."""
+"""A TCP proxy before a server that a test can cut, silence and mend."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,40 +7,47 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    def __init__(self, database_url: str) -> None:
-        self._target = urlsplit(database_url)
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
         self._whole = False
-        self._heard = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._answered = asyncio.Event()
 
     @property
     def url(self) -> str:
-        user = self._target.netloc.rpartition("@")[0]
-        return urlunsplit(self._target._replace(netloc=f"{user}@127.0.0.1:{self._port}"))
+        user, at, _ = self._target.netloc.rpartition("@")
+        return urlunsplit(self._target._replace(netloc=f"{user}{at}127.0.0.1:{self._port}"))
 
     async def mend(self) -> None:
         """Takes connections, on the same port as before."""
         self._whole = True
-        self._heard.set()
+        self.speak()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     def silence(self) -> None:
         """Takes what is sent and passes nothing on, in either direction: a network that loses every packet."""
-        self._heard.clear()
+        self._asked.clear()
+        self._answered.clear()
+
+    def lose_answers(self) -> None:
+        """Passes on what is asked, and nothing of what is answered."""
+        self._answered.clear()
 
     def speak(self) -> None:
         """Passes on again, what was kept back too."""
-        self._heard.set()
+        self._asked.set()
+        self._answered.set()
 
     async def cut(self) -> None:
         """Resets every connection and refuses new ones."""
         self._whole = False
         if self._server:
             self._server.close()
-        self._heard.set()  # nobody waits to pass something on
+        self.speak()  # nobody waits to pass something on
         for writer in self._writers:
             writer.transport.abort()
         while self._writers:
@@ -53,27 +60,30 @@ class Proxy:
             writer.transport.abort()
             there_writer.transport.abort()
         try:
-            await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+            await asyncio.gather(
+                _pump(reader, there_writer, self._asked), _pump(there_reader, writer, self._answered)
+            )
         finally:
             self._writers -= {writer, there_writer}
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while chunk := await reader.read(65_536):
-                await self._heard.wait()
-                writer.write(chunk)
-                await writer.drain()
-        except OSError:
-            writer.transport.abort()  # what one side lost, the other learns
-        finally:
-            writer.close()
-
 
 @asynccontextmanager
-async def proxy_to(database_url: str) -> AsyncIterator[Proxy]:
-    proxy = Proxy(database_url)
+async def proxy_to(url: str) -> AsyncIterator[Proxy]:
+    proxy = Proxy(url)
     await proxy.mend()
     try:
         yield proxy
     finally:
         await proxy.cut()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, may_pass: asyncio.Event) -> None:
+    try:
+        while chunk := await reader.read(65_536):
+            await may_pass.wait()
+            writer.write(chunk)
+            await writer.drain()
+    except OSError:
+        writer.transport.abort()  # what one side lost, the other learns
+    finally:
+        writer.close()

@@ -57,8 +57,10 @@ def _line(problem: ProblemError, url: str) -> str:
         return f"the farm at {url} is not available: {problem.status} {detail}"
     if problem.slug in _WAYS_OUT:
         return _WAYS_OUT[problem.slug]
-    parts = [*_field_errors(problem), *_useful_details(problem)]
-    return f"{detail} ({'; '.join(parts)})" if parts else detail
+    if fields := _field_errors(problem):
+        return "; ".join(fields)
+    useful = "; ".join(_useful_details(problem))
+    return f"{detail} ({useful})" if useful else detail
 
 
 def _field_errors(problem: ProblemError) -> list[str]:

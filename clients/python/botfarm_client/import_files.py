@@ -146,6 +146,8 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
     if isinstance(row, BadLine):
         return row
     line, cells = row
+    while len(cells) > len(columns) and not cells[-1]:  # spreadsheets like to add such
+        cells = cells[:-1]
     if len(cells) != len(columns):
         return BadLine(line, "", "too-few-columns" if len(cells) < len(columns) else "too-many-columns")
     for name, cell in zip(columns, cells, strict=True):

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 from botfarm_client.durations import format_duration, format_moment, format_relative
-from botfarm_client.output import Columns, print_fields, print_table
+from botfarm_client.output import Columns, print_fields, print_table, say
 from botfarm_client.pairs import format_pairs
 
 
@@ -51,7 +49,7 @@ def print_lease(lease: dict[str, Any], *, project: str) -> None:
     }
     if not any("password" in user for user in lease["users"]):
         columns = {name: cell for name, cell in columns.items() if name != "password"}
-    typer.echo()
+    say()
     print_table(columns, lease["users"])
 
 

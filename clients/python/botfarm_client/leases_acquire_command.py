@@ -38,7 +38,9 @@ def acquire(
     ttl: Annotated[
         int | None, duration_option("--ttl", "How long to have them; else as the project says.")
     ] = None,
-    wait: Annotated[int, duration_option("--wait", "How long to wait until enough are free.")] = 0,
+    wait: Annotated[
+        int | None, duration_option("--wait", "How long to wait until enough are free; else not at all.")
+    ] = None,
     owner: Annotated[str | None, typer.Option("--owner", help="Who you are, for those who look.")] = None,
     metadata: Annotated[
         list[str], typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the lease. Repeatable.")
@@ -64,7 +66,7 @@ def acquire(
     key = idempotency_key or str(uuid4())
     with open_farm(url) as farm, _waiting(wait):
         try:
-            lease = Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait)
+            lease = Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait or 0)
         except LostAnswerError as lost:
             cause = explain(lost.cause, url)
             raise CommandError(
@@ -78,7 +80,7 @@ def acquire(
 
 
 @contextmanager
-def _waiting(seconds: int) -> Iterator[None]:
+def _waiting(seconds: int | None) -> Iterator[None]:
     """Something moves where somebody looks."""
     if not (seconds and sys.stderr.isatty()):
         yield

@@ -21,7 +21,7 @@ from botfarm_client.options import (
     Url,
     duration_option,
 )
-from botfarm_client.output import note_if_more, print_json
+from botfarm_client.output import note_if_more, print_json, say
 
 leases = typer.Typer(no_args_is_help=True, help="Who holds which users, and until when.")
 
@@ -144,8 +144,8 @@ def _print_done(lease: dict[str, Any], line: str, *, as_json: bool) -> None:
     if as_json:
         print_json(without_passwords(lease))
     else:
-        typer.echo(line)
+        say(line)
 
 
 def _logins(lease: dict[str, Any]) -> str:
-    return ", ".join(user["login"] for user in lease["users"])
+    return ", ".join(user["login"] for user in lease["users"]) or "a user that was deleted"

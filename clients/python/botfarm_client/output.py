@@ -7,12 +7,23 @@ from typing import Any
 
 import typer
 
+from botfarm_client.errors import CommandError
+
 GAP = "  "
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 
 
+def say(line: str = "") -> None:
+    try:
+        typer.echo(line)
+    except BrokenPipeError:  # who read it has seen enough; Typer ends the command
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write: {error.strerror}") from None
+
+
 def print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2))  # in ASCII: it survives any terminal and any pipe
+    say(json.dumps(document, indent=2))  # in ASCII: it survives any terminal and any pipe
 
 
 def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
@@ -30,12 +41,16 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         label = typer.style(f"{name:<{width}}", bold=True) if sys.stdout.isatty() else f"{name:<{width}}"
-        typer.echo(f"{label}{GAP}{value}")
+        say(f"{label}{GAP}{value}")
 
 
 def note(message: str) -> None:
     """Something to know that is not the result: on standard error."""
     typer.echo(f"botfarm: {printable(message)}", err=True)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def note_if_more(*, more: bool, shown: int) -> None:
@@ -45,6 +60,8 @@ def note_if_more(*, more: bool, shown: int) -> None:
 
 def printable(text: str) -> str:
     """What others have stored cannot move the cursor or forge a line: control characters are shown by their codes."""
+    if text.isprintable():
+        return text
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
     )
@@ -72,4 +89,4 @@ def _print_aligned(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        typer.echo(GAP.join(cells).rstrip())
+        say(GAP.join(cells).rstrip())

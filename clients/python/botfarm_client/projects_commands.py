@@ -7,7 +7,7 @@ from botfarm_client.durations import format_duration, format_moment
 from botfarm_client.farm_access import open_farm
 from botfarm_client.lookups import project_id_of
 from botfarm_client.options import DEFAULT_URL, AsJson, ProjectArgument, Url, Yes, duration_option
-from botfarm_client.output import Columns, print_fields, print_json, print_table
+from botfarm_client.output import Columns, print_fields, print_json, print_table, say
 from botfarm_client.prompts import confirm
 
 projects = typer.Typer(
@@ -102,7 +102,7 @@ def delete(
     if as_json:
         print_json({"id": found["id"], "deleted": True})
     else:
-        typer.echo(f"Deleted the project {found['name']}.")
+        say(f"Deleted the project {found['name']}.")
 
 
 def _get(farm: Connection, project: str) -> dict[str, Any]:

@@ -45,15 +45,8 @@ def print_user(user: dict[str, Any], farm: Connection) -> None:
 
 
 def _free_at(user: dict[str, Any]) -> str | None:
-    """A lease may end before that, and a rest come after it."""
-    match user["state"]:
-        case "leased":
-            moment = user["expires_at"]
-        case "resting":
-            moment = user["available_at"]
-        case _:
-            return None
-    return None if moment is None else str(moment)
+    """By time alone: a lease may end before that."""
+    return str(user["available_at"]) if user["state"] in {"leased", "resting"} else None
 
 
 def _last_lease(lease: dict[str, Any] | None) -> dict[str, object]:

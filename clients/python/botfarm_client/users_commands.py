@@ -23,7 +23,7 @@ from botfarm_client.options import (
     UserArgument,
     Yes,
 )
-from botfarm_client.output import note_if_more, print_json
+from botfarm_client.output import note_if_more, print_json, say
 from botfarm_client.pairs import parse_changes, parse_pairs
 from botfarm_client.prompts import confirm, read_password
 from botfarm_client.user_views import print_user, print_users
@@ -172,7 +172,7 @@ def delete(user: UserArgument, *, yes: Yes = False, as_json: AsJson = False, url
     if as_json:
         print_json({"id": found["id"], "deleted": True})
     else:
-        typer.echo(f"Deleted the {found['env']} user {found['login']}.")
+        say(f"Deleted the {found['env']} user {found['login']}.")
 
 
 def _status(*, quarantine: str | None, activate: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from io import BufferedReader
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -17,7 +18,7 @@ from botfarm_client.import_files import Format, format_of, read_csv, read_json_l
 from botfarm_client.importing import Imported, UserImport
 from botfarm_client.lookups import project_id_of
 from botfarm_client.options import DEFAULT_URL, AsJson, Url
-from botfarm_client.output import note, print_json, printable
+from botfarm_client.output import counted, note, print_json, printable, say
 
 
 class OnError(StrEnum):
@@ -26,12 +27,7 @@ class OnError(StrEnum):
 
 
 def import_users(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", exists=True, dir_okay=False, allow_dash=True, help="- is standard input."
-        ),
-    ],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="- is standard input.")],
     *,
     project: Annotated[
         str | None, typer.Option("--project", metavar="PROJECT", help="For rows that name none.")
@@ -58,8 +54,9 @@ def import_users(
             records = read_csv(file, needs_project=default_project is None)
         else:
             records = read_json_lines(file)
+        first = list(islice(records, 1))  # what is wrong with the whole file shows before anything is sent
         importing = UserImport(farm, default_project=default_project, on_chunk=on_chunk)
-        imported = importing.run(records, on_error=on_error)
+        imported = importing.run(chain(first, records), on_error=on_error)
     _report(imported, on_error, as_json=as_json)
 
 
@@ -72,12 +69,12 @@ def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:
         for bad in imported.bad_lines:
             where = f"{bad.field}: " if bad.field else ""
             typer.echo(printable(f"line {bad.line}: {where}{bad.code}"), err=True)
-        typer.echo(f"Created {imported.created} users, skipped {skipped} lines.")
+        say(f"Created {counted(imported.created, 'user')}, skipped {counted(skipped, 'line')}.")
     if imported.bad_lines:
         way_out = (
             "" if on_error is OnError.SKIP else "; nothing was created: mend them, or say --on-error skip"
         )
-        note(f"{imported.skipped} lines are bad{way_out}")
+        note(f"{counted(imported.skipped, 'bad line')}{way_out}")
         raise typer.Exit(ExitCode.BAD_LINES)
 
 
@@ -91,7 +88,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise CommandError(f"cannot read the file: {error.strerror}", exit_code=ExitCode.USAGE) from None
+        raise CommandError(f"cannot read {path}: {error.strerror}", exit_code=ExitCode.USAGE) from None
     with file:
         yield file
 
