@@ -57,17 +57,17 @@ class KeyRing:
 
     def decrypt(self, stored: str, *, row_id: UUID, field: str) -> str:
         """Raises KeyRingError when the key is not in the ring or the value belongs to another row or field."""
-        version, key_id, encoded = stored.split(".")
+        version, key_id, encoded = (*stored.split("."), "", "")[:3]
         cipher = self._ciphers.get(key_id)
         if version != "v1" or cipher is None:
             raise KeyRingError(
                 f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for a {version} value of {field} {row_id}"
             )
-        sealed = base64.urlsafe_b64decode(encoded)
         associated = _associated_data(key_id, row_id, field)
         try:
+            sealed = base64.urlsafe_b64decode(encoded)
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise KeyRingError(
                 f"the stored {field} of {row_id} is not what was encrypted for that row"
             ) from None

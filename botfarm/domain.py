@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 Item = TypeVar("Item")
+MAX_LABELS = 64
+"""Of one user."""
 
 
 class Env(StrEnum):
@@ -102,7 +104,7 @@ class User:
     locktime: datetime | None
     expires_at: datetime | None
     busy_for: float | None
-    """Seconds until it may be handed out again; null when it is free or quarantined."""
+    """Seconds until its lease expires or, when it rests, until it may be had again; else null."""
     available_at: datetime
     lease_id: UUID | None
     labels: Mapping[str, str]
@@ -246,14 +248,14 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class UserFilter:
-    """Null means any; all labels must match."""
+    """Null means any; all of the labels must match."""
 
     project_id: UUID | None = None
     env: Env | None = None
     domain: Domain | None = None
     state: UserState | None = None
     login: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

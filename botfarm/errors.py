@@ -3,11 +3,9 @@
 BotfarmError
 ├── UnauthenticatedError
 ├── InvalidRequestError
-│   ├── ImportRejectedError
-│   ├── MalformedJsonError
-│   ├── TooLargeError
-│   ├── UnsupportedMediaTypeError
-│   └── IdempotencyKeyReusedError
+│   └── ImportRejectedError
+├── MalformedJsonError, TooLargeError, UnsupportedMediaTypeError
+├── IdempotencyKeyReusedError
 ├── NotFoundError
 │   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchPageError
 ├── MethodNotAllowedError
@@ -65,8 +63,8 @@ class InvalidRequestError(BotfarmError):
 class ImportRejectedError(InvalidRequestError):
     """Some lines cannot be imported, so nothing was; `errors` names each with its line, field and code."""
 
-    def __init__(self, errors: Sequence[Mapping[str, object]]) -> None:
-        BotfarmError.__init__(self, errors=list(errors))
+    def __init__(self, errors: Sequence[Mapping[str, object]], detail: str | None = None) -> None:
+        BotfarmError.__init__(self, detail, errors=list(errors))
 
 
 class MalformedJsonError(BotfarmError):
@@ -105,16 +103,16 @@ class NoSuchPoolError(NotFoundError):
     """No user of this project has this env, domain and these labels, busy or not: check the spelling."""
 
 
+class NoSuchPageError(NotFoundError):
+    """There is nothing at this address; `/docs` shows what there is."""
+
+
 class MethodNotAllowedError(BotfarmError):
     """This address does not take this method; the Allow header names those it takes."""
 
 
 class ConflictError(BotfarmError):
     """The state of the farm does not allow this now."""
-
-
-class NoSuchPageError(NotFoundError):
-    """There is nothing at this address; `/docs` shows what there is."""
 
 
 class ProjectExistsError(ConflictError):
@@ -179,6 +177,11 @@ class UnavailableError(BotfarmError):
 
 class DatabaseUnavailableError(UnavailableError):
     """The database does not answer; nothing was changed that was not acknowledged."""
+
+    def __init__(self, reason: str = "") -> None:
+        """The reason is for the log and for who runs a command, not for callers of the API."""
+        super().__init__()
+        self.reason = reason
 
 
 class ShuttingDownError(UnavailableError):

@@ -8,7 +8,9 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 Logger = structlog.stdlib.BoundLogger
-_DETAIL = re.compile(r"^DETAIL:.*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(
+    r"(^DETAIL:|invalid input for query argument \$\d+:).*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 def get_logger(name: str) -> Logger:
@@ -55,7 +57,7 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
 
 
 def _without_row_contents(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """PostgreSQL quotes the row that violates a constraint in the DETAIL of its error."""
+    """PostgreSQL quotes the row that violates a constraint, and the driver the value that it cannot send."""
     if "exception" in event:
-        event["exception"] = _DETAIL.sub("DETAIL: (left out)", event["exception"])
+        event["exception"] = _QUOTED.sub(r"\1 (left out)", event["exception"])
     return event

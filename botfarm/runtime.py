@@ -41,29 +41,32 @@ async def open_services(
     A statement may take seconds for a caller that waits for its answer, and half a minute in the background.
     """
     patience = BACKGROUND_PATIENCE if in_background else REQUEST_PATIENCE
+    url = settings.required_database_url()
+    name = f"botfarm-{process_name}"
     engine = create_engine(
-        settings.required_database_url(),
-        application_name=f"botfarm-{process_name}",
-        pool_size=settings.database_pool_size,
-        patience=patience,
+        url, application_name=name, pool_size=settings.database_pool_size, patience=patience
     )
     database = Database(engine, patience=patience)
+    # A connection of its own: a pool that is busy is no reason to send the requests elsewhere.
+    health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
+    projects = Projects(database)
     token = settings.bootstrap_token
     try:
         yield Services(
             authentication=Authentication(token.get_secret_value() if token else None),
-            projects=Projects(database),
+            projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
-            acquiring=Acquiring(database, key_ring, max_wait=settings.max_wait),
+            acquiring=Acquiring(database, key_ring, projects, max_wait=settings.max_wait),
             leases=Leases(database, key_ring),
             pools=Pools(database),
             maintenance=Maintenance(database, history_days=settings.history_days),
-            health=Health(database),
+            health=Health(health_database),
         )
     finally:
         await database.dispose()
+        await health_database.dispose()
 
 
 def read_key_ring(settings: Settings) -> KeyRing:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -62,8 +63,14 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must start with postgresql://")
+        if url is not None:
+            try:
+                parts = urlsplit(url.get_secret_value())
+                is_url = parts.scheme in {"postgresql", "postgres"} and (parts.port or True)
+            except ValueError:
+                is_url = "," in url.get_secret_value()  # several hosts, which only the driver can read
+            if not is_url:
+                raise ValueError("must be postgresql://user:password@host:port/database")
         return url
 
     def required_database_url(self) -> str:

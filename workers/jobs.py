@@ -41,7 +41,7 @@ async def run_tick(job: Job, heartbeat: Heartbeat) -> None:
         await job.tick()
     except DatabaseUnavailableError as error:
         metrics.worker_job_failures_total.labels(job.name).inc()
-        logger.warning("job failed", job=job.name, reason=error.detail)
+        logger.warning("job failed", job=job.name, reason=error.reason)
     except Exception:
         metrics.worker_job_failures_total.labels(job.name).inc()
         logger.exception("job failed", job=job.name)

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botfarm.embedded_postgres import EmbeddedPostgresError
-from botfarm.errors import BotfarmError
+from botfarm.errors import BotfarmError, DatabaseUnavailableError
 from botfarm.settings import SettingsError
 from botfarm_client.cli import CommandError
 
@@ -14,5 +14,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (SettingsError, EmbeddedPostgresError) as error:
         raise CommandError(str(error)) from None
+    except DatabaseUnavailableError as error:
+        raise CommandError(
+            f"the database cannot be used ({error.reason}); see BOTFARM_DATABASE_URL"
+        ) from None
     except BotfarmError as error:
         raise CommandError(error.detail) from None

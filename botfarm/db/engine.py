@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
 from botfarm.errors import DatabaseUnavailableError
+from botfarm.logs import get_logger
+
+logger = get_logger(__name__)
 
 # Seconds. A request is answered within three, with 503 at the worst: so long for a connection, then for a statement.
 CHECK_OUT_PATIENCE = 1.0
@@ -20,21 +21,39 @@ REQUEST_PATIENCE = 1.5
 BACKGROUND_PATIENCE = 30.0
 # Then we end the connection. The server's own limit comes first: it undoes the statement and keeps the connection.
 GRACE = 0.3
+WARNING_INTERVAL = 10.0
+_last_warning: dict[str, float] = {}
 
-# Classes of SQLSTATE that say nothing about the statement, only that this server cannot serve it now: connection lost,
-# rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself.
-_UNAVAILABLE_CLASSES = ("08", "40", "53", "57", "58", "XX")
-_READ_ONLY = "25006"  # a standby, after a failover
-_NO_SUCH_DATABASE = "3D000"
-_LOCK_TIMEOUT = "55P03"
+# SQLSTATEs, or the classes they begin with, that say nothing about the request, only that this server cannot serve it
+# now: connection lost, rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself,
+# a standby after a failover, waited too long for a lock, and a schema or grants that are not those of this build.
+_UNAVAILABLE = ("08", "28", "40", "53", "57", "58", "XX", "25006", "55P03", "42P01", "42703", "42501")
+_READ_ONLY = "25006"
 
 
 def create_engine(
     url: str, *, application_name: str, pool_size: int = 5, patience: float | None = REQUEST_PATIENCE
 ) -> AsyncEngine:
     """An engine for a `postgresql://` URL. The pool never grows past `pool_size`; a statement has `patience` seconds."""
+    settings = {
+        "application_name": application_name,
+        "statement_timeout": str(int((patience or 0) * 1000)),
+        "idle_in_transaction_session_timeout": "10000",
+        "default_transaction_isolation": "read committed",  # which the lease statements are written for
+        "jit": "off",
+        # The users are few enough to be in memory. With these two the planner finds the users of an acquire by walking
+        # the index, in its generic plan too, where it does not know that the LIMIT is small.
+        "random_page_cost": "1.1",
+        "enable_bitmapscan": "off",
+    }
+
+    async def connect(**_: object) -> asyncpg.Connection:
+        # The driver reads the URL as PostgreSQL's own clients do: sslmode, several hosts, target_session_attrs.
+        return await asyncpg.connect(url, server_settings=settings)
+
     return create_async_engine(
-        make_url(url).set(drivername="postgresql+asyncpg"),
+        "postgresql+asyncpg://",
+        async_creator=connect,
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried
@@ -42,18 +61,6 @@ def create_engine(
         # Not pre-pinged: that is a round trip for each request, and a dead connection is noticed by its statement.
         pool_recycle=1_800,
         pool_use_lifo=True,
-        connect_args={
-            "server_settings": {
-                "application_name": application_name,
-                "statement_timeout": str(int((patience or 0) * 1000)),
-                "idle_in_transaction_session_timeout": "10000",
-                "jit": "off",
-                # The users are few enough to be in memory. With these two the planner finds the users of an acquire by
-                # walking the index, in its generic plan too, where it does not know that the LIMIT is small.
-                "random_page_cost": "1.1",
-                "enable_bitmapscan": "off",
-            },
-        },
     )
 
 
@@ -83,7 +90,7 @@ class Database:
 @asynccontextmanager
 async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
     """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
-    async with translated_errors(), AsyncSession(engine, expire_on_commit=False) as session:
+    async with _translated_errors(), AsyncSession(engine, expire_on_commit=False) as session:
         driver = await _check_out(session)
         # Cut, not cancelled: a server that has not ended the statement by now is out of reach, and saying goodbye to it
         # would take seconds more.
@@ -100,33 +107,39 @@ async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncS
 
 async def _check_out(session: AsyncSession) -> asyncpg.Connection:
     started = time.perf_counter()
-    async with asyncio.timeout(CHECK_OUT_PATIENCE):
-        connection = await session.connection()
+    try:
+        async with asyncio.timeout(CHECK_OUT_PATIENCE):
+            connection = await session.connection()
+    except Exception as error:  # whatever it is, there is no connection
+        raise unavailable(error) from error
     metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
     return (await connection.get_raw_connection()).driver_connection
 
 
 @asynccontextmanager
-async def translated_errors() -> AsyncIterator[None]:
+async def _translated_errors() -> AsyncIterator[None]:
     """Raises DatabaseUnavailableError for what is no fault of the statement; lets everything else through."""
     try:
         yield
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error, InterfaceError) or _is_unavailable(error.orig):
-            raise DatabaseUnavailableError from error
+        if error.connection_invalidated or _sqlstate(error.orig).startswith(_UNAVAILABLE):
+            raise unavailable(error) from error
         raise
-    except (OSError, TimeoutError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        # While it connects, the driver's own errors come through unwrapped.
-        raise DatabaseUnavailableError from error
+    except OSError as error:
+        raise unavailable(error) from error
 
 
-def _is_unavailable(error: BaseException | None) -> bool:
-    sqlstate = _sqlstate(error)
-    return sqlstate.startswith(_UNAVAILABLE_CLASSES) or sqlstate in {
-        _READ_ONLY,
-        _NO_SUCH_DATABASE,
-        _LOCK_TIMEOUT,
-    }
+def unavailable(error: Exception) -> DatabaseUnavailableError:
+    """The error that callers see, with a reason for people who may know it: logged at most every few seconds."""
+    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    while cause.__cause__ is not None and not _sqlstate(cause):
+        cause = cause.__cause__
+    reason = " ".join([type(cause).__name__, _sqlstate(cause), *str(cause).splitlines()[:1]])[:300]
+    now = time.monotonic()
+    if now - _last_warning.get("at", -WARNING_INTERVAL) >= WARNING_INTERVAL:
+        _last_warning["at"] = now
+        logger.warning("database unavailable", reason=reason)
+    return DatabaseUnavailableError(reason)
 
 
 def _sqlstate(error: BaseException | None) -> str:

@@ -5,6 +5,7 @@ the clock is compared in a later one: a predicate in the locking query itself is
 only locked the row or rolled back, and would let a renew that waited revive a lease that expired meanwhile.
 """
 
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
@@ -12,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.domain import Domain, EndedLease, Env, Lease, LeaseFilter, LeaseState, Outcome, Pool
+
+Rest = Literal["cooldown", "lock_delay", "none"]
+"""Which of its project's durations a user rests for after a lease."""
 
 _LOCKED_USERS = """
     locked AS MATERIALIZED (
@@ -72,7 +76,8 @@ def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds") -> TextClaus
 
 RENEW = _with_end_at(
     "greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until))",
-    ttl="least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl)",
+    ttl="""greatest(1, least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl,
+                             CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
 )
 # A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that.
 CUT_SHORT = _with_end_at("least(live.expires_at, live.now + make_interval(secs => :seconds))")
@@ -98,14 +103,18 @@ REAP = text("""
         WHERE ended_at IS NULL AND expires_at <= (SELECT clock_timestamp())
         ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
     ),
+    locked AS MATERIALIZED (
+        SELECT users.id
+        FROM lease, unnest(lease.user_ids) AS of_lease (id), users
+        WHERE users.id = of_lease.id AND users.lease_id = lease.id
+        ORDER BY users.id FOR UPDATE OF users
+    ),
     closed AS (
         UPDATE leases SET ended_at = leases.expires_at, ended_by = 'expired'
         FROM lease WHERE leases.id = lease.id
     ),
     cleared AS (
-        UPDATE users SET locktime = NULL, expires_at = NULL
-        FROM lease, unnest(lease.user_ids) AS of_lease (id)
-        WHERE users.id = of_lease.id AND users.lease_id = lease.id
+        UPDATE users SET locktime = NULL, expires_at = NULL FROM locked WHERE users.id = locked.id
     )
     SELECT lease.project_id, lease.env, lease.domain, coalesce(p.name, lease.project_id::text) AS project_name,
            extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
@@ -159,16 +168,16 @@ async def release(
     principal: str,
     outcome: Outcome | None,
     note: str | None,
-    with_rest: bool = True,
+    rest: Rest = "cooldown",
 ) -> Lease | None:
-    """None when the principal holds no such live lease. The users rest for the project's cooldown, or not at all."""
+    """None when the principal holds no such live lease."""
     parameters = {
         "lease_id": lease_id,
         "principal": principal,
         "ended_by": "released",
         "outcome": outcome and outcome.value,
         "note": note,
-        "rest": "cooldown" if with_rest else "none",
+        "rest": rest,
     }
     return lease_from_rows(await session.execute(RELEASE, parameters))
 

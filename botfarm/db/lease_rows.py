@@ -18,7 +18,7 @@ LEASE_COLUMNS = """
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
     u.id AS user_id, u.login, u.password, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
-    CASE WHEN u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
+    CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
 
 LeaseResultRow = Row[Any]
 

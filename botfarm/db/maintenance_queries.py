@@ -3,11 +3,11 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# The fence rises with the hand-out, so the oldest leases are the lowest fences: no index on ended_at is needed.
+# The fence rises with the hand-out, so what is old comes first: no index on ended_at is needed.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
-        SELECT id FROM (SELECT id, ended_at FROM leases ORDER BY fence LIMIT :batch) AS oldest
-        WHERE ended_at < clock_timestamp() - make_interval(days => :days)
+        SELECT id FROM leases WHERE ended_at < clock_timestamp() - make_interval(days => :days)
+        ORDER BY fence LIMIT :batch
     )
     DELETE FROM leases USING old WHERE leases.id = old.id
     RETURNING 1""")

@@ -2,7 +2,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -60,7 +60,8 @@ async def delete_project(session: AsyncSession, project_id: UUID) -> bool:
 
 async def existing_projects(session: AsyncSession, ids: Collection[UUID]) -> set[UUID]:
     """Those of the ids that are projects."""
-    return set(await session.scalars(select(ProjectRow.id).where(ProjectRow.id.in_(ids))))
+    any_of_them = ProjectRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
+    return set(await session.scalars(select(ProjectRow.id).where(any_of_them)))
 
 
 async def list_projects(session: AsyncSession) -> list[Project]:

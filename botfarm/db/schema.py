@@ -7,21 +7,21 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 import botfarm
-from botfarm.db.engine import Database, create_engine, translated_errors
-
-UNDEFINED_TABLE = "42P01"
+from botfarm.db.engine import Database, create_engine, unavailable
 
 
 async def migrate(url: str, *, revision: str = "head") -> None:
     """Upgrades the schema; any number of replicas may do so at once, one after the other (see migrations/env.py)."""
     engine = create_engine(url, application_name="botfarm-migrate", pool_size=1, patience=None)
     try:
-        async with translated_errors(), engine.connect() as connection:
+        async with engine.connect() as connection:
             await connection.run_sync(_upgrade, revision)
             await connection.commit()
+    except (DBAPIError, OSError) as error:
+        raise unavailable(error) from error
     finally:
         await engine.dispose()
 
@@ -29,12 +29,9 @@ async def migrate(url: str, *, revision: str = "head") -> None:
 async def schema_is_old(database: Database) -> bool:
     """True when this build has a migration that the database lacks. A revision unknown here is a newer build's."""
     async with database.autocommit() as session:
-        try:
-            revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
-        except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
-                raise
+        if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
             return True
+        revision = await session.scalar(text("SELECT version_num FROM alembic_version"))
     return revision is None or revision in _older_revisions()
 
 

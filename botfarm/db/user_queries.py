@@ -8,6 +8,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    case,
     delete,
     func,
     literal,
@@ -25,8 +26,8 @@ from sqlalchemy.orm import aliased
 
 from botfarm.db.tables import UserRow
 from botfarm.db.user_state import USER_STATE
-from botfarm.domain import Domain, Env, Pool, User, UserChanges, UserFilter, UserState, UserStatus
-from botfarm.errors import NoSuchProjectError, UserExistsError
+from botfarm.domain import MAX_LABELS, Domain, Env, Pool, User, UserChanges, UserFilter, UserState, UserStatus
+from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
 u = aliased(UserRow, name="u")
 clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
@@ -34,8 +35,6 @@ clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STA
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
 
-
-UNIQUE_VIOLATION = "23505"
 
 INSERT_USERS = text("""
     INSERT INTO users (id, login, password, project_id, env, domain, labels)
@@ -69,13 +68,16 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
     )
     try:
         inserted = await session.scalar(statement.on_conflict_do_nothing().returning(UserRow.id))
-    except IntegrityError:  # the only foreign key
-        raise NoSuchProjectError from None
+    except IntegrityError as error:
+        raise _refused(error) from None
     return inserted is not None
 
 
 async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
-    """The ids of those that were inserted: not of a login that is there already, or twice among these."""
+    """The ids of those that were inserted: not of a login that is there already, or twice among these.
+
+    Whoever inserts several batches sorts all of them by `insert_order`, so that two imports cannot deadlock.
+    """
     columns = {
         "ids": [user.id for user in users],
         "logins": [user.login for user in users],
@@ -87,8 +89,12 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
     }
     try:
         return set(await session.scalars(INSERT_USERS, columns))
-    except IntegrityError:
-        raise NoSuchProjectError from None
+    except IntegrityError as error:
+        raise _refused(error) from None
+
+
+def insert_order(user: NewUser) -> tuple[UUID, str, str]:
+    return user.pool.project_id, user.pool.env.value, user.login.lower()
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> tuple[UserRow, bool] | None:
@@ -118,11 +124,14 @@ async def update_user(
     if changes.labels:
         merged = {**row.labels, **changes.labels}
         row.labels = {key: value for key, value in merged.items() if value is not None}
+        if len(row.labels) > MAX_LABELS:
+            raise InvalidRequestError(
+                FieldError("labels", "invalid", f"must have at most {MAX_LABELS} entries")
+            )
     try:
         await session.flush()
     except IntegrityError as error:
-        is_unique = getattr(error.orig, "sqlstate", None) == UNIQUE_VIOLATION
-        raise (UserExistsError if is_unique else NoSuchProjectError) from None
+        raise _refused(error) from None
 
 
 async def _change_status(session: AsyncSession, row: UserRow, changes: UserChanges) -> None:
@@ -158,12 +167,23 @@ async def list_users(
         if value is not None:
             statement = statement.where(column == value)
     if chosen.login is not None:
-        statement = statement.where(func.lower(u.login) == chosen.login.lower())
-    if chosen.labels:
-        statement = statement.where(u.labels.contains(dict(chosen.labels)))
+        statement = statement.where(func.lower(u.login) == func.lower(chosen.login))
+    for key, wanted in chosen.labels:
+        statement = statement.where(u.labels.contains({key: wanted}))
     if chosen.state is not None:
         statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
     return [_user(row) for row in await session.execute(statement)]
+
+
+def _refused(error: IntegrityError) -> Exception:
+    """What the constraint that was violated means to a caller; the error itself when it is a bug of ours."""
+    match getattr(error.orig, "sqlstate", None):
+        case "23505":  # unique_violation
+            return UserExistsError()
+        case "23503":  # foreign_key_violation: the only one is to the project
+            return NoSuchProjectError()
+        case _:
+            return error
 
 
 def cursor_of(user: User) -> UserCursor:
@@ -171,6 +191,7 @@ def cursor_of(user: User) -> UserCursor:
 
 
 def _select_users() -> Select[*tuple[Any, ...]]:
+    in_force = case((u.expires_at > clock.c.now, u.expires_at))
     return select(
         u.id,
         u.created_at,
@@ -188,7 +209,7 @@ def _select_users() -> Select[*tuple[Any, ...]]:
         u.status_since,
         literal_column(USER_STATE).label("state"),
         (u.expires_at > clock.c.now).label("locked"),
-        func.extract("epoch", u.available_at - clock.c.now).label("busy_for"),
+        func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
     ).join(clock, true())
 
 

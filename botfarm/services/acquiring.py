@@ -12,17 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.credentials import KeyRing, KeyRingError
-from botfarm.db import acquire_queries, lease_queries, project_queries, user_queries
-from botfarm.db.acquire_queries import LeaseTerms
+from botfarm.db import acquire_queries, lease_queries, user_queries
+from botfarm.db.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.engine import Database
-from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, Project, User, UserState
+from botfarm.db.lease_queries import Rest
+from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
     IdempotencyKeyEndedError,
     IdempotencyKeyReusedError,
     NoSuchPoolError,
-    NoSuchProjectError,
     NoSuchUserError,
     PoolExhaustedError,
     PoolTooSmallError,
@@ -32,6 +32,7 @@ from botfarm.errors import (
 from botfarm.services.handover import with_passwords
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.leases import count_end
+from botfarm.services.projects import Projects
 from botfarm.services.users import busy
 
 # A waiting request looks again after these many seconds: soon at first, then ever later.
@@ -56,9 +57,10 @@ class Grant:
 
 
 class Acquiring:
-    def __init__(self, database: Database, key_ring: KeyRing, *, max_wait: float) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, projects: Projects, *, max_wait: float) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._projects = projects
         self._max_wait = max_wait
         # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
         self._hands: dict[Pool, UUID] = {}
@@ -69,11 +71,16 @@ class Acquiring:
         self._stopping.set()
 
     async def acquire_lease(
-        self, principal: Principal, wanted: PoolRequest, requested: RequestedTerms, *, caller_gone: Gone = _never
+        self,
+        principal: Principal,
+        wanted: PoolRequest,
+        requested: RequestedTerms,
+        *,
+        caller_gone: Gone = _never,
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
-        project = await self._find_project(wanted.project)
+        project = await self._projects.look_up(wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         asked_for = {**asdict(wanted), "project": project.id}
         del asked_for[
@@ -129,7 +136,9 @@ class Acquiring:
             waited = time.monotonic() - started
             if waited >= patience:
                 raise _exhausted(outcome, waited)
-            await self._pause(min(pause, patience - waited))
+            left = patience - waited
+            # With jitter, so that waiters do not march in step; the last look is at the very end.
+            await self._pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
             if await gone():
                 raise CallerGoneError
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
@@ -148,17 +157,20 @@ class Acquiring:
         async with self._database.transaction() as session:
             await acquire_queries.lock_pool(session, pool)
             lease = await self._acquire(session, pool, wanted, terms)
-        return Grant(lease) if lease else counts
+            grant = Grant(lease) if lease else await _replay(session, terms)
+        return grant or counts
 
     async def _acquire(
         self, session: AsyncSession, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
     ) -> Lease | None:
-        hand = self._hands.get(pool) or acquire_queries.hand_after(uuid4())
+        hand = self._hands.get(pool) or hand_after(uuid4())
         lease = await acquire_queries.acquire_from_pool(
             session, pool, labels=wanted.labels, count=wanted.count, hand=hand, terms=terms
         )
         if lease:
-            self._hands[pool] = acquire_queries.hand_after(lease.users[-1].id)
+            ids = [user.id for user in lease.users]
+            behind = [user_id for user_id in ids if user_id < hand]  # taken after the hand went past the end
+            self._hands[pool] = hand_after(max(behind or ids))
         return lease
 
     async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, gone: Gone) -> Grant:
@@ -167,7 +179,10 @@ class Acquiring:
             readable = with_passwords(lease, self._key_ring)
         except KeyRingError:
             if not grant.replayed:
-                await self._take_back(lease, Outcome.BROKEN, "the stored password cannot be decrypted")
+                # With a rest, so that the next request gets another one.
+                await self._take_back(
+                    lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
+                )
             raise
         if not grant.replayed and await gone():
             await self._abandon(lease, terms)
@@ -181,40 +196,29 @@ class Acquiring:
     async def _abandon(self, lease: Lease, terms: LeaseTerms) -> None:
         """The caller hung up after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
         if terms.idempotency_key is None:
-            await self._take_back(lease, None, "the caller was gone before its answer")
+            await self._take_back(lease, None, "the caller was gone before its answer", "none")
             return
         async with self._database.autocommit() as session:
             await lease_queries.cut_short(session, lease.id, principal=lease.principal, seconds=UNCLAIMED_TTL)
 
-    async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str) -> None:
-        """Nobody has seen the credentials, so the users need no rest."""
+    async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str, rest: Rest) -> None:
         async with self._database.autocommit() as session:
             ended = await lease_queries.release(
-                session, lease.id, principal=lease.principal, outcome=outcome, note=note, with_rest=False
+                session, lease.id, principal=lease.principal, outcome=outcome, note=note, rest=rest
             )
         if ended:
             count_end(ended)
 
     async def _pause(self, seconds: float) -> None:
-        """Sleeps, with jitter so that waiters do not march in step. Raises ShuttingDownError."""
+        """Raises ShuttingDownError."""
         try:
-            await asyncio.wait_for(self._stopping.wait(), timeout=seconds * random.uniform(0.8, 1.0))  # noqa: S311
+            await asyncio.wait_for(self._stopping.wait(), timeout=seconds)
         except TimeoutError:
             return
         raise ShuttingDownError
 
-    async def _find_project(self, id_or_name: UUID | str) -> Project:
-        async with self._database.autocommit() as session:
-            if isinstance(id_or_name, UUID):
-                project = await project_queries.get_project(session, id_or_name)
-            else:
-                project = await project_queries.find_project(session, id_or_name)
-        if project is None:
-            raise NoSuchProjectError
-        return project
-
     async def _count_refusal(self, pool: Pool) -> None:
-        project = await self._find_project(pool.project_id)
+        project = await self._projects.get(pool.project_id)
         _count(project.name, pool, "exhausted")
 
 

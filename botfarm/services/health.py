@@ -1,6 +1,7 @@
 """Whether this process can serve: asked of the database in the background, so that a probe costs nothing."""
 
 import asyncio
+import time
 
 from botfarm import metrics
 from botfarm.db.engine import Database
@@ -11,7 +12,7 @@ from botfarm.logs import get_logger
 logger = get_logger(__name__)
 
 # Three misses in ten seconds make a process unready: one lost packet does not.
-INTERVAL, TIMEOUT, MISSES = 3.0, 2.0, 3
+INTERVAL, MISSES = 3.0, 3
 
 
 class Health:
@@ -25,21 +26,24 @@ class Health:
     async def watch(self) -> None:
         """Looks every few seconds, until cancelled."""
         while True:
+            started = time.monotonic()
             await self.look()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - started)))
 
     async def look(self) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT):
-                old = await schema_is_old(self._database)
-        except (DatabaseUnavailableError, TimeoutError):
+            old = await schema_is_old(self._database)
+        except Exception as error:  # a watch that ends would freeze what the probes say
+            metrics.db_up.set(0)
             self._missed("The database does not answer.")
+            if not isinstance(error, DatabaseUnavailableError):
+                logger.exception("readiness")
+            return
+        metrics.db_up.set(1)
+        if old:
+            self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
         else:
-            if old:
-                self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
-            else:
-                self._answered()
-        metrics.db_up.set(self._misses == 0)
+            self._answered()
 
     def _answered(self) -> None:
         if self.why_unready:

@@ -17,6 +17,8 @@ from botfarm.errors import ImportRejectedError
 BATCH = 1_000
 # All batches together; one batch takes a tenth of a second.
 INSERT_PATIENCE = 120.0
+# A file with more is of another format: naming each line would make the answer larger than the file.
+MAX_ERRORS = 10_000
 # After so many lines other requests have their turn: some milliseconds of work.
 LINES_IN_A_ROW = 100
 
@@ -40,7 +42,8 @@ class Importing:
             errors = sorted([*errors, *refused], key=lambda error: error.line)
             if errors and not skip_errors:
                 raise ImportRejectedError([asdict(error) for error in errors])
-        return ImportResult(created=len(users) - len(refused), skipped=len(errors), errors=tuple(errors))
+        skipped = len({error.line for error in errors})
+        return ImportResult(created=len(users) - len(refused), skipped=skipped, errors=tuple(errors))
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
@@ -51,6 +54,11 @@ class Importing:
         async for line in lines:
             if isinstance(line, LineError):
                 errors.append(line)
+                if len(errors) > MAX_ERRORS:
+                    raise ImportRejectedError(
+                        [asdict(error) for error in errors],
+                        "Too many lines are wrong: the first ones are named.",
+                    )
             else:
                 users[line.line] = self._encrypted(line)
             if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
@@ -71,7 +79,7 @@ async def _insert(session: AsyncSession, users: dict[int, NewUser]) -> list[Line
     known = {line: user for line, user in users.items() if user.pool.project_id in projects}
     errors = [LineError(line, "project_id", "no-such-project") for line in users.keys() - known.keys()]
     inserted: set[UUID] = set()
-    in_order = list(known.values())
+    in_order = sorted(known.values(), key=user_queries.insert_order)
     for start in range(0, len(in_order), BATCH):
         inserted |= await user_queries.insert_users(session, in_order[start : start + BATCH])
     return errors + [

@@ -28,6 +28,8 @@ from botfarm.errors import (
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.handover import with_passwords
 
+MAX_FENCE = 2**63 - 1  # a bigint
+
 
 class Leases:
     def __init__(self, database: Database, key_ring: KeyRing) -> None:
@@ -156,6 +158,6 @@ def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -
 
 def _decode(cursor: str) -> int:
     (fence,) = decode_cursor(cursor, 1)
-    if not fence.isdecimal() or len(fence) > len(str(2**62)):
+    if not fence.isdecimal() or len(fence) > len(str(MAX_FENCE)) or int(fence) > MAX_FENCE:
         raise invalid_cursor()
     return int(fence)

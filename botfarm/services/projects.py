@@ -36,6 +36,9 @@ class Projects:
         async with self._database.autocommit() as session:
             return _existing(await project_queries.get_project(session, project_id))
 
+    async def look_up(self, id_or_name: UUID | str) -> Project:
+        return await (self.get(id_or_name) if isinstance(id_or_name, UUID) else self.find(id_or_name))
+
     async def find(self, name: str) -> Project:
         async with self._database.autocommit() as session:
             return _existing(await project_queries.find_project(session, name))

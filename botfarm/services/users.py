@@ -9,7 +9,7 @@ from botfarm.db import lease_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.db.tables import UserRow
 from botfarm.db.user_queries import NewUser, UserCursor
-from botfarm.domain import Page, Pool, User, UserChanges, UserFilter
+from botfarm.domain import Domain, Env, Page, Pool, User, UserChanges, UserFilter
 from botfarm.errors import NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
 
@@ -68,6 +68,7 @@ class Users:
 
 
 def busy(user: User) -> UserBusyError:
+    """Says when the lease expires or, for a user that rests, when it may be had again."""
     return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
 
 
@@ -91,6 +92,6 @@ def _existing(user: User | None) -> User:
 def _decode(cursor: str) -> UserCursor:
     project_id, env, domain, user_id = decode_cursor(cursor, 4)
     try:
-        return UUID(project_id), env, domain, UUID(user_id)
+        return UUID(project_id), Env(env), Domain(domain), UUID(user_id)
     except ValueError:
         raise invalid_cursor() from None

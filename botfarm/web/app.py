@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -24,10 +24,10 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_services(settings, "api") as services:
             app.state.services = services
             watch = asyncio.create_task(services.health.watch())
-            yield
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            try:
+                yield
+            finally:
+                watch.cancel()
 
     app = FastAPI(
         title="botfarm",
@@ -59,12 +59,13 @@ def _document_problems(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            for path in generate()["paths"].values():
-                for operation in path.values():
-                    for status, answer in operation["responses"].items():
-                        if int(status) >= HTTPStatus.BAD_REQUEST and "content" in answer:
-                            answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
-        return generate()
+        is_new = app.openapi_schema is None
+        document = generate()  # kept by FastAPI from then on
+        for path in document["paths"].values() if is_new else ():
+            for operation in path.values():
+                for status, answer in operation["responses"].items():
+                    if int(status) >= HTTPStatus.BAD_REQUEST and "content" in answer:
+                        answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -133,10 +133,15 @@ def _invalid(error: RequestValidationError) -> BotfarmError:
         return errors.MalformedJsonError()
     return errors.InvalidRequestError(
         *(
-            FieldError(field_name(each["loc"][1:] or each["loc"]), str(each["type"]), str(each["msg"]))
+            FieldError(field_name(each["loc"][1:] or each["loc"]), str(each["type"]), _message(each))
             for each in found
         )
     )
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """Pydantic quotes the character that is no part of a UUID."""
+    return "Input should be a valid UUID" if error["type"] == "uuid_parsing" else str(error["msg"])
 
 
 def field_name(location: tuple[int | str, ...]) -> str:

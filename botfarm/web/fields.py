@@ -8,12 +8,14 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from pydantic import AfterValidator, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from botfarm.domain import MAX_LABELS
+
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_TTL = 86_400
-MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 64, 63, 255
-MAX_METADATA_BYTES = 4_096
+MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255
+MAX_METADATA_BYTES, MAX_METADATA_DEPTH = 4_096, 20
 
 
 def _invalid(message: LiteralString) -> PydanticCustomError:
@@ -22,9 +24,9 @@ def _invalid(message: LiteralString) -> PydanticCustomError:
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL keeps no NUL in text."""
-    if "\0" in text:
-        raise _invalid("must not contain the NUL character")
+    """PostgreSQL keeps no NUL in text, and UTF-8 has no lone surrogates."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise _invalid("must be valid Unicode without the NUL character")
     return text
 
 
@@ -42,25 +44,41 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         raise _invalid("must have at most 64 entries")
     for key, value in labels.items():
         if (
-            not 1 <= len(key) <= MAX_LABEL_KEY
+            not 1 <= len(_storable(key)) <= MAX_LABEL_KEY
             or ":" in key
-            or len(value) > MAX_LABEL_VALUE
-            or "\0" in key + value
+            or len(_storable(value)) > MAX_LABEL_VALUE
         ):
-            raise _invalid("keys are 1 to 63 characters without ':', values at most 255; no NUL")
+            raise _invalid("keys are 1 to 63 characters without ':', values at most 255")
     return labels
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    _check_json(metadata, depth=0)
     try:
         encoded = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:
-        raise _invalid("must be JSON in valid Unicode, without NaN and Infinity") from None
+        raise _invalid("must be JSON, without NaN and Infinity") from None
     if len(encoded) > MAX_METADATA_BYTES:
         raise _invalid("must be at most 4096 bytes of JSON")
-    if b"\\u0000" in encoded:
-        raise _invalid("must not contain the NUL character")
     return metadata
+
+
+def _check_json(value: object, *, depth: int) -> None:
+    """Refuses text that cannot be stored, and nesting that cannot be written out again."""
+    if depth > MAX_METADATA_DEPTH:
+        raise _invalid("must be nested at most 20 deep")
+    match value:
+        case str():
+            _storable(value)
+        case dict():
+            for key, inner in value.items():
+                _storable(key)
+                _check_json(inner, depth=depth + 1)
+        case list():
+            for inner in value:
+                _check_json(inner, depth=depth + 1)
+        case _:  # numbers, true, false, null
+            return
 
 
 def _not_a_uuid(name: str) -> str:

@@ -42,7 +42,7 @@ async def get_users(
     label: Annotated[list[Label] | None, Query(description="`key:value`; several must all match.")] = None,
     cursor: Cursor = None,
 ) -> Page[User]:
-    labels = dict(each.split(":", 1) for each in label or [])
+    labels = tuple((key, value) for key, _, value in (each.partition(":") for each in label or []))
     chosen = UserFilter(project_id, env, domain, state, login, labels)
     return await farm.users.list(chosen, cursor=cursor, limit=limit)
 

@@ -14,8 +14,9 @@ from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
 from support.proxy import Proxy, proxy_to
 
-WAITING = """SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name = 'botfarm-api' AND wait_event_type = 'Lock'"""
+# Not pg_stat_activity, which shows one moment to a whole transaction.
+WAITING = """SELECT count(*) FROM pg_locks WHERE NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 @pytest.fixture

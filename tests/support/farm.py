@@ -16,6 +16,7 @@ from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
 
 TOKEN = "a-bootstrap-token-for-tests"
+KEYS = generate_key("test")
 PASSWORD = "correct horse battery staple"
 RUNNER = Principal("runner-1")
 OTHER_RUNNER = Principal("runner-2")
@@ -25,7 +26,7 @@ _numbers = count(1)
 def test_settings(database_url: str, **overrides: object) -> Settings:
     chosen = {
         "database_url": database_url,
-        "encryption_keys": generate_key("test"),
+        "encryption_keys": KEYS,
         "bootstrap_token": TOKEN,
         "port": 0,
         "worker_port": 0,

@@ -176,7 +176,7 @@ class Model:
     def release_lock(self, principal: str, user_id: UUID, lease_id: UUID | None) -> None:
         if lease_id:
             lease = self.held(principal, lease_id)
-            if user_id not in lease.users:
+            if user_id not in self.shown(lease):
                 raise errors.NoSuchLeaseError
         else:
             live = self.live_lease(self._user(user_id))
@@ -187,10 +187,9 @@ class Model:
             if not live.is_lock and len(live.users) == 1:
                 raise errors.LeaseIdRequiredError
             lease = live
-        if len(lease.users) > 1:
+        if len(self.shown(lease)) > 1:
             raise errors.UseReleaseLeaseError
         self.release(principal, next(key for key, each in self.leases.items() if each is lease))
-        self._user(user_id)
 
     def force_release(self, lease_id: UUID) -> ModelLease:
         lease = self.leases[lease_id]
@@ -203,8 +202,12 @@ class Model:
             raise errors.NotTheHolderError
         return self.leases[lease_id]
 
+    def shown(self, lease: ModelLease) -> list[UUID]:
+        """Its users, without those that were deleted since."""
+        return sorted(set(lease.users) & self.users.keys())
+
     def _end(self, lease: ModelLease, how: EndedBy, *, rest: int) -> None:
-        lease.ended_by, lease.expires_at = how, lease.expires_at
+        lease.ended_by = how
         for each in lease.users:
             self.users[each].available_at = self.now + rest
 

@@ -25,7 +25,7 @@ class Imported:
     bad_lines: list[BadLine]
 
     @property
-    def skipped(self) -> int:
+    def bad_count(self) -> int:
         return len({bad.line for bad in self.bad_lines})
 
 

@@ -10,6 +10,8 @@ import typer
 from botfarm_client.errors import CommandError
 
 GAP = "  "
+# Columns of a table on a terminal are not made narrower than that.
+FOLDED = 20
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 
 
@@ -77,12 +79,20 @@ def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
-    for name in headers:
-        # An id can be copied, whatever the width.
-        table.add_column(name, overflow="fold", no_wrap=name == "ID", min_width=36 if name == "ID" else None)
+    widths = [_narrowest(column) for column in zip(headers, *rows, strict=True)]
+    for name, width in zip(headers, widths, strict=True):
+        table.add_column(name, overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, sum(widths) + len(GAP) * len(widths))
+    console.print(table)
+
+
+def _narrowest(column: Sequence[str]) -> int:
+    """Long texts may be folded; an id stays in one piece, to be copied."""
+    longest = max(map(len, column))
+    return longest if column[0] == "ID" else min(longest, FOLDED)
 
 
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:

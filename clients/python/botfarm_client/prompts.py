@@ -23,7 +23,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if not _somebody_is_there():
         raise CommandError("nobody is here to ask: say --yes", exit_code=ExitCode.USAGE)
     typer.echo(f"{question} [y/N] ", nl=False, err=True)
-    if input().strip().lower() not in {"y", "yes"}:
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was changed")
 
 
@@ -32,8 +32,12 @@ def _somebody_is_there() -> bool:
 
 
 def _ask_twice() -> str:
-    password = getpass.getpass("Password: ")
-    if password and getpass.getpass("Once more: ") != password:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Once more: ") if password else ""
+    except EOFError:  # Ctrl-D
+        return ""
+    if password != again:
         raise CommandError("the two passwords differ: try again", exit_code=ExitCode.USAGE)
     return password
 

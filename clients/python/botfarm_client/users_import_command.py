@@ -61,7 +61,7 @@ def import_users(
 
 
 def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:
-    skipped = imported.skipped if on_error is OnError.SKIP else 0
+    skipped = imported.bad_count if on_error is OnError.SKIP else 0
     if as_json:
         errors = [asdict(bad) for bad in imported.bad_lines]
         print_json({"created": imported.created, "skipped": skipped, "errors": errors})
@@ -74,7 +74,7 @@ def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:
         way_out = (
             "" if on_error is OnError.SKIP else "; nothing was created: mend them, or say --on-error skip"
         )
-        note(f"{counted(imported.skipped, 'bad line')}{way_out}")
+        note(f"{counted(imported.bad_count, 'bad line')}{way_out}")
         raise typer.Exit(ExitCode.BAD_LINES)
 
 
