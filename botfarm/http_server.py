@@ -21,6 +21,7 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # only now is the port taken
     except OSError as error:
         raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}; set {setting}") from None
     return bound

@@ -4,6 +4,8 @@ Counters are counted by the process that does the deed. Gauges of the farm's sta
 values, so dashboards aggregate them with `max by (...)`, never with `sum`.
 """
 
+import functools
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from botfarm.domain import Domain, Env, UserState
@@ -52,13 +54,32 @@ db_oldest_snapshot_seconds = Gauge(
     "botfarm_db_oldest_snapshot_seconds", "Age of the oldest snapshot; an old one keeps vacuum from its work."
 )
 
+encrypted_values = Gauge(
+    "botfarm_encrypted_values", "Stored passwords by the key that encrypted them.", ("key_id",)
+)
+
 ACQUIRE_RESULTS = ("granted", "replayed", "exhausted", "timeout", "quota", "gone", "error")
 RENEW_RESULTS = ("ok", "lapsed")
 USER_STATES = tuple(state.value for state in UserState)
+
+ENDS = (("released", "ok"), ("released", "dirty"), ("released", "broken"), ("expired", ""), ("forced", ""))
 
 for _result in RENEW_RESULTS:
     renew_total.labels(_result)
 
 
+@functools.cache
+def fill_pool(project: str, env: str, domain: str) -> None:
+    """Shows zeros for what has not happened in a pool yet: a rate needs them to see the first time."""
+    for result in ACQUIRE_RESULTS:
+        acquire_total.labels(project, env, domain, result)
+    for ended_by, outcome in ENDS:
+        leases_ended_total.labels(project, env, domain, ended_by, outcome)
+    acquire_wait_seconds.labels(project, env, domain)
+    lease_hold_seconds.labels(project, env, domain)
+
+
 def pool_labels(project_name: str, env: Env, domain: Domain) -> tuple[str, str, str]:
-    return (project_name, env.value, domain.value)
+    labels = (project_name, env.value, domain.value)
+    fill_pool(*labels)
+    return labels

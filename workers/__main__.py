@@ -1,9 +1,5 @@
-import sys
+"""`python -m workers` is `botfarm worker`."""
 
-from botfarm.settings import SettingsError
-from workers.process import main
+from botfarm_client.cli import main
 
-try:
-    main()
-except SettingsError as error:
-    sys.exit(f"botfarm: {error}")
+main(["worker"])

@@ -8,6 +8,7 @@ from functools import partial
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from botfarm import metrics
 from botfarm.http_server import HttpServer
 from botfarm.logs import get_logger
 from botfarm.runtime import Services, open_services
@@ -49,11 +50,14 @@ async def work_with_probes(
 
 
 def _jobs(services: Services, settings: Settings) -> list[Job]:
-    return [
+    jobs = [
         Job("reap", settings.reap_interval, partial(reap, services.maintenance)),
         Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
         Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance)),
     ]
+    for job in jobs:
+        metrics.worker_job_failures_total.labels(job.name)
+    return jobs
 
 
 async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) -> None:
@@ -63,7 +67,7 @@ async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) 
         task = asyncio.create_task(run_tick(job, heartbeat))
         running.add(task)
         task.add_done_callback(running.discard)
-        await asyncio.shield(task)  # stopping the scheduler cancels what it awaits, not the tick itself
+        await asyncio.shield(task)  # a scheduler that stops cancels what it awaits, not the tick itself
 
     scheduler = AsyncIOScheduler(timezone=UTC)
     for job in jobs:
@@ -83,5 +87,6 @@ async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) 
     try:
         await stop.wait()
     finally:
-        scheduler.shutdown(wait=False)
+        scheduler.pause()
         await asyncio.gather(*running)
+        scheduler.shutdown(wait=False)

@@ -44,14 +44,19 @@ def dev() -> None:
 async def _run(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
     await migrate(settings)
     await add_to(settings)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(work(settings, stop))
+    if stop.is_set():
+        return
+    working = asyncio.create_task(work(settings, stop))
+    try:
         await serve(settings, listening, stop, announce=lambda: _greet(settings, url_of(listening)))
+    finally:
         stop.set()
+        await working
 
 
 def _greet(settings: Settings, url: str) -> None:
-    token = settings.bootstrap_token.get_secret_value() if settings.bootstrap_token else ""
+    given = os.environ.get("BOTFARM_BOOTSTRAP_TOKEN")
+    token = "$BOTFARM_BOOTSTRAP_TOKEN" if given else _kept(settings, "token", _new_token)  # not ours to show
     typer.echo(f"""
 botfarm is running: {url} (API documentation: {url}/docs)
 
@@ -59,7 +64,7 @@ botfarm is running: {url} (API documentation: {url}/docs)
 
 Lease a user of the demo project:
 
-  curl -s -X POST {url}/api/v1/leases -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
+  curl -s -X POST {url}/api/v1/leases -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
 
 Ctrl-C stops everything; the data stays in {settings.data_dir}.
 """)

@@ -50,9 +50,13 @@ class Maintenance:
             lag = await maintenance_queries.reaper_lag(session)
             dead = await maintenance_queries.dead_tuples(session)
             snapshot = await maintenance_queries.oldest_snapshot(session)
+            values = await maintenance_queries.encrypted_values(session)
         _set_pool_gauges(usages)
         metrics.reaper_lag_seconds.set(lag)
         metrics.db_oldest_snapshot_seconds.set(snapshot)
+        metrics.encrypted_values.clear()
+        for key_id, count in values.items():
+            metrics.encrypted_values.labels(key_id).set(count)
         for table, tuples in dead.items():
             metrics.db_dead_tuples.labels(table).set(tuples)
 

@@ -1,17 +1,19 @@
 """What every route of the API does before its body is read."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 from typing_extensions import override
 
 from botfarm import errors
+from botfarm.errors import FieldError
 from botfarm.runtime import Services
-from botfarm.web.error_responses import PROBLEMS, documented
+from botfarm.web.error_responses import PROBLEMS, documented, field_name
 
 JSON_LINES = "application/x-ndjson"
 
@@ -34,12 +36,14 @@ class FarmRoute(APIRoute):
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        parameters = _query_parameters(self.dependant)
 
         async def authenticated(request: Request) -> Response:
             services: Services = request.app.state.services
             request.state.principal = services.authentication.principal_of(
                 request.headers.get("authorization")
             )
+            _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
             return await handle(Request(request.scope, _limited(request, self.max_body_bytes)))
 
@@ -75,6 +79,23 @@ def _limited(request: Request, max_bytes: int) -> Receive:
         return message
 
     return receive
+
+
+def _query_parameters(dependant: Dependant) -> frozenset[str]:
+    """The names that a route and its dependencies read from the query."""
+    own = frozenset(parameter.alias for parameter in dependant.query_params)
+    return own.union(*(_query_parameters(dependency) for dependency in dependant.dependencies))
+
+
+def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    """A misspelled filter must not list everything."""
+    unknown = [
+        FieldError(field_name((name,)), "extra_forbidden", "No such parameter")
+        for name in given
+        if name not in known
+    ]
+    if unknown:
+        raise errors.InvalidRequestError(*unknown)
 
 
 def _require_media_type(request: Request, required: str) -> None:

@@ -73,14 +73,15 @@ def _botfarm(
     pass
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command of the arguments, by default those of the process."""
     # From the first moment on: the first process of a container has no default action that would end it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="botfarm")
+        app(arguments, prog_name="botfarm")
     except CommandError as error:
         typer.echo(f"botfarm: {error}", err=True)
         sys.exit(error.exit_code)

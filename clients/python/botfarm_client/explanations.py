@@ -51,7 +51,8 @@ def _exit_code(problem: ProblemError) -> int:
 
 def _line(problem: ProblemError, url: str) -> str:
     detail = printable(problem.detail).rstrip(".")
-    if problem.slug == "no-such-page" or (not problem.slug and problem.status not in _EXIT_CODES):
+    is_unavailable = _EXIT_CODES.get(problem.status) is ExitCode.UNAVAILABLE
+    if problem.slug == "no-such-page" or not (problem.slug or is_unavailable):
         return f"{url} answered {problem.status} ({detail}), not as a farm does: check BOTFARM_URL"
     if not problem.slug:
         return f"the farm at {url} is not available: {problem.status} {detail}"

@@ -26,9 +26,10 @@ def _require_plain_url(url: str) -> None:
     """Never repeats it: it may hold a password, which would be sent instead of the token."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        parsed.host.encode("idna")  # as the system does when it looks the name up
+    except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not parsed.raw_host:
         raise CommandError(
             "BOTFARM_URL (or --url) must be like http://127.0.0.1:8000", exit_code=ExitCode.USAGE
         )

@@ -131,14 +131,14 @@ def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bo
             f"the first row must name the columns, in UTF-8: {', '.join(missing)} not found;"
             " see `botfarm users import --help`"
         )
-    if needs_project and not {"project", "project_id"} & set(names):
-        raise CommandError("there is no column project or project_id: add one, or say --project")
     known = {*REQUIRED, *OPTIONAL}
     for number, name in enumerate(names, start=1):
         if name not in known and (name == LABEL or not name.startswith(LABEL)):
             raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
         if name in names[: number - 1]:
             raise CommandError(f"there are two columns called {name!r}")
+    if needs_project and not {"project", "project_id"} & set(names):
+        raise CommandError("there is no column project or project_id: add one, or say --project")
     return names
 
 

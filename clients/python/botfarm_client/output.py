@@ -79,9 +79,11 @@ def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="bold")
-    widths = [_narrowest(column) for column in zip(headers, *rows, strict=True)]
-    for name, width in zip(headers, widths, strict=True):
-        table.add_column(name, overflow="fold", min_width=width)
+    columns = list(zip(headers, *rows, strict=True))
+    widths = [_narrowest(column) for column in columns]
+    for column, width in zip(columns, widths, strict=True):
+        is_whole = width == max(map(len, column))
+        table.add_column(column[0], overflow="fold", min_width=width, no_wrap=is_whole)
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console()

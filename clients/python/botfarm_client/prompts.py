@@ -23,7 +23,10 @@ def confirm(question: str, *, yes: bool) -> None:
     if not _somebody_is_there():
         raise CommandError("nobody is here to ask: say --yes", exit_code=ExitCode.USAGE)
     typer.echo(f"{question} [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    answer = sys.stdin.readline()
+    if not answer:  # Ctrl-D leaves the cursor where it is
+        typer.echo(err=True)
+    if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was changed")
 
 
@@ -35,7 +38,8 @@ def _ask_twice() -> str:
     try:
         password = getpass.getpass("Password: ")
         again = getpass.getpass("Once more: ") if password else ""
-    except EOFError:  # Ctrl-D
+    except EOFError:  # Ctrl-D, which leaves the cursor where it is
+        typer.echo(err=True)
         return ""
     if password != again:
         raise CommandError("the two passwords differ: try again", exit_code=ExitCode.USAGE)

@@ -1,0 +1,91 @@
+"""How a process ends: at once when it is told twice, in order when it is told once, and with one line when it cannot start."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from support.farm import KEYS, TOKEN
+from support.postgres import temporary_folder
+from support.processes import BOTFARM, clean_environment, running
+
+
+@pytest.fixture
+def environment(database_url: str) -> Iterator[dict[str, str]]:
+    with temporary_folder() as home:
+        yield {
+            "HOME": str(home),
+            "BOTFARM_DATA_DIR": str(home / "farm"),
+            "BOTFARM_DATABASE_URL": database_url,
+            "BOTFARM_ENCRYPTION_KEYS": KEYS,
+            "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+            "BOTFARM_PORT": "0",
+            "BOTFARM_WORKER_PORT": "0",
+        }
+
+
+READY = {"serve": '"serving"', "worker": '"working"', "dev": "botfarm is running"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", READY)
+def test_one_signal_ends_it_in_order(environment: dict[str, str], command: str, number: signal.Signals) -> None:
+    with running(BOTFARM, command, environment=environment) as process:
+        process.wait_for(READY[command])
+        os.kill(process.pid, number)
+        assert process.wait() == 0, process.output
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("command", READY)
+def test_two_signals_end_it_without_a_traceback(environment: dict[str, str], command: str) -> None:
+    with running(BOTFARM, command, environment=environment) as process:
+        process.wait_for(READY[command])
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait() in {0, 130}, process.output
+        assert "Traceback" not in process.output
+
+
+def test_a_port_is_taken_from_the_start(environment: dict[str, str]) -> None:
+    with running(BOTFARM, "serve", environment=environment) as first:
+        port = first.wait_for(r'"url": "http://127.0.0.1:(\d+)"')[1]
+        second = run("serve", {**environment, "BOTFARM_PORT": port})
+        assert second.returncode == 1
+        assert second.stderr.startswith(f"botfarm: cannot listen on 127.0.0.1 port {port}")
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_a_taken_metrics_port_is_one_line(environment: dict[str, str], command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        finished = run(command, {**environment, "BOTFARM_METRICS_PORT": port})
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].endswith("set BOTFARM_METRICS_PORT")
+    assert "Traceback" not in finished.stderr
+
+
+WRONG = {
+    "port": "postgresql://u:canary@127.0.0.1:port/d",
+    "host": "postgresql://u:canary@[::1/d",
+    "nobody there": "postgresql://u:canary@127.0.0.1:1/d",
+}
+
+
+@pytest.mark.parametrize("command", ["migrate", "demo"])
+@pytest.mark.parametrize("wrong", [*WRONG, "password"])
+def test_a_database_that_cannot_be_used_is_one_line(environment: dict[str, str], command: str, wrong: str) -> None:
+    url = WRONG.get(wrong) or environment["BOTFARM_DATABASE_URL"].replace("://botfarm:", "://botfarm:canary")
+    finished = run(command, {**environment, "BOTFARM_DATABASE_URL": url})
+    assert finished.returncode == 1
+    assert "BOTFARM_DATABASE_URL" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr
+    assert "canary" not in finished.stderr
+
+
+def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BOTFARM, command], env=clean_environment(environment), capture_output=True, text=True, timeout=60, check=False
+    )

@@ -1,0 +1,150 @@
+from collections.abc import Iterable
+from io import BufferedReader, BytesIO
+from typing import Any, cast
+
+import pytest
+
+from botfarm_client.errors import CommandError
+from botfarm_client.import_files import BadLine, Format, Record, format_of, read_csv, read_json_lines
+
+HEADER = b"login,password,env,domain\n"
+
+
+def file_of(content: bytes) -> BufferedReader:
+    return BufferedReader(cast("Any", BytesIO(content)))
+
+
+def csv_of(content: bytes, *, needs_project: bool = False) -> list[Record | BadLine]:
+    return list(read_csv(file_of(content), needs_project=needs_project))
+
+
+def lines_of(records: Iterable[Record | BadLine]) -> list[int]:
+    return [record.line for record in records]
+
+
+def test_a_record_is_known_by_the_line_it_begins_on() -> None:
+    rows = b'\na@x.test,"two\nlines",stage,regular\n\nb@x.test,p,stage,regular\r\nc@x.test,"\r\n\n",stage,regular'
+    records = csv_of(HEADER + rows)
+    assert lines_of(records) == [3, 6, 7]
+    first, _, last = records
+    assert isinstance(first, Record)
+    assert first.user == {
+        "login": "a@x.test",
+        "password": "two\nlines",
+        "env": "stage",
+        "domain": "regular",
+    }
+    assert isinstance(last, Record)
+    assert last.user["password"] == "\r\n\n"
+
+
+def test_a_quote_that_is_never_closed_eats_only_its_own_line() -> None:
+    rows = b'a@x.test,"open,stage,regular\nb@x.test,"closed",stage,regular\nc@x.test,p,stage,regular\n'
+    bad, good, last = csv_of(HEADER + rows)
+    assert bad == BadLine(2, "", "broken-quotes")
+    assert isinstance(good, Record)
+    assert (good.line, good.user["password"]) == (3, "closed")
+    assert last.line == 4
+
+
+def test_a_quote_that_is_open_at_the_end_of_a_long_file() -> None:
+    rows = b'a@x.test,"open,stage,regular\n' + b"b@x.test,p,stage,regular\n" * 20_000
+    records = csv_of(HEADER + rows)
+    assert records[0] == BadLine(2, "", "broken-quotes")
+    assert lines_of(records) == list(range(2, 20_003))
+    assert not [record for record in records[1:] if isinstance(record, BadLine)]
+
+
+def test_rows_of_another_length_are_bad_unless_a_spreadsheet_filled_them_up() -> None:
+    rows = b"a,p,stage\nb,p,stage,regular,more\nc,p,stage,regular,,\n"
+    few, many, filled = csv_of(HEADER + rows)
+    assert few == BadLine(2, "", "too-few-columns")
+    assert many == BadLine(3, "", "too-many-columns")
+    assert isinstance(filled, Record)
+
+
+def test_labels_come_from_columns_and_from_json() -> None:
+    header = b"login,password,env,domain,labels,label.team\n"
+    rows = b'a,p,stage,regular,"{""role"": ""admin""}",red\nb,p,stage,regular,,\nc,p,stage,regular,[],x\n'
+    both, none, bad = csv_of(header + rows)
+    assert isinstance(both, Record)
+    assert both.user["labels"] == {"role": "admin", "team": "red"}
+    assert isinstance(none, Record)
+    assert "labels" not in none.user
+    assert bad == BadLine(4, "labels", "not-a-json-object")
+
+
+def test_a_line_that_is_not_utf_8_is_one_bad_line() -> None:
+    bad, good = csv_of(HEADER + b"a,caf\xe9,stage,regular\nb,caf\xc3\xa9,stage,regular\n")
+    assert bad == BadLine(2, "password", "not-utf-8")
+    assert isinstance(good, Record)
+    assert good.user["password"] == "café"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_spreadsheets_write_is_read(delimiter: str) -> None:
+    text = "login, password ,env,domain,project\r\na@x.test,p,stage,regular,shop\r\n".replace(",", delimiter)
+    (record,) = csv_of(text.encode("utf-8-sig"), needs_project=True)
+    assert isinstance(record, Record)
+    assert record.user["project"] == "shop"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n", b"hunter2@x.test,hunter2,stage,regular\n", "login,password,env,domain\n".encode("utf-16")],
+)
+def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: bytes) -> None:
+    with pytest.raises(CommandError, match="the first row must name the columns") as raised:
+        csv_of(content)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"login,password,env,domain,color\n", "column 5 is called 'color'"),
+        (b"login,password,env,domain,label.\n", "column 5"),
+        (b"login,password,env,domain,env\n", "two columns called 'env'"),
+        (b"login,password,env,domain\n", "no column project"),
+    ],
+)
+def test_columns_that_cannot_be_are_named(header: bytes, message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        csv_of(header, needs_project=True)
+
+
+def test_json_lines_keep_their_numbers_past_blank_and_broken_ones() -> None:
+    lines = [b'\xef\xbb\xbf{"login": "a"}\n', b"\n", b'{"login": \n', b"[1]\n", b"[" * 100_000, b'{"a": "b"}']
+    assert list(read_json_lines(lines)) == [
+        Record(1, {"login": "a"}),
+        BadLine(3, "", "not-a-json-object"),
+        BadLine(4, "", "not-a-json-object"),
+        BadLine(5, "", "not-a-json-object"),
+        Record(6, {"a": "b"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("users.CSV", b"{", Format.CSV),
+        ("users.jsonl", b"login", Format.JSONL),
+        ("users.ndjson", b"", Format.JSONL),
+        ("-", b'\xef\xbb\xbf\n {"login": 1}', Format.JSONL),
+        ("users.txt", b"login,password", Format.CSV),
+    ],
+)
+def test_the_format_is_told_by_the_name_or_the_first_character(
+    name: str, content: bytes, expected: Format
+) -> None:
+    assert format_of(name, file_of(content)) is expected
+
+
+def test_a_json_array_is_told_how_to_become_lines() -> None:
+    with pytest.raises(CommandError, match="one object a line"):
+        format_of("-", file_of(b'[{"login": 1}]'))
+
+
+def test_no_value_is_in_what_a_record_shows() -> None:
+    (record,) = csv_of(HEADER + b"a@x.test,hunter2,stage,regular\n")
+    assert "hunter2" not in repr(record)
