@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+
 from support.farm import KEYS, TOKEN
 from support.postgres import temporary_folder
 from support.processes import BOTFARM, clean_environment, running

@@ -1,5 +1,7 @@
 """Bad input is met at the edge: a 4xx that names the field, never the value; nothing changed."""
 
+import base64
+import json
 from uuid import uuid4
 
 import httpx
@@ -22,6 +24,7 @@ BAD_BODIES = {
     "owner with NUL": ("/leases", {**LEASE, "owner": f"{SECRET}\0"}, "owner"),
     "long owner": ("/leases", {**LEASE, "owner": SECRET * 100}, "owner"),
     "metadata with NUL": ("/leases", {**LEASE, "metadata": {"a": [f"{SECRET}\0"]}}, "metadata"),
+    "deep metadata": ("/leases", {**LEASE, "metadata": {"a": json.loads("[" * 300 + "]" * 300)}}, "metadata"),
     "large metadata": ("/leases", {**LEASE, "metadata": {"a": SECRET * 400}}, "metadata"),
     "label with NUL": ("/leases", {**LEASE, "labels": {"a": f"{SECRET}\0"}}, "labels"),
     "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
@@ -63,6 +66,45 @@ async def test_bad_input_names_the_field_and_never_the_value(api: httpx.AsyncCli
     assert field in [error["field"] for error in problem["errors"]]
     assert all(error["code"] and error["message"] for error in problem["errors"])
     assert SECRET not in answer.text
+
+
+SURROGATE = "\\ud800"
+IN_TEXT = {
+    "owner": ("/leases", f'{{"project": "shop", "env": "stage", "owner": "{SURROGATE}"}}'),
+    "labels": ("/leases", f'{{"project": "shop", "env": "stage", "labels": {{"a": "{SURROGATE}"}}}}'),
+    "metadata": ("/leases", f'{{"project": "shop", "env": "stage", "metadata": {{"a": ["{SURROGATE}"]}}}}'),
+    "note": (f"/leases/{uuid4()}/release", f'{{"note": "{SURROGATE}"}}'),
+    "reason": (f"/leases/{uuid4()}/force_release", f'{{"reason": "{SURROGATE}"}}'),
+}
+
+
+@pytest.mark.parametrize("field", IN_TEXT)
+async def test_half_a_character_is_refused(api: httpx.AsyncClient, field: str) -> None:
+    path, body = IN_TEXT[field]
+    answer = await api.post(path, content=body, headers={"Content-Type": "application/json"})
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert problem["errors"][0]["field"].startswith(field)
+
+
+async def test_a_backslash_before_u0000_is_no_nul(api: httpx.AsyncClient) -> None:
+    body = {**LEASE, "metadata": {"path": "C:\\u0000"}}
+    assert_problem(await api.post("/leases", json=body), 404, "no-such-project")
+
+
+async def test_a_misspelled_filter_does_not_list_everything(api: httpx.AsyncClient) -> None:
+    problem = assert_problem(await api.get("/users", params={"stat": "free"}), 422, "invalid-request")
+    assert problem["errors"][0]["field"] == "stat"
+
+
+async def test_a_cursor_with_anything_in_it_is_refused(api: httpx.AsyncClient) -> None:
+    def cursor(*parts: str) -> str:
+        return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
+
+    some_id = str(uuid4())
+    for bad in (cursor(some_id, "\0", "regular", some_id), cursor(some_id, "moon", "regular", some_id)):
+        assert_problem(await api.get("/users", params={"cursor": bad}), 422, "invalid-request")
+    for bad in (cursor("9" * 19), cursor("-1"), cursor("1", "2")):
+        assert_problem(await api.get("/leases", params={"cursor": bad}), 422, "invalid-request")
 
 
 async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:

@@ -64,6 +64,12 @@ class TestUsers:
         lease = (await api.post(f"{path}/acquire_lock")).json()
         assert lease["users"][0]["password"] == "changed"
 
+    async def test_labels_stay_within_their_limit(self, api: httpx.AsyncClient) -> None:
+        user = await create_user(api, await create_project(api), labels={f"a{n}": "" for n in range(40)})
+        more = {"labels": {f"b{n}": "" for n in range(40)}}
+        problem = assert_problem(await api.patch(f"/users/{user['id']}", json=more), 422, "invalid-request")
+        assert problem["errors"][0]["field"] == "labels"
+
     async def test_quarantine_and_back(self, api: httpx.AsyncClient) -> None:
         user = await create_user(api, await create_project(api))
         path = f"/users/{user['id']}"

@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
 
+from botfarm.db import engine
 from botfarm.services import health
 from support.app import api_client
 from support.farm import test_settings
@@ -127,19 +130,52 @@ async def test_killed_connections(api: httpx.AsyncClient, sql: asyncpg.Connectio
     await until_served(api)
 
 
+async def test_a_database_that_lets_us_in_no_more(
+    database_url: str,
+    sql: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody takes our role away: the probes notice, the log says why, and all is well when it is back."""
+    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(engine, "WARNING_INTERVAL", 0.0)
+    role = f"role_{uuid4().hex}"
+    await sql.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")
+    url = urlsplit(database_url)
+    ours = urlunsplit(url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}"))
+    try:
+        async with api_client(test_settings(ours)) as api:
+            await create_user(api, await create_project(api))
+            await until_ready(api, 200)
+            await sql.execute(f"ALTER ROLE {role} NOLOGIN")
+            await sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
+            )
+            await until_ready(api, 503)
+            await assert_unavailable(api.post("/leases", json=LEASE))
+            assert "not permitted to log in" in caplog.text
+            await sql.execute(f"ALTER ROLE {role} LOGIN")
+            await until_ready(api, 200)
+            await until_served(api)
+    finally:
+        await sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
+        await sql.execute(f"DROP ROLE {role}")
+
+
+async def until_ready(api: httpx.AsyncClient, status: int) -> None:
+    async with asyncio.timeout(20):
+        while (await api.get("http://farm.test/readyz")).status_code != status:
+            await asyncio.sleep(0.02)
+
+
 async def test_readiness_follows_the_database(
     api: httpx.AsyncClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "INTERVAL", 0.1)
 
-    async def until(status: int) -> None:
-        async with asyncio.timeout(20):
-            while (await api.get("http://farm.test/readyz")).status_code != status:
-                await asyncio.sleep(0.02)
-
-    await until(200)
+    await until_ready(api, 200)
     await proxy.cut()
-    await until(503)
+    await until_ready(api, 503)
     assert (await api.get("http://farm.test/livez")).status_code == 200
     await proxy.mend()
-    await until(200)
+    await until_ready(api, 200)

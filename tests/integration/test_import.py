@@ -1,5 +1,6 @@
 """Users by the thousand: all or nothing, or all that can be."""
 
+import asyncio
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -103,6 +104,28 @@ async def test_lines_end_as_they_may(api: httpx.AsyncClient) -> None:
     answer = await api.post("/users/import", content=body, headers={"Content-Type": "application/x-ndjson"})
     assert answer.json()["created"] == 3
     assert (await post(api, [])).json() == {"created": 0, "skipped": 0, "errors": []}
+
+
+async def test_a_line_with_several_errors_is_one_line(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    answer = await post(
+        api, [user(project_id, 1), user(project_id, 2, login="x", env="y", domain="z")], on_error="skip"
+    )
+    assert (answer.json()["created"], answer.json()["skipped"], len(answer.json()["errors"])) == (1, 1, 3)
+
+
+async def test_a_file_of_another_format_gets_a_bounded_answer(api: httpx.AsyncClient) -> None:
+    problem = assert_problem(await post(api, ["{}"] * 50_000, on_error="skip"), 422, "invalid-request")
+    assert len(problem["errors"]) <= 10_010
+
+
+async def test_two_imports_of_the_same_logins_at_once_do_not_deadlock(api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    lines = [user(project_id, n) for n in range(3_000)]
+    answers = await asyncio.gather(
+        post(api, lines, on_error="skip"), post(api, list(reversed(lines)), on_error="skip")
+    )
+    assert sum(answer.json()["created"] for answer in answers) == 3_000
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/csv", ""])

@@ -168,6 +168,24 @@ class TestAcquire:
                 batch = await blocked(farm, farm.acquire(pool, count=3))
         assert len((await batch).users) == 3
 
+    async def test_a_retry_that_had_to_take_its_turn_is_a_replay(self, farm: Farm) -> None:
+        """Both requests under one key find too few users at first; the second one must find the lease of the first."""
+        pool = await farm.pool(3)
+        async with farm.database.transaction() as turn:
+            await acquire_queries.lock_pool(turn, pool)
+            async with rolled_back(farm) as other_batch:
+                await other_batch.execute(text("SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"))
+                both = [
+                    asyncio.create_task(farm.acquire(pool, count=2, idempotency_key="k")) for _ in range(2)
+                ]
+                async with asyncio.timeout(1):
+                    while await farm.sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < len(
+                        both
+                    ):
+                        await asyncio.sleep(0.005)
+        leases = await asyncio.gather(*both)
+        assert leases[0].id == leases[1].id
+
     async def test_of_two_batches_for_the_last_users_one_wins(self, farm: Farm) -> None:
         pool = await farm.pool(4)
         for _ in range(25):

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from botfarm.credentials import KeyRingError
 from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
 from botfarm.errors import (
     LeaseLapsedError,
@@ -201,6 +202,42 @@ async def test_hand_outs_go_round_the_pool(farm: Farm) -> None:
         await farm.services.leases.release(RUNNER, lease.id)
     assert len(set(used[:6])) == 6
     assert used[:6] == used[6:]
+
+
+async def test_batches_go_round_the_pool_too(farm: Farm) -> None:
+    pool = await farm.pool(5)
+    used = []
+    for _ in range(5):
+        lease = await farm.acquire(pool, count=2)
+        used += [user.id for user in lease.users]
+        await farm.services.leases.release(RUNNER, lease.id)
+    assert {used.count(user_id) for user_id in used} == {2}
+
+
+async def test_an_ended_lease_says_nothing_of_the_next_holder(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    first = await farm.acquire(pool)
+    await farm.services.leases.release(RUNNER, first.id)
+    await farm.acquire(pool, OTHER_RUNNER)
+    assert (await farm.services.leases.get(RUNNER, first.id)).users[0].locktime is None
+
+
+async def test_a_password_that_cannot_be_decrypted_holds_nobody_up(farm: Farm) -> None:
+    pool = await farm.pool(2)
+    for stored in ("plain", "v1.gone.AAAA", "v1.test.!"):
+        broken = await farm.sql.fetchval(
+            "UPDATE users SET password = $1 WHERE id = (SELECT id FROM users ORDER BY id LIMIT 1) RETURNING id",
+            stored,
+        )
+        with pytest.raises(KeyRingError):
+            await farm.services.acquiring.acquire_lock(RUNNER, broken, RequestedTerms())
+        assert (await farm.services.users.get(broken)).state is UserState.RESTING, (
+            "the next request gets another one"
+        )
+        assert (await farm.acquire(pool)).users[0].password == PASSWORD
+        await farm.sql.execute(
+            "UPDATE users SET locktime = NULL, expires_at = NULL, available_at = clock_timestamp()"
+        )
 
 
 async def test_a_quarantined_user_is_not_handed_out(farm: Farm) -> None:

@@ -30,10 +30,11 @@ class Process:
             start_new_session=True,  # Ctrl-C goes to the group: see interrupt()
         )
         self.pid = self._process.pid
+        self._kept = ""
 
     @property
     def output(self) -> str:
-        return Path(self._output.name).read_text()
+        return self._kept or Path(self._output.name).read_text()
 
     def wait_for(self, pattern: str, *, seconds: float = 60) -> re.Match[str]:
         deadline = time.monotonic() + seconds
@@ -64,6 +65,7 @@ class Process:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._kept = self.output  # the file goes with its end
         self._output.close()
 
 

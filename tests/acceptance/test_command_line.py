@@ -1,0 +1,399 @@
+"""The command line as people and scripts use it: subprocesses against a real `botfarm serve`."""
+
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from botfarm.credentials import generate_key
+from support.farm import PASSWORD, TOKEN
+from support.postgres import fresh_database
+from support.processes import BOTFARM, clean_environment, running
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+@dataclass(frozen=True)
+class Finished:
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, stdin: str = "", exit_code: int = 0) -> Finished:
+        finished = subprocess.run(
+            [BOTFARM, *arguments],
+            input=stdin,
+            env=clean_environment(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert finished.returncode == exit_code, finished.stdout + finished.stderr
+        assert "Traceback" not in finished.stderr
+        return Finished(finished.returncode, finished.stdout, finished.stderr)
+
+    def error(self, *arguments: str, exit_code: int, stdin: str = "") -> str:
+        """The one line that a command ends with, and nothing on standard output."""
+        finished = self(*arguments, exit_code=exit_code, stdin=stdin)
+        assert not finished.out
+        (line,) = finished.err.splitlines()
+        assert line.startswith("botfarm: ")
+        return line
+
+    def on_terminal(self, *arguments: str, answers: dict[str, str]) -> Finished:
+        """On a terminal of its own, where each answer is typed once what it answers is read."""
+        ours, its = pty.openpty()
+        process = subprocess.Popen(
+            [BOTFARM, *arguments],
+            env=clean_environment({**self.environment, "TERM": "xterm"}),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  one thread runs here
+        )
+        os.close(its)
+        shown, left = "", dict(answers)
+        while chunk := _read(ours):
+            shown += chunk
+            for question in [question for question in left if question in shown]:
+                os.write(ours, left.pop(question).encode())
+        os.close(ours)
+        return Finished(process.wait(30), shown, "")
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 65_536).decode()
+    except OSError:  # how Linux says that nobody has it open any more
+        return ""
+
+
+@pytest.fixture(scope="module")
+def botfarm(postgres_url: str, template: str) -> Iterator[CommandLine]:
+    with fresh_database(postgres_url, template=template) as database_url:
+        server = {
+            "BOTFARM_DATABASE_URL": database_url,
+            "BOTFARM_ENCRYPTION_KEYS": generate_key("test"),
+            "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+            "BOTFARM_PORT": "0",
+            "BOTFARM_MAX_WAIT": "1",
+        }
+        with running(BOTFARM, "serve", environment=server) as api:
+            url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+            yield CommandLine({"BOTFARM_URL": url, "BOTFARM_TOKEN": TOKEN})
+
+
+@pytest.fixture
+def api(botfarm: CommandLine) -> Iterator[httpx.Client]:
+    """For what a test only needs to be there: quicker than a process."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=f"{botfarm.environment['BOTFARM_URL']}/api/v1", headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+def project(api: httpx.Client) -> str:
+    name = f"shop-{uuid4().hex[:8]}"
+    api.post("/projects", json={"name": name, "lock_delay": 0}).raise_for_status()
+    return name
+
+
+@pytest.fixture
+def login(api: httpx.Client, project: str) -> str:
+    """Of a user of the project's pool in stage; no other project has it."""
+    project_id = {each["name"]: each["id"] for each in api.get("/projects").json()["items"]}[project]
+    user = {"login": f"{project}@x.test", "password": PASSWORD, "project_id": project_id}
+    api.post("/users", json={**user, "env": "stage", "domain": "regular"}).raise_for_status()
+    return user["login"]
+
+
+def acquired(botfarm: CommandLine, project: str, *options: str) -> Any:
+    return botfarm("leases", "acquire", "--project", project, "--env", "stage", "--json", *options).json
+
+
+def side_by_side(*calls: Callable[[], Finished | str]) -> list[Finished | str]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda call: call(), calls))
+
+
+def test_the_life_of_a_user_and_its_lease(botfarm: CommandLine, project: str) -> None:
+    login, where = "Alice@x.test", ("--project", project)
+    added = botfarm(
+        "users", "add", login, *where, "--env", "prod", "--label", "team=red", "--json", stdin=PASSWORD
+    ).json
+    assert (added["login"], added["state"], added["labels"]) == (login, "free", {"team": "red"})
+    changes = ("--env", "stage", "--label", "team=", "--label", "role=admin", "--quarantine", "captcha")
+    updated = botfarm("users", "update", added["id"], *changes, "--json").json
+    assert (updated["env"], updated["labels"], updated["status_reason"]) == (
+        "stage",
+        {"role": "admin"},
+        "captcha",
+    )
+    botfarm("users", "update", added["id"], "--activate", "--password", stdin="a new password\n")
+
+    lease = acquired(botfarm, project, "--ttl", "5m", "--owner", "me", "--metadata", "job=7")
+    (user,) = lease["users"]
+    assert (user["login"], user["password"], lease["ttl_seconds"]) == (login, "a new password", 300)
+    renewed = botfarm("leases", "renew", lease["id"], "--ttl", "10m", "--json").json
+    assert renewed["ttl_seconds"] == 600
+    listed = botfarm("leases", "list", *where, "--state", "active", "--json").json
+    assert [each["id"] for each in listed["items"]] == [lease["id"]]
+    assert "leased" in botfarm("users", "list", *where).out
+
+    released = botfarm("leases", "release", lease["id"], "--outcome", "dirty", "--note", "cart full").out
+    assert botfarm("leases", "release", lease["id"]).out == released == f"Released {login}.\n"
+    last = botfarm("users", "show", added["id"], "--json").json["last_lease"]
+    assert (last["id"], last["owner"], last["outcome"]) == (lease["id"], "me", "dirty")
+    botfarm("users", "delete", added["id"], "--yes")
+    botfarm("projects", "delete", project, "--yes")
+
+
+def test_passwords_are_shown_to_who_takes_or_shows_a_lease_and_nowhere_else(
+    botfarm: CommandLine, project: str, login: str
+) -> None:
+    taken = botfarm("leases", "acquire", "--project", project, "--env", "stage")
+    assert PASSWORD in taken.out
+    lease_id = botfarm("leases", "list", "--project", project, "--json").json["items"][0]["id"]
+    assert PASSWORD in botfarm("leases", "show", lease_id).out
+    silent = (
+        ("users", "show", login),
+        ("users", "list", "--project", project),
+        ("users", "update", login, "--label", "a=b"),
+        ("leases", "list", "--project", project),
+        ("leases", "renew", lease_id),
+        ("leases", "release", lease_id),
+    )
+    calls = [partial(botfarm, *arguments, "--json") for arguments in silent[:-1]]
+    calls += [partial(botfarm, *arguments) for arguments in silent]
+    for finished in side_by_side(*calls):
+        assert isinstance(finished, Finished)
+        assert PASSWORD not in finished.out + finished.err
+
+
+def test_a_password_is_never_an_argument(botfarm: CommandLine, project: str) -> None:
+    where = ("--project", project, "--env", "stage")
+    botfarm("users", "add", "a@x.test", *where, "--password", "hunter2", exit_code=2)
+    for stdin in ("\n", "two\nlines\n"):
+        assert "password" in botfarm.error("users", "add", "a@x.test", *where, exit_code=2, stdin=stdin)
+
+
+def test_a_project_goes_by_its_name_and_by_its_id(botfarm: CommandLine, project: str, login: str) -> None:
+    shown = botfarm("projects", "show", project, "--json").json
+    assert shown["lock_delay"] == 0
+    assert botfarm("projects", "show", shown["id"], "--json").json == shown
+    by_id = botfarm("users", "list", "--project", shown["id"], "--json").json
+    assert [user["login"] for user in by_id["items"]] == [login]
+    assert acquired(botfarm, shown["id"])["project_id"] == shown["id"]
+    renamed = botfarm("projects", "update", project, "--name", f"{project}-2", "--cooldown", "2m", "--json")
+    assert (renamed.json["name"], renamed.json["cooldown"]) == (f"{project}-2", 120)
+    assert "2m" in botfarm("projects", "list").out
+    pools = {pool["project"]: pool for pool in botfarm("pools", "--json").json["items"]}
+    assert pools[f"{project}-2"]["leased"] == 1
+    assert f"{project}-2" in botfarm("pools").out
+
+
+BAD_CSV = """\
+login,password,env,domain,project,label.team
+a@x.test,"first
+second",stage,regular,PROJECT,red
+nonsense,hunter2,stage,regular,PROJECT,
+b@x.test,hunter2,stage,regular,nowhere,
+c@x.test,"hunter2,stage,regular,PROJECT,
+d@x.test,hunter2,moon,regular,PROJECT,
+A@x.test,hunter2,stage,regular,PROJECT,
+e@x.test,hunter2
+f@x.test,hunter2,stage,canary,PROJECT,
+"""
+BAD_LINES = [
+    {"line": 4, "field": "login", "code": "invalid"},
+    {"line": 5, "field": "project", "code": "no-such-project"},
+    {"line": 6, "field": "", "code": "broken-quotes"},
+    {"line": 7, "field": "env", "code": "enum"},
+    {"line": 8, "field": "login", "code": "user-exists"},
+    {"line": 9, "field": "", "code": "too-few-columns"},
+]
+
+
+def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
+    botfarm: CommandLine, project: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(BAD_CSV.replace("PROJECT", project))
+    refused = botfarm("users", "import", str(path), exit_code=3)
+    lines = [
+        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}" for bad in BAD_LINES
+    ]
+    assert refused.err.splitlines()[:-1] == lines
+    assert "nothing was created" in refused.err.splitlines()[-1]
+    assert "Created 0 users" in refused.out
+    assert "hunter2" not in refused.out + refused.err
+    assert botfarm("users", "list", "--project", project, "--json").json == {"items": []}
+
+    skipped = botfarm("users", "import", str(path), "--on-error", "skip", "--json", exit_code=3)
+    assert skipped.json == {"created": 2, "skipped": 6, "errors": BAD_LINES}
+    lease = acquired(botfarm, project)
+    assert lease["users"][0]["password"] == "first\nsecond"
+    assert lease["users"][0]["labels"] == {"team": "red"}
+
+
+def test_many_users_come_in_by_a_pipe_and_go_out_over_pages(botfarm: CommandLine, project: str) -> None:
+    users = [
+        {"login": f"u{number}@x.test", "password": "p", "env": "stage", "domain": "regular"}
+        for number in range(1_100)
+    ]
+    lines = "".join(f"{json.dumps(user)}\n" for user in users)
+    piped = botfarm("users", "import", "-", "--project", project, stdin=lines)
+    assert piped.out == "Created 1100 users, skipped 0 lines.\n"
+    where = ("--project", project)
+    everything = botfarm("users", "list", *where, "--all", "--json")
+    assert len({user["id"] for user in everything.json["items"]}) == 1_100
+    assert not everything.err
+    some = botfarm("users", "list", *where, "--limit", "5", "--json")
+    assert some.json["items"] == everything.json["items"][:5]
+    assert "--all" in some.err
+    assert len(botfarm("users", "list", *where).out.splitlines()) == 1 + 100
+
+
+def test_the_same_key_gets_the_same_lease(botfarm: CommandLine, project: str, login: str) -> None:
+    key = ("--idempotency-key", uuid4().hex)
+    first, second = acquired(botfarm, project, *key), acquired(botfarm, project, *key)
+    assert first["id"] == second["id"]
+    assert first["users"][0]["login"] == login
+
+
+def test_a_wait_may_be_longer_than_the_farm_keeps_a_request_open(
+    botfarm: CommandLine, project: str, login: str
+) -> None:
+    first = acquired(botfarm, project, "--ttl", "2s")
+    second = acquired(botfarm, project, "--wait", "30s")
+    assert second["users"][0]["login"] == login
+    assert second["fence"] > first["fence"]
+
+
+def test_exit_codes_tell_scripts_what_happened(botfarm: CommandLine, project: str, login: str) -> None:
+    where = ("--project", project, "--env", "stage")
+    error, lease = botfarm.error, acquired(botfarm, project)
+    other = ("--project", project, "--env", "prod")
+    side_by_side(
+        partial(botfarm, "users", "add", "a@x.test", exit_code=2),
+        partial(botfarm, "leases", "acquire", *where, "--ttl", "a week", exit_code=2),
+        partial(error, "users", "delete", login, exit_code=2),
+        partial(error, "users", "add", "a", *where, stdin="p", exit_code=1),
+        partial(error, "users", "show", NOBODY, exit_code=4),
+        partial(error, "users", "show", "nobody@x.test", exit_code=4),
+        partial(error, "projects", "show", "nowhere", exit_code=4),
+        partial(error, "leases", "renew", NOBODY, exit_code=4),
+        partial(error, "leases", "acquire", *other, exit_code=4),
+        partial(error, "projects", "add", project, exit_code=5),
+        partial(error, "projects", "delete", project, "--yes", exit_code=5),
+        partial(error, "users", "delete", login, "--yes", exit_code=5),
+        partial(error, "leases", "acquire", *where, exit_code=5),
+    )
+    botfarm("leases", "force-release", lease["id"], "--reason", "to see")
+    error("leases", "renew", lease["id"], exit_code=6)
+
+
+def test_errors_name_the_field_or_the_way_out(botfarm: CommandLine, project: str, login: str) -> None:
+    where = ("--project", project, "--env", "stage")
+    assert "ttl_seconds: " in botfarm.error("leases", "acquire", *where, "--ttl", "2d", exit_code=1)
+    assert "login: must be" in botfarm.error("users", "add", "a", *where, stdin="p", exit_code=1)
+    acquired(botfarm, project)
+    assert "next_free_in" in botfarm.error("leases", "acquire", *where, exit_code=5)
+    assert "--yes" in botfarm.error("users", "delete", login, exit_code=2)
+
+
+def test_a_farm_that_cannot_be_asked_is_one_line_with_the_way_out(
+    botfarm: CommandLine, tmp_path: Path
+) -> None:
+    nowhere = CommandLine({**botfarm.environment, "BOTFARM_URL": "http://127.0.0.1:1"})
+    line = nowhere.error("pools", exit_code=7)
+    assert line == ("botfarm: cannot reach the farm at http://127.0.0.1:1: is it running? set BOTFARM_URL")
+    acquire = ("leases", "acquire", "--project", "shop", "--env", "stage", "--wait", "1h")
+    assert nowhere.error(*acquire, exit_code=7) == line, "who was never reached is not waited for"
+    wrong = CommandLine({**botfarm.environment, "BOTFARM_TOKEN": "another"})
+    assert "set BOTFARM_TOKEN" in wrong.error("pools", exit_code=1)
+    nobody = CommandLine({"BOTFARM_URL": botfarm.environment["BOTFARM_URL"]})
+    assert "set BOTFARM_TOKEN" in nobody.error("pools", exit_code=1)
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    by_file = CommandLine({**nobody.environment, "BOTFARM_TOKEN_FILE": str(token)})
+    assert by_file("pools", "--json").json["items"] is not None
+
+
+def test_a_person_is_asked_at_the_terminal(botfarm: CommandLine, project: str) -> None:
+    add = ("users", "add", f"{project}@y.test", "--project", project, "--env", "stage")
+    differ = botfarm.on_terminal(*add, answers={"Password:": f"{PASSWORD}\n", "Once more:": "another\n"})
+    assert differ.exit_code == 2
+    added = botfarm.on_terminal(*add, answers={"Password:": f"{PASSWORD}\n", "Once more:": f"{PASSWORD}\n"})
+    assert added.exit_code == 0
+    assert PASSWORD not in added.out
+    delete = ("users", "delete", f"{project}@y.test")
+    assert botfarm.on_terminal(*delete, answers={"[y/N]": "\n"}).exit_code == 1
+    assert botfarm.on_terminal(*delete, answers={"[y/N]": "\x03"}).exit_code == 130
+    assert "Deleted" in botfarm.on_terminal(*delete, answers={"[y/N]": "y\n"}).out
+
+
+def test_who_waits_at_the_terminal_sees_that_and_can_give_up(
+    botfarm: CommandLine, project: str, login: str, tmp_path: Path
+) -> None:
+    assert acquired(botfarm, project)["users"][0]["login"] == login
+    wait = ("leases", "acquire", "--project", project, "--env", "stage", "--wait", "10m")
+    given_up = botfarm.on_terminal(*wait, answers={"Waiting, 10m at most": "\x03"})
+    assert given_up.exit_code == 130
+    assert "Traceback" not in given_up.out
+    path = tmp_path / "users.csv"
+    path.write_text(f"login,password,env,domain,project\na@x.test,p,stage,regular,{project}\n")
+    imported = botfarm.on_terminal("users", "import", str(path), answers={})
+    assert imported.exit_code == 0
+    assert "Importing" in imported.out
+    assert "Created 1 user," in imported.out
+
+
+def test_a_shell_completes_commands() -> None:
+    asked = {"_BOTFARM_COMPLETE": "complete_bash", "COMP_WORDS": "botfarm leases re", "COMP_CWORD": "2"}
+    assert CommandLine(asked)().out.split() == ["renew", "release"]
+
+
+def test_commands_over_http_do_not_load_the_server(botfarm: CommandLine) -> None:
+    script = """
+import sys
+from botfarm_client.cli import main
+try:
+    main()
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    print(*loaded & {"botfarm", "workers", "fastapi", "sqlalchemy", "asyncpg"}, file=sys.stderr)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script, "pools", "--json"],
+        env=clean_environment(botfarm.environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(finished.stdout)["items"] is not None
+    assert not finished.stderr.strip()

@@ -1,0 +1,50 @@
+"""What a server writes down: JSON lines with the request's id, and never what may be secret."""
+
+import json
+
+import httpx
+from support.farm import KEYS, TOKEN
+from support.processes import BOTFARM, running
+
+CANARY = "canary-f00d"
+
+
+def test_every_line_is_json_and_none_has_a_secret(database_url: str) -> None:
+    environment = {
+        "BOTFARM_DATABASE_URL": database_url,
+        "BOTFARM_ENCRYPTION_KEYS": KEYS,
+        "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+        "BOTFARM_PORT": "0",
+        "BOTFARM_LOG_LEVEL": "DEBUG",
+    }
+    with running(BOTFARM, "serve", environment=environment) as api:
+        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        headers = {"Authorization": f"Bearer {TOKEN}", "X-Request-ID": "job-7"}
+        with httpx.Client(base_url=f"{url}/api/v1", headers=headers) as client:
+            project = client.post("/projects", json={"name": "shop"}).json()
+            user = {"login": f"{CANARY}@shop.test", "password": CANARY, "project_id": project["id"], "env": "stage"}
+            assert client.post("/users", json={**user, "domain": "regular"}).status_code == 201
+            assert client.post("/users", json={**user, "domain": CANARY}).status_code == 422
+            lease = client.post("/leases", json={"project": "shop", "env": "stage", "owner": CANARY}).json()
+            assert lease["users"][0]["password"] == CANARY
+            client.post("/leases", content=f'{{"env": "{CANARY}', headers={"Content-Type": "application/json"})
+            client.get("/users", params={"login": CANARY})
+            client.get("/pools", headers={"Authorization": f"Bearer {CANARY}"})
+        api.terminate()
+        assert api.wait() == 0
+        lines = [json.loads(line) for line in api.output.splitlines()]
+    assert CANARY not in api.output
+    assert TOKEN not in api.output
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(line["operation"], line["status"]) for line in requests] == [
+        ("create_project", 201),
+        ("create_user", 201),
+        ("create_user", 422),
+        ("acquire_lease", 201),
+        ("acquire_lease", 400),
+        ("get_users", 200),
+        ("get_pools", 401),
+    ]
+    assert {line["request_id"] for line in requests} == {"job-7"}
+    assert all(line["milliseconds"] >= 0 for line in requests)
+    assert [line["principal"] for line in requests] == ["bootstrap"] * 6 + [None]

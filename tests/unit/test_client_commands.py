@@ -1,0 +1,71 @@
+"""What the command line says of itself, and what it refuses before it asks the farm."""
+
+import pytest
+from typer.testing import CliRunner
+
+from botfarm_client.cli import app
+
+COMMANDS = {
+    "users": ("list", "show", "add", "import", "update", "delete"),
+    "projects": ("list", "show", "add", "update", "delete"),
+    "leases": ("list", "show", "acquire", "renew", "release", "force-release"),
+}
+NOBODY = "00000000-0000-4000-8000-000000000000"
+WHERE = ("--project", "shop", "--env", "stage")
+
+
+def run(*arguments: str, exit_code: int = 0) -> str:
+    # Width and colours as where nobody looks, whatever the terminal of the tests is.
+    result = CliRunner().invoke(app, arguments, prog_name="botfarm", env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+def test_the_help_of_all_commands_shows_the_exit_codes() -> None:
+    text = run("--help")
+    assert not [noun for noun in (*COMMANDS, "pools") if noun not in text]
+    assert "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing" in text
+
+
+@pytest.mark.parametrize("noun", COMMANDS)
+def test_a_noun_shows_its_verbs_in_the_same_order(noun: str) -> None:
+    text = run(noun, "--help")
+    found = [
+        line.split()[1] for line in text.splitlines() if line.startswith("\u2502 ") and "--" not in line[:4]
+    ]
+    assert tuple(found) == COMMANDS[noun]
+    assert "--install-completion" not in text
+
+
+@pytest.mark.parametrize(
+    "command", [("pools",), *((noun, verb) for noun, verbs in COMMANDS.items() for verb in verbs)]
+)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    text = run(*command, "--help")
+    assert f"Usage: botfarm {' '.join(command)} " in text
+    for option in ("--json", "--url", "BOTFARM_URL", "http://127.0.0.1:8000"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("users", "add", "a@x.test"),
+        ("users", "add", "a@x.test", *WHERE, "--password", "hunter2"),
+        ("users", "add", "a@x.test", *WHERE, "--label", "team"),
+        ("users", "update", NOBODY),
+        ("users", "update", NOBODY, "--activate", "--quarantine", "captcha"),
+        ("users", "list", "--limit", "0"),
+        ("users", "list", "--state", "tired"),
+        ("users", "import", "/no/such/file"),
+        ("projects", "update", "shop"),
+        ("leases", "show", "7"),
+        ("leases", "acquire", *WHERE, "--count", "0"),
+        ("leases", "acquire", *WHERE, "--ttl", "a week"),
+        ("leases", "acquire", "--project", "shop", "--env", "moon"),
+        ("leases", "release", NOBODY, "--outcome", "fine"),
+        ("leases", "force-release", NOBODY),
+    ],
+)
+def test_wrong_usage_is_noticed_before_the_farm_is_asked(arguments: tuple[str, ...]) -> None:
+    run(*arguments, "--url", "http://127.0.0.1:1", exit_code=2)
