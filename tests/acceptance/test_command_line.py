@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -23,6 +23,7 @@ from support.farm import PASSWORD, TOKEN
 from support.postgres import fresh_database
 from support.processes import BOTFARM, clean_environment, running
 
+Result = TypeVar("Result")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -135,7 +136,7 @@ def acquired(botfarm: CommandLine, project: str, *options: str) -> Any:
     return botfarm("leases", "acquire", "--project", project, "--env", "stage", "--json", *options).json
 
 
-def side_by_side(*calls: Callable[[], Finished | str]) -> list[Finished | str]:
+def side_by_side(*calls: Callable[[], Result]) -> list[Result]:
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda call: call(), calls))
 
@@ -181,22 +182,16 @@ def test_passwords_are_shown_to_who_takes_or_shows_a_lease_and_nowhere_else(
     assert PASSWORD in botfarm("leases", "show", lease_id).out
     silent = (
         ("users", "show", login),
-        ("users", "list", "--project", project),
-        ("users", "update", login, "--label", "a=b"),
         ("leases", "list", "--project", project),
         ("leases", "renew", lease_id),
-        ("leases", "release", lease_id),
     )
-    calls = [partial(botfarm, *arguments, "--json") for arguments in silent[:-1]]
-    calls += [partial(botfarm, *arguments) for arguments in silent]
+    calls = [partial(botfarm, *arguments, *form) for arguments in silent for form in ((), ("--json",))]
     for finished in side_by_side(*calls):
-        assert isinstance(finished, Finished)
         assert PASSWORD not in finished.out + finished.err
 
 
 def test_a_password_is_never_an_argument(botfarm: CommandLine, project: str) -> None:
     where = ("--project", project, "--env", "stage")
-    botfarm("users", "add", "a@x.test", *where, "--password", "hunter2", exit_code=2)
     for stdin in ("\n", "two\nlines\n"):
         assert "password" in botfarm.error("users", "add", "a@x.test", *where, exit_code=2, stdin=stdin)
 
@@ -294,36 +289,29 @@ def test_a_wait_may_be_longer_than_the_farm_keeps_a_request_open(
     assert second["fence"] > first["fence"]
 
 
-def test_exit_codes_tell_scripts_what_happened(botfarm: CommandLine, project: str, login: str) -> None:
-    where = ("--project", project, "--env", "stage")
-    error, lease = botfarm.error, acquired(botfarm, project)
-    other = ("--project", project, "--env", "prod")
-    side_by_side(
-        partial(botfarm, "users", "add", "a@x.test", exit_code=2),
-        partial(botfarm, "leases", "acquire", *where, "--ttl", "a week", exit_code=2),
-        partial(error, "users", "delete", login, exit_code=2),
-        partial(error, "users", "add", "a", *where, stdin="p", exit_code=1),
-        partial(error, "users", "show", NOBODY, exit_code=4),
-        partial(error, "users", "show", "nobody@x.test", exit_code=4),
-        partial(error, "projects", "show", "nowhere", exit_code=4),
-        partial(error, "leases", "renew", NOBODY, exit_code=4),
-        partial(error, "leases", "acquire", *other, exit_code=4),
-        partial(error, "projects", "add", project, exit_code=5),
-        partial(error, "projects", "delete", project, "--yes", exit_code=5),
-        partial(error, "users", "delete", login, "--yes", exit_code=5),
-        partial(error, "leases", "acquire", *where, exit_code=5),
-    )
+def test_exit_codes_tell_scripts_what_happened_and_one_line_tells_people(
+    botfarm: CommandLine, project: str, login: str
+) -> None:
+    lease = acquired(botfarm, project)
+    acquire = ("leases", "acquire", "--project", project, "--env")
+    expected: list[tuple[int, str, tuple[str, ...]]] = [
+        (1, "ttl_seconds: ", (*acquire, "stage", "--ttl", "2d")),
+        (2, "--yes", ("users", "delete", login)),
+        (2, "No such file", ("users", "import", "/no/such/file")),
+        (4, "no such user", ("users", "show", NOBODY)),
+        (4, "botfarm users list", ("users", "show", "nobody@x.test")),
+        (4, "botfarm projects list", ("projects", "show", "nowhere")),
+        (4, "check the spelling", (*acquire, "prod")),
+        (5, "already", ("projects", "add", project)),
+        (5, "delete or move them first", ("projects", "delete", project, "--yes")),
+        (5, "expires_in", ("users", "delete", login, "--yes")),
+        (5, "next_free_in", (*acquire, "stage")),
+    ]
+    calls = [partial(botfarm.error, *arguments, exit_code=exit_code) for exit_code, _, arguments in expected]
+    for line, (_, words, _) in zip(side_by_side(*calls), expected, strict=True):
+        assert words in line
     botfarm("leases", "force-release", lease["id"], "--reason", "to see")
-    error("leases", "renew", lease["id"], exit_code=6)
-
-
-def test_errors_name_the_field_or_the_way_out(botfarm: CommandLine, project: str, login: str) -> None:
-    where = ("--project", project, "--env", "stage")
-    assert "ttl_seconds: " in botfarm.error("leases", "acquire", *where, "--ttl", "2d", exit_code=1)
-    assert "login: must be" in botfarm.error("users", "add", "a", *where, stdin="p", exit_code=1)
-    acquired(botfarm, project)
-    assert "next_free_in" in botfarm.error("leases", "acquire", *where, exit_code=5)
-    assert "--yes" in botfarm.error("users", "delete", login, exit_code=2)
+    botfarm.error("leases", "renew", lease["id"], exit_code=6)
 
 
 def test_a_farm_that_cannot_be_asked_is_one_line_with_the_way_out(

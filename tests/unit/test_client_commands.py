@@ -57,7 +57,6 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
         ("users", "update", NOBODY, "--activate", "--quarantine", "captcha"),
         ("users", "list", "--limit", "0"),
         ("users", "list", "--state", "tired"),
-        ("users", "import", "/no/such/file"),
         ("projects", "update", "shop"),
         ("leases", "show", "7"),
         ("leases", "acquire", *WHERE, "--count", "0"),
