@@ -19,6 +19,7 @@ class Health:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._misses = MISSES
+        self._draining = False
         self.started = False
         """True from the first good answer on."""
         self.why_unready: str | None = "The database has not answered yet."
@@ -29,6 +30,11 @@ class Health:
             started = time.monotonic()
             await self.look()
             await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - started)))
+
+    def drain(self) -> None:
+        """Says for good that no new requests should come."""
+        self._draining = True
+        self.why_unready = "Shutting down."
 
     async def look(self) -> None:
         try:
@@ -46,6 +52,8 @@ class Health:
             self._answered()
 
     def _answered(self) -> None:
+        if self._draining:
+            return
         if self.why_unready:
             logger.info("ready")
         self.started, self.why_unready, self._misses = True, None, 0

@@ -56,8 +56,15 @@ _OF_THE_FRAMEWORK: Mapping[int, type[BotfarmError]] = {
     400: errors.MalformedJsonError,
     404: errors.NoSuchPageError,
     405: errors.MethodNotAllowedError,
-    413: errors.TooLargeError,
 }
+
+
+class BodyRefusedError(HTTPException):
+    """What a receive function raises: FastAPI lets only this kind through while it reads a body."""
+
+    def __init__(self, error: BotfarmError) -> None:
+        super().__init__(PROBLEMS[type(error)][0])
+        self.error = error
 
 
 class Problem(BaseModel):
@@ -108,6 +115,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
+        if isinstance(error, BodyRefusedError):
+            return problem_response(request, error.error)
         response = problem_response(request, _OF_THE_FRAMEWORK.get(error.status_code, errors.InternalError)())
         response.headers.update(error.headers or {})
         return response

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from botfarm.domain import LineError, Pool, UserLine
-from botfarm.errors import TooLargeError
+from botfarm.errors import MalformedJsonError, TooLargeError
 from botfarm.web.error_responses import field_name
 from botfarm.web.requests import NewUser
 
@@ -26,7 +27,7 @@ async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:
     rest = b""
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             raise TooLargeError
@@ -34,6 +35,14 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
             yield line
     if rest:
         yield rest
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise MalformedJsonError("The body did not arrive whole.") from None
 
 
 def _parse(number: int, line: bytes) -> list[UserLine | LineError]:

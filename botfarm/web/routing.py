@@ -1,21 +1,23 @@
 """What every route of the API does before its body is read."""
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 from typing_extensions import override
 
 from botfarm import errors
 from botfarm.errors import FieldError
 from botfarm.runtime import Services
-from botfarm.web.error_responses import PROBLEMS, documented, field_name
+from botfarm.web.error_responses import BodyRefusedError, documented, field_name
 
 JSON_LINES = "application/x-ndjson"
+BODY_PATIENCE = 10.0
+"""Seconds without a byte of a body that was announced."""
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
@@ -66,16 +68,20 @@ def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | 
 
 def _limited(request: Request, max_bytes: int) -> Receive:
     """The body up to its limit. The framework's own limit answers in plain text, and before a 401."""
-    left = max_bytes
+    left, more = max_bytes, True
 
     async def receive() -> Message:
-        nonlocal left
-        message = await request.receive()
+        nonlocal left, more
+        try:
+            # Once the body is there, what is waited for is the end of the connection.
+            async with asyncio.timeout(BODY_PATIENCE if more else None):
+                message = await request.receive()
+        except TimeoutError:
+            raise BodyRefusedError(errors.MalformedJsonError("The body did not arrive in time.")) from None
+        more = message.get("more_body", False)
         left -= len(message.get("body", b""))
         if left < 0:
-            raise HTTPException(
-                PROBLEMS[errors.TooLargeError][0]
-            )  # FastAPI lets only these through from a body
+            raise BodyRefusedError(errors.TooLargeError())
         return message
 
     return receive

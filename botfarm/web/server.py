@@ -27,8 +27,10 @@ async def serve(
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not serving.done():
-            services: Services = app.state.services
-            services.acquiring.stop()
+            services: Services | None = getattr(app.state, "services", None)
+            if services:  # else it is still starting
+                services.health.drain()
+                services.acquiring.stop()
             server.should_exit = True
         await serving
 

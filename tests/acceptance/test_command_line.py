@@ -1,12 +1,11 @@
 """The command line as people and scripts use it: subprocesses against a real `botfarm serve`."""
 
-import fcntl
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
-import termios
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,30 +66,31 @@ class CommandLine:
     def on_terminal(self, *arguments: str, answers: dict[str, str]) -> Finished:
         """On a terminal of its own, where each answer is typed once what it answers is read."""
         ours, its = pty.openpty()
+        # The first terminal that a session without one opens is its own: Ctrl-C reaches it.
         process = subprocess.Popen(
-            [BOTFARM, *arguments],
-            env=clean_environment({**self.environment, "TERM": "xterm"}),
-            stdin=its,
-            stdout=its,
-            stderr=its,
+            ["/bin/sh", "-c", 'exec "$0" "$@" <"$TTY" >"$TTY" 2>&1', BOTFARM, *arguments],
+            env=clean_environment({**self.environment, "TERM": "xterm", "TTY": os.ttyname(its)}),
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  one thread runs here
         )
-        os.close(its)
         shown, left = "", dict(answers)
-        while chunk := _read(ours):
+        while chunk := _read(ours, process):
             shown += chunk
             for question in [question for question in left if question in shown]:
                 os.write(ours, left.pop(question).encode())
+        os.close(its)
         os.close(ours)
         return Finished(process.wait(30), shown, "")
 
 
-def _read(terminal: int) -> str:
-    try:
-        return os.read(terminal, 65_536).decode()
-    except OSError:  # how Linux says that nobody has it open any more
-        return ""
+def _read(terminal: int, process: "subprocess.Popen[bytes]") -> str:
+    """What it shows next; nothing once it has ended and all is read."""
+    while True:
+        has_ended = process.poll() is not None
+        if select.select([terminal], [], [], 0.02)[0]:
+            return os.read(terminal, 65_536).decode(errors="replace")
+        if has_ended:
+            return ""
 
 
 @pytest.fixture(scope="module")

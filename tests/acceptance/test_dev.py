@@ -133,7 +133,7 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(
 
 
 def test_help_of_every_command_reads() -> None:
-    for command in ("dev", "serve", "worker", "migrate", "demo", "keys"):
+    for command in ("dev", "serve", "worker", "migrate", "demo", "keys", "config"):
         shown = subprocess.run(
             [BOTFARM, command, "--help"], capture_output=True, text=True, check=True
         ).stdout

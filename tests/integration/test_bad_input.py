@@ -1,12 +1,19 @@
 """Bad input is met at the edge: a 4xx that names the field, never the value; nothing changed."""
 
+import asyncio
 import base64
+import itertools
 import json
+from collections.abc import Iterable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from botfarm.web import routing
+from support.app import on_a_socket
+from support.farm import TOKEN, test_settings
 from support.http import LEASE, assert_problem
 
 SECRET = "hunter2-canary"
@@ -150,3 +157,41 @@ async def test_without_the_token_nothing_is_answered_not_even_what_is_wrong_with
         answer = await request
         assert_problem(answer, 401, "unauthenticated")
         assert answer.headers["www-authenticate"] == "Bearer"
+
+
+HEAD = f"""POST /api/v1/leases HTTP/1.1\r
+Host: farm.test\r
+Authorization: Bearer {TOKEN}\r
+Content-Type: application/json\r
+Transfer-Encoding: chunked\r
+\r
+""".encode()
+
+
+async def answer_to(url: str, chunks: Iterable[bytes]) -> str:
+    """What the server says to a body that has not ended; the connection stays open on our side."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(HEAD)
+    answered = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    for chunk in chunks:
+        writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        await asyncio.sleep(0)
+        if answered.done() or writer.is_closing():
+            break
+    head = (await asyncio.wait_for(answered, 10)).decode()
+    writer.close()
+    return head
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "BODY_PATIENCE", 0.05)
+    async with on_a_socket(test_settings(database_url)) as url:
+        assert (await answer_to(url, [b'{"project": '])).startswith("HTTP/1.1 400 ")
+
+
+async def test_a_body_that_never_ends_is_cut_at_its_limit(database_url: str) -> None:
+    async with on_a_socket(test_settings(database_url)) as url:
+        assert (await answer_to(url, itertools.repeat(b" " * 65_536))).startswith("HTTP/1.1 413 ")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +10,7 @@ import httpx
 import pytest
 
 from botfarm.domain import Pool
-from botfarm.http_server import HttpServer, listen, url_of
-from botfarm.web.app import create_app
-from support.app import api_client
+from support.app import api_client, on_a_socket
 from support.farm import TOKEN, Farm, open_farm, test_settings
 from support.http import LEASE, create_project, create_user
 from support.proxy import proxy_to
@@ -103,22 +100,12 @@ async def test_who_hangs_up_while_waiting_takes_nothing(api: httpx.AsyncClient) 
     assert 'result="gone"' in metrics
 
 
-@asynccontextmanager
-async def server(database_url: str) -> AsyncIterator[str]:
-    """The application on a real socket; gives its URL."""
-    listening, up = listen("127.0.0.1", 0, setting="BOTFARM_PORT"), asyncio.Event()
-    running = HttpServer(create_app(test_settings(database_url)), announce=up.set)
-    serving = asyncio.create_task(running.serve(sockets=[listening]))
-    await asyncio.wait_for(up.wait(), 10)
-    try:
-        yield url_of(listening)
-    finally:
-        running.should_exit = True
-        await serving
-
-
 async def test_an_answer_that_the_network_loses_is_recovered_by_the_key(database_url: str) -> None:
-    async with open_farm(database_url) as farm, server(database_url) as url, proxy_to(url) as proxy:
+    async with (
+        open_farm(database_url) as farm,
+        on_a_socket(test_settings(database_url)) as url,
+        proxy_to(url) as proxy,
+    ):
         pool = await farm.pool(2)
         wanted = {"project_id": str(pool.project_id), "env": "stage"}
         headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "job 7"}

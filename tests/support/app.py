@@ -1,10 +1,12 @@
-"""The application in this process, asked by somebody with the bootstrap token."""
+"""The application in this process, called directly or on a real socket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 
+from botfarm.http_server import HttpServer, listen, url_of
 from botfarm.settings import Settings
 from botfarm.web.app import create_app
 from support.farm import TOKEN
@@ -12,6 +14,7 @@ from support.farm import TOKEN
 
 @asynccontextmanager
 async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the bootstrap token, without a network between."""
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
@@ -22,3 +25,17 @@ async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         ) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def on_a_socket(settings: Settings) -> AsyncIterator[str]:
+    """Gives the URL."""
+    listening, up = listen("127.0.0.1", 0, setting="BOTFARM_PORT"), asyncio.Event()
+    server = HttpServer(create_app(settings), announce=up.set)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    await asyncio.wait_for(up.wait(), 10)
+    try:
+        yield url_of(listening)
+    finally:
+        server.should_exit = True
+        await serving

@@ -63,26 +63,29 @@ def acquire(
         "owner": owner,
         "metadata": parse_pairs(metadata, option="--metadata"),
     }
-    key = idempotency_key or str(uuid4())
-    with open_farm(url) as farm, _waiting(wait):
-        try:
-            lease = Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait or 0)
-        except LostAnswerError as lost:
-            cause = explain(lost.cause, url)
-            raise CommandError(
-                f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
-                exit_code=cause.exit_code,
-            ) from None
+    lease = _take(body, key=idempotency_key or str(uuid4()), wait=wait or 0, url=url)
     if as_json:
         print_json(lease)
     else:
         print_lease(lease, project=project)
 
 
+def _take(body: dict[str, Any], *, key: str, wait: int, url: str) -> dict[str, Any]:
+    with open_farm(url) as farm, _waiting(wait):
+        try:
+            return Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait)
+        except LostAnswerError as lost:
+            cause = explain(lost.cause, url)
+            raise CommandError(
+                f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
+                exit_code=cause.exit_code,
+            ) from None
+
+
 @contextmanager
-def _waiting(seconds: int | None) -> Iterator[None]:
+def _waiting(seconds: int) -> Iterator[None]:
     """Something moves where somebody looks."""
-    if not (seconds and sys.stderr.isatty()):
+    if not seconds or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console  # noqa: PLC0415  only where somebody looks

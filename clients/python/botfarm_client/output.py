@@ -31,7 +31,7 @@ def print_json(document: object) -> None:
 def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
     rows = [[printable(_text(cell(item))) for cell in columns.values()] for item in items]
     headers = [name.upper() for name in columns]
-    if sys.stdout.isatty():
+    if _somebody_looks():
         _print_on_terminal(headers, rows)
     else:
         _print_aligned([headers, *rows])
@@ -42,7 +42,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
     shown = {name: printable(_text(value)) for name, value in fields.items() if _text(value)}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        label = typer.style(f"{name:<{width}}", bold=True) if sys.stdout.isatty() else f"{name:<{width}}"
+        label = typer.style(f"{name:<{width}}", bold=True) if _somebody_looks() else f"{name:<{width}}"
         say(f"{label}{GAP}{value}")
 
 
@@ -67,6 +67,10 @@ def printable(text: str) -> str:
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
     )
+
+
+def _somebody_looks() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _text(value: object) -> str:

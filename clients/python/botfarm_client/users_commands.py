@@ -140,14 +140,13 @@ def update(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Change what is said of a user; the rest stays."""
-    changes: dict[str, Any] = {
-        "login": login,
-        "env": env,
-        "domain": domain,
-        "labels": parse_changes(label, option="--label") or None,
+    changes = _given(
+        login=login,
+        env=env,
+        domain=domain,
+        labels=parse_changes(label, option="--label") or None,
         **_status(quarantine=quarantine, activate=activate),
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    )
     if not (changes or password or project):
         raise typer.BadParameter("say what to change")
     if password:
@@ -173,6 +172,10 @@ def delete(user: UserArgument, *, yes: Yes = False, as_json: AsJson = False, url
         print_json({"id": found["id"], "deleted": True})
     else:
         say(f"Deleted the {found['env']} user {found['login']}.")
+
+
+def _given(**fields: object) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _status(*, quarantine: str | None, activate: bool) -> dict[str, str]:

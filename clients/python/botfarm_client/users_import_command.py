@@ -43,8 +43,7 @@ def import_users(
 ) -> None:
     """Import users from CSV or JSON lines, 64 MB at most.
 
-    CSV begins with a row of column names: login, password, env, domain; project (name or id) or project_id;
-    any number of label.NAME, or labels as a JSON object. JSON lines have the fields of the same names.
+    CSV begins with a row of column names: login, password, env, domain; project (name or id) or project_id; any number of label.NAME, or labels as a JSON object. JSON lines have the fields of the same names.
 
     Ends with 3 when lines are bad; each is named, with its number in the file.
     """
@@ -96,7 +95,7 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 @contextmanager
 def _progress(file: BufferedReader) -> Iterator[Callable[[int], None]]:
     """A bar where somebody looks."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _size: None
         return
     from rich.console import Console  # noqa: PLC0415  only where somebody looks
