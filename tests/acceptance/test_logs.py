@@ -3,6 +3,7 @@
 import json
 
 import httpx
+
 from support.farm import KEYS, TOKEN
 from support.processes import BOTFARM, running
 
@@ -22,12 +23,19 @@ def test_every_line_is_json_and_none_has_a_secret(database_url: str) -> None:
         headers = {"Authorization": f"Bearer {TOKEN}", "X-Request-ID": "job-7"}
         with httpx.Client(base_url=f"{url}/api/v1", headers=headers) as client:
             project = client.post("/projects", json={"name": "shop"}).json()
-            user = {"login": f"{CANARY}@shop.test", "password": CANARY, "project_id": project["id"], "env": "stage"}
+            user = {
+                "login": f"{CANARY}@shop.test",
+                "password": CANARY,
+                "project_id": project["id"],
+                "env": "stage",
+            }
             assert client.post("/users", json={**user, "domain": "regular"}).status_code == 201
             assert client.post("/users", json={**user, "domain": CANARY}).status_code == 422
             lease = client.post("/leases", json={"project": "shop", "env": "stage", "owner": CANARY}).json()
             assert lease["users"][0]["password"] == CANARY
-            client.post("/leases", content=f'{{"env": "{CANARY}', headers={"Content-Type": "application/json"})
+            client.post(
+                "/leases", content=f'{{"env": "{CANARY}', headers={"Content-Type": "application/json"}
+            )
             client.get("/users", params={"login": CANARY})
             client.get("/pools", headers={"Authorization": f"Bearer {CANARY}"})
         api.terminate()

@@ -1,14 +1,18 @@
 """How a process ends: at once when it is told twice, in order when it is told once, and with one line when it cannot start."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 
+import asyncpg
+import httpx
 import pytest
 
 from support.farm import KEYS, TOKEN
+from support.http import LEASE, create_project, create_user
 from support.postgres import temporary_folder
 from support.processes import BOTFARM, clean_environment, running
 
@@ -32,7 +36,9 @@ READY = {"serve": '"serving"', "worker": '"working"', "dev": "botfarm is running
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", READY)
-def test_one_signal_ends_it_in_order(environment: dict[str, str], command: str, number: signal.Signals) -> None:
+def test_one_signal_ends_it_in_order(
+    environment: dict[str, str], command: str, number: signal.Signals
+) -> None:
     with running(BOTFARM, command, environment=environment) as process:
         process.wait_for(READY[command])
         os.kill(process.pid, number)
@@ -77,7 +83,9 @@ WRONG = {
 
 @pytest.mark.parametrize("command", ["migrate", "demo"])
 @pytest.mark.parametrize("wrong", [*WRONG, "password"])
-def test_a_database_that_cannot_be_used_is_one_line(environment: dict[str, str], command: str, wrong: str) -> None:
+def test_a_database_that_cannot_be_used_is_one_line(
+    environment: dict[str, str], command: str, wrong: str
+) -> None:
     url = WRONG.get(wrong) or environment["BOTFARM_DATABASE_URL"].replace("://botfarm:", "://botfarm:canary")
     finished = run(command, {**environment, "BOTFARM_DATABASE_URL": url})
     assert finished.returncode == 1
@@ -88,5 +96,29 @@ def test_a_database_that_cannot_be_used_is_one_line(environment: dict[str, str],
 
 def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BOTFARM, command], env=clean_environment(environment), capture_output=True, text=True, timeout=60, check=False
+        [BOTFARM, command],
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
+
+
+async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with running(BOTFARM, "serve", environment=environment) as api:
+        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
+        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
+            await create_user(client, await create_project(client))
+            async with sql.transaction():
+                await sql.execute("LOCK TABLE users")
+                under_way = asyncio.create_task(client.post("/leases", json=LEASE))
+                async with asyncio.timeout(1):
+                    while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                        await asyncio.sleep(0.005)
+                api.terminate()
+            assert (await under_way).status_code == 201
+        await sql.close()
+        assert api.wait() == 0
