@@ -22,6 +22,7 @@ BotfarmError
 ├── InternalError
 └── UnavailableError
     ├── DatabaseUnavailableError
+    │   └── ConnectionsBusyError
     └── ShuttingDownError
 
 How each one looks over HTTP is one table in `botfarm/web/error_responses.py`.
@@ -182,6 +183,10 @@ class DatabaseUnavailableError(UnavailableError):
         """The reason is for the log and for who runs a command, not for callers of the API."""
         super().__init__()
         self.reason = reason
+
+
+class ConnectionsBusyError(DatabaseUnavailableError):
+    """All connections of this replica are in use; nothing was asked of the database."""
 
 
 class ShuttingDownError(UnavailableError):

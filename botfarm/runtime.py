@@ -51,6 +51,7 @@ async def open_services(
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
     projects = Projects(database)
+    turns = max(1, settings.database_pool_size // 2)
     token = settings.bootstrap_token
     try:
         yield Services(
@@ -58,7 +59,7 @@ async def open_services(
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
-            acquiring=Acquiring(database, key_ring, projects, max_wait=settings.max_wait),
+            acquiring=Acquiring(database, key_ring, projects, max_wait=settings.max_wait, turns=turns),
             leases=Leases(database, key_ring),
             pools=Pools(database),
             maintenance=Maintenance(database, history_days=settings.history_days),

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
-from botfarm.errors import DatabaseUnavailableError
+from botfarm.errors import ConnectionsBusyError, DatabaseUnavailableError
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
@@ -57,7 +58,7 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried
-        pool_timeout=CHECK_OUT_PATIENCE,
+        pool_timeout=CHECK_OUT_PATIENCE - GRACE,
         # Not pre-pinged: that is a round trip for each request, and a dead connection is noticed by its statement.
         pool_recycle=1_800,
         pool_use_lifo=True,
@@ -110,6 +111,8 @@ async def _check_out(session: AsyncSession) -> asyncpg.Connection:
     try:
         async with asyncio.timeout(CHECK_OUT_PATIENCE):
             connection = await session.connection()
+    except PoolTimeoutError as error:
+        raise ConnectionsBusyError("all connections of this process are in use") from error
     except Exception as error:  # whatever it is, there is no connection
         raise unavailable(error) from error
     metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,12 +16,13 @@ from botfarm import metrics
 from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.engine import Database
+from botfarm.db.engine import CHECK_OUT_PATIENCE, Database
 from botfarm.db.lease_queries import Rest
 from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
+    ConnectionsBusyError,
     IdempotencyKeyEndedError,
     IdempotencyKeyReusedError,
     NoSuchPoolError,
@@ -43,6 +46,7 @@ LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 # How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
 UNCLAIMED_TTL = 30.0
 
+T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 
 
@@ -57,7 +61,9 @@ class Grant:
 
 
 class Acquiring:
-    def __init__(self, database: Database, key_ring: KeyRing, projects: Projects, *, max_wait: float) -> None:
+    def __init__(
+        self, database: Database, key_ring: KeyRing, projects: Projects, *, max_wait: float, turns: int
+    ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._projects = projects
@@ -65,6 +71,8 @@ class Acquiring:
         # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
         self._hands: dict[Pool, UUID] = {}
         self._stopping = asyncio.Event()
+        # Fewer than there are connections, so that a crowd of requests for users leaves some for releases and renewals.
+        self._turns = asyncio.Semaphore(turns)
 
     def stop(self) -> None:
         """Ends every wait now, with ShuttingDownError."""
@@ -80,15 +88,14 @@ class Acquiring:
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
-        project = await self._projects.look_up(wanted.project)
+        deadline = started + min(wanted.wait_seconds, self._max_wait)
+        project = await self._in_turn(partial(self._projects.look_up, wanted.project), deadline)
         pool = Pool(project.id, wanted.env, wanted.domain)
         asked_for = {**asdict(wanted), "project": project.id}
-        del asked_for[
-            "wait_seconds"
-        ]  # how long to wait is not what is asked for: a retry may have less time left
+        del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
-            grant = await self._wait_for_grant(pool, wanted, terms, caller_gone)
+            grant = await self._wait_for_grant(pool, wanted, terms, gone=caller_gone, deadline=deadline)
             return await self._hand_over(grant, terms, started, caller_gone)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
@@ -121,27 +128,47 @@ class Acquiring:
             raise NoSuchUserError
         return outcome
 
-    async def _wait_for_grant(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, gone: Gone) -> Grant:
+    async def _wait_for_grant(
+        self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, *, gone: Gone, deadline: float
+    ) -> Grant:
         started = time.monotonic()
-        patience = min(wanted.wait_seconds, self._max_wait)
         pause = FIRST_PAUSE
         while True:
-            outcome = await self._try(pool, wanted, terms)
+            outcome = await self._in_turn(partial(self._try, pool, wanted, terms), deadline)
             if isinstance(outcome, Grant):
                 return outcome
             if outcome.total == 0:
                 raise NoSuchPoolError
             if outcome.total < wanted.count:
                 raise PoolTooSmallError(total=outcome.total)
-            waited = time.monotonic() - started
-            if waited >= patience:
-                raise _exhausted(outcome, waited)
-            left = patience - waited
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _exhausted(outcome, time.monotonic() - started)
             # With jitter, so that waiters do not march in step; the last look is at the very end.
             await self._pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
             if await gone():
                 raise CallerGoneError
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
+
+    async def _in_turn(self, work: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Who waits for a user waits for its turn at the database too; who does not is told after a moment.
+
+        Raises ConnectionsBusyError.
+        """
+        while True:
+            moment = max(CHECK_OUT_PATIENCE, deadline - time.monotonic())
+            try:
+                await asyncio.wait_for(self._turns.acquire(), moment)
+            except TimeoutError:
+                raise ConnectionsBusyError("too many requests for users at once") from None
+            try:
+                return await work()
+            except ConnectionsBusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            finally:
+                self._turns.release()
+            await self._pause(FIRST_PAUSE)
 
     async def _try(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms) -> Grant | PoolCounts:
         async with self._database.autocommit() as session:

@@ -48,6 +48,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.IdempotencyKeyReusedError: (422, "idempotency-key-reused"),
     errors.InternalError: (500, "internal"),
     errors.DatabaseUnavailableError: (503, "database-unavailable"),
+    errors.ConnectionsBusyError: (503, "database-unavailable"),
     errors.ShuttingDownError: (503, "shutting-down"),
 }
 

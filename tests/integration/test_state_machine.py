@@ -62,7 +62,8 @@ EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "60"))
 STEPS = 50
 # After so many steps of time, a second more than 100 s each, what is due in 30 s or 100 s is at least 10 s away.
 MOST_TIME_STEPS = 20
-STEPS_OF_TIME = st.sampled_from([1, 101, 201, 401, 1001])
+# Before an operation; most rules have one, so that time passes in every example.
+PAUSES = st.sampled_from([0, 0, 0, 0, 1, 101, 201, 401])
 
 T = TypeVar("T")
 Kind = tuple[Env, Domain]
@@ -74,6 +75,8 @@ LOGINS = st.sampled_from(
 LABELS = st.sampled_from([{}, {"plan": "paid"}, {"plan": "paid", "language": "fr"}])
 PRINCIPALS = st.sampled_from([RUNNER.name, OTHER_RUNNER.name])
 BY_HOLDER = st.sampled_from([True, True, True, False])
+RARELY = st.sampled_from([False, False, False, True])
+WANTED_LABELS = st.sampled_from([(), (), (), (("plan", "paid"),)])
 KEYS = st.sampled_from([None, None, "key-1", "key-2"])
 TTLS = st.sampled_from([None, 100, 400, 86_400])
 POLICIES = st.sampled_from(
@@ -213,6 +216,12 @@ class Comparing(RuleBasedStateMachine):
         for user in lease.users:
             assert user.password == (self.model.users[user.id].password if is_readable else None)
             assert (user.locktime is not None) is (ended_by is None)
+
+    def wait(self, seconds: int) -> None:
+        if seconds and self.time_steps < MOST_TIME_STEPS:
+            self.world.rows(TIME_PASSES, timedelta(seconds=seconds))
+            self.model.now += seconds
+            self.time_steps += 1
 
     def check_hand_out(
         self, wanted: Wanted, prediction: ModelLease | list[UUID], grant: Grant
@@ -375,15 +384,14 @@ class FarmMachine(Comparing):
         self.model.projects[project.id] = policy
         return project.id
 
-    @rule(project=projects, changes=POLICY_CHANGES)
-    def update_project(self, project: UUID, changes: dict[str, int]) -> None:
-        update = self.services.projects.update(project, ProjectChanges(**changes))
-        self.both(lambda: self.model.update_project(project, changes), update)
-
     @precondition(lambda self: len(self.model.projects) > 1)
-    @rule(project=projects)
-    def delete_project(self, project: UUID) -> None:
-        self.both(lambda: self.model.delete_project(project), self.services.projects.delete(project))
+    @rule(project=projects, changes=st.none() | POLICY_CHANGES)
+    def update_or_delete_project(self, project: UUID, changes: dict[str, int] | None) -> None:
+        if changes:
+            update = self.services.projects.update(project, ProjectChanges(**changes))
+            self.both(lambda: self.model.update_project(project, changes), update)
+        else:
+            self.both(lambda: self.model.delete_project(project), self.services.projects.delete(project))
 
     @rule(target=users, project=projects, kind=KINDS, login=LOGINS, labels=LABELS)
     def create_user(self, project: UUID, kind: Kind, login: str, labels: dict[str, str]) -> Any:
@@ -413,68 +421,66 @@ class FarmMachine(Comparing):
         ]
         return multiple(*self.import_all(lines, skip_errors=skip_errors))
 
-    @rule(user=users, changes=USER_CHANGES)
-    def update_user(self, user: UUID, changes: UserChanges) -> None:
+    @rule(user=users, project=projects, changes=USER_CHANGES, moves=RARELY)
+    def update_user(self, user: UUID, project: UUID, changes: UserChanges, moves: bool) -> None:
+        changes = replace(changes, project_id=project if moves else None)
         update = self.services.users.update(user, changes)
         answers = self.both(lambda: self.model.update_user(user, changes), update)
         if answers:
             self.pools[user] = answers[0].pool
             assert (answers[1].state, answers[1].labels) == (self.model.state(answers[0]), answers[0].labels)
 
-    @rule(user=users, project=projects)
-    def move_user(self, user: UUID, project: UUID) -> None:
-        self.update_user(user, UserChanges(project_id=project))
-
-    @rule(user=users)
-    def delete_user(self, user: UUID) -> None:
+    @rule(user=users, pause=PAUSES)
+    def delete_user(self, user: UUID, pause: int) -> None:
+        self.wait(pause)
         self.both(lambda: self.model.delete_user(user), self.services.users.delete(user))
 
     # Hand-outs
 
-    @rule(target=leases, principal=PRINCIPALS, like=users, ttl=TTLS, key=KEYS)
-    def acquire_lease(self, principal: str, like: UUID, ttl: int | None, key: str | None) -> Any:
-        return self.acquire(Wanted(principal, key, ttl, self.pools[like]))
-
-    @rule(target=leases, principal=PRINCIPALS, like=users, labels=LABELS, count=st.integers(1, 3), key=KEYS)
-    def acquire_batch(
-        self, principal: str, like: UUID, labels: dict[str, str], count: int, key: str | None
-    ) -> Any:
-        return self.acquire(Wanted(principal, key, None, self.pools[like], tuple(labels.items()), count))
-
-    @rule(target=leases, principal=PRINCIPALS, user=users, ttl=TTLS, key=KEYS)
-    def acquire_lock(self, principal: str, user: UUID, ttl: int | None, key: str | None) -> Any:
-        return self.acquire(Wanted(principal, key, ttl, user))
-
-    @rule(target=leases, lease=leases)
-    def retry(self, lease: UUID) -> Any:
-        """The same request once more: under its key the same lease, else another one."""
-        return self.acquire(self.model.leases[lease].wanted)
-
-    def acquire(self, wanted: Wanted) -> Any:
-        answers = self.both(lambda: self.model.look_up(wanted), self.ask(wanted))
-        new = self.check_hand_out(wanted, *answers) if answers else None
-        return new or multiple()
+    @initialize(target=leases, like=users, count=st.integers(1, 2))
+    def first_lease(self, like: UUID, count: int) -> Any:
+        return self.acquire(Wanted(RUNNER.name, None, None, self.pools[like], (), count))
 
     @rule(
         target=leases,
         principal=PRINCIPALS,
         like=users,
-        count=st.integers(1, 2),
+        labels=WANTED_LABELS,
+        count=st.sampled_from([1, 1, 2, 3]),
+        ttl=TTLS,
         key=KEYS,
-        is_lock=st.booleans(),
+        gone=RARELY,
+        pause=PAUSES,
     )
-    def acquire_and_hang_up(
-        self, principal: str, like: UUID, count: int, key: str | None, is_lock: bool
+    def acquire_lease(
+        self, principal: str, like: UUID, labels: Any, count: int, ttl: Any, key: Any, gone: bool, pause: int
     ) -> Any:
-        """A caller that is gone by the time it is given a lease."""
-        what = like if is_lock else self.pools[like]
-        wanted = Wanted(principal, key, None, what, count=1 if is_lock else count)
-        prediction = self.attempt(lambda: self.model.look_up(wanted))
+        self.wait(pause)
+        return self.acquire(Wanted(principal, key, ttl, self.pools[like], labels, count), gone=gone)
+
+    @rule(target=leases, principal=PRINCIPALS, user=users, ttl=TTLS, key=KEYS, gone=RARELY, pause=PAUSES)
+    def acquire_lock(self, principal: str, user: UUID, ttl: Any, key: Any, gone: bool, pause: int) -> Any:
+        self.wait(pause)
+        return self.acquire(Wanted(principal, key, ttl, user), gone=gone)
+
+    @rule(target=leases, lease=leases, pause=PAUSES)
+    def retry(self, lease: UUID, pause: int) -> Any:
+        """The same request once more: under its key the same lease, else another one."""
+        self.wait(pause)
+        return self.acquire(self.model.leases[lease].wanted)
+
+    def acquire(self, wanted: Wanted, *, gone: bool = False) -> Any:
+        if gone and isinstance(self.attempt(lambda: self.model.look_up(wanted)), list):
+            return self.hang_up(wanted)
+        answers = self.both(lambda: self.model.look_up(wanted), self.ask(wanted, gone=gone))
+        new = self.check_hand_out(wanted, *answers) if answers else None
+        return new or multiple()
+
+    def hang_up(self, wanted: Wanted) -> UUID:
+        """The caller is gone by the time it is given a new lease."""
+        prediction = self.model.look_up(wanted)
+        assert isinstance(prediction, list)
         answer = self.attempt(lambda: self.world.run(self.ask(wanted, gone=True)))
-        if not isinstance(prediction, list):  # refused, or a replay: that is nobody's first answer
-            is_same = type(answer) is type(prediction) or isinstance(answer, Grant)
-            assert is_same, f"answered {answer!r}, expected {prediction!r}"
-            return multiple()
         assert isinstance(answer, errors.CallerGoneError), answer
         (row,) = self.world.rows("SELECT id, user_ids FROM leases ORDER BY fence DESC LIMIT 1")
         assert set(row["user_ids"]) <= set(prediction)
@@ -486,28 +492,28 @@ class FarmMachine(Comparing):
         async def caller_gone() -> bool:
             return gone
 
-        principal = Principal(wanted.principal)
+        acquiring, principal = self.services.acquiring, Principal(wanted.principal)
         terms = RequestedTerms(ttl_seconds=wanted.ttl, idempotency_key=wanted.key)
         if isinstance(wanted.what, UUID):
-            return await self.services.acquiring.acquire_lock(
-                principal, wanted.what, terms, caller_gone=caller_gone
-            )
+            return await acquiring.acquire_lock(principal, wanted.what, terms, caller_gone=caller_gone)
         pool, labels = wanted.what, dict(wanted.labels)
         request = PoolRequest(pool.project_id, pool.env, pool.domain, labels=labels, count=wanted.count)
-        return await self.services.acquiring.acquire_lease(principal, request, terms, caller_gone=caller_gone)
+        return await acquiring.acquire_lease(principal, request, terms, caller_gone=caller_gone)
 
     # The life of a lease
 
-    @rule(lease=leases, by_holder=BY_HOLDER, ttl=TTLS)
-    def renew(self, lease: UUID, by_holder: bool, ttl: int | None) -> None:
+    @rule(lease=leases, by_holder=BY_HOLDER, ttl=TTLS, pause=PAUSES)
+    def renew(self, lease: UUID, by_holder: bool, ttl: int | None, pause: int) -> None:
+        self.wait(pause)
         who = self.caller(lease, by_holder=by_holder)
         renew = self.services.leases.renew(who, lease, ttl_seconds=ttl)
         answers = self.both(lambda: self.model.renew(who.name, lease, ttl), renew)
         if answers:
             self.same_lease(answers[1], answers[0], reader=who.name)
 
-    @rule(lease=leases, by_holder=BY_HOLDER)
-    def release(self, lease: UUID, by_holder: bool) -> None:
+    @rule(lease=leases, by_holder=BY_HOLDER, pause=PAUSES)
+    def release(self, lease: UUID, by_holder: bool, pause: int) -> None:
+        self.wait(pause)
         who = self.caller(lease, by_holder=by_holder)
         answers = self.both(
             lambda: self.model.release(who.name, lease), self.services.leases.release(who, lease)
@@ -515,28 +521,27 @@ class FarmMachine(Comparing):
         if answers:
             self.same_lease(answers[1], answers[0])
 
-    @rule(lease=leases)
-    def force_release(self, lease: UUID) -> None:
+    @rule(lease=leases, pause=PAUSES)
+    def force_release(self, lease: UUID, pause: int) -> None:
+        self.wait(pause)
+        self.touched = lease
         force = self.services.leases.force_release(lease, reason="stuck job")
         answers = self.both(lambda: self.model.force_release(lease), force)
         assert answers
         self.same_lease(answers[1], answers[0])
-        self.touched = lease
 
-    @rule(lease=leases, by_holder=BY_HOLDER, with_id=st.booleans())
-    def release_lock(self, lease: UUID, by_holder: bool, with_id: bool) -> None:
-        user = self.model.leases[lease].users[0]
-        self.release_lock_of(user, self.caller(lease, by_holder=by_holder), lease if with_id else None)
-
-    @rule(user=users, lease=leases)
-    def release_lock_by_any_lease(self, user: UUID, lease: UUID) -> None:
-        self.release_lock_of(user, self.caller(lease, by_holder=True), lease)
-
-    def release_lock_of(self, user: UUID, who: Principal, lease: UUID | None) -> None:
-        release = self.services.leases.release_lock(who, user, lease_id=lease)
-        answers = self.both(lambda: self.model.release_lock(who.name, user, lease), release)
+    @rule(lease=leases, user=st.none() | users, by_holder=BY_HOLDER, with_id=st.booleans(), pause=PAUSES)
+    def release_lock(
+        self, lease: UUID, user: UUID | None, by_holder: bool, with_id: bool, pause: int
+    ) -> None:
+        """Of a user of the lease, or of any user."""
+        self.wait(pause)
+        who, of = self.caller(lease, by_holder=by_holder), user or self.model.leases[lease].users[0]
+        lease_id = lease if with_id else None
+        release = self.services.leases.release_lock(who, of, lease_id=lease_id)
+        answers = self.both(lambda: self.model.release_lock(who.name, of, lease_id), release)
         if answers:
-            assert answers[1].state is self.model.state(self.model.users[user])
+            assert answers[1].state is self.model.state(self.model.users[of])
 
     def caller(self, lease: UUID, *, by_holder: bool) -> Principal:
         self.touched = lease
@@ -545,15 +550,13 @@ class FarmMachine(Comparing):
 
     # Time
 
-    @precondition(lambda self: self.time_steps < MOST_TIME_STEPS)
-    @rule(seconds=STEPS_OF_TIME)
+    @rule(seconds=st.sampled_from([1, 101, 201, 401, 1001]))
     def time_passes(self, seconds: int) -> None:
-        self.world.rows(TIME_PASSES, timedelta(seconds=seconds))
-        self.model.now += seconds
-        self.time_steps += 1
+        self.wait(seconds)
 
-    @rule()
-    def reap(self) -> None:
+    @rule(pause=PAUSES)
+    def reap(self, pause: int) -> None:
+        self.wait(pause)
         late = [
             lease
             for lease in self.model.leases.values()
