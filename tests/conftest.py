@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -12,8 +13,14 @@ from support.postgres import fresh_database, server_url
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _logging() -> None:
+def _surroundings() -> Iterator[None]:
+    """The same for everybody: our log format, and no setting of the person who runs the tests."""
     configure_logging("INFO", terminal=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

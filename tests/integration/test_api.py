@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from botfarm.services.acquiring import Acquiring
 from support.farm import PASSWORD
 from support.http import assert_problem, create_project, create_user
 
@@ -36,7 +37,9 @@ class TestProjects:
         )
         assert_problem(await api.get(f"/projects/{uuid4()}"), 404, "no-such-project")
 
-    @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "shop/stage", "6ceeab8a-c751-4269-81b1-df948d89b699"])
+    @pytest.mark.parametrize(
+        "name", ["", "a b", "x" * 65, "shop/stage", "6ceeab8a-c751-4269-81b1-df948d89b699"]
+    )
     async def test_a_name_is_plain_and_no_uuid(self, api: httpx.AsyncClient, name: str) -> None:
         problem = assert_problem(await api.post("/projects", json={"name": name}), 422, "invalid-request")
         assert [error["field"] for error in problem["errors"]] == ["name"]
@@ -172,12 +175,22 @@ class TestLeases:
             await api.post("/leases", json={"project": "no-such", "env": "prod"}), 404, "no-such-project"
         )
 
-    async def test_who_waits_gets_the_user_that_comes_free(self, api: httpx.AsyncClient) -> None:
+    async def test_who_waits_gets_the_user_that_comes_free(
+        self, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parked, pause = asyncio.Event(), Acquiring._pause
+
+        async def noted(self: Acquiring, seconds: float) -> None:
+            parked.set()
+            await pause(self, seconds)
+
+        monkeypatch.setattr(Acquiring, "_pause", noted)
         project_id = await create_project(api)
         await create_user(api, project_id)
         wanted = {"project_id": project_id, "env": "stage"}
         lease = (await api.post("/leases", json=wanted)).json()
         waiting = asyncio.create_task(api.post("/leases", json={**wanted, "wait_seconds": 20}))
+        await parked.wait()
         await api.post(f"/leases/{lease['id']}/release")
         assert (await waiting).status_code == 201
 

@@ -54,7 +54,7 @@ async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
 
 class TestRenewAgainstReap:
     async def test_a_renew_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
-        lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
+        lease = await farm.acquire(await farm.pool(1), ttl_seconds=3)
         async with farm.database.transaction() as renewing:
             assert await renew(renewing, lease)
             await until_expired(farm, lease)
@@ -92,7 +92,7 @@ class TestRenewAgainstReap:
 
 class TestReleaseAgainstReap:
     async def test_a_release_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
-        lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
+        lease = await farm.acquire(await farm.pool(1), ttl_seconds=3)
         async with farm.database.transaction() as releasing:
             assert await release(releasing, lease)
             await until_expired(farm, lease)

@@ -251,6 +251,8 @@ class Model:
         return self.users[user_id]
 
     def _busy(self, user: ModelUser) -> errors.UserBusyError:
+        if user.quarantined:
+            return errors.UserBusyError()  # nobody says when it can be had
         lease = self.live_lease(user)
         return errors.UserBusyError(expires_in=(lease.expires_at if lease else user.available_at) - self.now)
 
