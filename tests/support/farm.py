@@ -95,7 +95,9 @@ class Farm:
 @asynccontextmanager
 async def open_farm(database_url: str, **overrides: object) -> AsyncIterator[Farm]:
     settings = test_settings(database_url, **overrides)
-    database = Database(create_engine(database_url, application_name="test", pool_size=20))
+    # Tests hold locks for longer than a request may.
+    engine = create_engine(database_url, application_name="test", pool_size=20, patience=60)
+    database = Database(engine, patience=60)
     sql = await asyncpg.connect(database_url)
     try:
         async with open_services(settings, "test") as services:
