@@ -200,6 +200,8 @@ class Lease:
     ended_at: datetime | None
     ended_by: EndedBy | None
     outcome: Outcome | None
+    note: str | None
+    """What its release said, or the reason of a forced one."""
     fingerprint: bytes | None
     users: tuple[LeasedUser, ...]
 

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
     )
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capitals(cls, level: Any) -> Any:
+        return level.upper() if isinstance(level, str) else level
+
     @field_validator("bootstrap_token")
     @classmethod
     def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
@@ -83,8 +88,11 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:
     """Reads the environment; raises SettingsError with one line for each setting that cannot work."""
+    secrets = os.environ.get(f"{PREFIX}SECRETS_DIR") or None
+    if secrets and not Path(secrets).is_dir():
+        raise SettingsError(f"{PREFIX}SECRETS_DIR: there is no folder {secrets}")
     try:
-        return Settings(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"), **overrides)
+        return Settings(_secrets_dir=secrets, **overrides)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False, include_url=False)
         lines = [f"{PREFIX}{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems]

@@ -62,9 +62,12 @@ botfarm is running: {url} (API documentation: {url}/docs)
 
   token  {token}
 
-Lease a user of the demo project:
+Lease a user of the demo project, with curl or from the command line:
 
   curl -s -X POST {url}/api/v1/leases -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
+
+  export BOTFARM_URL={url} BOTFARM_TOKEN={token}
+  {Path(sys.argv[0])} leases acquire --project shop --env stage
 
 Ctrl-C stops everything; the data stays in {settings.data_dir}.
 """)

@@ -16,6 +16,8 @@ def serve() -> None:
     settings.required_database_url()
     require_keys(settings)
     configure_logging(settings.log_level)
+    if settings.bootstrap_token is None:
+        logger.warning("BOTFARM_BOOTSTRAP_TOKEN is not set: nobody can call this API")
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
 
     def announce() -> None:

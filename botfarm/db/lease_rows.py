@@ -14,7 +14,7 @@ from botfarm.domain import Domain, EndedBy, Env, Lease, LeasedUser, LeaseOperati
 
 LEASE_COLUMNS = """
     l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
-    l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.fingerprint,
+    l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
     u.id AS user_id, u.login, u.password, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
@@ -54,6 +54,7 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         ended_at=row.expires_at if lapsed else row.ended_at,
         ended_by=ended_by,
         outcome=Outcome(row.outcome) if row.outcome else None,
+        note=row.note,
         fingerprint=row.fingerprint,
         users=tuple(_leased_user(each) for each in rows if each.user_id is not None),
     )

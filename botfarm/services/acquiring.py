@@ -274,7 +274,11 @@ def _refusal(user: User) -> BotfarmError:
 
 
 def _exhausted(counts: PoolCounts, waited: float) -> PoolExhaustedError:
+    detail = (
+        None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
+    )
     return PoolExhaustedError(
+        detail,
         waited=round(waited, 3),
         total=counts.total,
         leased=counts.leased,

@@ -76,6 +76,7 @@ class LastLeaseOut(Identified):
     ended_at: datetime | None
     ended_by: EndedBy | None
     outcome: Outcome | None
+    note: Annotated[str | None, Field(description="What its release said, or why it was forced.")]
 
 
 class UserDetailsOut(UserOut):

@@ -12,6 +12,7 @@ from botfarm_client.errors import CommandError
 GAP = "  "
 # Columns of a table on a terminal are not made narrower than that.
 FOLDED = 20
+COPIED = {"ID", "LOGIN", "PASSWORD", "USERS"}
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 
 
@@ -96,9 +97,9 @@ def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _narrowest(column: Sequence[str]) -> int:
-    """Long texts may be folded; an id stays in one piece, to be copied."""
+    """Long texts may be folded; what somebody will copy stays in one piece."""
     longest = max(map(len, column))
-    return longest if column[0] == "ID" else min(longest, FOLDED)
+    return longest if column[0] in COPIED else min(longest, FOLDED)
 
 
 def _print_aligned(rows: Sequence[Sequence[str]]) -> None:

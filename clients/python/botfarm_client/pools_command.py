@@ -7,7 +7,7 @@ from botfarm_client.output import Columns, print_json, print_table
 
 
 def pools(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Show how many users each pool has, free, leased and resting, and who waits."""
+    """Show how many users each pool has: free, leased, resting, quarantined."""
     with open_farm(url) as farm:
         items = farm.items("/pools")
     if as_json:

@@ -61,4 +61,5 @@ def _last_lease(lease: dict[str, Any] | None) -> dict[str, object]:
         "ended": format_moment(lease["ended_at"]),
         "ended by": lease["ended_by"],
         "outcome": lease["outcome"],
+        "note": lease["note"],
     }
