@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 
 from botfarm import errors
@@ -99,9 +100,7 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
         **error.details,
         "request_id": request.state.request_id,
     }
-    content = {
-        key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in problem.items()
-    }
+    content = to_jsonable_python(problem)
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
 
 
