@@ -15,6 +15,7 @@ from botfarm.services.leases import Leases
 from botfarm.services.maintenance import Maintenance
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
+from botfarm.services.turns import Turns
 from botfarm.services.users import Users
 from botfarm.settings import Settings, SettingsError
 
@@ -25,6 +26,7 @@ class Services:
     projects: Projects
     users: Users
     importing: Importing
+    turns: Turns
     acquiring: Acquiring
     leases: Leases
     pools: Pools
@@ -51,7 +53,7 @@ async def open_services(
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
     projects = Projects(database)
-    turns = max(1, settings.database_pool_size // 2)
+    turns = Turns(max(1, settings.database_pool_size // 2))
     token = settings.bootstrap_token
     try:
         yield Services(
@@ -59,7 +61,8 @@ async def open_services(
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
-            acquiring=Acquiring(database, key_ring, projects, max_wait=settings.max_wait, turns=turns),
+            turns=turns,
+            acquiring=Acquiring(database, key_ring, projects, turns, max_wait=settings.max_wait),
             leases=Leases(database, key_ring),
             pools=Pools(database),
             maintenance=Maintenance(database, history_days=settings.history_days),

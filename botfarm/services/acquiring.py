@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,26 +15,25 @@ from botfarm import metrics
 from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.engine import CHECK_OUT_PATIENCE, Database
+from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
 from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
-    ConnectionsBusyError,
     IdempotencyKeyEndedError,
     IdempotencyKeyReusedError,
     NoSuchPoolError,
     NoSuchUserError,
     PoolExhaustedError,
     PoolTooSmallError,
-    ShuttingDownError,
     UserQuarantinedError,
 )
 from botfarm.services.handover import with_passwords
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.leases import count_end
 from botfarm.services.projects import Projects
+from botfarm.services.turns import Turns
 from botfarm.services.users import busy
 
 # A waiting request looks again after these many seconds: soon at first, then ever later.
@@ -46,7 +44,6 @@ LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 # How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
 UNCLAIMED_TTL = 30.0
 
-T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 
 
@@ -62,21 +59,15 @@ class Grant:
 
 class Acquiring:
     def __init__(
-        self, database: Database, key_ring: KeyRing, projects: Projects, *, max_wait: float, turns: int
+        self, database: Database, key_ring: KeyRing, projects: Projects, turns: Turns, *, max_wait: float
     ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._projects = projects
+        self._turns = turns
         self._max_wait = max_wait
         # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
         self._hands: dict[Pool, UUID] = {}
-        self._stopping = asyncio.Event()
-        # Fewer than there are connections, so that a crowd of requests for users leaves some for releases and renewals.
-        self._turns = asyncio.Semaphore(turns)
-
-    def stop(self) -> None:
-        """Ends every wait now, with ShuttingDownError."""
-        self._stopping.set()
 
     async def acquire_lease(
         self,
@@ -89,7 +80,7 @@ class Acquiring:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
         deadline = started + min(wanted.wait_seconds, self._max_wait)
-        project = await self._in_turn(partial(self._projects.look_up, wanted.project), deadline)
+        project = await self._turns.take(partial(self._projects.look_up, wanted.project), deadline=deadline)
         pool = Pool(project.id, wanted.env, wanted.domain)
         asked_for = {**asdict(wanted), "project": project.id}
         del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
@@ -134,7 +125,7 @@ class Acquiring:
         started = time.monotonic()
         pause = FIRST_PAUSE
         while True:
-            outcome = await self._in_turn(partial(self._try, pool, wanted, terms), deadline)
+            outcome = await self._turns.take(partial(self._try, pool, wanted, terms), deadline=deadline)
             if isinstance(outcome, Grant):
                 return outcome
             if outcome.total == 0:
@@ -145,30 +136,10 @@ class Acquiring:
             if left <= 0:
                 raise _exhausted(outcome, time.monotonic() - started)
             # With jitter, so that waiters do not march in step; the last look is at the very end.
-            await self._pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
+            await self._turns.pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
             if await gone():
                 raise CallerGoneError
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
-
-    async def _in_turn(self, work: Callable[[], Awaitable[T]], deadline: float) -> T:
-        """Who waits for a user waits for its turn at the database too; who does not is told after a moment.
-
-        Raises ConnectionsBusyError.
-        """
-        while True:
-            moment = max(CHECK_OUT_PATIENCE, deadline - time.monotonic())
-            try:
-                await asyncio.wait_for(self._turns.acquire(), moment)
-            except TimeoutError:
-                raise ConnectionsBusyError("too many requests for users at once") from None
-            try:
-                return await work()
-            except ConnectionsBusyError:
-                if time.monotonic() >= deadline:
-                    raise
-            finally:
-                self._turns.release()
-            await self._pause(FIRST_PAUSE)
 
     async def _try(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms) -> Grant | PoolCounts:
         async with self._database.autocommit() as session:
@@ -235,14 +206,6 @@ class Acquiring:
             )
         if ended:
             count_end(ended)
-
-    async def _pause(self, seconds: float) -> None:
-        """Raises ShuttingDownError."""
-        try:
-            await asyncio.wait_for(self._stopping.wait(), timeout=seconds)
-        except TimeoutError:
-            return
-        raise ShuttingDownError
 
     async def _count_refusal(self, pool: Pool) -> None:
         project = await self._projects.get(pool.project_id)

@@ -30,7 +30,7 @@ async def serve(
             services: Services | None = getattr(app.state, "services", None)
             if services:  # else it is still starting
                 services.health.drain()
-                services.acquiring.stop()
+                services.turns.stop()
             server.should_exit = True
         await serving
 

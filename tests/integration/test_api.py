@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.services.acquiring import Acquiring
+from botfarm.services.turns import Turns
 from support.farm import PASSWORD
 from support.http import assert_problem, create_project, create_user
 
@@ -178,13 +178,13 @@ class TestLeases:
     async def test_who_waits_gets_the_user_that_comes_free(
         self, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        parked, pause = asyncio.Event(), Acquiring._pause
+        parked, pause = asyncio.Event(), Turns.pause
 
-        async def noted(self: Acquiring, seconds: float) -> None:
+        async def noted(self: Turns, seconds: float) -> None:
             parked.set()
             await pause(self, seconds)
 
-        monkeypatch.setattr(Acquiring, "_pause", noted)
+        monkeypatch.setattr(Turns, "pause", noted)
         project_id = await create_project(api)
         await create_user(api, project_id)
         wanted = {"project_id": project_id, "env": "stage"}

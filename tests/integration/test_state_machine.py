@@ -269,9 +269,10 @@ class Comparing(RuleBasedStateMachine):
         """Asks the farm for the id of an imported user."""
         find = "SELECT id FROM users WHERE (project_id, env, login) = ($1, $2, $3)"
         (row,) = self.world.rows(find, user.pool.project_id, user.pool.env, user.login)
-        self.model.users[row["id"]] = user
-        self.pools[row["id"]] = user.pool
-        return row["id"]
+        user_id: UUID = row["id"]
+        self.model.users[user_id] = user
+        self.pools[user_id] = user.pool
+        return user_id
 
     @invariant()
     def the_rules_hold(self) -> None:
@@ -389,7 +390,7 @@ class FarmMachine(Comparing):
 
     @precondition(lambda self: len(self.model.projects) > 1)
     @rule(project=projects, changes=st.none() | POLICY_CHANGES)
-    def update_or_delete_project(self, project: UUID, changes: dict[str, int] | None) -> None:
+    def update_or_delete_project(self, project: UUID, changes: Any) -> None:
         if changes:
             update = self.services.projects.update(project, ProjectChanges(**changes))
             self.both(lambda: self.model.update_project(project, changes), update)
@@ -495,9 +496,9 @@ class FarmMachine(Comparing):
         assert isinstance(answer, errors.CallerGoneError), answer
         (row,) = self.world.rows("SELECT id, user_ids FROM leases ORDER BY fence DESC LIMIT 1")
         assert set(row["user_ids"]) <= set(prediction)
-        self.model.hang_up(self.model.hand_out(wanted, row["id"], row["user_ids"]))
         self.touched = row["id"]
-        return row["id"]
+        self.model.hang_up(self.model.hand_out(wanted, self.touched, row["user_ids"]))
+        return self.touched
 
     async def ask(self, wanted: Wanted, *, gone: bool = False) -> Grant:
         async def caller_gone() -> bool:
