@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,15 +73,20 @@ class CommandLine:
             env=clean_environment({**self.environment, "TERM": "xterm", "TTY": os.ttyname(its)}),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            # Tests that run in the background of a shell ignore SIGINT, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         shown, left = "", dict(answers)
-        while chunk := _read(ours, process):
-            shown += chunk
-            for question in [question for question in left if question in shown]:
-                os.write(ours, left.pop(question).encode())
-        os.close(its)
-        os.close(ours)
-        return Finished(process.wait(30), shown, "")
+        try:
+            while chunk := _read(ours, process):
+                shown += chunk
+                for question in [question for question in left if question in shown]:
+                    os.write(ours, left.pop(question).encode())
+            return Finished(process.wait(30), shown, "")
+        finally:
+            process.kill()
+            os.close(its)
+            os.close(ours)
 
 
 def _read(terminal: int, process: "subprocess.Popen[bytes]") -> str:
