@@ -132,3 +132,13 @@ async def until_leased(farm: Farm, pool: Pool) -> None:
             "SELECT count(*) FROM leases WHERE project_id = $1", pool.project_id
         ):
             await asyncio.sleep(0.01)
+
+
+async def test_hang_ups_leak_no_connection(database_url: str) -> None:
+    async with api_client(test_settings(database_url, database_pool_size=2)) as api:
+        await create_user(api, await create_project(api))
+        for body in ({**LEASE, "wait_seconds": 5}, LEASE, {**LEASE, "count": 2}, {**LEASE, "labels": {"a": "b"}}):
+            await asyncio.gather(*(ask_and_hang_up(api, "/leases", body) for _ in range(5)))
+        answers = await asyncio.gather(*(api.get("/users") for _ in range(10)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert (await api.post("/leases", json=LEASE)).status_code == 201
