@@ -28,4 +28,5 @@ BODY = {
 async def import_users(
     farm: Farm, request: Request, on_error: Literal["fail", "skip"] = "fail"
 ) -> ImportResult:
+    """Add many users at once: all of them or, unless errors are skipped, none."""
     return await farm.importing.import_users(read_users(request), skip_errors=on_error == "skip")

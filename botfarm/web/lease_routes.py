@@ -42,6 +42,7 @@ async def acquire_lease(
     body: LeaseRequest,
     idempotency_key: IdempotencyKey = None,
 ) -> Lease:
+    """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free."""
     wanted = PoolRequest(
         project=body.project_id or body.project or "",
         env=body.env,
@@ -70,12 +71,14 @@ async def get_leases(
     principal: SearchText = None,
     cursor: Cursor = None,
 ) -> Page[Lease]:
+    """Leases that match, live and ended, the newest first, without passwords."""
     chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal)
     return await farm.leases.list(chosen, cursor=cursor, limit=limit)
 
 
 @router.get("/leases/{lease_id}", response_model=LeaseOut, responses=raises(errors.NoSuchLeaseError))
 async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
+    """One lease; with passwords for its holder while it is live."""
     return await farm.leases.get(caller, lease_id)
 
 
@@ -85,6 +88,7 @@ async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
+    """Keep the users for longer; never shortens, and ends at `hold_until`."""
     return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
 
 
@@ -94,6 +98,7 @@ async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal 
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
+    """Give the users back. Once more is the same as once."""
     body = body or Release()
     return await farm.leases.release(caller, lease_id, outcome=body.outcome, note=body.note)
 
@@ -104,4 +109,5 @@ async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Releas
     responses=raises(errors.NoSuchLeaseError, body=True),
 )
 async def force_release_lease(farm: Farm, lease_id: UUID, body: ForcedRelease) -> Lease:
+    """End anybody's lease, with a reason; its users rest for the lock-delay."""
     return await farm.leases.force_release(lease_id, reason=body.reason)

@@ -8,4 +8,5 @@ router = api_router("pools")
 
 @router.get("/pools", response_model=ListOut[PoolOut], responses=raises())
 async def get_pools(farm: Farm) -> dict[str, list[PoolUsage]]:
+    """How many users each pool has, and how they stand."""
     return {"items": await farm.pools.list()}

@@ -17,6 +17,7 @@ router = api_router("projects")
     responses=raises(errors.ProjectExistsError, body=True),
 )
 async def create_project(farm: Farm, body: NewProject) -> Project:
+    """Add a system under test, and how long its users may be held."""
     policy = LeasePolicy(
         default_ttl=body.default_ttl,
         max_ttl=body.max_ttl,
@@ -33,6 +34,7 @@ async def create_project(farm: Farm, body: NewProject) -> Project:
     responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
 )
 async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Project:
+    """Change its name or its lease policy; leases under way keep what they were granted."""
     return await farm.projects.update(project_id, ProjectChanges(**body.model_dump(exclude_unset=True)))
 
 
@@ -42,14 +44,17 @@ async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Pr
     responses=raises(errors.NoSuchProjectError, errors.ProjectInUseError),
 )
 async def delete_project(farm: Farm, project_id: UUID) -> None:
+    """Delete a project without users; its history stays."""
     await farm.projects.delete(project_id)
 
 
 @router.get("/projects", response_model=ListOut[ProjectOut], responses=raises())
 async def get_projects(farm: Farm) -> dict[str, list[Project]]:
+    """All projects, by name."""
     return {"items": await farm.projects.list()}
 
 
 @router.get("/projects/{project_id}", response_model=ProjectOut, responses=raises(errors.NoSuchProjectError))
 async def get_project(farm: Farm, project_id: UUID) -> Project:
+    """One project."""
     return await farm.projects.get(project_id)

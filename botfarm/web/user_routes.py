@@ -22,6 +22,7 @@ router = api_router("users")
     responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
 )
 async def create_user(farm: Farm, body: NewUser) -> User:
+    """Add a test account to a pool."""
     return await farm.users.create(
         login=body.login,
         password=body.password.get_secret_value(),
@@ -42,6 +43,7 @@ async def get_users(
     label: Annotated[list[Label] | None, Query(description="`key:value`; several must all match.")] = None,
     cursor: Cursor = None,
 ) -> Page[User]:
+    """The users that match, pool by pool, without passwords."""
     labels = tuple((key, value) for key, _, value in (each.partition(":") for each in label or []))
     chosen = UserFilter(project_id, env, domain, state, login, labels)
     return await farm.users.list(chosen, cursor=cursor, limit=limit)
@@ -49,6 +51,7 @@ async def get_users(
 
 @router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
 async def get_user(farm: Farm, user_id: UUID) -> User:
+    """One user, and who used it last."""
     return await farm.users.get(user_id)
 
 
@@ -64,6 +67,7 @@ async def get_user(farm: Farm, user_id: UUID) -> User:
     ),
 )
 async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
+    """Change a user, quarantine it, or bring it back."""
     changes = body.model_dump(exclude_unset=True)
     if "password" in changes:
         changes["password"] = body.password.get_secret_value()
@@ -74,6 +78,7 @@ async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
     "/users/{user_id}", status_code=204, responses=raises(errors.NoSuchUserError, errors.UserBusyError)
 )
 async def delete_user(farm: Farm, user_id: UUID) -> None:
+    """Delete a user that nobody holds; its history stays."""
     await farm.users.delete(user_id)
 
 
@@ -97,6 +102,7 @@ async def acquire_lock(
     idempotency_key: IdempotencyKey = None,
     body: LockRequest | None = None,
 ) -> Lease:
+    """Take this very user. When any user of a kind will do, `acquire_lease` is the better one."""
     body = body or LockRequest()
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
     grant = await farm.acquiring.acquire_lock(caller, user_id, requested, caller_gone=request.is_disconnected)
@@ -117,4 +123,5 @@ async def acquire_lock(
     ),
 )
 async def release_lock(farm: Farm, caller: Caller, user_id: UUID, body: LockRelease | None = None) -> User:
+    """Give back the one user of a lease; a user that is free stays free."""
     return await farm.leases.release_lock(caller, user_id, lease_id=body.lease_id if body else None)
