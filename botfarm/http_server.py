@@ -12,6 +12,9 @@ from botfarm.settings import SettingsError
 
 # Longer than any statement may take, shorter than the usual grace period of 30 s.
 DRAIN_TIMEOUT = 20
+# Longer than clients and proxies keep an idle connection (5 to 60 s), so that they end it: a server that ends one may do
+# so just as a request comes along it.
+KEEP_ALIVE = 75
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
@@ -43,6 +46,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=DRAIN_TIMEOUT,
+                timeout_keep_alive=KEEP_ALIVE,
             )
         )
         self._announce = announce

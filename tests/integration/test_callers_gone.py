@@ -137,7 +137,12 @@ async def until_leased(farm: Farm, pool: Pool) -> None:
 async def test_hang_ups_leak_no_connection(database_url: str) -> None:
     async with api_client(test_settings(database_url, database_pool_size=2)) as api:
         await create_user(api, await create_project(api))
-        for body in ({**LEASE, "wait_seconds": 5}, LEASE, {**LEASE, "count": 2}, {**LEASE, "labels": {"a": "b"}}):
+        for body in (
+            {**LEASE, "wait_seconds": 5},
+            LEASE,
+            {**LEASE, "count": 2},
+            {**LEASE, "labels": {"a": "b"}},
+        ):
             await asyncio.gather(*(ask_and_hang_up(api, "/leases", body) for _ in range(5)))
         answers = await asyncio.gather(*(api.get("/users") for _ in range(10)))
         assert {answer.status_code for answer in answers} == {200}
