@@ -75,7 +75,7 @@ LOGINS = st.sampled_from(
 LABELS = st.sampled_from([{}, {"plan": "paid"}, {"plan": "paid", "language": "fr"}])
 PRINCIPALS = st.sampled_from([RUNNER.name, OTHER_RUNNER.name])
 BY_HOLDER = st.sampled_from([True, True, True, False])
-LAST = st.none()  # in place of a lease: that of the last step, which is live more often than others
+LAST = st.none()  # in place of a lease, or of a user of it: that of the last step, which is often live
 RARELY = st.sampled_from([False, False, False, True])
 # What the caller does while it is given a lease.
 CALLERS = st.sampled_from(["stays", "stays", "stays", "goes", "comes back"])
@@ -374,7 +374,10 @@ class FarmMachine(Comparing):
     @initialize(target=users, project=projects, number=st.sampled_from([1, 2, 3, 5]), labels=LABELS)
     def first_users(self, project: UUID, number: int, labels: dict[str, str]) -> Any:
         pool = Pool(project, Env.STAGE, Domain.REGULAR)
-        lines = [UserLine(n, f"first-{n}@shop.test", f"password {n}", pool, labels) for n in range(number)]
+        lines = [
+            UserLine(n, f"first-{n}@shop.test", f"password {n}", pool, labels if n % 2 else {})
+            for n in range(number)
+        ]
         return multiple(*self.import_all(lines, skip_errors=False))
 
     @precondition(lambda self: len(self.model.projects) < 2)
@@ -425,8 +428,9 @@ class FarmMachine(Comparing):
         ]
         return multiple(*self.import_all(lines, skip_errors=skip_errors))
 
-    @rule(user=users, project=projects, changes=USER_CHANGES, moves=RARELY)
-    def update_user(self, user: UUID, project: UUID, changes: UserChanges, moves: bool) -> None:
+    @rule(user=LAST | users, project=projects, changes=USER_CHANGES, moves=RARELY)
+    def update_user(self, user: UUID | None, project: UUID, changes: UserChanges, moves: bool) -> None:
+        user = user or self.model.leases[self.touched].users[0]
         changes = replace(changes, project_id=project if moves else None)
         update = self.services.users.update(user, changes)
         answers = self.both(lambda: self.model.update_user(user, changes), update)
@@ -434,9 +438,10 @@ class FarmMachine(Comparing):
             self.pools[user] = answers[0].pool
             assert (answers[1].state, answers[1].labels) == (self.model.state(answers[0]), answers[0].labels)
 
-    @rule(user=users, pause=PAUSES)
-    def delete_user(self, user: UUID, pause: int) -> None:
+    @rule(user=LAST | users, pause=PAUSES)
+    def delete_user(self, user: UUID | None, pause: int) -> None:
         self.wait(pause)
+        user = user or self.model.leases[self.touched].users[0]
         self.both(lambda: self.model.delete_user(user), self.services.users.delete(user))
 
     # Hand-outs
