@@ -60,13 +60,6 @@ class LeaseOperation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls. The name is what a lease remembers, so it never changes for the life of a token."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class LeasePolicy:
     default_ttl: int = 900
     max_ttl: int = 14_400

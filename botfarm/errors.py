@@ -7,7 +7,7 @@ BotfarmError
 ├── MalformedJsonError, TooLargeError, UnsupportedMediaTypeError
 ├── IdempotencyKeyReusedError
 ├── NotFoundError
-│   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchPageError
+│   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchTokenError, NoSuchPageError
 ├── MethodNotAllowedError
 ├── ConflictError
 │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
@@ -17,8 +17,9 @@ BotfarmError
 │   ├── PoolTooSmallError
 │   ├── IdempotencyKeyEndedError
 │   └── LeaseIdRequiredError, UseReleaseLeaseError
-├── NotTheHolderError
+├── ForbiddenError, NotTheHolderError
 ├── LeaseLapsedError
+├── QuotaExceededError, SlowDownError
 ├── InternalError
 └── UnavailableError
     ├── DatabaseUnavailableError
@@ -104,6 +105,10 @@ class NoSuchPoolError(NotFoundError):
     """No user of this project has this env, domain and these labels, busy or not: check the spelling."""
 
 
+class NoSuchTokenError(NotFoundError):
+    """There is no such token."""
+
+
 class NoSuchPageError(NotFoundError):
     """There is nothing at this address; `/docs` shows what there is."""
 
@@ -160,12 +165,24 @@ class UseReleaseLeaseError(ConflictError):
     """The lease holds several users, which are released together: use `release_lease`."""
 
 
+class ForbiddenError(BotfarmError):
+    """Your role does not allow this."""
+
+
 class NotTheHolderError(BotfarmError):
     """Only the principal that took the lease may do this."""
 
 
 class LeaseLapsedError(BotfarmError):
     """The lease has ended; its users may belong to somebody else by now."""
+
+
+class QuotaExceededError(BotfarmError):
+    """This token holds as many users as it may: release some first."""
+
+
+class SlowDownError(BotfarmError):
+    """Too many attempts: try again after the seconds of Retry-After."""
 
 
 class InternalError(BotfarmError):

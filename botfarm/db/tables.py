@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     LargeBinary,
     MetaData,
@@ -35,6 +36,7 @@ fence_sequence = Sequence("fence", metadata=metadata)
 
 _ENVS = "env IN ('prod', 'preprod', 'stage')"
 _DOMAINS = "domain IN ('canary', 'regular')"
+_ROLES = "role IN ('viewer', 'runner', 'manager', 'admin')"
 _CLOCK = func.clock_timestamp()
 
 
@@ -46,6 +48,7 @@ class Base(DeclarativeBase):
         str: Text(),
         dict[str, Any]: JSONB(),
         list[UUID]: ARRAY(Uuid()),
+        list[str]: ARRAY(Text()),
         bytes: LargeBinary(),
     }
 
@@ -97,6 +100,8 @@ class UserRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
     login: Mapped[str]
     password: Mapped[str]
+    secrets: Mapped[str | None]
+    totp_seed: Mapped[str | None]
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
     env: Mapped[str]
     domain: Mapped[str]
@@ -130,6 +135,7 @@ class LeaseRow(Base):
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
         Index("ix_leases_open_expires_at", "expires_at", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_leases_open_principal", "principal", postgresql_where=text("ended_at IS NULL")),
         {"postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}},
     )
 
@@ -153,3 +159,73 @@ class LeaseRow(Base):
     note: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     fingerprint: Mapped[bytes | None]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+
+
+class TokenRow(Base):
+    """Null projects or envs mean all of them. A token that is revoked stays: leases and the audit name it."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        CheckConstraint(_ROLES, name="role"),
+        CheckConstraint("max_leases >= 1", name="max_leases"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    secret_hash: Mapped[bytes]
+    role: Mapped[str]
+    projects: Mapped[list[UUID] | None]
+    envs: Mapped[list[str] | None]
+    max_leases: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class OperatorRow(Base):
+    __tablename__ = "operators"
+    __table_args__ = (CheckConstraint(_ROLES, name="role"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    projects: Mapped[list[UUID] | None]
+    envs: Mapped[list[str] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    disabled_at: Mapped[datetime | None]
+
+
+class SessionRow(Base):
+    """What is behind an operator's cookie; it ends by its time, by logout, or with the operator's password."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_operator_id", "operator_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    operator_id: Mapped[UUID] = mapped_column(ForeignKey("operators.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class AuditRow(Base):
+    """Append-only: a trigger refuses every change, and every deletion but that of what is past its retention."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
+    principal: Mapped[str]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+    action: Mapped[str]
+    target: Mapped[str]
+    target_id: Mapped[str]
+    project_id: Mapped[UUID | None]
+    env: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
+from botfarm.access import Principal
 from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
-from botfarm.domain import Lease, Outcome, Pool, PoolCounts, Principal, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,

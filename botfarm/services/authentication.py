@@ -1,9 +1,9 @@
 import hmac
 
-from botfarm.domain import Principal
+from botfarm.access import EVERYTHING, Principal, Role
 from botfarm.errors import UnauthenticatedError
 
-BOOTSTRAP = Principal("bootstrap")
+BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
 
 class Authentication:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from botfarm.access import Principal
 from botfarm.db.acquire_queries import LeaseTerms
-from botfarm.domain import Domain, Env, Principal
+from botfarm.domain import Domain, Env
 
 
 @dataclass(frozen=True, slots=True)

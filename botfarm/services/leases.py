@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from botfarm import metrics
+from botfarm.access import Principal
 from botfarm.credentials import KeyRing
 from botfarm.db import lease_queries, user_queries
 from botfarm.db.engine import Database
@@ -14,7 +15,6 @@ from botfarm.domain import (
     LeaseOperation,
     Outcome,
     Page,
-    Principal,
     User,
 )
 from botfarm.errors import (

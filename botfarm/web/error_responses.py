@@ -23,11 +23,13 @@ URN = "urn:botfarm:problem:"
 PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.MalformedJsonError: (400, "malformed-json"),
     errors.UnauthenticatedError: (401, "unauthenticated"),
+    errors.ForbiddenError: (403, "forbidden"),
     errors.NotTheHolderError: (403, "not-the-holder"),
     errors.NoSuchProjectError: (404, "no-such-project"),
     errors.NoSuchUserError: (404, "no-such-user"),
     errors.NoSuchLeaseError: (404, "no-such-lease"),
     errors.NoSuchPoolError: (404, "no-such-pool"),
+    errors.NoSuchTokenError: (404, "no-such-token"),
     errors.NoSuchPageError: (404, "no-such-page"),
     errors.MethodNotAllowedError: (405, "method-not-allowed"),
     errors.ProjectExistsError: (409, "project-exists"),
@@ -47,6 +49,8 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.InvalidRequestError: (422, "invalid-request"),
     errors.ImportRejectedError: (422, "invalid-request"),
     errors.IdempotencyKeyReusedError: (422, "idempotency-key-reused"),
+    errors.QuotaExceededError: (429, "quota-exceeded"),
+    errors.SlowDownError: (429, "slow-down"),
     errors.InternalError: (500, "internal"),
     errors.DatabaseUnavailableError: (503, "database-unavailable"),
     errors.ConnectionsBusyError: (503, "database-unavailable"),
@@ -129,6 +133,8 @@ def _headers(error: BotfarmError) -> dict[str, str]:
         case errors.PoolExhaustedError():
             due = error.details.get("next_free_in")
             return {"Retry-After": str(max(1, min(60, math.ceil(due))) if isinstance(due, float) else 60)}
+        case errors.SlowDownError():
+            return {"Retry-After": str(error.details["retry_after"])}
         case errors.UnavailableError():
             return {"Retry-After": "1"}
         case _:

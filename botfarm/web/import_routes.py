@@ -3,11 +3,13 @@ from typing import Literal
 from fastapi import Request
 
 from botfarm import errors
+from botfarm.access import Role
 from botfarm.domain import ImportResult
 from botfarm.web.dependencies import Farm
 from botfarm.web.json_lines import read_users
 from botfarm.web.requests import NewUser
 from botfarm.web.responses import ImportOut
+from botfarm.web.roles import needs
 from botfarm.web.routing import JSON_LINES, JsonLinesRoute, api_router, raises
 
 router = api_router("users", route_class=JsonLinesRoute)
@@ -25,6 +27,7 @@ BODY = {
     responses=raises(errors.ImportRejectedError, errors.TooLargeError, errors.UnsupportedMediaTypeError),
     openapi_extra={"requestBody": BODY},
 )
+@needs(Role.MANAGER)
 async def import_users(
     farm: Farm, request: Request, on_error: Literal["fail", "skip"] = "fail"
 ) -> ImportResult:

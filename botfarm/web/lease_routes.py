@@ -3,12 +3,14 @@ from uuid import UUID
 from fastapi import Request, Response
 
 from botfarm import errors
+from botfarm.access import Role
 from botfarm.domain import Domain, Env, Lease, LeaseFilter, LeaseState, Page
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import SearchText
 from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal
 from botfarm.web.responses import LeaseOut, PageOut
+from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
 
 router = api_router("leases")
@@ -34,6 +36,7 @@ router = api_router("leases")
         ),
     },
 )
+@needs(Role.RUNNER)
 async def acquire_lease(
     farm: Farm,
     caller: Caller,
@@ -59,6 +62,7 @@ async def acquire_lease(
 
 
 @router.get("/leases", response_model=PageOut[LeaseOut], responses=raises())
+@needs(Role.VIEWER)
 async def get_leases(
     farm: Farm,
     limit: Limit,
@@ -77,6 +81,7 @@ async def get_leases(
 
 
 @router.get("/leases/{lease_id}", response_model=LeaseOut, responses=raises(errors.NoSuchLeaseError))
+@needs(Role.VIEWER)
 async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
     """One lease; with passwords for its holder while it is live."""
     return await farm.leases.get(caller, lease_id)
@@ -87,6 +92,7 @@ async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
     response_model=LeaseOut,
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
+@needs(Role.RUNNER)
 async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
     """Keep the users for longer; never shortens, and ends at `hold_until`."""
     return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
@@ -97,6 +103,7 @@ async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal 
     response_model=LeaseOut,
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
+@needs(Role.RUNNER)
 async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
     """Give the users back. Once more is the same as once."""
     body = body or Release()
@@ -108,6 +115,7 @@ async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Releas
     response_model=LeaseOut,
     responses=raises(errors.NoSuchLeaseError, body=True),
 )
+@needs(Role.MANAGER)
 async def force_release_lease(farm: Farm, lease_id: UUID, body: ForcedRelease) -> Lease:
     """End anybody's lease, with a reason; its users rest for the lock-delay."""
     return await farm.leases.force_release(lease_id, reason=body.reason)

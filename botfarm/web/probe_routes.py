@@ -5,24 +5,28 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from botfarm.web.dependencies import Farm
+from botfarm.web.roles import public
 
 probes = APIRouter(include_in_schema=False)
 metrics = APIRouter(include_in_schema=False)
 
 
 @probes.get("/livez")
+@public
 async def livez() -> Response:
     """The event loop turns. Never asks the database: restarting this process does not bring it back."""
     return PlainTextResponse("ok")
 
 
 @probes.get("/readyz")
+@public
 async def readyz(farm: Farm) -> Response:
     reason = farm.health.why_unready
     return PlainTextResponse(reason or "ok", status_code=503 if reason else 200)
 
 
 @probes.get("/startupz")
+@public
 async def startupz(farm: Farm) -> Response:
     started = farm.health.started
     return PlainTextResponse(
@@ -31,5 +35,6 @@ async def startupz(farm: Farm) -> Response:
 
 
 @metrics.get("/metrics")
+@public
 async def get_metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,10 +1,12 @@
 from uuid import UUID
 
 from botfarm import errors
+from botfarm.access import Role
 from botfarm.domain import LeasePolicy, Project, ProjectChanges
 from botfarm.web.dependencies import Farm
 from botfarm.web.requests import NewProject, ProjectPatch
 from botfarm.web.responses import ListOut, ProjectOut
+from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
 
 router = api_router("projects")
@@ -16,6 +18,7 @@ router = api_router("projects")
     response_model=ProjectOut,
     responses=raises(errors.ProjectExistsError, body=True),
 )
+@needs(Role.ADMIN)
 async def create_project(farm: Farm, body: NewProject) -> Project:
     """Add a system under test, and how long its users may be held."""
     policy = LeasePolicy(
@@ -33,6 +36,7 @@ async def create_project(farm: Farm, body: NewProject) -> Project:
     response_model=ProjectOut,
     responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
 )
+@needs(Role.ADMIN)
 async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Project:
     """Change its name or its lease policy; leases under way keep what they were granted."""
     return await farm.projects.update(project_id, ProjectChanges(**body.model_dump(exclude_unset=True)))
@@ -43,18 +47,21 @@ async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Pr
     status_code=204,
     responses=raises(errors.NoSuchProjectError, errors.ProjectInUseError),
 )
+@needs(Role.ADMIN)
 async def delete_project(farm: Farm, project_id: UUID) -> None:
     """Delete a project without users; its history stays."""
     await farm.projects.delete(project_id)
 
 
 @router.get("/projects", response_model=ListOut[ProjectOut], responses=raises())
+@needs(Role.VIEWER)
 async def get_projects(farm: Farm) -> dict[str, list[Project]]:
     """All projects, by name."""
     return {"items": await farm.projects.list()}
 
 
 @router.get("/projects/{project_id}", response_model=ProjectOut, responses=raises(errors.NoSuchProjectError))
+@needs(Role.VIEWER)
 async def get_project(farm: Farm, project_id: UUID) -> Project:
     """One project."""
     return await farm.projects.get(project_id)

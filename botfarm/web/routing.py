@@ -14,6 +14,7 @@ from botfarm import errors
 from botfarm.errors import FieldError
 from botfarm.runtime import Services
 from botfarm.web.error_responses import BodyRefusedError, documented, field_name
+from botfarm.web.roles import needed_role
 
 JSON_LINES = "application/x-ndjson"
 BODY_PATIENCE = 10.0
@@ -21,6 +22,7 @@ BODY_PATIENCE = 10.0
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
+    errors.ForbiddenError,
     errors.InvalidRequestError,
     errors.InternalError,
     errors.DatabaseUnavailableError,
@@ -35,6 +37,12 @@ class FarmRoute(APIRoute):
     media_type: ClassVar[str] = "application/json"
     max_body_bytes: ClassVar[int] = 1_048_576
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.role = needed_role(endpoint)
+        super().__init__(path, endpoint, **options)
+        if self.role is not None:
+            self.openapi_extra = {**(self.openapi_extra or {}), "x-needs-role": self.role.value}
+
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -42,9 +50,12 @@ class FarmRoute(APIRoute):
 
         async def authenticated(request: Request) -> Response:
             services: Services = request.app.state.services
-            request.state.principal = services.authentication.principal_of(
-                request.headers.get("authorization")
-            )
+            if self.role is not None:
+                request.state.principal = services.authentication.principal_of(
+                    request.headers.get("authorization")
+                )
+                if not request.state.principal.role.includes(self.role):
+                    raise errors.ForbiddenError(f"This needs the role {self.role}.")
             _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
             return await handle(Request(request.scope, _limited(request, self.max_body_bytes)))

@@ -4,12 +4,14 @@ from uuid import UUID
 from fastapi import Query, Request
 
 from botfarm import errors
+from botfarm.access import Role
 from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserChanges, UserFilter, UserState
 from botfarm.services.lease_requests import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import Label, SearchText
 from botfarm.web.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
+from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
 
 router = api_router("users")
@@ -21,6 +23,7 @@ router = api_router("users")
     response_model=UserDetailsOut,
     responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
 )
+@needs(Role.MANAGER)
 async def create_user(farm: Farm, body: NewUser) -> User:
     """Add a test account to a pool."""
     return await farm.users.create(
@@ -32,6 +35,7 @@ async def create_user(farm: Farm, body: NewUser) -> User:
 
 
 @router.get("/users", response_model=PageOut[UserOut], responses=raises())
+@needs(Role.VIEWER)
 async def get_users(
     farm: Farm,
     limit: Limit,
@@ -50,6 +54,7 @@ async def get_users(
 
 
 @router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
+@needs(Role.VIEWER)
 async def get_user(farm: Farm, user_id: UUID) -> User:
     """One user, and who used it last."""
     return await farm.users.get(user_id)
@@ -66,6 +71,7 @@ async def get_user(farm: Farm, user_id: UUID) -> User:
         body=True,
     ),
 )
+@needs(Role.MANAGER)
 async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
     """Change a user, quarantine it, or bring it back."""
     changes = body.model_dump(exclude_unset=True)
@@ -77,6 +83,7 @@ async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
 @router.delete(
     "/users/{user_id}", status_code=204, responses=raises(errors.NoSuchUserError, errors.UserBusyError)
 )
+@needs(Role.MANAGER)
 async def delete_user(farm: Farm, user_id: UUID) -> None:
     """Delete a user that nobody holds; its history stays."""
     await farm.users.delete(user_id)
@@ -94,6 +101,7 @@ async def delete_user(farm: Farm, user_id: UUID) -> None:
         body=True,
     ),
 )
+@needs(Role.RUNNER)
 async def acquire_lock(
     farm: Farm,
     caller: Caller,
@@ -122,6 +130,7 @@ async def acquire_lock(
         body=True,
     ),
 )
+@needs(Role.RUNNER)
 async def release_lock(farm: Farm, caller: Caller, user_id: UUID, body: LockRelease | None = None) -> User:
     """Give back the one user of a lease; a user that is free stays free."""
     return await farm.leases.release_lock(caller, user_id, lease_id=body.lease_id if body else None)

@@ -60,7 +60,8 @@ def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "old"), [("(none)", True), ("0000_removed_long_ago", False), ("0001", False), (None, True)]
+    ("revision", "old"),
+    [("(none)", True), ("0000_removed_long_ago", False), ("0001", True), ("0002", False), (None, True)],
 )
 async def test_a_schema_is_old_when_this_build_has_more(
     database_url: str, revision: str | None, old: bool

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
+from botfarm.access import EVERYTHING, Principal, Role
 from botfarm.credentials import generate_key
 from botfarm.db.engine import Database, create_engine
-from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Principal, Project, User
+from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Project, User
 from botfarm.runtime import Services, open_services
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
@@ -18,8 +19,8 @@ from botfarm.settings import Settings, load_settings
 TOKEN = "a-bootstrap-token-for-tests"
 KEYS = generate_key("test")
 PASSWORD = "correct horse battery staple"
-RUNNER = Principal("runner-1")
-OTHER_RUNNER = Principal("runner-2")
+RUNNER = Principal("runner-1", Role.RUNNER, EVERYTHING)
+OTHER_RUNNER = Principal("runner-2", Role.RUNNER, EVERYTHING)
 _numbers = count(1)
 
 

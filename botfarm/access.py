@@ -1,0 +1,136 @@
+"""Who may do what: roles, the scope they are given for, and the principals, tokens and operators that have them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from botfarm.domain import Env
+
+
+class Role(StrEnum):
+    """Each may do what those before it may; docs/security.md has the table."""
+
+    VIEWER = "viewer"
+    RUNNER = "runner"
+    MANAGER = "manager"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The projects and envs that a role is given for; null means all. What is outside of it does not exist for it."""
+
+    projects: frozenset[UUID] | None
+    envs: frozenset[Env] | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.projects is None and self.envs is None
+
+    def has_project(self, project_id: UUID) -> bool:
+        return self.projects is None or project_id in self.projects
+
+    def has_env(self, env: Env) -> bool:
+        return self.envs is None or env in self.envs
+
+    def contains(self, other: "Scope") -> bool:
+        return _contains(self.projects, other.projects) and _contains(self.envs, other.envs)
+
+
+def _contains(ours: frozenset[object] | None, theirs: frozenset[object] | None) -> bool:
+    return ours is None or (theirs is not None and theirs <= ours)
+
+
+EVERYTHING = Scope(None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, from where. The name is what leases and the audit remember: it is never given to anybody else."""
+
+    name: str
+    role: Role
+    scope: Scope
+    max_leases: int | None = None
+    """Users held at the same time; null means any number."""
+    address: str | None = None
+    request_id: str | None = None
+
+
+THIS_MACHINE = Principal("command-line", Role.ADMIN, EVERYTHING)
+"""Who runs a command of the server, with the database's own password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API credential as anyone may see it: without its secret."""
+
+    id: str
+    name: str
+    role: Role
+    scope: Scope
+    max_leases: int | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+    @property
+    def principal_name(self) -> str:
+        return f"token:{self.name}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A person who runs the farm. The name is unique for ever: an operator is disabled, never deleted."""
+
+    id: UUID
+    name: str
+    role: Role
+    scope: Scope
+    created_at: datetime
+    disabled_at: datetime | None
+
+    @property
+    def principal_name(self) -> str:
+        return f"operator:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One deed: who, from where, what, on what, when."""
+
+    at: datetime
+    principal: str
+    address: str | None
+    request_id: str | None
+    action: str
+    """The operation's name, as in the OpenAPI document, or a command's."""
+    target: str
+    """`user`, `lease`, `project`, `token`, `operator`, `key`."""
+    target_id: str
+    project_id: UUID | None
+    env: Env | None
+    details: Mapping[str, object] = field(default_factory=dict)
+    """Names and numbers that say what changed; never a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Null means any."""
+
+    principal: str | None = None
+    action: str | None = None
+    project_id: UUID | None = None
+    target_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
