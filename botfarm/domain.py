@@ -104,16 +104,23 @@ class User:
     status: UserStatus
     status_reason: str | None
     status_since: datetime | None
+    has_secrets: bool
+    has_totp: bool
     last_lease: "Lease | None" = None
     """Read only where one user is asked for; null too when it was never leased or the history is pruned."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserChanges:
-    """Null leaves a field as it is; a label whose value is null is removed."""
+    """Null leaves a field as it is; a label or a secret whose value is null is removed."""
 
     login: str | None = None
     password: str | None = field(default=None, repr=False)
+    secrets: Mapping[str, object] = field(default_factory=dict, repr=False)
+    removes_secrets: bool = False
+    """All of them, before those of `secrets` are added."""
+    totp_seed: str | None = field(default=None, repr=False)
+    removes_totp_seed: bool = False
     project_id: UUID | None = None
     env: Env | None = None
     domain: Domain | None = None
@@ -152,6 +159,8 @@ class UserLine:
     password: str = field(repr=False)
     pool: Pool
     labels: Mapping[str, str]
+    secrets: Mapping[str, object] | None = field(default=None, repr=False)
+    totp_seed: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +171,34 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedCredentials:
+    """As they are stored: encrypted, and bound to their user."""
+
+    password: str = field(repr=False)
+    secrets: str | None = field(default=None, repr=False)
+    totp_seed: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TotpCode:
+    code: str = field(repr=False)
+    expires_in: float
+    """Seconds until the next one."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedUser:
-    """A user as part of a lease. The password is in clear for the holder of the live lease, else null."""
+    """A user as part of a lease. Credentials are in clear for the holder of the live lease, else null."""
 
     id: UUID
     login: str
     pool: Pool
     locktime: datetime | None
     labels: Mapping[str, str]
-    encrypted_password: str = field(repr=False)
+    sealed: SealedCredentials
     password: str | None = field(default=None, repr=False)
+    secrets: Mapping[str, object] | None = field(default=None, repr=False)
+    totp: TotpCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from botfarm.services.maintenance import Maintenance
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
 from botfarm.services.turns import Turns
+from botfarm.services.under_lease import UnderLease
 from botfarm.services.users import Users
 from botfarm.settings import Settings, SettingsError
 
@@ -29,6 +30,7 @@ class Services:
     turns: Turns
     acquiring: Acquiring
     leases: Leases
+    under_lease: UnderLease
     pools: Pools
     maintenance: Maintenance
     health: Health
@@ -53,6 +55,7 @@ async def open_services(
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
     projects = Projects(database)
+    leases = Leases(database, key_ring)
     turns = Turns(max(1, settings.database_pool_size // 2))
     token = settings.bootstrap_token
     try:
@@ -63,7 +66,8 @@ async def open_services(
             importing=Importing(database, key_ring),
             turns=turns,
             acquiring=Acquiring(database, key_ring, projects, turns, max_wait=settings.max_wait),
-            leases=Leases(database, key_ring),
+            leases=leases,
+            under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),
             maintenance=Maintenance(database, history_days=settings.history_days),
             health=Health(health_database),

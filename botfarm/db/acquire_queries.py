@@ -13,7 +13,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import Scope
 from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows
+from botfarm.db.scopes import scope_parameters, within
 from botfarm.db.user_state import CLOCK, POOL_COUNTS
 from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
 
@@ -28,6 +30,8 @@ class LeaseTerms:
     metadata: Mapping[str, object]
     idempotency_key: str | None
     fingerprint: bytes | None
+    address: str | None
+    request_id: str | None
 
 
 _POLICY = """
@@ -41,11 +45,12 @@ _GRANT = f"""
     moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM taken) = :count),
     l AS (
         INSERT INTO leases (fence, principal, operation, owner, project_id, env, domain, user_ids, metadata,
-                            acquired_at, expires_at, ttl_seconds, hold_until, idempotency_key, fingerprint)
+                            acquired_at, expires_at, ttl_seconds, hold_until, idempotency_key, fingerprint,
+                            address, request_id)
         SELECT nextval('fence'), :principal, :operation, CAST(:owner AS text), p.id, p.env, p.domain,
                (SELECT array_agg(taken.id ORDER BY taken.id) FROM taken), CAST(:metadata AS jsonb),
                now, now + make_interval(secs => p.ttl), p.ttl, now + make_interval(secs => p.max_hold),
-               CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea)
+               CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea), CAST(:address AS text), CAST(:request_id AS text)
         FROM moment, p
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING *
@@ -92,10 +97,16 @@ ACQUIRE_USER = text(f"""
         SELECT {_POLICY}, users.env, users.domain
         FROM projects JOIN users ON users.project_id = projects.id WHERE users.id = :user_id
     ),
-    taken AS MATERIALIZED (SELECT u.id FROM users AS u WHERE u.id = :user_id AND {_FREE} FOR UPDATE SKIP LOCKED),
+    taken AS MATERIALIZED (
+        SELECT u.id FROM users AS u WHERE u.id = :user_id AND {_FREE} AND {within("u")} FOR UPDATE SKIP LOCKED
+    ),
     {_GRANT}""")
 
-LOCK_POOL = text("SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))")
+ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+COUNT_HELD = text("""
+    SELECT sum(cardinality(user_ids)) FROM leases
+    WHERE principal = :principal AND ended_at IS NULL AND expires_at > clock_timestamp()""")
 
 LEASE_BY_KEY = text(f"""
     SELECT {LEASE_COLUMNS}
@@ -126,15 +137,32 @@ async def acquire_from_pool(
     return lease_from_rows(await session.execute(ACQUIRE_FROM_POOL, parameters))
 
 
-async def acquire_user(session: AsyncSession, user_id: UUID, *, terms: LeaseTerms) -> Lease | None:
+async def acquire_user(
+    session: AsyncSession, user_id: UUID, scope: Scope, *, terms: LeaseTerms
+) -> Lease | None:
     """None when the user is not free, is locked by a statement under way, or the idempotency key is taken."""
-    parameters = {"user_id": user_id, "count": 1, **_term_parameters(terms, LeaseOperation.ACQUIRE_LOCK)}
+    parameters = {
+        "user_id": user_id,
+        "count": 1,
+        **_term_parameters(terms, LeaseOperation.ACQUIRE_LOCK),
+        **scope_parameters(scope),
+    }
     return lease_from_rows(await session.execute(ACQUIRE_USER, parameters))
 
 
 async def lock_pool(session: AsyncSession, pool: Pool) -> None:
     """Makes the others that lock this pool wait until this transaction ends; plain acquires go on."""
-    await session.execute(LOCK_POOL, {"pool": f"{pool.project_id}/{pool.env}/{pool.domain}"})
+    await session.execute(ADVISORY_LOCK, {"name": f"{pool.project_id}/{pool.env}/{pool.domain}"})
+
+
+async def lock_principal(session: AsyncSession, principal: str) -> None:
+    """Makes the others that lock this principal wait until this transaction ends: its quota is counted by one of them."""
+    await session.execute(ADVISORY_LOCK, {"name": f"principal/{principal}"})
+
+
+async def count_held(session: AsyncSession, principal: str) -> int:
+    """Users in live leases of the principal. A statement of its own after `lock_principal`, else its snapshot is older."""
+    return int(await session.scalar(COUNT_HELD, {"principal": principal}) or 0)
 
 
 async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: str) -> Lease | None:
@@ -165,4 +193,6 @@ def _term_parameters(terms: LeaseTerms, operation: LeaseOperation) -> dict[str, 
         "metadata": json.dumps(dict(terms.metadata)),
         "idempotency_key": terms.idempotency_key,
         "fingerprint": terms.fingerprint,
+        "address": terms.address,
+        "request_id": terms.request_id,
     }

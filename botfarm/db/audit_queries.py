@@ -1,5 +1,6 @@
 """The audit: one row for each deed, written in the transaction of the deed, and read together with the leases."""
 
+import json
 from collections.abc import Mapping
 from uuid import UUID
 
@@ -32,6 +33,6 @@ async def record(
         target_id=str(target_id),
         project_id=project_id,
         env=env,
-        details=dict(details or {}),
+        details=json.loads(json.dumps(dict(details or {}), default=str)),
     )
     await session.execute(statement)

@@ -11,15 +11,27 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import Principal, Scope
 from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
-from botfarm.domain import Domain, EndedLease, Env, Lease, LeaseFilter, LeaseState, Outcome, Pool
+from botfarm.db.scopes import scope_parameters, within
+from botfarm.domain import (
+    Domain,
+    EndedLease,
+    Env,
+    Lease,
+    LeaseFilter,
+    LeaseState,
+    Outcome,
+    Pool,
+    SealedCredentials,
+)
 
 Rest = Literal["cooldown", "lock_delay", "none"]
 """Which of its project's durations a user rests for after a lease."""
 
 _LOCKED_USERS = """
     locked AS MATERIALIZED (
-        SELECT users.id, users.expires_at
+        SELECT users.id, users.expires_at, users.password, users.secrets, users.totp_seed
         FROM lease JOIN users ON users.id = ANY (lease.user_ids) AND users.lease_id = lease.id
         ORDER BY users.id FOR UPDATE OF users
     )"""
@@ -52,7 +64,7 @@ _ENDED = f"""
     SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON true ORDER BY u.id"""
 
 
-def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds") -> TextClause:
+def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds", besides: str = "") -> TextClause:
     """Moves the end of a live lease; the expressions may use `live`, its project `p` and the granted `ttl`."""
     return text(f"""
     {_LEASE_OF_HOLDER},
@@ -70,14 +82,26 @@ def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds") -> TextClaus
                available_at = moved.expires_at + make_interval(secs => moved.lock_delay)
         FROM moved, locked WHERE users.id = locked.id
         RETURNING users.*
-    )
+    ){besides}
     SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id, u ORDER BY u.id""")
+
+
+# A renewal answers with the credentials. From where the lease was taken that is the same hand-out going on; from any
+# other address somebody else reads them, which the audit must know: a stolen token would be used like that.
+_RENEWED_ELSEWHERE = """,
+    elsewhere AS (
+        INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+        SELECT l.principal, CAST(:address AS text), CAST(:request_id AS text), 'renew_lease', 'lease', l.id::text,
+               l.project_id, l.env, jsonb_build_object('taken_from', l.address)
+        FROM l WHERE l.address IS DISTINCT FROM :address
+    )"""
 
 
 RENEW = _with_end_at(
     "greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until))",
     ttl="""greatest(1, least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl,
                              CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
+    besides=_RENEWED_ELSEWHERE,
 )
 # A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that.
 CUT_SHORT = _with_end_at("least(live.expires_at, live.now + make_interval(secs => :seconds))")
@@ -88,7 +112,9 @@ RESTORE = _with_end_at(
 RELEASE = text(f"{_LEASE_OF_HOLDER}, {_ENDED}")
 
 FORCE_RELEASE = text(f"""
-    WITH lease AS MATERIALIZED (SELECT * FROM leases WHERE id = :lease_id FOR UPDATE),
+    WITH lease AS MATERIALIZED (
+        SELECT * FROM leases AS l WHERE l.id = :lease_id AND {within("l")} FOR UPDATE
+    ),
     {_LOCKED_USERS},
     live AS MATERIALIZED (
         SELECT lease.*, clock_timestamp() AS now FROM lease
@@ -123,13 +149,20 @@ REAP = text("""
 _READ = """
     FROM {leases} AS l
     LEFT JOIN projects AS p ON p.id = l.project_id
-    LEFT JOIN users AS u ON u.id = ANY (l.user_ids)"""
+    LEFT JOIN users AS u ON u.id = ANY (l.user_ids) AND {users_within}"""
 
-GET = text(f"SELECT {LEASE_COLUMNS} {_READ.format(leases='leases')} WHERE l.id = :lease_id ORDER BY u.id")
 
-_FOUND = """(
-    SELECT * FROM leases
-    WHERE (CAST(:before AS bigint) IS NULL OR fence < :before)
+def _read(leases: str) -> str:
+    """A user that was moved out of the reader's scope since is left out as a deleted one is."""
+    return _READ.format(leases=leases, users_within=within("u"))
+
+
+GET = text(f"""
+    SELECT {LEASE_COLUMNS} {_read("leases")} WHERE l.id = :lease_id AND {within("l")} ORDER BY u.id""")
+
+_FOUND = f"""(
+    SELECT * FROM leases AS found
+    WHERE {within("found")} AND (CAST(:before AS bigint) IS NULL OR fence < :before)
       AND (CAST(:project_id AS uuid) IS NULL OR project_id = :project_id)
       AND (CAST(:env AS text) IS NULL OR env = :env)
       AND (CAST(:domain AS text) IS NULL OR domain = :domain)
@@ -139,14 +172,31 @@ _FOUND = """(
       AND (CAST(:active AS boolean) IS NULL OR :active = (ended_at IS NULL AND expires_at > clock_timestamp()))
     ORDER BY fence DESC LIMIT :limit)"""
 
-LIST = text(f"SELECT {LEASE_COLUMNS} {_READ.format(leases=_FOUND)} ORDER BY l.fence DESC, u.id")
+LIST = text(f"SELECT {LEASE_COLUMNS} {_read(_FOUND)} ORDER BY l.fence DESC, u.id")
+
+# The lease and one of its users, locked in the one order; whether it is live is looked at after both locks were had.
+LOCK_USER_OF_LEASE = text(f"""
+    WITH lease AS MATERIALIZED (
+        SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
+    ),
+    {_LOCKED_USERS}
+    SELECT locked.password, locked.secrets, locked.totp_seed FROM lease, locked
+    WHERE locked.id = :user_id AND lease.ended_at IS NULL AND locked.expires_at > clock_timestamp()""")
+
+WRITE_BACK = text("UPDATE users SET password = :password, secrets = :secrets WHERE id = :user_id")
 
 
 async def renew(
-    session: AsyncSession, lease_id: UUID, *, principal: str, ttl_seconds: int | None
+    session: AsyncSession, lease_id: UUID, principal: Principal, *, ttl_seconds: int | None
 ) -> Lease | None:
     """None when the principal holds no such live lease."""
-    parameters = {"lease_id": lease_id, "principal": principal, "ttl": ttl_seconds}
+    parameters = {
+        "lease_id": lease_id,
+        "principal": principal.name,
+        "address": principal.address,
+        "request_id": principal.request_id,
+        "ttl": ttl_seconds,
+    }
     return lease_from_rows(await session.execute(RENEW, parameters))
 
 
@@ -182,7 +232,7 @@ async def release(
     return lease_from_rows(await session.execute(RELEASE, parameters))
 
 
-async def force_release(session: AsyncSession, lease_id: UUID, *, reason: str) -> Lease | None:
+async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, reason: str) -> Lease | None:
     """None when there is no such live lease."""
     parameters = {
         "lease_id": lease_id,
@@ -190,6 +240,7 @@ async def force_release(session: AsyncSession, lease_id: UUID, *, reason: str) -
         "outcome": None,
         "note": reason,
         "rest": "lock_delay",
+        **scope_parameters(scope),
     }
     return lease_from_rows(await session.execute(FORCE_RELEASE, parameters))
 
@@ -203,12 +254,26 @@ async def reap(session: AsyncSession, *, batch: int) -> list[EndedLease]:
     ]
 
 
-async def get_lease(session: AsyncSession, lease_id: UUID) -> Lease | None:
-    return lease_from_rows(await session.execute(GET, {"lease_id": lease_id}))
+async def lock_user_of_lease(
+    session: AsyncSession, lease_id: UUID, user_id: UUID, *, principal: str
+) -> SealedCredentials | None:
+    """What is stored of the user, until the transaction ends. None unless the principal's live lease has this user."""
+    parameters = {"lease_id": lease_id, "user_id": user_id, "principal": principal}
+    row = (await session.execute(LOCK_USER_OF_LEASE, parameters)).one_or_none()
+    return SealedCredentials(row.password, row.secrets, row.totp_seed) if row else None
+
+
+async def write_back(session: AsyncSession, user_id: UUID, *, password: str, secrets: str | None) -> None:
+    """To a user that `lock_user_of_lease` has locked."""
+    await session.execute(WRITE_BACK, {"user_id": user_id, "password": password, "secrets": secrets})
+
+
+async def get_lease(session: AsyncSession, lease_id: UUID, scope: Scope) -> Lease | None:
+    return lease_from_rows(await session.execute(GET, {"lease_id": lease_id, **scope_parameters(scope)}))
 
 
 async def list_leases(
-    session: AsyncSession, chosen: LeaseFilter, *, before_fence: int | None, limit: int
+    session: AsyncSession, chosen: LeaseFilter, scope: Scope, *, before_fence: int | None, limit: int
 ) -> list[Lease]:
     """The newest first."""
     parameters = {
@@ -221,5 +286,6 @@ async def list_leases(
         "principal": chosen.principal,
         "active": None if chosen.state is None else chosen.state is LeaseState.ACTIVE,
         "limit": limit,
+        **scope_parameters(scope),
     }
     return list(leases_from_rows(await session.execute(LIST, parameters)))

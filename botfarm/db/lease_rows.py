@@ -10,14 +10,24 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from botfarm.domain import Domain, EndedBy, Env, Lease, LeasedUser, LeaseOperation, Outcome, Pool
+from botfarm.domain import (
+    Domain,
+    EndedBy,
+    Env,
+    Lease,
+    LeasedUser,
+    LeaseOperation,
+    Outcome,
+    Pool,
+    SealedCredentials,
+)
 
 LEASE_COLUMNS = """
     l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
     l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
-    u.id AS user_id, u.login, u.password, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
+    u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
     CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
 
 LeaseResultRow = Row[Any]
@@ -67,5 +77,5 @@ def _leased_user(row: LeaseResultRow) -> LeasedUser:
         pool=Pool(row.user_project_id, Env(row.user_env), Domain(row.user_domain)),
         locktime=row.locktime,
         labels=row.labels,
-        encrypted_password=row.password,
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed),
     )

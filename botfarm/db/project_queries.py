@@ -2,10 +2,12 @@ from collections.abc import Collection
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, delete, func, select
+from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import Scope
+from botfarm.db.scopes import in_scope
 from botfarm.db.tables import ProjectRow
 from botfarm.domain import LeasePolicy, Project, ProjectChanges
 from botfarm.errors import ProjectExistsError, ProjectInUseError
@@ -58,24 +60,29 @@ async def delete_project(session: AsyncSession, project_id: UUID) -> bool:
     return deleted is not None
 
 
-async def existing_projects(session: AsyncSession, ids: Collection[UUID]) -> set[UUID]:
-    """Those of the ids that are projects."""
+async def existing_projects(session: AsyncSession, ids: Collection[UUID], scope: Scope) -> set[UUID]:
+    """Those of the ids that are projects of the scope."""
     any_of_them = ProjectRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
-    return set(await session.scalars(select(ProjectRow.id).where(any_of_them)))
+    return set(await session.scalars(select(ProjectRow.id).where(any_of_them, _within(scope))))
 
 
-async def list_projects(session: AsyncSession) -> list[Project]:
-    return [_project(row) for row in await session.scalars(select(ProjectRow).order_by(ProjectRow.name))]
+async def list_projects(session: AsyncSession, scope: Scope) -> list[Project]:
+    rows = await session.scalars(select(ProjectRow).where(_within(scope)).order_by(ProjectRow.name))
+    return [_project(row) for row in rows]
 
 
-async def get_project(session: AsyncSession, project_id: UUID) -> Project | None:
-    row = await session.get(ProjectRow, project_id)
+async def get_project(session: AsyncSession, project_id: UUID, scope: Scope) -> Project | None:
+    row = await session.scalar(select(ProjectRow).where(ProjectRow.id == project_id, _within(scope)))
     return _project(row) if row else None
 
 
-async def find_project(session: AsyncSession, name: str) -> Project | None:
-    row = await session.scalar(select(ProjectRow).where(ProjectRow.name == name))
+async def find_project(session: AsyncSession, name: str, scope: Scope) -> Project | None:
+    row = await session.scalar(select(ProjectRow).where(ProjectRow.name == name, _within(scope)))
     return _project(row) if row else None
+
+
+def _within(scope: Scope) -> ColumnElement[bool]:
+    return in_scope(scope, project_id=ProjectRow.id)
 
 
 def _project(row: ProjectRow) -> Project:

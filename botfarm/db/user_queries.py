@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Row,
     Select,
     and_,
@@ -24,9 +25,22 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from botfarm.access import Scope
+from botfarm.db.scopes import in_scope
 from botfarm.db.tables import UserRow
 from botfarm.db.user_state import USER_STATE
-from botfarm.domain import MAX_LABELS, Domain, Env, Pool, User, UserChanges, UserFilter, UserState, UserStatus
+from botfarm.domain import (
+    MAX_LABELS,
+    Domain,
+    Env,
+    Pool,
+    SealedCredentials,
+    User,
+    UserChanges,
+    UserFilter,
+    UserState,
+    UserStatus,
+)
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
 u = aliased(UserRow, name="u")
@@ -37,11 +51,12 @@ UserCursor = tuple[UUID, str, str, UUID]
 
 
 INSERT_USERS = text("""
-    INSERT INTO users (id, login, password, project_id, env, domain, labels)
-    SELECT id, login, password, project_id, env, domain, CAST(labels AS jsonb)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:passwords AS text[]), CAST(:project_ids AS uuid[]),
-                CAST(:envs AS text[]), CAST(:domains AS text[]), CAST(:labels AS text[]))
-         AS new (id, login, password, project_id, env, domain, labels)
+    INSERT INTO users (id, login, password, secrets, totp_seed, project_id, env, domain, labels)
+    SELECT id, login, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:passwords AS text[]), CAST(:secrets AS text[]),
+                CAST(:totp_seeds AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
+                CAST(:labels AS text[]))
+         AS new (id, login, password, secrets, totp_seed, project_id, env, domain, labels)
     ON CONFLICT DO NOTHING
     RETURNING id""")
 
@@ -50,7 +65,7 @@ INSERT_USERS = text("""
 class NewUser:
     id: UUID
     login: str
-    encrypted_password: str
+    sealed: SealedCredentials
     pool: Pool
     labels: Mapping[str, str]
 
@@ -60,7 +75,9 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
     statement = insert(UserRow).values(
         id=new.id,
         login=new.login,
-        password=new.encrypted_password,
+        password=new.sealed.password,
+        secrets=new.sealed.secrets,
+        totp_seed=new.sealed.totp_seed,
         project_id=new.pool.project_id,
         env=new.pool.env.value,
         domain=new.pool.domain.value,
@@ -81,7 +98,9 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
     columns = {
         "ids": [user.id for user in users],
         "logins": [user.login for user in users],
-        "passwords": [user.encrypted_password for user in users],
+        "passwords": [user.sealed.password for user in users],
+        "secrets": [user.sealed.secrets for user in users],
+        "totp_seeds": [user.sealed.totp_seed for user in users],
         "project_ids": [user.pool.project_id for user in users],
         "envs": [user.pool.env.value for user in users],
         "domains": [user.pool.domain.value for user in users],
@@ -97,9 +116,10 @@ def insert_order(user: NewUser) -> tuple[UUID, str, str]:
     return user.pool.project_id, user.pool.env.value, user.login.lower()
 
 
-async def lock_user(session: AsyncSession, user_id: UUID) -> tuple[UserRow, bool] | None:
+async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> tuple[UserRow, bool] | None:
     """The row until the transaction ends, and whether a lease on it was live after the lock was had."""
-    row = await session.get(UserRow, user_id, with_for_update=True)
+    found = select(UserRow).where(UserRow.id == user_id, _within(scope, UserRow)).with_for_update()
+    row = await session.scalar(found)
     if row is None:
         return None
     live = select(literal(row.expires_at) > func.clock_timestamp())
@@ -107,13 +127,13 @@ async def lock_user(session: AsyncSession, user_id: UUID) -> tuple[UserRow, bool
 
 
 async def update_user(
-    session: AsyncSession, row: UserRow, changes: UserChanges, *, encrypted_password: str | None
+    session: AsyncSession, row: UserRow, changes: UserChanges, sealed: SealedCredentials
 ) -> None:
-    """Changes a locked row. Raises UserExistsError, NoSuchProjectError."""
+    """Changes a locked row, whose credentials become those given. Raises UserExistsError, NoSuchProjectError."""
     await _change_status(session, row, changes)  # first: its query would flush what is half changed
+    row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
     columns = {
         "login": changes.login,
-        "password": encrypted_password,
         "project_id": changes.project_id,
         "env": changes.env,
         "domain": changes.domain,
@@ -144,23 +164,28 @@ async def _change_status(session: AsyncSession, row: UserRow, changes: UserChang
         row.status_since = row.status_since or now
 
 
-async def delete_user(session: AsyncSession, user_id: UUID) -> bool:
-    """False when there is no such user, or a lease on it is live."""
+async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
+    """The pool it was in. None when there is no such user, or a lease on it is live."""
     live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
-    statement = delete(UserRow).where(UserRow.id == user_id, not_(live)).returning(UserRow.id)
-    return await session.scalar(statement) is not None
+    here = and_(UserRow.id == user_id, _within(scope, UserRow))
+    statement = (
+        delete(UserRow).where(here, not_(live)).returning(UserRow.project_id, UserRow.env, UserRow.domain)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return Pool(row.project_id, Env(row.env), Domain(row.domain)) if row else None
 
 
-async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
-    row = (await session.execute(_select_users().where(u.id == user_id))).one_or_none()
+async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User | None:
+    statement = _select_users().where(u.id == user_id, _within(scope, u))
+    row = (await session.execute(statement)).one_or_none()
     return _user(row) if row else None
 
 
 async def list_users(
-    session: AsyncSession, chosen: UserFilter, *, after: UserCursor | None, limit: int
+    session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
 ) -> list[User]:
     """In the order of the pool index: by project, env, domain, id."""
-    statement = _select_users().order_by(*_KEYSET).limit(limit)
+    statement = _select_users().where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if after is not None:
         statement = statement.where(tuple_(*_KEYSET) > after)
     for column, value in ((u.project_id, chosen.project_id), (u.env, chosen.env), (u.domain, chosen.domain)):
@@ -186,6 +211,10 @@ def _refused(error: IntegrityError) -> Exception:
             return error
 
 
+def _within(scope: Scope, users: type[UserRow]) -> ColumnElement[bool]:
+    return in_scope(scope, project_id=users.project_id, env=users.env)
+
+
 def cursor_of(user: User) -> UserCursor:
     return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
 
@@ -207,6 +236,8 @@ def _select_users() -> Select[*tuple[Any, ...]]:
         u.status,
         u.status_reason,
         u.status_since,
+        u.secrets.is_not(None).label("has_secrets"),
+        u.totp_seed.is_not(None).label("has_totp"),
         literal_column(USER_STATE).label("state"),
         (u.expires_at > clock.c.now).label("locked"),
         func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
@@ -230,4 +261,6 @@ def _user(row: Row[Any]) -> User:
         status=UserStatus(row.status),
         status_reason=row.status_reason,
         status_since=row.status_since,
+        has_secrets=row.has_secrets,
+        has_totp=row.has_totp,
     )

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -28,13 +29,14 @@ from botfarm.errors import (
     NoSuchUserError,
     PoolExhaustedError,
     PoolTooSmallError,
+    QuotaExceededError,
     UserQuarantinedError,
 )
-from botfarm.services.handover import with_passwords
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
-from botfarm.services.leases import count_end
+from botfarm.services.leases import count_end, record_of_lease
 from botfarm.services.projects import Projects
 from botfarm.services.turns import Turns
+from botfarm.services.user_credentials import readable_lease
 from botfarm.services.users import busy
 
 # A waiting request looks again after these many seconds: soon at first, then ever later.
@@ -81,13 +83,19 @@ class Acquiring:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
         deadline = started + min(wanted.wait_seconds, self._max_wait)
-        project = await self._turns.take(partial(self._projects.look_up, wanted.project), deadline=deadline)
+        project = await self._turns.take(
+            partial(self._projects.look_up, principal.scope, wanted.project), deadline=deadline
+        )
         pool = Pool(project.id, wanted.env, wanted.domain)
+        if not principal.scope.has_env(wanted.env):
+            raise NoSuchPoolError
         asked_for = {**asdict(wanted), "project": project.id}
         del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
-            grant = await self._wait_for_grant(pool, wanted, terms, gone=caller_gone, deadline=deadline)
+            grant = await self._wait_for_grant(
+                principal, pool, wanted, terms, gone=caller_gone, deadline=deadline
+            )
             return await self._hand_over(grant, terms, started, caller_gone)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
@@ -101,32 +109,41 @@ class Acquiring:
         terms = lease_terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
         tries = LOCK_TRIES
         while True:
-            outcome = await self._try_user(user_id, terms)
+            outcome = await self._try_user(principal, user_id, terms)
             if isinstance(outcome, Grant):
                 return await self._hand_over(outcome, terms, started, caller_gone)
             tries -= 1
             if outcome.state is not UserState.FREE or tries == 0:
-                await self._count_refusal(outcome.pool)
+                await self._count_refusal(principal, outcome.pool)
                 raise _refusal(outcome)
             await asyncio.sleep(LOCK_PAUSE)
 
-    async def _try_user(self, user_id: UUID, terms: LeaseTerms) -> Grant | User:
-        async with self._database.autocommit() as session:
-            lease = await acquire_queries.acquire_user(session, user_id, terms=terms)
-            grant = Grant(lease) if lease else await _replay(session, terms)
-            user = None if grant else await user_queries.get_user(session, user_id)
+    async def _try_user(self, principal: Principal, user_id: UUID, terms: LeaseTerms) -> Grant | User:
+        async with self._session(principal, terms, count=1) as session:
+            lease = await acquire_queries.acquire_user(session, user_id, principal.scope, terms=terms)
+            grant = Grant(lease) if lease else await _replay(session, principal, terms)
+            user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
         outcome = grant or user
         if outcome is None:
             raise NoSuchUserError
         return outcome
 
     async def _wait_for_grant(
-        self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, *, gone: Gone, deadline: float
+        self,
+        principal: Principal,
+        pool: Pool,
+        wanted: PoolRequest,
+        terms: LeaseTerms,
+        *,
+        gone: Gone,
+        deadline: float,
     ) -> Grant:
         started = time.monotonic()
         pause = FIRST_PAUSE
         while True:
-            outcome = await self._turns.take(partial(self._try, pool, wanted, terms), deadline=deadline)
+            outcome = await self._turns.take(
+                partial(self._try, principal, pool, wanted, terms), deadline=deadline
+            )
             if isinstance(outcome, Grant):
                 return outcome
             if outcome.total == 0:
@@ -142,10 +159,12 @@ class Acquiring:
                 raise CallerGoneError
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
 
-    async def _try(self, pool: Pool, wanted: PoolRequest, terms: LeaseTerms) -> Grant | PoolCounts:
-        async with self._database.autocommit() as session:
+    async def _try(
+        self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
+    ) -> Grant | PoolCounts:
+        async with self._session(principal, terms, count=wanted.count) as session:
             lease = await self._acquire(session, pool, wanted, terms)
-            grant = Grant(lease) if lease else await _replay(session, terms)
+            grant = Grant(lease) if lease else await _replay(session, principal, terms)
             if grant:
                 return grant
             counts = await acquire_queries.count_pool(session, pool, labels=wanted.labels)
@@ -153,11 +172,32 @@ class Acquiring:
             return counts
         # Enough are free: statements under way held some of them while this one looked. Two batches can so deny each
         # other the last users; the second try of each waits for its turn, and the last one to have it is alone.
-        async with self._database.transaction() as session:
+        async with self._session(principal, terms, count=wanted.count, in_transaction=True) as session:
             await acquire_queries.lock_pool(session, pool)
             lease = await self._acquire(session, pool, wanted, terms)
-            grant = Grant(lease) if lease else await _replay(session, terms)
+            grant = Grant(lease) if lease else await _replay(session, principal, terms)
         return grant or counts
+
+    @asynccontextmanager
+    async def _session(
+        self, principal: Principal, terms: LeaseTerms, *, count: int, in_transaction: bool = False
+    ) -> AsyncIterator[AsyncSession]:
+        """A session in which the principal may take so many users: only who has a quota pays for it.
+
+        Counting and taking are one transaction under a lock of the principal, so that two requests at once cannot both
+        take the last place. Raises QuotaExceededError, unless the request is a retry of one that was granted.
+        """
+        if principal.max_leases is None and not in_transaction:
+            async with self._database.autocommit() as session:
+                yield session
+            return
+        async with self._database.transaction() as session:
+            if principal.max_leases is not None:
+                await acquire_queries.lock_principal(session, principal.name)
+                held = await acquire_queries.count_held(session, principal.name)
+                if held + count > principal.max_leases and not await _lease_of(session, terms):
+                    raise QuotaExceededError(held=held, count=count, max_leases=principal.max_leases)
+            yield session
 
     async def _acquire(
         self, session: AsyncSession, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
@@ -175,7 +215,7 @@ class Acquiring:
     async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, gone: Gone) -> Grant:
         lease = grant.lease
         try:
-            readable = with_passwords(lease, self._key_ring)
+            readable = readable_lease(lease, self._key_ring)
         except KeyRingError:
             if not grant.replayed:
                 # With a rest, so that the next request gets another one.
@@ -208,16 +248,20 @@ class Acquiring:
         if ended:
             count_end(ended)
 
-    async def _count_refusal(self, pool: Pool) -> None:
-        project = await self._projects.get(pool.project_id)
+    async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
+        project = await self._projects.get(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
 
 
-async def _replay(session: AsyncSession, terms: LeaseTerms) -> Grant | None:
-    """The lease that was taken under the same key before, if there is one and it is live."""
+async def _lease_of(session: AsyncSession, terms: LeaseTerms) -> Lease | None:
     if terms.idempotency_key is None:
         return None
-    lease = await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
+    return await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
+
+
+async def _replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
+    """The lease that was taken under the same key before, if there is one and it is live."""
+    lease = await _lease_of(session, terms)
     if lease is None:
         return None
     if lease.fingerprint != terms.fingerprint:
@@ -228,6 +272,7 @@ async def _replay(session: AsyncSession, terms: LeaseTerms) -> Grant | None:
         live = await lease_queries.restore(session, lease.id, principal=lease.principal)
     if live is None:
         raise IdempotencyKeyEndedError
+    await record_of_lease(session, principal, f"replay_{lease.operation}", live)
     return Grant(live, replayed=True)
 
 
@@ -257,6 +302,8 @@ def _result_of(error: BotfarmError, *, waited: bool) -> str:
     match error:
         case CallerGoneError():
             return "gone"
+        case QuotaExceededError():
+            return "quota"
         case PoolExhaustedError():
             return "timeout" if waited else "exhausted"
         case _:

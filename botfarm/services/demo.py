@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
+from botfarm.access import EVERYTHING, THIS_MACHINE
 from botfarm.domain import Domain, Env, LeasePolicy, Pool, Project
 from botfarm.errors import ProjectExistsError, UserExistsError
 from botfarm.services.projects import Projects
@@ -24,10 +25,10 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
     new_projects = new_users = 0
     for name in PROJECTS:
         try:
-            project = await projects.create(project_id=None, name=name, policy=LeasePolicy())
+            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=LeasePolicy())
             new_projects += 1
         except ProjectExistsError:
-            project = await projects.find(name)
+            project = await projects.look_up(EVERYTHING, name)
         for env in Env:
             for domain in Domain:
                 new_users += await _fill_pool(users, project, Pool(project.id, env, domain))
@@ -39,6 +40,7 @@ async def _fill_pool(users: Users, project: Project, pool: Pool) -> int:
     for number in range(1, USERS_PER_POOL + 1):
         try:
             await users.create(
+                THIS_MACHINE,
                 login=f"{pool.domain}-{number}@{pool.env}.{project.name}.test",
                 password=secrets.token_urlsafe(12),
                 pool=pool,

@@ -1,18 +1,21 @@
 """Many users at once: lines come in one by one, rows go out in batches of one transaction."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
-from botfarm.db import project_queries, user_queries
+from botfarm.db import audit_queries, project_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.db.user_queries import NewUser
 from botfarm.domain import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError
+from botfarm.services.user_credentials import seal
 
 BATCH = 1_000
 # All batches together; one batch takes a tenth of a second.
@@ -29,7 +32,7 @@ class Importing:
         self._key_ring = key_ring
 
     async def import_users(
-        self, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+        self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
     ) -> ImportResult:
         """Creates all of the users or, unless errors are skipped, none. Raises ImportRejectedError.
 
@@ -38,10 +41,11 @@ class Importing:
         """
         users, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
-            refused = await _insert(session, users)
+            refused = await _insert(session, users, principal.scope)
             errors = sorted([*errors, *refused], key=lambda error: error.line)
             if errors and not skip_errors:
                 raise ImportRejectedError([asdict(error) for error in errors])
+            await _record(session, principal, users, refused)
         skipped = len({error.line for error in errors})
         return ImportResult(created=len(users) - len(refused), skipped=skipped, errors=tuple(errors))
 
@@ -67,17 +71,26 @@ class Importing:
 
     def _encrypted(self, line: UserLine) -> NewUser:
         user_id = uuid4()
-        encrypted = self._key_ring.encrypt(line.password, row_id=user_id, field="password")
-        return NewUser(user_id, line.login, encrypted, line.pool, line.labels)
+        sealed = seal(
+            self._key_ring, user_id, password=line.password, secrets=line.secrets, totp_seed=line.totp_seed
+        )
+        return NewUser(user_id, line.login, sealed, line.pool, line.labels)
 
 
-async def _insert(session: AsyncSession, users: dict[int, NewUser]) -> list[LineError]:
+async def _insert(session: AsyncSession, users: dict[int, NewUser], scope: Scope) -> list[LineError]:
     """Inserts those that can be; returns why the others cannot."""
     projects = await project_queries.existing_projects(
-        session, {user.pool.project_id for user in users.values()}
+        session, {user.pool.project_id for user in users.values()}, scope
     )
-    known = {line: user for line, user in users.items() if user.pool.project_id in projects}
-    errors = [LineError(line, "project_id", "no-such-project") for line in users.keys() - known.keys()]
+    errors: list[LineError] = []
+    known: dict[int, NewUser] = {}
+    for line, user in users.items():
+        if user.pool.project_id not in projects:
+            errors.append(LineError(line, "project_id", "no-such-project"))
+        elif not scope.has_env(user.pool.env):
+            errors.append(LineError(line, "env", "forbidden"))
+        else:
+            known[line] = user
     inserted: set[UUID] = set()
     in_order = sorted(known.values(), key=user_queries.insert_order)
     for start in range(0, len(in_order), BATCH):
@@ -85,3 +98,22 @@ async def _insert(session: AsyncSession, users: dict[int, NewUser]) -> list[Line
     return errors + [
         LineError(line, "login", "user-exists") for line, user in known.items() if user.id not in inserted
     ]
+
+
+async def _record(
+    session: AsyncSession, principal: Principal, users: dict[int, NewUser], refused: list[LineError]
+) -> None:
+    """One entry for each pool."""
+    lines = {error.line for error in refused}
+    created = Counter(user.pool for line, user in users.items() if line not in lines)
+    for pool, count in created.items():
+        await audit_queries.record(
+            session,
+            principal,
+            "import_users",
+            target="project",
+            target_id=pool.project_id,
+            project_id=pool.project_id,
+            env=pool.env,
+            details={"domain": pool.domain, "created": count},
+        )

@@ -48,4 +48,6 @@ def lease_terms(
         metadata=requested.metadata,
         idempotency_key=requested.idempotency_key,
         fingerprint=fingerprint if requested.idempotency_key else None,
+        address=principal.address,
+        request_id=principal.request_id,
     )

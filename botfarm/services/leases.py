@@ -1,11 +1,14 @@
 """The life of a lease after its hand-out: renewed, released, forced, read."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from botfarm import metrics
-from botfarm.access import Principal
+from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
-from botfarm.db import lease_queries, user_queries
+from botfarm.db import audit_queries, lease_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.domain import (
     EndedBy,
@@ -26,7 +29,7 @@ from botfarm.errors import (
     UseReleaseLeaseError,
 )
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
-from botfarm.services.handover import with_passwords
+from botfarm.services.user_credentials import readable_lease
 
 MAX_FENCE = 2**63 - 1  # a bigint
 
@@ -39,15 +42,13 @@ class Leases:
     async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
         """Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
         async with self._database.autocommit() as session:
-            renewed = await lease_queries.renew(
-                session, lease_id, principal=principal.name, ttl_seconds=ttl_seconds
-            )
+            renewed = await lease_queries.renew(session, lease_id, principal, ttl_seconds=ttl_seconds)
         if renewed is None:
-            await self._held_before(principal, lease_id)
+            await self.held_before(principal, lease_id)
             metrics.renew_total.labels("lapsed").inc()
             raise LeaseLapsedError
         metrics.renew_total.labels("ok").inc()
-        return with_passwords(renewed, self._key_ring)
+        return readable_lease(renewed, self._key_ring)
 
     async def release(
         self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
@@ -60,7 +61,7 @@ class Leases:
         if released:
             count_end(released)
             return released
-        lease = await self._held_before(principal, lease_id)
+        lease = await self.held_before(principal, lease_id)
         if lease.ended_by is not EndedBy.RELEASED:
             raise LeaseLapsedError
         return lease
@@ -77,32 +78,41 @@ class Leases:
                 raise UseReleaseLeaseError
             await self.release(principal, lease.id)
         async with self._database.autocommit() as session:
-            user = await user_queries.get_user(session, user_id)
+            user = await user_queries.get_user(session, user_id, principal.scope)
         if user is None:
             raise NoSuchUserError
         return user
 
-    async def force_release(self, lease_id: UUID, *, reason: str) -> Lease:
+    async def force_release(self, principal: Principal, lease_id: UUID, *, reason: str) -> Lease:
         """Ends anybody's lease; one that has ended already stays as it is. Raises NoSuchLeaseError."""
-        async with self._database.autocommit() as session:
-            forced = await lease_queries.force_release(session, lease_id, reason=reason)
+        async with self._database.transaction() as session:
+            forced = await lease_queries.force_release(session, lease_id, principal.scope, reason=reason)
+            if forced is not None:
+                details = {"reason": reason, "holder": forced.principal}
+                await record_of_lease(session, principal, "force_release_lease", forced, details)
         if forced is None:
-            return await self._existing(lease_id)
+            return await self._existing(principal.scope, lease_id)
         count_end(forced)
         return forced
 
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
-        """With passwords for the holder while the lease is live. Raises NoSuchLeaseError."""
-        lease = await self._existing(lease_id)
-        if lease.is_live and lease.principal == principal.name:
-            return with_passwords(lease, self._key_ring)
-        return lease
+        """With credentials for the holder while the lease is live, which the audit records. Raises NoSuchLeaseError."""
+        async with self._database.transaction() as session:
+            lease = await lease_queries.get_lease(session, lease_id, principal.scope)
+            if lease is None:
+                raise NoSuchLeaseError
+            is_readable = lease.is_live and lease.principal == principal.name
+            if is_readable:
+                await record_of_lease(session, principal, "get_lease", lease)
+        return readable_lease(lease, self._key_ring) if is_readable else lease
 
-    async def list(self, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
-        """The newest first, never with passwords."""
+    async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
+        """The newest first, never with credentials."""
         before = _decode(cursor) if cursor else None
         async with self._database.autocommit() as session:
-            leases = await lease_queries.list_leases(session, chosen, before_fence=before, limit=limit + 1)
+            leases = await lease_queries.list_leases(
+                session, chosen, scope, before_fence=before, limit=limit + 1
+            )
         more = len(leases) > limit
         page = tuple(leases[:limit])
         return Page(page, encode_cursor(page[-1].fence) if more else None)
@@ -112,36 +122,55 @@ class Leases:
     ) -> Lease | None:
         """The lease that release_lock is to end; None when the user is free already."""
         if lease_id is not None:
-            lease = await self._held_before(principal, lease_id)
+            lease = await self.held_before(principal, lease_id)
             if user_id not in {user.id for user in lease.users}:
                 raise NoSuchLeaseError
             return lease
         async with self._database.autocommit() as session:
-            user = await user_queries.get_user(session, user_id)
+            user = await user_queries.get_user(session, user_id, principal.scope)
         if user is None:
             raise NoSuchUserError
         if user.locktime is None or user.lease_id is None:
             return None
-        lease = await self._existing(user.lease_id)
+        lease = await self._existing(principal.scope, user.lease_id)
         if lease.principal != principal.name:
             raise NotTheHolderError
         if lease.operation is not LeaseOperation.ACQUIRE_LOCK and len(lease.users) == 1:
             raise LeaseIdRequiredError
         return lease
 
-    async def _existing(self, lease_id: UUID) -> Lease:
+    async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
         async with self._database.autocommit() as session:
-            lease = await lease_queries.get_lease(session, lease_id)
+            lease = await lease_queries.get_lease(session, lease_id, scope)
         if lease is None:
             raise NoSuchLeaseError
         return lease
 
-    async def _held_before(self, principal: Principal, lease_id: UUID) -> Lease:
+    async def held_before(self, principal: Principal, lease_id: UUID) -> Lease:
         """The lease, live or not, if it is the principal's. Raises NoSuchLeaseError, NotTheHolderError."""
-        lease = await self._existing(lease_id)
+        lease = await self._existing(principal.scope, lease_id)
         if lease.principal != principal.name:
             raise NotTheHolderError
         return lease
+
+
+async def record_of_lease(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    lease: Lease,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    await audit_queries.record(
+        session,
+        principal,
+        action,
+        target="lease",
+        target_id=lease.id,
+        project_id=lease.pool.project_id,
+        env=lease.pool.env,
+        details=details,
+    )
 
 
 def count_end(lease: Lease) -> None:

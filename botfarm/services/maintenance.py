@@ -1,6 +1,7 @@
 """What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
 
 from botfarm import metrics
+from botfarm.access import EVERYTHING
 from botfarm.db import lease_queries, maintenance_queries, pool_queries
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
@@ -46,7 +47,7 @@ class Maintenance:
     async def refresh_gauges(self) -> None:
         """Every worker sets the same values, so dashboards take the `max` over them."""
         async with self._database.autocommit() as session:
-            usages = await pool_queries.count_pools(session)
+            usages = await pool_queries.count_pools(session, EVERYTHING)
             lag = await maintenance_queries.reaper_lag(session)
             dead = await maintenance_queries.dead_tuples(session)
             snapshot = await maintenance_queries.oldest_snapshot(session)

@@ -1,3 +1,4 @@
+from botfarm.access import Scope
 from botfarm.db import pool_queries
 from botfarm.db.engine import Database
 from botfarm.domain import PoolUsage
@@ -7,7 +8,7 @@ class Pools:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(self) -> list[PoolUsage]:
-        """Every pool that has users, with the counts of one moment."""
+    async def list(self, scope: Scope) -> list[PoolUsage]:
+        """Every pool of the scope that has users, with the counts of one moment."""
         async with self._database.autocommit() as session:
-            return await pool_queries.count_pools(session)
+            return await pool_queries.count_pools(session, scope)

@@ -1,47 +1,92 @@
+from dataclasses import asdict
 from uuid import UUID, uuid4
 
-from botfarm.db import project_queries
+from botfarm.access import Principal, Scope
+from botfarm.db import audit_queries, project_queries
 from botfarm.db.engine import Database
 from botfarm.domain import LeasePolicy, Project, ProjectChanges
-from botfarm.errors import NoSuchProjectError
+from botfarm.errors import ForbiddenError, NoSuchProjectError
 
 
 class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, *, project_id: UUID | None, name: str, policy: LeasePolicy) -> Project:
-        """Raises ProjectExistsError when the id or the name is taken."""
+    async def create(
+        self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
+    ) -> Project:
+        """Raises ProjectExistsError when the id or the name is taken, ForbiddenError without the whole farm in scope."""
+        if (
+            not principal.scope.is_whole
+        ):  # whose scope has some projects only must not learn the names of others
+            raise ForbiddenError("A new project needs a scope of all projects and envs.")
         async with self._database.transaction() as session:
-            return await project_queries.insert_project(
+            project = await project_queries.insert_project(
                 session, project_id=project_id or uuid4(), name=name, policy=policy
             )
+            await audit_queries.record(
+                session,
+                principal,
+                "create_project",
+                target="project",
+                target_id=project.id,
+                project_id=project.id,
+                details={"name": name, **asdict(policy)},
+            )
+        return project
 
-    async def update(self, project_id: UUID, changes: ProjectChanges) -> Project:
-        """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError."""
+    async def update(self, principal: Principal, project_id: UUID, changes: ProjectChanges) -> Project:
+        """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError, ForbiddenError."""
+        _require_whole_project(principal.scope, project_id)
         async with self._database.transaction() as session:
-            return _existing(await project_queries.update_project(session, project_id, changes))
+            project = _existing(await project_queries.update_project(session, project_id, changes))
+            await audit_queries.record(
+                session,
+                principal,
+                "update_project",
+                target="project",
+                target_id=project_id,
+                project_id=project_id,
+                details={name: value for name, value in asdict(changes).items() if value is not None},
+            )
+        return project
 
-    async def delete(self, project_id: UUID) -> None:
-        """Its history stays. Raises NoSuchProjectError, ProjectInUseError."""
+    async def delete(self, principal: Principal, project_id: UUID) -> None:
+        """Its history stays. Raises NoSuchProjectError, ProjectInUseError, ForbiddenError."""
+        _require_whole_project(principal.scope, project_id)
         async with self._database.transaction() as session:
             if not await project_queries.delete_project(session, project_id):
                 raise NoSuchProjectError
+            await audit_queries.record(
+                session,
+                principal,
+                "delete_project",
+                target="project",
+                target_id=project_id,
+                project_id=project_id,
+            )
 
-    async def list(self) -> list[Project]:
+    async def list(self, scope: Scope) -> list[Project]:
         async with self._database.autocommit() as session:
-            return await project_queries.list_projects(session)
+            return await project_queries.list_projects(session, scope)
 
-    async def get(self, project_id: UUID) -> Project:
+    async def get(self, scope: Scope, project_id: UUID) -> Project:
         async with self._database.autocommit() as session:
-            return _existing(await project_queries.get_project(session, project_id))
+            return _existing(await project_queries.get_project(session, project_id, scope))
 
-    async def look_up(self, id_or_name: UUID | str) -> Project:
-        return await (self.get(id_or_name) if isinstance(id_or_name, UUID) else self.find(id_or_name))
-
-    async def find(self, name: str) -> Project:
+    async def look_up(self, scope: Scope, id_or_name: UUID | str) -> Project:
+        """By its id or its name. Raises NoSuchProjectError."""
+        if isinstance(id_or_name, UUID):
+            return await self.get(scope, id_or_name)
         async with self._database.autocommit() as session:
-            return _existing(await project_queries.find_project(session, name))
+            return _existing(await project_queries.find_project(session, id_or_name, scope))
+
+
+def _require_whole_project(scope: Scope, project_id: UUID) -> None:
+    if not scope.has_project(project_id):
+        raise NoSuchProjectError
+    if scope.envs is not None:
+        raise ForbiddenError("A project is for all envs, and your scope has some of them only.")
 
 
 def _existing(project: Project | None) -> Project:

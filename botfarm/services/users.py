@@ -1,17 +1,21 @@
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
-from botfarm.db import lease_queries, user_queries
+from botfarm.db import audit_queries, lease_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.db.tables import UserRow
 from botfarm.db.user_queries import NewUser, UserCursor
-from botfarm.domain import Domain, Env, Page, Pool, User, UserChanges, UserFilter
-from botfarm.errors import NoSuchUserError, UserBusyError, UserExistsError
+from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
+from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.user_credentials import Secrets, merge_secrets, seal, seal_password, seal_totp_seed
+
+_SECRET_CHANGES = ("password", "secrets", "totp_seed")
 
 
 class Users:
@@ -19,52 +23,76 @@ class Users:
         self._database = database
         self._key_ring = key_ring
 
-    async def create(self, *, login: str, password: str, pool: Pool, labels: Mapping[str, str]) -> User:
-        """Raises NoSuchProjectError, UserExistsError."""
+    async def create(
+        self,
+        principal: Principal,
+        *,
+        login: str,
+        password: str,
+        pool: Pool,
+        labels: Mapping[str, str],
+        secrets: Secrets | None = None,
+        totp_seed: str | None = None,
+    ) -> User:
+        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope."""
+        _require_pool(principal.scope, pool)
         user_id = uuid4()
-        encrypted = self._key_ring.encrypt(password, row_id=user_id, field="password")
-        new = NewUser(user_id, login, encrypted, pool, labels)
+        sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
-            if not await user_queries.insert_user(session, new):
+            if not await user_queries.insert_user(session, NewUser(user_id, login, sealed, pool, labels)):
                 raise UserExistsError
-            user = await user_queries.get_user(session, user_id)
-        return _existing(user)
+            user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+            await _record(session, principal, "create_user", user_id, pool, {"login": login})
+        return user
 
-    async def get(self, user_id: UUID) -> User:
+    async def get(self, scope: Scope, user_id: UUID) -> User:
         async with self._database.autocommit() as session:
-            return await _with_last_lease(session, user_id)
+            return await _with_last_lease(session, user_id, scope)
 
-    async def update(self, user_id: UUID, changes: UserChanges) -> User:
-        """Raises NoSuchUserError, UserExistsError, NoSuchProjectError; UserBusyError for a move under a live lease."""
-        encrypted = (
-            self._key_ring.encrypt(changes.password, row_id=user_id, field="password")
-            if changes.password
-            else None
-        )
+    async def update(self, principal: Principal, user_id: UUID, changes: UserChanges) -> User:
+        """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
+
+        UserBusyError for a move under a live lease.
+        """
         async with self._database.transaction() as session:
-            locked = await user_queries.lock_user(session, user_id)
+            locked = await user_queries.lock_user(session, user_id, principal.scope)
             if locked is None:
                 raise NoSuchUserError
             row, is_live = locked
-            if is_live and _moves(changes, row):
-                raise busy(_existing(await user_queries.get_user(session, user_id)))
-            await user_queries.update_user(session, row, changes, encrypted_password=encrypted)
-            return await _with_last_lease(session, user_id)
+            before, after = _pool(row), _pool_after(row, changes)
+            _require_pool(principal.scope, after)
+            if is_live and after != before:
+                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+            await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
+            await _record(session, principal, "update_user", user_id, after, _what_changes(changes))
+            return await _with_last_lease(session, user_id, principal.scope)
 
-    async def delete(self, user_id: UUID) -> None:
+    async def delete(self, principal: Principal, user_id: UUID) -> None:
         """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live."""
-        async with self._database.autocommit() as session:
-            if await user_queries.delete_user(session, user_id):
-                return
-            raise busy(_existing(await user_queries.get_user(session, user_id)))
+        async with self._database.transaction() as session:
+            pool = await user_queries.delete_user(session, user_id, principal.scope)
+            if pool is None:
+                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+            await _record(session, principal, "delete_user", user_id, pool, {})
 
-    async def list(self, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
+    async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
         after = _decode(cursor) if cursor else None
         async with self._database.autocommit() as session:
-            users = await user_queries.list_users(session, chosen, after=after, limit=limit + 1)
+            users = await user_queries.list_users(session, chosen, scope, after=after, limit=limit + 1)
         more = len(users) > limit
         page = tuple(users[:limit])
         return Page(page, encode_cursor(*user_queries.cursor_of(page[-1])) if more else None)
+
+    def _changed(self, user_id: UUID, row: UserRow, changes: UserChanges) -> SealedCredentials:
+        password, secrets = row.password, None if changes.removes_secrets else row.secrets
+        totp_seed = None if changes.removes_totp_seed else row.totp_seed
+        if changes.password:
+            password = seal_password(self._key_ring, user_id, changes.password)
+        if changes.secrets:
+            secrets = merge_secrets(self._key_ring, user_id, secrets, changes.secrets)
+        if changes.totp_seed:
+            totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
+        return SealedCredentials(password, secrets, totp_seed)
 
 
 def busy(user: User) -> UserBusyError:
@@ -72,15 +100,56 @@ def busy(user: User) -> UserBusyError:
     return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
 
 
-async def _with_last_lease(session: AsyncSession, user_id: UUID) -> User:
-    user = _existing(await user_queries.get_user(session, user_id))
-    last = await lease_queries.get_lease(session, user.lease_id) if user.lease_id else None
+async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:
+    user = _existing(await user_queries.get_user(session, user_id, scope))
+    last = await lease_queries.get_lease(session, user.lease_id, scope) if user.lease_id else None
     return replace(user, last_lease=last)
 
 
-def _moves(changes: UserChanges, row: UserRow) -> bool:
-    there = (changes.project_id or row.project_id, changes.env or row.env, changes.domain or row.domain)
-    return there != (row.project_id, row.env, row.domain)
+async def _record(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    user_id: UUID,
+    pool: Pool,
+    details: Mapping[str, object],
+) -> None:
+    await audit_queries.record(
+        session,
+        principal,
+        action,
+        target="user",
+        target_id=user_id,
+        project_id=pool.project_id,
+        env=pool.env,
+        details=details,
+    )
+
+
+def _what_changes(changes: UserChanges) -> dict[str, object]:
+    """The new values, but of credentials only that there are new ones."""
+    given = {name: value for name, value in asdict(changes).items() if value}
+    hidden = {name: "changed" for name in _SECRET_CHANGES if given.pop(name, None)}
+    return {**given, **hidden}
+
+
+def _pool(row: UserRow) -> Pool:
+    return Pool(row.project_id, Env(row.env), Domain(row.domain))
+
+
+def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
+    before = _pool(row)
+    return Pool(
+        changes.project_id or before.project_id, changes.env or before.env, changes.domain or before.domain
+    )
+
+
+def _require_pool(scope: Scope, pool: Pool) -> None:
+    """Raises NoSuchProjectError, as for one that is not there; every env is there, so ForbiddenError for that."""
+    if not scope.has_project(pool.project_id):
+        raise NoSuchProjectError
+    if not scope.has_env(pool.env):
+        raise ForbiddenError(f"Your scope does not have the env {pool.env}.")
 
 
 def _existing(user: User | None) -> User:

@@ -9,13 +9,15 @@ from pydantic import AfterValidator, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain import MAX_LABELS
+from botfarm.totp import read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_TTL = 86_400
 MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255
-MAX_METADATA_BYTES, MAX_METADATA_DEPTH = 4_096, 20
+MAX_METADATA_BYTES, MAX_JSON_DEPTH = 4_096, 20
+MAX_SECRETS_BYTES = 262_144  # what a browser keeps for a site that is signed in to is some tens of kilobytes
 
 
 def _invalid(message: LiteralString) -> PydanticCustomError:
@@ -53,19 +55,36 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    _check_json(metadata, depth=0)
-    try:
-        encoded = json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
-    except ValueError:
-        raise _invalid("must be JSON, without NaN and Infinity") from None
-    if len(encoded) > MAX_METADATA_BYTES:
+    if _json_bytes(metadata) > MAX_METADATA_BYTES:
         raise _invalid("must be at most 4096 bytes of JSON")
     return metadata
 
 
+def _secrets(secrets: dict[str, Any]) -> dict[str, Any]:
+    if _json_bytes(secrets) > MAX_SECRETS_BYTES:
+        raise _invalid("must be at most 262144 bytes of JSON")
+    return secrets
+
+
+def _json_bytes(value: dict[str, Any]) -> int:
+    _check_json(value, depth=0)
+    try:
+        return len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except ValueError:
+        raise _invalid("must be JSON, without NaN and Infinity") from None
+
+
+def _totp_seed(seed: SecretStr) -> SecretStr:
+    try:
+        read_seed(seed.get_secret_value())
+    except ValueError:
+        raise _invalid("must be a base32 seed or an otpauth://totp/ address") from None
+    return seed
+
+
 def _check_json(value: object, *, depth: int) -> None:
     """Refuses text that cannot be stored, and nesting that cannot be written out again."""
-    if depth > MAX_METADATA_DEPTH:
+    if depth > MAX_JSON_DEPTH:
         raise _invalid("must be nested at most 20 deep")
     match value:
         case str():
@@ -117,5 +136,8 @@ LabelChanges = Annotated[
     dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)
 ]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_password)]
+TotpSeed = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_totp_seed)]
+Secrets = Annotated[dict[str, Any], AfterValidator(_secrets)]
+SecretChanges = Annotated[dict[str, Any], AfterValidator(_secrets)]
 Label = Annotated[Text, StringConstraints(pattern=r"^[^:]{1,63}:.{0,255}$")]
 SearchText = Annotated[Text | None, Field(max_length=320)]

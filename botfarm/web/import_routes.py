@@ -5,7 +5,7 @@ from fastapi import Request
 from botfarm import errors
 from botfarm.access import Role
 from botfarm.domain import ImportResult
-from botfarm.web.dependencies import Farm
+from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.json_lines import read_users
 from botfarm.web.requests import NewUser
 from botfarm.web.responses import ImportOut
@@ -29,7 +29,7 @@ BODY = {
 )
 @needs(Role.MANAGER)
 async def import_users(
-    farm: Farm, request: Request, on_error: Literal["fail", "skip"] = "fail"
+    farm: Farm, caller: Caller, request: Request, on_error: Literal["fail", "skip"] = "fail"
 ) -> ImportResult:
     """Add many users at once: all of them or, unless errors are skipped, none."""
-    return await farm.importing.import_users(read_users(request), skip_errors=on_error == "skip")
+    return await farm.importing.import_users(caller, read_users(request), skip_errors=on_error == "skip")

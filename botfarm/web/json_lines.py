@@ -52,4 +52,5 @@ def _parse(number: int, line: bytes) -> list[UserLine | LineError]:
         found = error.errors(include_input=False, include_context=False, include_url=False)
         return [LineError(number, field_name(each["loc"]), str(each["type"])) for each in found]
     password = new.password.get_secret_value()
-    return [UserLine(number, new.login, password, Pool(new.project_id, new.env, new.domain), new.labels)]
+    pool = Pool(new.project_id, new.env, new.domain)
+    return [UserLine(number, new.login, password, pool, new.labels, new.secrets, new.plain_totp_seed)]

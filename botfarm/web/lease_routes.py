@@ -4,12 +4,12 @@ from fastapi import Request, Response
 
 from botfarm import errors
 from botfarm.access import Role
-from botfarm.domain import Domain, Env, Lease, LeaseFilter, LeaseState, Page
+from botfarm.domain import Domain, Env, Lease, LeasedUser, LeaseFilter, LeaseState, Page, TotpCode
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import SearchText
-from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal
-from botfarm.web.responses import LeaseOut, PageOut
+from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
+from botfarm.web.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
 from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
 
@@ -30,6 +30,7 @@ router = api_router("leases")
             errors.NoSuchPoolError,
             errors.PoolExhaustedError,
             errors.PoolTooSmallError,
+            errors.QuotaExceededError,
             errors.IdempotencyKeyEndedError,
             errors.IdempotencyKeyReusedError,
             body=True,
@@ -65,6 +66,7 @@ async def acquire_lease(
 @needs(Role.VIEWER)
 async def get_leases(
     farm: Farm,
+    caller: Caller,
     limit: Limit,
     state: LeaseState | None = None,
     project_id: UUID | None = None,
@@ -77,7 +79,7 @@ async def get_leases(
 ) -> Page[Lease]:
     """Leases that match, live and ended, the newest first, without passwords."""
     chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal)
-    return await farm.leases.list(chosen, cursor=cursor, limit=limit)
+    return await farm.leases.list(caller.scope, chosen, cursor=cursor, limit=limit)
 
 
 @router.get("/leases/{lease_id}", response_model=LeaseOut, responses=raises(errors.NoSuchLeaseError))
@@ -116,6 +118,41 @@ async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Releas
     responses=raises(errors.NoSuchLeaseError, body=True),
 )
 @needs(Role.MANAGER)
-async def force_release_lease(farm: Farm, lease_id: UUID, body: ForcedRelease) -> Lease:
+async def force_release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: ForcedRelease) -> Lease:
     """End anybody's lease, with a reason; its users rest for the lock-delay."""
-    return await farm.leases.force_release(lease_id, reason=body.reason)
+    return await farm.leases.force_release(caller, lease_id, reason=body.reason)
+
+
+@router.get(
+    "/leases/{lease_id}/users/{user_id}/totp",
+    response_model=TotpOut,
+    responses=raises(
+        errors.NoSuchLeaseError, errors.NoSuchUserError, errors.NotTheHolderError, errors.LeaseLapsedError
+    ),
+)
+@needs(Role.RUNNER)
+async def get_totp(farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID) -> TotpCode:
+    """The one-time password of this moment, for the holder."""
+    return await farm.under_lease.totp(caller, lease_id, user_id)
+
+
+@router.patch(
+    "/leases/{lease_id}/users/{user_id}",
+    response_model=LeasedUserOut,
+    responses=raises(
+        errors.NoSuchLeaseError,
+        errors.NoSuchUserError,
+        errors.NotTheHolderError,
+        errors.LeaseLapsedError,
+        body=True,
+    ),
+)
+@needs(Role.RUNNER)
+async def write_back(
+    farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID, body: WriteBack
+) -> LeasedUser:
+    """Keep what a test changed: a new password, or a browser's session, for the next holder."""
+    password = body.password.get_secret_value() if body.password else None
+    return await farm.under_lease.write_back(
+        caller, lease_id, user_id, password=password, secrets=body.secrets
+    )

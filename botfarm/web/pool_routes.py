@@ -1,6 +1,6 @@
 from botfarm.access import Role
 from botfarm.domain import PoolUsage
-from botfarm.web.dependencies import Farm
+from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.responses import ListOut, PoolOut
 from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
@@ -10,6 +10,6 @@ router = api_router("pools")
 
 @router.get("/pools", response_model=ListOut[PoolOut], responses=raises())
 @needs(Role.VIEWER)
-async def get_pools(farm: Farm) -> dict[str, list[PoolUsage]]:
+async def get_pools(farm: Farm, caller: Caller) -> dict[str, list[PoolUsage]]:
     """How many users each pool has, and how they stand."""
-    return {"items": await farm.pools.list()}
+    return {"items": await farm.pools.list(caller.scope)}

@@ -3,7 +3,7 @@ from uuid import UUID
 from botfarm import errors
 from botfarm.access import Role
 from botfarm.domain import LeasePolicy, Project, ProjectChanges
-from botfarm.web.dependencies import Farm
+from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.requests import NewProject, ProjectPatch
 from botfarm.web.responses import ListOut, ProjectOut
 from botfarm.web.roles import needs
@@ -19,7 +19,7 @@ router = api_router("projects")
     responses=raises(errors.ProjectExistsError, body=True),
 )
 @needs(Role.ADMIN)
-async def create_project(farm: Farm, body: NewProject) -> Project:
+async def create_project(farm: Farm, caller: Caller, body: NewProject) -> Project:
     """Add a system under test, and how long its users may be held."""
     policy = LeasePolicy(
         default_ttl=body.default_ttl,
@@ -28,7 +28,7 @@ async def create_project(farm: Farm, body: NewProject) -> Project:
         lock_delay=body.lock_delay,
         cooldown=body.cooldown,
     )
-    return await farm.projects.create(project_id=body.id, name=body.name, policy=policy)
+    return await farm.projects.create(caller, project_id=body.id, name=body.name, policy=policy)
 
 
 @router.patch(
@@ -37,9 +37,11 @@ async def create_project(farm: Farm, body: NewProject) -> Project:
     responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
 )
 @needs(Role.ADMIN)
-async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Project:
+async def update_project(farm: Farm, caller: Caller, project_id: UUID, body: ProjectPatch) -> Project:
     """Change its name or its lease policy; leases under way keep what they were granted."""
-    return await farm.projects.update(project_id, ProjectChanges(**body.model_dump(exclude_unset=True)))
+    return await farm.projects.update(
+        caller, project_id, ProjectChanges(**body.model_dump(exclude_unset=True))
+    )
 
 
 @router.delete(
@@ -48,20 +50,20 @@ async def update_project(farm: Farm, project_id: UUID, body: ProjectPatch) -> Pr
     responses=raises(errors.NoSuchProjectError, errors.ProjectInUseError),
 )
 @needs(Role.ADMIN)
-async def delete_project(farm: Farm, project_id: UUID) -> None:
+async def delete_project(farm: Farm, caller: Caller, project_id: UUID) -> None:
     """Delete a project without users; its history stays."""
-    await farm.projects.delete(project_id)
+    await farm.projects.delete(caller, project_id)
 
 
 @router.get("/projects", response_model=ListOut[ProjectOut], responses=raises())
 @needs(Role.VIEWER)
-async def get_projects(farm: Farm) -> dict[str, list[Project]]:
+async def get_projects(farm: Farm, caller: Caller) -> dict[str, list[Project]]:
     """All projects, by name."""
-    return {"items": await farm.projects.list()}
+    return {"items": await farm.projects.list(caller.scope)}
 
 
 @router.get("/projects/{project_id}", response_model=ProjectOut, responses=raises(errors.NoSuchProjectError))
 @needs(Role.VIEWER)
-async def get_project(farm: Farm, project_id: UUID) -> Project:
+async def get_project(farm: Farm, caller: Caller, project_id: UUID) -> Project:
     """One project."""
-    return await farm.projects.get(project_id)
+    return await farm.projects.get(caller.scope, project_id)

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserStatus
+from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus
 from botfarm.web.fields import (
     Cooldown,
     Integer,
@@ -20,6 +20,9 @@ from botfarm.web.fields import (
     Owner,
     Password,
     ProjectName,
+    SecretChanges,
+    Secrets,
+    TotpSeed,
     Ttl,
 )
 
@@ -60,6 +63,12 @@ class NewUser(RequestBody):
     env: Env
     domain: Domain
     labels: Labels = {}
+    secrets: Secrets | None = None
+    totp_seed: TotpSeed | None = None
+
+    @property
+    def plain_totp_seed(self) -> str | None:
+        return self.totp_seed.get_secret_value() if self.totp_seed else None
 
 
 class UserPatch(RequestBody):
@@ -71,6 +80,10 @@ class UserPatch(RequestBody):
     env: Env = _ABSENT
     domain: Domain = _ABSENT
     labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
+    secrets: Annotated[
+        SecretChanges | None, Field(description="Merged by their names; null removes one, or all of them.")
+    ] = {}
+    totp_seed: Annotated[TotpSeed | None, Field(description="Null removes it.")] = _ABSENT
     status: UserStatus = _ABSENT
     status_reason: Annotated[Note, Field(description="Goes with the status `quarantined`.")] = _ABSENT
 
@@ -80,6 +93,24 @@ class UserPatch(RequestBody):
         if info.data.get("status") is not UserStatus.QUARANTINED:
             raise PydanticCustomError("invalid", "goes with the status quarantined")
         return reason
+
+    def changes(self) -> UserChanges:
+        given = self.model_dump(exclude_unset=True, exclude={"password", "secrets", "totp_seed"})
+        return UserChanges(
+            **given,
+            password=self.password.get_secret_value() if self.password else None,
+            secrets=self.secrets or {},
+            removes_secrets=self.secrets is None,
+            totp_seed=self.totp_seed.get_secret_value() if self.totp_seed else None,
+            removes_totp_seed="totp_seed" in self.model_fields_set and self.totp_seed is None,
+        )
+
+
+class WriteBack(RequestBody):
+    """Fields that are absent stay as they are."""
+
+    password: Password = _ABSENT
+    secrets: Annotated[SecretChanges, Field(description="Merged by their names; null removes one.")] = {}
 
 
 class LockRequest(RequestBody):

@@ -62,6 +62,8 @@ class UserOut(OfPool, Identified):
     status: UserStatus
     status_reason: str | None
     status_since: datetime | None
+    has_secrets: bool
+    has_totp: bool
 
 
 class LastLeaseOut(Identified):
@@ -83,13 +85,22 @@ class UserDetailsOut(UserOut):
     last_lease: LastLeaseOut | None
 
 
+class TotpOut(ResponseBody):
+    code: str
+    expires_in: Annotated[float, Field(description="Seconds until the next code.")]
+
+
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class LeasedUserOut(OfPool, Identified):
+    """Credentials are there for the holder of the live lease only."""
+
     login: str
-    password: str | SkipJsonSchema[None] = Field(
-        default=None,
-        exclude_if=lambda password: password is None,
-        description="Only for the holder of the live lease.",
-    )
+    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
 

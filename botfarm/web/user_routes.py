@@ -5,7 +5,7 @@ from fastapi import Query, Request
 
 from botfarm import errors
 from botfarm.access import Role
-from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserChanges, UserFilter, UserState
+from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
 from botfarm.services.lease_requests import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import Label, SearchText
@@ -24,13 +24,16 @@ router = api_router("users")
     responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
 )
 @needs(Role.MANAGER)
-async def create_user(farm: Farm, body: NewUser) -> User:
+async def create_user(farm: Farm, caller: Caller, body: NewUser) -> User:
     """Add a test account to a pool."""
     return await farm.users.create(
+        caller,
         login=body.login,
         password=body.password.get_secret_value(),
         pool=Pool(body.project_id, body.env, body.domain),
         labels=body.labels,
+        secrets=body.secrets,
+        totp_seed=body.plain_totp_seed,
     )
 
 
@@ -38,6 +41,7 @@ async def create_user(farm: Farm, body: NewUser) -> User:
 @needs(Role.VIEWER)
 async def get_users(
     farm: Farm,
+    caller: Caller,
     limit: Limit,
     project_id: UUID | None = None,
     env: Env | None = None,
@@ -50,14 +54,14 @@ async def get_users(
     """The users that match, pool by pool, without passwords."""
     labels = tuple((key, value) for key, _, value in (each.partition(":") for each in label or []))
     chosen = UserFilter(project_id, env, domain, state, login, labels)
-    return await farm.users.list(chosen, cursor=cursor, limit=limit)
+    return await farm.users.list(caller.scope, chosen, cursor=cursor, limit=limit)
 
 
 @router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
 @needs(Role.VIEWER)
-async def get_user(farm: Farm, user_id: UUID) -> User:
+async def get_user(farm: Farm, caller: Caller, user_id: UUID) -> User:
     """One user, and who used it last."""
-    return await farm.users.get(user_id)
+    return await farm.users.get(caller.scope, user_id)
 
 
 @router.patch(
@@ -72,21 +76,18 @@ async def get_user(farm: Farm, user_id: UUID) -> User:
     ),
 )
 @needs(Role.MANAGER)
-async def update_user(farm: Farm, user_id: UUID, body: UserPatch) -> User:
+async def update_user(farm: Farm, caller: Caller, user_id: UUID, body: UserPatch) -> User:
     """Change a user, quarantine it, or bring it back."""
-    changes = body.model_dump(exclude_unset=True)
-    if "password" in changes:
-        changes["password"] = body.password.get_secret_value()
-    return await farm.users.update(user_id, UserChanges(**changes))
+    return await farm.users.update(caller, user_id, body.changes())
 
 
 @router.delete(
     "/users/{user_id}", status_code=204, responses=raises(errors.NoSuchUserError, errors.UserBusyError)
 )
 @needs(Role.MANAGER)
-async def delete_user(farm: Farm, user_id: UUID) -> None:
+async def delete_user(farm: Farm, caller: Caller, user_id: UUID) -> None:
     """Delete a user that nobody holds; its history stays."""
-    await farm.users.delete(user_id)
+    await farm.users.delete(caller, user_id)
 
 
 @router.post(
@@ -96,6 +97,7 @@ async def delete_user(farm: Farm, user_id: UUID) -> None:
         errors.NoSuchUserError,
         errors.UserBusyError,
         errors.UserQuarantinedError,
+        errors.QuotaExceededError,
         errors.IdempotencyKeyEndedError,
         errors.IdempotencyKeyReusedError,
         body=True,

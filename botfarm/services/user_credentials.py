@@ -1,0 +1,65 @@
+"""How credentials become unreadable on their way to the table, and readable for the holder of a live lease."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from botfarm.credentials import KeyRing
+from botfarm.domain import Lease, LeasedUser, SealedCredentials
+from botfarm.totp import current_code
+
+Secrets = Mapping[str, Any]
+
+
+def seal(
+    key_ring: KeyRing, user_id: UUID, *, password: str, secrets: Secrets | None, totp_seed: str | None
+) -> SealedCredentials:
+    return SealedCredentials(
+        password=seal_password(key_ring, user_id, password),
+        secrets=seal_secrets(key_ring, user_id, secrets) if secrets else None,
+        totp_seed=seal_totp_seed(key_ring, user_id, totp_seed) if totp_seed else None,
+    )
+
+
+def seal_password(key_ring: KeyRing, user_id: UUID, password: str) -> str:
+    return key_ring.encrypt(password, row_id=user_id, field="password")
+
+
+def seal_totp_seed(key_ring: KeyRing, user_id: UUID, seed: str) -> str:
+    return key_ring.encrypt(seed, row_id=user_id, field="totp_seed")
+
+
+def seal_secrets(key_ring: KeyRing, user_id: UUID, secrets: Secrets) -> str:
+    return key_ring.encrypt(json.dumps(dict(secrets)), row_id=user_id, field="secrets")
+
+
+def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes: Secrets) -> str | None:
+    """The names of `changes` replaced, those that are null removed, the rest kept; None when nothing is left."""
+    merged = {**(_secrets(key_ring, user_id, sealed) or {}), **changes}
+    left = {name: value for name, value in merged.items() if value is not None}
+    return seal_secrets(key_ring, user_id, left) if left else None
+
+
+def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
+    """Raises KeyRingError when a stored value cannot be decrypted."""
+    return replace(lease, users=tuple(readable(user, key_ring) for user in lease.users))
+
+
+def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
+    sealed = user.sealed
+    return replace(
+        user,
+        password=key_ring.decrypt(sealed.password, row_id=user.id, field="password"),
+        secrets=_secrets(key_ring, user.id, sealed.secrets),
+        totp=current_code(totp_seed(key_ring, user.id, sealed.totp_seed)) if sealed.totp_seed else None,
+    )
+
+
+def totp_seed(key_ring: KeyRing, user_id: UUID, sealed: str) -> str:
+    return key_ring.decrypt(sealed, row_id=user_id, field="totp_seed")
+
+
+def _secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None) -> dict[str, Any] | None:
+    return json.loads(key_ring.decrypt(sealed, row_id=user_id, field="secrets")) if sealed else None
