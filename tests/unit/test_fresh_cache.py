@@ -1,0 +1,202 @@
+"""What is remembered of the database, and for how long."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from botfarm.services import fresh_cache
+from botfarm.services.fresh_cache import FreshCache
+
+Cache = FreshCache[str, tuple[str, float | None]]
+
+
+class Table:
+    """What the loader reads: rows with the seconds they have left, a clock, and every question asked of them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.rows: dict[str, float | None] = {}
+        self.asked: list[set[str]] = []
+        self.takes = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, tuple[str, float | None]]:
+        self.asked.append(set(keys))
+        found = {key: (f"row {key}", self.rows[key]) for key in keys if key in self.rows}
+        await self.may_answer.wait()
+        self.now += self.takes
+        return found
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def cache(table: Table) -> Cache:
+    return FreshCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
+
+
+async def test_a_known_key_costs_one_question_in_five_seconds(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    for _ in range(3):
+        assert await cache.get("a") == ("row a", None)
+    table.now += 4.9
+    await cache.get("a")
+    assert table.asked == [{"a"}]
+    del table.rows["a"]
+    table.now += 0.1
+    assert await cache.get("a") is None
+
+
+async def test_the_five_seconds_begin_before_the_question(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    table.takes = 3.0
+    await cache.get("a")
+    del table.rows["a"]
+    table.now += 2.0
+    assert await cache.get("a") is None
+
+
+async def test_a_row_that_ends_sooner_is_trusted_only_so_long(table: Table, cache: Cache) -> None:
+    table.rows["a"] = 1.5
+    await cache.get("a")
+    del table.rows["a"]
+    table.now += 1.4
+    assert await cache.get("a") == ("row a", 1.5)
+    table.now += 0.1
+    assert await cache.get("a") is None
+
+
+async def test_refreshed_entries_never_ask_on_the_way(table: Table, cache: Cache) -> None:
+    table.rows |= {"a": None, "b": None}
+    await cache.get("a")
+    await cache.get("b")
+    for _ in range(20):
+        table.now += fresh_cache.REFRESH_INTERVAL
+        await cache.refresh()
+        await cache.get("a")
+        await cache.get("b")
+    assert table.asked[2:] == [{"a", "b"}] * 20
+
+
+async def test_a_refresh_notices_what_has_gone(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    await cache.get("a")
+    del table.rows["a"]
+    await cache.refresh()
+    assert await cache.get("a") is None
+    assert len(table.asked) == 2
+
+
+async def test_what_nobody_uses_for_a_minute_is_let_go(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    await cache.get("a")
+    table.now += 60
+    await cache.refresh()
+    table.now += 1
+    await cache.refresh()
+    await cache.refresh()
+    assert table.asked == [{"a"}, {"a"}]
+
+
+async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(table: Table) -> None:
+    table.rows["a"] = None
+    broken = False
+
+    async def load(keys: Collection[str]) -> Mapping[str, tuple[str, float | None]]:
+        if broken:
+            raise OSError
+        return await table.load(keys)
+
+    cache = FreshCache(load, clock=lambda: table.now)
+    await cache.get("a")
+    broken = True
+    with pytest.raises(OSError):  # noqa: PT011  it has no more to say
+        await cache.refresh()
+    table.now += 4
+    assert await cache.get("a") is not None
+    table.now += 1
+    with pytest.raises(OSError):  # noqa: PT011
+        await cache.get("a")
+    broken = False
+    assert await cache.get("a") is not None
+
+
+async def test_many_callers_of_a_key_ask_once_and_one_that_hangs_up_disturbs_nobody(
+    table: Table, cache: Cache
+) -> None:
+    table.rows["a"] = None
+    table.may_answer.clear()
+    callers = [asyncio.create_task(cache.get("a")) for _ in range(5)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    await asyncio.sleep(0)
+    table.may_answer.set()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [("row a", None)] * 4
+    assert table.asked == [{"a"}]
+
+
+async def test_what_is_absent_is_asked_for_once_a_second(table: Table, cache: Cache) -> None:
+    for _ in range(3):
+        assert await cache.get("a") is None
+    assert table.asked == [{"a"}]
+    table.rows["a"] = None
+    table.now += 1
+    assert await cache.get("a") is not None
+
+
+async def test_strangers_take_a_bounded_amount_of_memory(
+    table: Table, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh_cache, "MAX_ABSENT", 3)
+    for number in range(5):
+        await cache.get(str(number))
+    await cache.get("4")
+    await cache.get("2")
+    assert len(table.asked) == 5
+    await cache.get("0")
+    assert len(table.asked) == 6
+
+
+async def test_what_was_forgotten_does_not_come_back_with_an_answer_under_way(
+    table: Table, cache: Cache
+) -> None:
+    table.rows["a"] = None
+    await cache.get("a")
+    table.may_answer.clear()
+    refreshing = asyncio.create_task(cache.refresh())
+    await asyncio.sleep(0)  # the rows are read
+    del table.rows["a"]
+    cache.forget("a")
+    table.may_answer.set()
+    await refreshing
+    assert await cache.get("a") is None
+
+
+async def test_an_older_answer_does_not_overwrite_a_newer_one(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    await cache.get("a")
+    table.may_answer.clear()
+    refreshing = asyncio.create_task(cache.refresh())
+    await asyncio.sleep(0)  # the rows are read
+    del table.rows["a"]
+    table.now += 0.5
+    table.may_answer.set()
+    assert await cache.look_up("a") is None  # before the refresh has its turn again
+    await refreshing
+    assert await cache.get("a") is None
+
+
+async def test_a_look_up_always_asks(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    await cache.get("a")
+    del table.rows["a"]
+    assert await cache.look_up("a") is None
+    assert await cache.get("a") is None
+    assert len(table.asked) == 2
