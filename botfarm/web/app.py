@@ -12,7 +12,16 @@ from fastapi.routing import APIRoute
 import botfarm
 from botfarm.runtime import open_services
 from botfarm.settings import Settings
-from botfarm.web import import_routes, lease_routes, pool_routes, probe_routes, project_routes, user_routes
+from botfarm.web import (
+    audit_routes,
+    import_routes,
+    lease_routes,
+    pool_routes,
+    probe_routes,
+    project_routes,
+    token_routes,
+    user_routes,
+)
 from botfarm.web.dependencies import bearer
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
@@ -23,11 +32,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
-            watch = asyncio.create_task(services.health.watch())
+            watches = [
+                asyncio.create_task(watch)
+                for watch in (services.health.watch(), services.authentication.watch())
+            ]
             try:
                 yield
             finally:
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
 
     app = FastAPI(
         title="botfarm",
@@ -39,7 +52,15 @@ def create_app(settings: Settings) -> FastAPI:
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for routes in (project_routes, import_routes, user_routes, lease_routes, pool_routes):
+    for routes in (
+        project_routes,
+        import_routes,
+        user_routes,
+        lease_routes,
+        pool_routes,
+        token_routes,
+        audit_routes,
+    ):
         app.include_router(routes.router, dependencies=[bearer])
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:

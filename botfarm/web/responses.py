@@ -1,12 +1,14 @@
 """Bodies that go out, read from the domain objects that routes return."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from botfarm.access import Role
 from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
 
 Item = TypeVar("Item")
@@ -130,6 +132,47 @@ class LeaseOut(OfPool, Identified):
     ended_by: EndedBy | None
     outcome: Outcome | None
     users: list[LeasedUserOut]
+
+
+class TokenOut(ResponseBody):
+    id: str
+    name: str
+    role: Role
+    projects: Annotated[
+        list[str],
+        Field(validation_alias=AliasPath("scope", "projects"), description='Ids, or `["*"]` for all.'),
+    ]
+    envs: Annotated[
+        list[str], Field(validation_alias=AliasPath("scope", "envs"), description='`["*"]` for all.')
+    ]
+    max_leases: int | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute.")]
+
+    @field_validator("projects", "envs", mode="before")
+    @classmethod
+    def _all_or_sorted(cls, chosen: Collection[object] | None) -> list[str]:
+        return ["*"] if chosen is None else sorted(map(str, chosen))
+
+
+class MadeTokenOut(TokenOut):
+    token: Annotated[str, Field(description="The token itself. Nothing will show it again.")]
+
+
+class AuditEntryOut(ResponseBody):
+    at: datetime
+    principal: str
+    address: str | None
+    request_id: str | None
+    action: str
+    target: str
+    target_id: str
+    project_id: UUID | None
+    env: Env | None
+    details: dict[str, Any]
 
 
 class PoolOut(OfPool):
