@@ -22,6 +22,7 @@ from botfarm.web.fields import (
     ProjectName,
     SecretChanges,
     Secrets,
+    Text,
     TotpSeed,
     Ttl,
 )
@@ -154,3 +155,8 @@ class Release(RequestBody):
 
 class ForcedRelease(RequestBody):
     reason: Note
+
+
+class SignIn(RequestBody):
+    name: Annotated[Text, Field(min_length=1, max_length=320)]
+    password: Password

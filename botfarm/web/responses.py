@@ -1,12 +1,14 @@
 """Bodies that go out, read from the domain objects that routes return."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from botfarm.access import Role
 from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
 
 Item = TypeVar("Item")
@@ -142,3 +144,22 @@ class PoolOut(OfPool):
     waiting: int = Field(validation_alias=AliasPath("counts", "waiting"))
     oldest_wait: float | None = Field(validation_alias=AliasPath("counts", "oldest_wait"))
     next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))
+
+
+def _all_or_sorted(scope: Iterable[object] | None) -> list[str]:
+    return ["*"] if scope is None else sorted(map(str, scope))
+
+
+ScopeOut = Annotated[list[str], BeforeValidator(_all_or_sorted), Field(description="`*` means all.")]
+
+
+class SessionOut(ResponseBody):
+    name: str = Field(validation_alias=AliasPath("operator", "name"))
+    role: Role = Field(validation_alias=AliasPath("operator", "role"))
+    projects: ScopeOut = Field(validation_alias=AliasPath("operator", "scope", "projects"))
+    envs: ScopeOut = Field(validation_alias=AliasPath("operator", "scope", "envs"))
+    expires_at: datetime
+
+
+class SignedOut(ResponseBody):
+    """Nothing is left to say."""
