@@ -8,6 +8,7 @@ from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db import schema
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.services.acquiring import Acquiring
+from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
@@ -19,6 +20,7 @@ from botfarm.services.passwords import Passwords
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
 from botfarm.services.sessions import Sessions
+from botfarm.services.tokens import Tokens
 from botfarm.services.turns import Turns
 from botfarm.services.under_lease import UnderLease
 from botfarm.services.users import Users
@@ -38,6 +40,8 @@ class Services:
     leases: Leases
     under_lease: UnderLease
     pools: Pools
+    tokens: Tokens
+    audit: Audit
     maintenance: Maintenance
     health: Health
 
@@ -67,9 +71,9 @@ async def open_services(
     token = settings.bootstrap_token
     try:
         yield Services(
-            authentication=Authentication(token.get_secret_value() if token else None),
             operators=Operators(database, passwords),
             sessions=Sessions(database, key_ring, passwords, LoginThrottle()),
+            authentication=Authentication(database, token.get_secret_value() if token else None),
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
@@ -78,6 +82,8 @@ async def open_services(
             leases=leases,
             under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),
+            tokens=Tokens(database, projects),
+            audit=Audit(database),
             maintenance=Maintenance(database, history_days=settings.history_days),
             health=Health(health_database),
         )

@@ -1,6 +1,5 @@
 """Time-based one-time passwords (RFC 6238) from a seed as apps show it: base32, or an `otpauth://totp/` address."""
 
-import binascii
 import time
 
 import pyotp
@@ -13,18 +12,21 @@ MAX_PERIOD = 300
 def read_seed(seed: str) -> pyotp.TOTP:
     """Raises ValueError, without the seed in it, for what gives no codes."""
     try:
-        if seed.startswith("otpauth://"):
-            totp = pyotp.parse_uri(seed)
-        else:
-            totp = pyotp.TOTP(seed.replace(" ", "").replace("-", ""))
-        usable = (
-            isinstance(totp, pyotp.TOTP) and 0 < totp.interval <= MAX_PERIOD and len(totp.byte_secret()) > 0
-        )
-    except (ValueError, binascii.Error):
-        usable = False
-    if not usable or not isinstance(totp, pyotp.TOTP):
-        raise ValueError("no base32 seed and no otpauth://totp/ address")
-    return totp
+        totp = _parse(seed)
+        if 0 < totp.interval <= MAX_PERIOD and totp.byte_secret():
+            return totp
+    except (ValueError, TypeError):  # what pyotp and base64 say quotes the seed
+        pass
+    raise ValueError("no base32 seed and no otpauth://totp/ address")
+
+
+def _parse(seed: str) -> pyotp.TOTP:
+    if not seed.startswith("otpauth://"):
+        return pyotp.TOTP(seed.replace(" ", "").replace("-", ""))
+    parsed = pyotp.parse_uri(seed)
+    if not isinstance(parsed, pyotp.TOTP):
+        raise TypeError("a counter is no time")
+    return parsed
 
 
 def current_code(seed: str) -> TotpCode:

@@ -5,6 +5,7 @@ logger = get_logger(__name__)
 
 
 async def prune(maintenance: Maintenance) -> None:
-    pruned = await maintenance.prune_history()
-    if pruned:
-        logger.info("pruned history", leases=pruned)
+    leases = await maintenance.prune_history()
+    audit_entries = await maintenance.prune_audit()
+    if leases or audit_entries:
+        logger.info("pruned history", leases=leases, audit_entries=audit_entries)

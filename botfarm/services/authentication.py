@@ -1,26 +1,69 @@
+"""Who a request comes from: the bearer of a token, or an operator's session. On the hot path nothing is asked."""
+
+import asyncio
 import hmac
+import time
+from collections.abc import Collection, Mapping
 
 from botfarm.access import EVERYTHING, Principal, Role
-from botfarm.errors import UnauthenticatedError
+from botfarm.api_tokens import parse_token
+from botfarm.db import token_queries
+from botfarm.db.engine import Database
+from botfarm.db.token_queries import LiveToken
+from botfarm.errors import DatabaseUnavailableError, UnauthenticatedError
+from botfarm.logs import get_logger
+from botfarm.services.fresh_cache import REFRESH_INTERVAL, FreshCache
+
+logger = get_logger(__name__)
 
 BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
 
 class Authentication:
-    """Who a request comes from. For now the one token that ops gives the farm at start, which may do everything."""
-
-    def __init__(self, bootstrap_token: str | None) -> None:
+    def __init__(self, database: Database, bootstrap_token: str | None) -> None:
+        self._database = database
         self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
+        self._tokens = FreshCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
+        self._used: set[str] = set()
 
-    def principal_of(self, authorization: str | None) -> Principal:
+    async def principal_of(self, authorization: str) -> Principal:
         """Raises UnauthenticatedError unless the header is `Bearer` and a valid token."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_bootstrap(token.strip()):
+        scheme, _, text = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError
+        text = text.strip()
+        if self._is_bootstrap(text):
             return BOOTSTRAP
-        raise UnauthenticatedError
+        token = parse_token(text)
+        known = await self._tokens.get(token.id) if token else None
+        # In constant time: how long a 401 takes must not tell how much of a guess is right.
+        if token is None or known is None or not hmac.compare_digest(known.secret_hash, token.secret_hash):
+            raise UnauthenticatedError
+        self._used.add(token.id)
+        return known.principal
 
-    def _is_bootstrap(self, token: str) -> bool:
-        """In constant time: how long a 401 takes must not tell how much of a guess is right."""
-        return self._bootstrap_token is not None and hmac.compare_digest(
-            token.encode(), self._bootstrap_token
-        )
+    async def watch(self) -> None:
+        """Keeps what is known fresh, until cancelled."""
+        while True:
+            started = time.monotonic()
+            try:
+                await self._tokens.refresh()
+                await self._note_use()
+            except DatabaseUnavailableError:
+                pass  # logged where it was met; what is known is trusted for some seconds only
+            except Exception:  # a watch that ends would make every request ask the database
+                logger.exception("refreshing tokens")
+            await asyncio.sleep(max(0.0, REFRESH_INTERVAL - (time.monotonic() - started)))
+
+    async def _note_use(self) -> None:
+        used, self._used = self._used, set()
+        if used:
+            async with self._database.autocommit() as session:
+                await token_queries.touch_tokens(session, used)
+
+    async def _load(self, ids: Collection[str]) -> Mapping[str, LiveToken]:
+        async with self._database.autocommit() as session:
+            return await token_queries.live_tokens(session, ids)
+
+    def _is_bootstrap(self, text: str) -> bool:
+        return self._bootstrap_token is not None and hmac.compare_digest(text.encode(), self._bootstrap_token)

@@ -2,7 +2,7 @@
 
 from botfarm import metrics
 from botfarm.access import EVERYTHING
-from botfarm.db import lease_queries, maintenance_queries, pool_queries
+from botfarm.db import audit_queries, lease_queries, maintenance_queries, pool_queries
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
 from botfarm.services.leases import count_ended
@@ -31,6 +31,16 @@ class Maintenance:
             if len(ended) < REAP_BATCH:
                 metrics.reaper_last_success.set_to_current_time()
                 return reaped
+
+    async def prune_audit(self) -> int:
+        """Deletes the audit's entries that are older than history is kept; returns how many."""
+        pruned = 0
+        while True:
+            async with self._database.transaction() as session:
+                batch = await audit_queries.prune_deeds(session, days=self._history_days, batch=PRUNE_BATCH)
+            pruned += batch
+            if batch == 0:
+                return pruned
 
     async def prune_history(self) -> int:
         """Deletes the leases that ended longer ago than history is kept; returns how many."""

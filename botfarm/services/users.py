@@ -42,7 +42,7 @@ class Users:
             if not await user_queries.insert_user(session, NewUser(user_id, login, sealed, pool, labels)):
                 raise UserExistsError
             user = _existing(await user_queries.get_user(session, user_id, principal.scope))
-            await _record(session, principal, "create_user", user_id, pool, {"login": login})
+            await _record(session, principal, "create_user", user_id, pool, login=login)
         return user
 
     async def get(self, scope: Scope, user_id: UUID) -> User:
@@ -64,7 +64,7 @@ class Users:
             if is_live and after != before:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
             await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
-            await _record(session, principal, "update_user", user_id, after, _what_changes(changes))
+            await _record(session, principal, "update_user", user_id, after, **_what_changes(changes))
             return await _with_last_lease(session, user_id, principal.scope)
 
     async def delete(self, principal: Principal, user_id: UUID) -> None:
@@ -73,7 +73,7 @@ class Users:
             pool = await user_queries.delete_user(session, user_id, principal.scope)
             if pool is None:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
-            await _record(session, principal, "delete_user", user_id, pool, {})
+            await _record(session, principal, "delete_user", user_id, pool)
 
     async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
         after = _decode(cursor) if cursor else None
@@ -112,7 +112,7 @@ async def _record(
     action: str,
     user_id: UUID,
     pool: Pool,
-    details: Mapping[str, object],
+    **details: object,
 ) -> None:
     await audit_queries.record(
         session,

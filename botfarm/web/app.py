@@ -13,12 +13,14 @@ import botfarm
 from botfarm.runtime import open_services
 from botfarm.settings import Settings
 from botfarm.web import (
+    audit_routes,
     auth_routes,
     import_routes,
     lease_routes,
     pool_routes,
     probe_routes,
     project_routes,
+    token_routes,
     user_routes,
 )
 from botfarm.web.dependencies import bearer
@@ -32,11 +34,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
-            watch = asyncio.create_task(services.health.watch())
+            watches = [
+                asyncio.create_task(watch)
+                for watch in (services.health.watch(), services.authentication.watch())
+            ]
             try:
                 yield
             finally:
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
 
     app = FastAPI(
         title="botfarm",
@@ -50,7 +56,15 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure)
     app.include_router(auth_routes.router)
-    for routes in (project_routes, import_routes, user_routes, lease_routes, pool_routes):
+    for routes in (
+        project_routes,
+        import_routes,
+        user_routes,
+        lease_routes,
+        pool_routes,
+        token_routes,
+        audit_routes,
+    ):
         app.include_router(routes.router, dependencies=[bearer])
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:

@@ -100,12 +100,18 @@ def _check_json(value: object, *, depth: int) -> None:
             return
 
 
-def _not_a_uuid(name: str) -> str:
+def id_or_name(text: str) -> UUID | str:
+    """A project is found by either, so no name looks like a UUID."""
     try:
-        UUID(name)
+        return UUID(text)
     except ValueError:
-        return name
-    raise _invalid("must not look like a UUID: a project is found by its name or by its id")
+        return text
+
+
+def _not_a_uuid(name: str) -> str:
+    if isinstance(id_or_name(name), UUID):
+        raise _invalid("must not look like a UUID: a project is found by its name or by its id")
+    return name
 
 
 def _password(password: SecretStr) -> SecretStr:
@@ -132,6 +138,7 @@ Cooldown = Annotated[Integer, Field(ge=0, le=2_592_000, description="Seconds.")]
 ProjectName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
 ]
+TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 LabelChanges = Annotated[
     dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)
 ]

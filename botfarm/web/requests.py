@@ -1,11 +1,12 @@
 """Bodies that come in. They refuse unknown fields, and numbers that are not numbers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from botfarm.access import Role
 from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus
 from botfarm.web.fields import (
     Cooldown,
@@ -23,10 +24,13 @@ from botfarm.web.fields import (
     SecretChanges,
     Secrets,
     Text,
+    TokenName,
     TotpSeed,
     Ttl,
+    id_or_name,
 )
 
+EVERYTHING = "*"
 _POLICY = LeasePolicy()
 # The default of a field that may be absent and must not be null: a merge has nothing to put in its place.
 _ABSENT: Any = None
@@ -105,6 +109,39 @@ class UserPatch(RequestBody):
             totp_seed=self.totp_seed.get_secret_value() if self.totp_seed else None,
             removes_totp_seed="totp_seed" in self.model_fields_set and self.totp_seed is None,
         )
+
+
+class NewToken(RequestBody):
+    name: TokenName
+    role: Role
+    projects: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=64)]],
+        Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
+    ]
+    envs: Annotated[
+        list[Env | Literal["*"]], Field(min_length=1, max_length=10, description='`["*"]` means all.')
+    ]
+    max_leases: Annotated[
+        Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
+    ] = None
+    expires_in: Annotated[
+        Integer | None, Field(ge=1, le=315_360_000, description="Seconds; absent: it does not expire.")
+    ] = None
+
+    @field_validator("projects", "envs")
+    @classmethod
+    def _all_stands_alone(cls, chosen: list[str]) -> list[str]:
+        if EVERYTHING in chosen and len(chosen) > 1:
+            raise PydanticCustomError("invalid", "all of them stands alone")
+        return chosen
+
+    @property
+    def chosen_projects(self) -> list[UUID | str] | None:
+        return None if EVERYTHING in self.projects else [id_or_name(each) for each in self.projects]
+
+    @property
+    def chosen_envs(self) -> list[Env] | None:
+        return None if EVERYTHING in self.envs else [Env(each) for each in self.envs]
 
 
 class WriteBack(RequestBody):

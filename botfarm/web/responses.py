@@ -1,6 +1,6 @@
 """Bodies that go out, read from the domain objects that routes return."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -12,6 +12,13 @@ from botfarm.access import Role
 from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
 
 Item = TypeVar("Item")
+
+
+def _all_or_sorted(chosen: Collection[object] | None) -> list[str]:
+    return ["*"] if chosen is None else sorted(map(str, chosen))
+
+
+Chosen = Annotated[list[str], BeforeValidator(_all_or_sorted)]
 
 
 class ResponseBody(BaseModel):
@@ -134,6 +141,39 @@ class LeaseOut(OfPool, Identified):
     users: list[LeasedUserOut]
 
 
+class TokenOut(ResponseBody):
+    id: str
+    name: str
+    role: Role
+    projects: Chosen = Field(
+        validation_alias=AliasPath("scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(validation_alias=AliasPath("scope", "envs"), description='`["*"]` for all.')
+    max_leases: int | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute.")]
+
+
+class MadeTokenOut(TokenOut):
+    token: Annotated[str, Field(description="The token itself. Nothing will show it again.")]
+
+
+class AuditEntryOut(ResponseBody):
+    at: datetime
+    principal: str
+    address: str | None
+    request_id: str | None
+    action: str
+    target: str
+    target_id: str
+    project_id: UUID | None
+    env: Env | None
+    details: dict[str, Any]
+
+
 class PoolOut(OfPool):
     project: str = Field(validation_alias=AliasPath("project_name"))
     total: int = Field(validation_alias=AliasPath("counts", "total"))
@@ -146,18 +186,15 @@ class PoolOut(OfPool):
     next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))
 
 
-def _all_or_sorted(scope: Iterable[object] | None) -> list[str]:
-    return ["*"] if scope is None else sorted(map(str, scope))
-
-
-ScopeOut = Annotated[list[str], BeforeValidator(_all_or_sorted), Field(description="`*` means all.")]
-
-
 class SessionOut(ResponseBody):
     name: str = Field(validation_alias=AliasPath("operator", "name"))
     role: Role = Field(validation_alias=AliasPath("operator", "role"))
-    projects: ScopeOut = Field(validation_alias=AliasPath("operator", "scope", "projects"))
-    envs: ScopeOut = Field(validation_alias=AliasPath("operator", "scope", "envs"))
+    projects: Chosen = Field(
+        validation_alias=AliasPath("operator", "scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(
+        validation_alias=AliasPath("operator", "scope", "envs"), description='`["*"]` for all.'
+    )
     expires_at: datetime
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
@@ -51,10 +52,15 @@ class FarmRoute(APIRoute):
         async def authenticated(request: Request) -> Response:
             services: Services = request.app.state.services
             if self.role is not None:
-                request.state.principal = services.authentication.principal_of(
-                    request.headers.get("authorization")
+                principal = await services.authentication.principal_of(
+                    request.headers.get("authorization", "")
                 )
-                if not request.state.principal.role.includes(self.role):
+                request.state.principal = replace(
+                    principal,
+                    address=request.client.host if request.client else None,
+                    request_id=request.state.request_id,
+                )
+                if not principal.role.includes(self.role):
                     raise errors.ForbiddenError(f"This needs the role {self.role}.")
             _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)

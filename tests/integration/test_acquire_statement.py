@@ -15,7 +15,14 @@ from botfarm.domain import Lease, Pool
 from support.farm import RUNNER, Farm, open_farm
 
 TERMS = LeaseTerms(
-    principal=RUNNER.name, ttl_seconds=60, owner=None, metadata={}, idempotency_key=None, fingerprint=None
+    principal=RUNNER.name,
+    ttl_seconds=60,
+    owner=None,
+    metadata={},
+    idempotency_key=None,
+    fingerprint=None,
+    address=None,
+    request_id=None,
 )
 
 

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.access import EVERYTHING
 from botfarm.db import acquire_queries, lease_queries
 from botfarm.domain import EndedBy, Lease, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
-from support.farm import OTHER_RUNNER, RUNNER, Farm
+from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def release(session: AsyncSession, lease: Lease) -> Lease | None:
 
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
-    return await lease_queries.renew(session, lease.id, principal=RUNNER.name, ttl_seconds=60)
+    return await lease_queries.renew(session, lease.id, RUNNER, ttl_seconds=60)
 
 
 class TestRenewAgainstReap:
@@ -109,7 +110,7 @@ class TestReleaseAgainstReap:
             assert new is not None
             reaping = await blocked(farm, farm.services.maintenance.reap())
         assert await reaping == 1
-        user = await farm.services.users.get(new.users[0].id)
+        user = await farm.services.users.get(EVERYTHING, new.users[0].id)
         assert (user.lease_id, user.locktime) == (new.id, new.acquired_at)
 
 
@@ -195,7 +196,7 @@ class TestAcquire:
             leases = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
             assert len(leases) == 1, outcomes
             assert any(isinstance(outcome, PoolExhaustedError) for outcome in outcomes)
-            await farm.services.leases.force_release(leases[0].id, reason="next round")
+            await farm.services.leases.force_release(MANAGER, leases[0].id, reason="next round")
             await farm.sql.execute("UPDATE users SET available_at = clock_timestamp()")
 
     async def test_two_retries_of_one_key_at_once_take_one_user(self, farm: Farm) -> None:
@@ -227,6 +228,8 @@ async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | N
         metadata={},
         idempotency_key=idempotency_key,
         fingerprint=b"another request" if idempotency_key else None,
+        address=None,
+        request_id=None,
     )
     hand = acquire_queries.hand_after(uuid4())
     return await acquire_queries.acquire_from_pool(session, pool, labels={}, count=1, hand=hand, terms=terms)

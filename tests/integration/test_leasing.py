@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from botfarm.access import EVERYTHING
 from botfarm.credentials import KeyRingError
 from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
 from botfarm.errors import (
@@ -18,7 +19,7 @@ from botfarm.errors import (
     UserQuarantinedError,
 )
 from botfarm.services.lease_requests import RequestedTerms
-from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
+from support.farm import MANAGER, OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 
 async def test_a_lease_gives_the_holder_a_login_and_a_password_that_can_be_typed(farm: Farm) -> None:
@@ -105,7 +106,7 @@ async def test_a_renewed_lease_keeps_its_user_from_others_until_its_new_end(farm
     pool = await farm.pool(1, lock_delay=0)
     lease = await farm.acquire(pool, ttl_seconds=60)
     renewed = await farm.services.leases.renew(RUNNER, lease.id, ttl_seconds=600)
-    user = await farm.services.users.get(lease.users[0].id)
+    user = await farm.services.users.get(EVERYTHING, lease.users[0].id)
     assert user.expires_at == renewed.expires_at == user.available_at
 
 
@@ -160,7 +161,7 @@ async def test_after_an_expired_lease_the_user_rests_for_the_lock_delay(farm: Fa
     lease = await farm.acquire(pool)
     await farm.expire(lease.id)
     for _ in range(2):
-        assert (await farm.services.users.get(lease.users[0].id)).state is UserState.RESTING
+        assert (await farm.services.users.get(EVERYTHING, lease.users[0].id)).state is UserState.RESTING
         with pytest.raises(PoolExhaustedError):
             await farm.acquire(pool)
         await farm.services.maintenance.reap()
@@ -176,19 +177,21 @@ async def test_an_old_lease_id_cannot_free_the_next_holders_user(farm: Farm) -> 
         await farm.services.leases.release(RUNNER, old.id)
     with pytest.raises(LeaseLapsedError):
         await farm.services.leases.renew(RUNNER, old.id, ttl_seconds=None)
-    await farm.services.leases.force_release(old.id, reason="tidy up")
+    await farm.services.leases.force_release(MANAGER, old.id, reason="tidy up")
     assert await farm.services.maintenance.reap() == 1
-    assert (await farm.services.users.get(new.users[0].id)).locktime == new.acquired_at
+    assert (await farm.services.users.get(EVERYTHING, new.users[0].id)).locktime == new.acquired_at
     assert (await farm.services.leases.renew(OTHER_RUNNER, new.id, ttl_seconds=None)).is_live
 
 
 async def test_force_release_ends_anybodys_lease_and_lets_the_user_rest(farm: Farm) -> None:
     pool = await farm.pool(1, lock_delay=300)
     lease = await farm.acquire(pool)
-    forced = await farm.services.leases.force_release(lease.id, reason="stuck job")
+    forced = await farm.services.leases.force_release(MANAGER, lease.id, reason="stuck job")
     assert forced.ended_by is EndedBy.FORCED
-    assert (await farm.services.users.get(lease.users[0].id)).state is UserState.RESTING
-    assert (await farm.services.leases.force_release(lease.id, reason="again")).ended_at == forced.ended_at
+    assert (await farm.services.users.get(EVERYTHING, lease.users[0].id)).state is UserState.RESTING
+    assert (
+        await farm.services.leases.force_release(MANAGER, lease.id, reason="again")
+    ).ended_at == forced.ended_at
     with pytest.raises(LeaseLapsedError):
         await farm.services.leases.release(RUNNER, lease.id)
 
@@ -231,7 +234,7 @@ async def test_a_password_that_cannot_be_decrypted_holds_nobody_up(farm: Farm) -
         )
         with pytest.raises(KeyRingError):
             await farm.services.acquiring.acquire_lock(RUNNER, broken, RequestedTerms())
-        assert (await farm.services.users.get(broken)).state is UserState.RESTING, (
+        assert (await farm.services.users.get(EVERYTHING, broken)).state is UserState.RESTING, (
             "the next request gets another one"
         )
         assert (await farm.acquire(pool)).users[0].password == PASSWORD
@@ -256,16 +259,21 @@ async def test_history_is_listed_newest_first_page_by_page_without_passwords(far
     pool = await farm.pool(3)
     taken = [await farm.acquire(pool) for _ in range(3)]
     await farm.services.leases.release(RUNNER, taken[0].id)
-    first = await farm.services.leases.list(LeaseFilter(), cursor=None, limit=2)
-    rest = await farm.services.leases.list(LeaseFilter(), cursor=first.next_cursor, limit=2)
+    first = await farm.services.leases.list(EVERYTHING, LeaseFilter(), cursor=None, limit=2)
+    rest = await farm.services.leases.list(EVERYTHING, LeaseFilter(), cursor=first.next_cursor, limit=2)
     assert [lease.id for lease in first.items + rest.items] == [lease.id for lease in reversed(taken)]
     assert rest.next_cursor is None
     assert all(user.password is None for lease in first.items for user in lease.users)
-    active = await farm.services.leases.list(LeaseFilter(state=LeaseState.ACTIVE), cursor=None, limit=9)
-    ended = await farm.services.leases.list(LeaseFilter(state=LeaseState.ENDED), cursor=None, limit=9)
+    active = await farm.services.leases.list(
+        EVERYTHING, LeaseFilter(state=LeaseState.ACTIVE), cursor=None, limit=9
+    )
+    ended = await farm.services.leases.list(
+        EVERYTHING, LeaseFilter(state=LeaseState.ENDED), cursor=None, limit=9
+    )
     assert len(active.items) == 2
     assert [lease.id for lease in ended.items] == [taken[0].id]
     of_user = LeaseFilter(user_id=taken[1].users[0].id)
-    assert [lease.id for lease in (await farm.services.leases.list(of_user, cursor=None, limit=9)).items] == [
-        taken[1].id
-    ]
+    assert [
+        lease.id
+        for lease in (await farm.services.leases.list(EVERYTHING, of_user, cursor=None, limit=9)).items
+    ] == [taken[1].id]

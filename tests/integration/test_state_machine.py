@@ -36,6 +36,7 @@ from hypothesis.stateful import (
 )
 
 from botfarm import errors
+from botfarm.access import EVERYTHING, Principal
 from botfarm.domain import (
     Domain,
     EndedBy,
@@ -45,7 +46,6 @@ from botfarm.domain import (
     LeasePolicy,
     LineError,
     Pool,
-    Principal,
     ProjectChanges,
     UserChanges,
     UserLine,
@@ -55,7 +55,7 @@ from botfarm.runtime import Services
 from botfarm.services import acquiring, importing, users
 from botfarm.services.acquiring import Grant
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
-from support.farm import OTHER_RUNNER, RUNNER, Farm, open_farm
+from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
 EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "80"))
@@ -255,7 +255,7 @@ class Comparing(RuleBasedStateMachine):
                 refused.append(LineError(line.line, *LINE_ERRORS[type(error)]))
         added = [user for key, user in self.model.users.items() if key not in before]
         self.model.users = before
-        import_users = self.services.importing.import_users(_stream(lines), skip_errors=skip_errors)
+        import_users = self.services.importing.import_users(MANAGER, _stream(lines), skip_errors=skip_errors)
         result = self.attempt(lambda: self.world.run(import_users))
         if refused and not skip_errors:
             assert isinstance(result, errors.ImportRejectedError)
@@ -327,7 +327,7 @@ class Comparing(RuleBasedStateMachine):
             GROUP BY principal, idempotency_key HAVING count(*) > 1""")
 
     def no_user_is_lost(self) -> None:
-        usages = {usage.pool: usage.counts for usage in self.world.run(self.services.pools.list())}
+        usages = {usage.pool: usage.counts for usage in self.world.run(self.services.pools.list(EVERYTHING))}
         assert usages.keys() == {user.pool for user in self.model.users.values()}
         for pool, counts in usages.items():
             expected = self.model.counts(self.model.members(pool))
@@ -348,7 +348,9 @@ class Comparing(RuleBasedStateMachine):
             assert is_locked is (self.model.live_lease(user) is not None)
 
     def every_lease_is_as_the_model_says(self) -> None:
-        leases = self.world.run(self.services.leases.list(LeaseFilter(), cursor=None, limit=1_000)).items
+        leases = self.world.run(
+            self.services.leases.list(EVERYTHING, LeaseFilter(), cursor=None, limit=1_000)
+        ).items
         assert [lease.id for lease in leases] == list(reversed(self.model.leases))
         for lease in leases:
             self.same_lease(lease, self.model.leases[lease.id])
@@ -387,7 +389,9 @@ class FarmMachine(Comparing):
 
     def open_project(self, policy: LeasePolicy) -> UUID:
         name = f"project-{time.monotonic_ns()}"
-        project = self.world.run(self.services.projects.create(project_id=None, name=name, policy=policy))
+        project = self.world.run(
+            self.services.projects.create(MANAGER, project_id=None, name=name, policy=policy)
+        )
         self.model.projects[project.id] = policy
         return project.id
 
@@ -395,17 +399,19 @@ class FarmMachine(Comparing):
     @rule(project=projects, changes=st.none() | POLICY_CHANGES)
     def update_or_delete_project(self, project: UUID, changes: Any) -> None:
         if changes:
-            update = self.services.projects.update(project, ProjectChanges(**changes))
+            update = self.services.projects.update(MANAGER, project, ProjectChanges(**changes))
             self.both(lambda: self.model.update_project(project, changes), update)
         else:
-            self.both(lambda: self.model.delete_project(project), self.services.projects.delete(project))
+            self.both(
+                lambda: self.model.delete_project(project), self.services.projects.delete(MANAGER, project)
+            )
 
     @rule(target=users, project=projects, kind=KINDS, login=LOGINS, labels=LABELS)
     def create_user(self, project: UUID, kind: Kind, login: str, labels: dict[str, str]) -> Any:
         user = ModelUser(login, f"password of {login}", Pool(project, *kind), labels, self.model.now)
         provisional = uuid4()
         create = self.services.users.create(
-            login=login, password=user.password, pool=user.pool, labels=labels
+            MANAGER, login=login, password=user.password, pool=user.pool, labels=labels
         )
         answers = self.both(lambda: self.model.add_user(provisional, user), create)
         if answers is None:
@@ -432,7 +438,7 @@ class FarmMachine(Comparing):
     def update_user(self, user: UUID | None, project: UUID, changes: UserChanges, moves: bool) -> None:
         user = user or self.model.leases[self.touched].users[0]
         changes = replace(changes, project_id=project if moves else None)
-        update = self.services.users.update(user, changes)
+        update = self.services.users.update(MANAGER, user, changes)
         answers = self.both(lambda: self.model.update_user(user, changes), update)
         if answers:
             self.pools[user] = answers[0].pool
@@ -442,7 +448,7 @@ class FarmMachine(Comparing):
     def delete_user(self, user: UUID | None, pause: int) -> None:
         self.wait(pause)
         user = user or self.model.leases[self.touched].users[0]
-        self.both(lambda: self.model.delete_user(user), self.services.users.delete(user))
+        self.both(lambda: self.model.delete_user(user), self.services.users.delete(MANAGER, user))
 
     # Hand-outs
 
@@ -544,7 +550,7 @@ class FarmMachine(Comparing):
     def force_release(self, lease: UUID, pause: int) -> None:
         self.wait(pause)
         self.touched = lease
-        force = self.services.leases.force_release(lease, reason="stuck job")
+        force = self.services.leases.force_release(MANAGER, lease, reason="stuck job")
         answers = self.both(lambda: self.model.force_release(lease), force)
         assert answers
         self.same_lease(answers[1], answers[0])

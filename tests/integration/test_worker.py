@@ -8,6 +8,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from botfarm.access import EVERYTHING
 from botfarm.domain import EndedBy, Lease
 from botfarm.http_server import listen, url_of
 from botfarm.services.maintenance import REAP_BATCH
@@ -104,7 +105,7 @@ async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm
 async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(3)
     await farm.acquire(pool)
-    name = (await farm.services.projects.get(pool.project_id)).name
+    name = (await farm.services.projects.get(EVERYTHING, pool.project_id)).name
     labels = f'domain="regular",env="stage",project="{name}"'
     async with worker(database_url) as url, httpx.AsyncClient(base_url=url) as client, asyncio.timeout(10):
         metrics = ""

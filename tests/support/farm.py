@@ -20,6 +20,7 @@ TOKEN = "a-bootstrap-token-for-tests"
 KEYS = generate_key("test")
 PASSWORD = "correct horse battery staple"
 RUNNER = Principal("runner-1", Role.RUNNER, EVERYTHING)
+MANAGER = Principal("manager", Role.ADMIN, EVERYTHING)
 OTHER_RUNNER = Principal("runner-2", Role.RUNNER, EVERYTHING)
 _numbers = count(1)
 
@@ -53,7 +54,7 @@ class Farm:
 
     async def project(self, **policy: int) -> Project:
         return await self.services.projects.create(
-            project_id=None, name=f"project-{next(_numbers)}", policy=LeasePolicy(**policy)
+            MANAGER, project_id=None, name=f"project-{next(_numbers)}", policy=LeasePolicy(**policy)
         )
 
     async def pool(self, users: int, **policy: int) -> Pool:
@@ -65,7 +66,9 @@ class Farm:
 
     async def user(self, pool: Pool, **labels: str) -> User:
         login = f"user-{next(_numbers)}@shop.test"
-        return await self.services.users.create(login=login, password=PASSWORD, pool=pool, labels=labels)
+        return await self.services.users.create(
+            MANAGER, login=login, password=PASSWORD, pool=pool, labels=labels
+        )
 
     async def acquire(self, pool: Pool, principal: Principal = RUNNER, **wanted: object) -> Lease:
         terms = {

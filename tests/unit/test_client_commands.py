@@ -8,9 +8,11 @@ from botfarm_client.cli import app
 COMMANDS = {
     "users": ("list", "show", "add", "import", "update", "delete"),
     "projects": ("list", "show", "add", "update", "delete"),
-    "leases": ("list", "show", "acquire", "renew", "release", "force-release"),
+    "leases": ("list", "show", "acquire", "totp", "write-back", "renew", "release", "force-release"),
+    "tokens": ("list", "create", "revoke"),
 }
 NOBODY = "00000000-0000-4000-8000-000000000000"
+SINGLE = ("audit", "pools")
 WHERE = ("--project", "shop", "--env", "stage")
 
 
@@ -23,7 +25,7 @@ def run(*arguments: str, exit_code: int = 0) -> str:
 
 def test_the_help_of_all_commands_shows_the_exit_codes() -> None:
     text = run("--help")
-    assert not [noun for noun in (*COMMANDS, "pools") if noun not in text]
+    assert not [noun for noun in (*COMMANDS, *SINGLE) if noun not in text]
     assert "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing" in text
 
 
@@ -38,7 +40,8 @@ def test_a_noun_shows_its_verbs_in_the_same_order(noun: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("pools",), *((noun, verb) for noun, verbs in COMMANDS.items() for verb in verbs)]
+    "command",
+    [*((each,) for each in SINGLE), *((noun, verb) for noun, verbs in COMMANDS.items() for verb in verbs)],
 )
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     text = run(*command, "--help")

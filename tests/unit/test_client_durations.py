@@ -19,6 +19,7 @@ NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
         (" 2H ", 7_200),
         ("1h30m", 5_400),
         ("1d", 86_400),
+        ("90d", 7_776_000),
         ("1m5", 65),
     ],
 )
@@ -28,7 +29,7 @@ def test_durations_are_written_as_people_do(written: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("written", ["", " ", "m", "-5", "1.5h", "2w", "5m2h", "15 m", "٣", "9" * 13])
 def test_what_is_no_duration_is_refused_with_examples(written: str) -> None:
-    with pytest.raises(typer.BadParameter, match="90, 90s, 15m, 2h"):
+    with pytest.raises(typer.BadParameter, match="90, 90s, 15m, 2h, 1h30m or 90d"):
         parse_duration(written)
 
 
@@ -65,7 +66,7 @@ def test_moments_are_shown_as_utc_and_as_seen_from_now() -> None:
 def test_pairs_are_split_at_the_first_equals_sign() -> None:
     assert parse_pairs(["a=1", "b=x=y", "c="], option="--label") == {"a": "1", "b": "x=y", "c": ""}
     assert parse_changes(["a=1", "c="], option="--label") == {"a": "1", "c": None}
-    assert format_pairs({"a": "1", "b": 2}) == "a=1, b=2"
+    assert format_pairs({"a": "1", "b": 2, "c": ["é", None]}) == 'a=1, b=2, c=["é", null]'
 
 
 @pytest.mark.parametrize("text", ["", "a", "=1"])

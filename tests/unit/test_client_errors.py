@@ -21,7 +21,14 @@ def problem(status: int, slug: str, **details: object) -> ProblemError:
     ("failure", "exit_code", "line"),
     [
         (problem(401, "unauthenticated"), 1, "the farm does not know this token: set BOTFARM_TOKEN"),
+        (
+            problem(403, "forbidden"),
+            1,
+            "It is so: set BOTFARM_TOKEN to a token that may do this, or ask for another role",
+        ),
+        (problem(403, "not-the-holder"), 1, "It is so"),
         (problem(404, "no-such-user"), 4, "It is so"),
+        (problem(404, "no-such-token"), 4, "It is so"),
         (problem(409, "user-busy", expires_in=75.2, locktime=None), 5, "It is so (expires_in 1m15s)"),
         (
             problem(409, "pool-exhausted", total=5, next_free_in=41.7),
@@ -38,6 +45,7 @@ def problem(status: int, slug: str, **details: object) -> ProblemError:
             "a: b; c: d",
         ),
         (problem(429, "slow-down"), 5, "It is so"),
+        (problem(429, "quota-exceeded", held=3, max_leases=3), 5, "It is so (held 3; max_leases 3)"),
         (problem(500, "internal"), 1, "It is so (request_id the-id)"),
         (problem(503, "shutting-down"), 7, "It is so (request_id the-id)"),
         (problem(409, "user-busy", by="\x1b[2J\n"), 5, r"It is so (by \x1b[2J\n)"),

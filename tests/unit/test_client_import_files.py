@@ -74,6 +74,17 @@ def test_labels_come_from_columns_and_from_json() -> None:
     assert bad == BadLine(4, "labels", "not-a-json-object")
 
 
+def test_secrets_and_seeds_come_in_columns_of_their_own() -> None:
+    header = b"login,password,env,domain,secrets,totp_seed\n"
+    rows = b'a,p,stage,regular,"{""pin"": 7}",JBSW\nb,p,stage,regular,,\nc,p,stage,regular,{"hunter2",\n'
+    both, none, bad = csv_of(header + rows)
+    assert isinstance(both, Record)
+    assert (both.user["secrets"], both.user["totp_seed"]) == ({"pin": 7}, "JBSW")
+    assert isinstance(none, Record)
+    assert {"secrets", "totp_seed"}.isdisjoint(none.user)
+    assert bad == BadLine(4, "secrets", "not-a-json-object")
+
+
 def test_a_line_that_is_not_utf_8_is_one_bad_line() -> None:
     bad, good = csv_of(HEADER + b"a,caf\xe9,stage,regular\nb,caf\xc3\xa9,stage,regular\n")
     assert bad == BadLine(2, "password", "not-utf-8")

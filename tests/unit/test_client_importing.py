@@ -53,6 +53,13 @@ def test_projects_are_sent_by_their_ids() -> None:
     assert not [line for line in farm.lines if "project" in line]
 
 
+def test_secrets_and_seeds_are_sent_as_they_are() -> None:
+    farm = Farm(created(1))
+    user = {"login": "a", "project_id": SHOP, "secrets": {"pin": 7}, "totp_seed": "JBSW"}
+    farm.run(Record(1, user))
+    assert farm.lines == [user]
+
+
 def test_what_is_known_to_be_bad_still_counts_as_a_line() -> None:
     """Its place is taken by a line that the farm refuses, and what the farm says of that one is not repeated."""
     placeholder_errors = [{"line": 2, "field": name, "code": "missing"} for name in ("login", "password")]

@@ -16,9 +16,11 @@ GROUP = "botfarm.commands"
 OVER_HTTP = {
     name: EntryPoint(name, f"botfarm_client.{value}", GROUP)
     for name, value in {
+        "audit": "audit_command:audit",
         "leases": "leases_commands:leases",
         "pools": "pools_command:pools",
         "projects": "projects_commands:projects",
+        "tokens": "tokens_commands:tokens",
         "users": "users_commands:users",
     }.items()
 }

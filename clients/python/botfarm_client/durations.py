@@ -1,7 +1,7 @@
 """Durations and moments, as people write and read them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import typer
 
@@ -12,12 +12,27 @@ _LONGEST = 12
 
 
 def parse_duration(text: str) -> int:
-    """Seconds: `90`, `90s`, `15m`, `2h`, `1h30m`."""
+    """Seconds: `90`, `90s`, `15m`, `2h`, `1h30m`, `90d`."""
     written = text.strip().lower()
     found = _WRITTEN.fullmatch(written)
     if not written or found is None or len(written) > _LONGEST:
-        raise typer.BadParameter("a duration is written as 90, 90s, 15m, 2h or 1h30m")
+        raise typer.BadParameter("a duration is written as 90, 90s, 15m, 2h, 1h30m or 90d")
     return sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS.values(), strict=True))
+
+
+def parse_moment(text: str) -> str:
+    """ISO 8601, UTC where it names no zone; a duration is one back from now, by this machine's clock."""
+    try:
+        return (datetime.now(UTC) - timedelta(seconds=parse_duration(text))).isoformat()
+    except (typer.BadParameter, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            "a moment is written as 2026-11-23 or 2026-11-23T15:30Z, or as a duration back from now: 2h"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def format_duration(seconds: float) -> str:
@@ -37,8 +52,12 @@ def format_moment(timestamp: str | None, *, now: datetime | None = None) -> str:
     """`2026-11-23 15:34:25 UTC (3m ago)`."""
     if timestamp is None:
         return ""
-    moment = datetime.fromisoformat(timestamp).astimezone(UTC)
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({format_relative(timestamp, now=now)})"
+    return f"{format_utc(timestamp)} UTC ({format_relative(timestamp, now=now)})"
+
+
+def format_utc(timestamp: str) -> str:
+    """`2026-11-23 15:34:25`."""
+    return f"{datetime.fromisoformat(timestamp).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def format_relative(timestamp: str | None, *, now: datetime | None = None) -> str:

@@ -20,6 +20,8 @@ _WAYS_OUT = {
     "unauthenticated": "the farm does not know this token: set BOTFARM_TOKEN",
     "too-large": "this is more than the farm takes at once: split it",
 }
+# Said after the farm's own words, which say what is missing.
+_NEXT_STEPS = {"forbidden": "set BOTFARM_TOKEN to a token that may do this, or ask for another role"}
 _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "request_id", "errors"})
 _DURATIONS = frozenset({"waited", "next_free_in", "expires_in", "oldest_wait"})
 _BUGS_BEGIN = 500
@@ -58,6 +60,8 @@ def _line(problem: ProblemError, url: str) -> str:
         return f"the farm at {url} is not available: {problem.status} {detail}"
     if problem.slug in _WAYS_OUT:
         return _WAYS_OUT[problem.slug]
+    if problem.slug in _NEXT_STEPS:
+        return f"{detail}: {_NEXT_STEPS[problem.slug]}"
     if fields := _field_errors(problem):
         return "; ".join(fields)
     useful = "; ".join(_useful_details(problem))

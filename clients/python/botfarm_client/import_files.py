@@ -11,9 +11,10 @@ from typing import Any
 from typing_extensions import override
 
 from botfarm_client.errors import CommandError
+from botfarm_client.json_objects import json_object
 
 REQUIRED = ("login", "password", "env", "domain")
-OPTIONAL = ("project", "project_id", "labels")
+OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")
 LABEL = "label."
 _MARK = b"\xef\xbb\xbf"
 
@@ -155,24 +156,22 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
             return BadLine(line, name, "not-utf-8")
     found = dict(zip(columns, cells, strict=True))
     user: dict[str, Any] = {name: found[name] for name in REQUIRED}
-    user |= {name: found[name] for name in ("project", "project_id") if found.get(name)}
-    return _with_labels(line, user, found)
+    user |= {name: found[name] for name in ("project", "project_id", "totp_seed") if found.get(name)}
+    for name in ("labels", "secrets"):
+        if found.get(name):
+            value = json_object(found[name])
+            if value is None:
+                return BadLine(line, name, "not-a-json-object")
+            user[name] = value
+    return Record(line, _with_labels(user, found))
 
 
-def _with_labels(line: int, user: dict[str, Any], found: dict[str, str]) -> Record | BadLine:
+def _with_labels(user: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
     """An empty cell is no label."""
-    labels: Any = {}
-    if found.get("labels"):
-        try:
-            labels = json.loads(found["labels"])
-        except (ValueError, RecursionError):
-            labels = None
-        if not isinstance(labels, dict):
-            return BadLine(line, "labels", "not-a-json-object")
-    labels |= {
+    labels = user.get("labels", {}) | {
         name.removeprefix(LABEL): cell for name, cell in found.items() if name.startswith(LABEL) and cell
     }
-    return Record(line, {**user, "labels": labels} if labels else user)
+    return {**user, "labels": labels} if labels else user
 
 
 def _is_unicode(text: str) -> bool:

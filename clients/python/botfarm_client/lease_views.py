@@ -1,5 +1,6 @@
-"""Leases, as people look at them. Passwords are for those who have just taken a lease or ask for one by its id."""
+"""Leases, as people look at them. Credentials are for those who have just taken a lease or ask for one by its id."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,16 @@ from botfarm_client.durations import format_duration, format_moment, format_rela
 from botfarm_client.output import Columns, print_fields, print_table, say
 from botfarm_client.pairs import format_pairs
 
+_CREDENTIALS = frozenset({"password", "secrets", "totp"})
+
 
 def without_passwords(lease: dict[str, Any]) -> dict[str, Any]:
-    users = [{name: value for name, value in user.items() if name != "password"} for user in lease["users"]]
-    return {**lease, "users": users}
+    return {**lease, "users": [user_without_passwords(user) for user in lease["users"]]}
+
+
+def user_without_passwords(user: dict[str, Any]) -> dict[str, Any]:
+    """Nor secrets, nor one-time codes."""
+    return {name: value for name, value in user.items() if name not in _CREDENTIALS}
 
 
 def print_leases(leases: list[dict[str, Any]], names: Mapping[str, str]) -> None:
@@ -44,13 +51,26 @@ def print_lease(lease: dict[str, Any], *, project: str) -> None:
     columns: Columns = {
         "login": lambda user: user["login"],
         "password": lambda user: user.get("password"),
+        "totp": _totp,
         "labels": lambda user: format_pairs(user["labels"]),
         "id": lambda user: user["id"],
     }
-    if not any("password" in user for user in lease["users"]):
-        columns = {name: cell for name, cell in columns.items() if name != "password"}
+    missing = {name for name in _CREDENTIALS if not any(user.get(name) for user in lease["users"])}
     say()
-    print_table(columns, lease["users"])
+    print_table({name: cell for name, cell in columns.items() if name not in missing}, lease["users"])
+    if "secrets" not in missing:
+        say()
+        print_fields({f"secrets of {user['login']}": _secrets(user) for user in lease["users"]})
+
+
+def _totp(user: dict[str, Any]) -> str:
+    """`123456 (17s)`: the code, and how long it is good for."""
+    totp = user.get("totp")
+    return f"{totp['code']} ({format_duration(totp['expires_in'])})" if totp else ""
+
+
+def _secrets(user: dict[str, Any]) -> str:
+    return json.dumps(user["secrets"], ensure_ascii=False) if user.get("secrets") else ""
 
 
 def _logins(lease: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def acquire(
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Take users and print them with their passwords. They are yours until the lease ends."""
+    """Take users and print them with their credentials. They are yours until the lease ends."""
     body: dict[str, Any] = {
         "project_id" if is_id(project) else "project": project,
         "env": env,

@@ -1,6 +1,5 @@
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -8,12 +7,14 @@ from botfarm_client.durations import format_duration
 from botfarm_client.farm_access import open_farm
 from botfarm_client.lease_views import print_lease, print_leases, without_passwords
 from botfarm_client.leases_acquire_command import acquire
+from botfarm_client.leases_credentials_commands import totp, write_back
 from botfarm_client.lookups import project_id_of, project_names, user_id_of
 from botfarm_client.options import (
     DEFAULT_LIMIT,
     DEFAULT_URL,
     All,
     AsJson,
+    LeaseArgument,
     Limit,
     MaybeDomain,
     MaybeEnv,
@@ -24,8 +25,6 @@ from botfarm_client.options import (
 from botfarm_client.output import note_if_more, print_json, say
 
 leases = typer.Typer(no_args_is_help=True, help="Who holds which users, and until when.")
-
-LeaseArgument = Annotated[UUID, typer.Argument(metavar="LEASE_ID")]
 
 
 class State(StrEnum):
@@ -50,7 +49,9 @@ def list_leases(
         str | None, typer.Option("--user", metavar="USER", help="The id, or the login if only one has it.")
     ] = None,
     owner: Annotated[str | None, typer.Option("--owner")] = None,
-    principal: Annotated[str | None, typer.Option("--principal", help="The name of the token.")] = None,
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Who took it: token:NAME:ID or operator:NAME.")
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
     everything: All = False,
     as_json: AsJson = False,
@@ -79,7 +80,7 @@ def list_leases(
 
 @leases.command()
 def show(lease_id: LeaseArgument, *, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Show one lease; to its holder with the passwords, while it lives."""
+    """Show one lease; to its holder with the credentials, while it lives."""
     with open_farm(url) as farm:
         lease = farm.get(f"/leases/{lease_id}")
         names = {} if as_json else project_names(farm)
@@ -91,6 +92,8 @@ def show(lease_id: LeaseArgument, *, as_json: AsJson = False, url: Url = DEFAULT
 
 
 leases.command()(acquire)
+leases.command()(totp)
+leases.command("write-back")(write_back)
 
 
 @leases.command()

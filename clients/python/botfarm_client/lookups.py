@@ -1,5 +1,6 @@
 """Names that people use, and the ids that the API wants."""
 
+from datetime import UTC, datetime
 from typing import overload
 from uuid import UUID
 
@@ -50,3 +51,26 @@ def user_id_of(farm: Connection, login_or_id: str) -> str:
             f"{login_or_id!r} is the login of several users: name one by its id, from `botfarm users list --login`"
         )
     return str(found[0]["id"])
+
+
+def token_of(farm: Connection, name_or_id: str) -> Json:
+    """What was given is not repeated: by mistake it may be the token itself."""
+    tokens = farm.items("/tokens")
+    named = [token for token in tokens if token["name"] == name_or_id]
+    found = [token for token in tokens if token["id"] == name_or_id] or list(filter(_is_live, named))
+    if len(found) > 1:
+        raise CommandError(
+            "several live tokens have this name: name one by its id, from `botfarm tokens list`"
+        )
+    if found:
+        return found[0]
+    if named:  # to end what has ended is fine; of several, the last one was meant
+        return max(named, key=lambda token: datetime.fromisoformat(token["created_at"]))
+    raise CommandError("there is no such token: see `botfarm tokens list`", exit_code=ExitCode.NO_SUCH_THING)
+
+
+def _is_live(token: Json) -> bool:
+    """By this machine's clock."""
+    expires_at = token["expires_at"]
+    has_expired = expires_at is not None and datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+    return token["revoked_at"] is None and not has_expired

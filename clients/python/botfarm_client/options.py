@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
-from botfarm_client.durations import parse_duration
+from botfarm_client.durations import parse_duration, parse_moment
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_LIMIT = 100
@@ -28,6 +29,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, help="Print at most so man
 All = Annotated[bool, typer.Option("--all", help="Print all of them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+LeaseArgument = Annotated[UUID, typer.Argument(metavar="LEASE_ID")]
 ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Its name or id.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The id, or the login if only one has it.")]
 
@@ -47,5 +49,12 @@ LabelOptions = Annotated[
 def duration_option(name: str, description: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
         name, parser=parse_duration, metavar="DURATION", help=description
+    )
+    return option
+
+
+def moment_option(name: str, description: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        name, parser=parse_moment, metavar="WHEN", help=description
     )
     return option

@@ -1,5 +1,6 @@
 """`key=value` on the command line: labels and metadata."""
 
+import json
 from collections.abc import Iterable, Mapping
 
 import typer
@@ -22,4 +23,9 @@ def parse_changes(texts: Iterable[str], *, option: str) -> dict[str, str | None]
 
 
 def format_pairs(pairs: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in pairs.items())
+    """What is no text is shown as JSON."""
+    shown = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in pairs.items()
+    }
+    return ", ".join(f"{key}={value}" for key, value in shown.items())

@@ -18,9 +18,12 @@ def print_users(users: list[dict[str, Any]], names: Mapping[str, str]) -> None:
         "domain": lambda user: user["domain"],
         "state": lambda user: user["state"],
         "free": lambda user: format_relative(_free_at(user)),
+        "has": lambda user: ", ".join(_extras(user)),
         "labels": lambda user: format_pairs(user["labels"]),
         "id": lambda user: user["id"],
     }
+    if not any(map(_extras, users)):
+        columns = {name: cell for name, cell in columns.items() if name != "has"}
     print_table(columns, users)
 
 
@@ -37,11 +40,17 @@ def print_user(user: dict[str, Any], farm: Connection) -> None:
             "free": format_moment(_free_at(user)),
             "quarantined": format_moment(user["status_since"]),
             "reason": user["status_reason"],
+            "has": ", ".join(["password", *_extras(user)]),
             "labels": format_pairs(user["labels"]),
             "created": format_moment(user["created_at"]),
             **_last_lease(user.get("last_lease")),
         }
     )
+
+
+def _extras(user: dict[str, Any]) -> list[str]:
+    """The credentials that not every user has."""
+    return [name for name in ("secrets", "totp") if user.get(f"has_{name}")]
 
 
 def _free_at(user: dict[str, Any]) -> str | None:

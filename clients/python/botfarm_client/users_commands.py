@@ -1,8 +1,10 @@
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from botfarm_client.credential_files import SecretChangesFile, SecretsFile, TotpFile, read_credentials
 from botfarm_client.farm_access import open_farm
 from botfarm_client.lookups import project_id_of, project_names, user_id_of
 from botfarm_client.options import (
@@ -25,7 +27,7 @@ from botfarm_client.options import (
 )
 from botfarm_client.output import note_if_more, print_json, say
 from botfarm_client.pairs import parse_changes, parse_pairs
-from botfarm_client.prompts import confirm, read_password
+from botfarm_client.prompts import confirm
 from botfarm_client.user_views import print_user, print_users
 from botfarm_client.users_import_command import import_users
 
@@ -93,16 +95,18 @@ def add(
     env: EnvOption,
     domain: DomainOption = Domain.REGULAR,
     label: LabelOptions = [],  # noqa: B006
+    secrets: SecretsFile = None,
+    totp_file: TotpFile = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Add a user. The password is asked for, or read from standard input."""
     labels = parse_pairs(label, option="--label")
-    password = read_password()
+    credentials = read_credentials(password=True, secrets=secrets, totp_file=totp_file)
     with open_farm(url) as farm:
         body = {
             "login": login,
-            "password": password,
+            **credentials,
             "project_id": project_id_of(farm, project),
             "env": env,
             "domain": domain,
@@ -132,6 +136,12 @@ def update(
     label: Annotated[
         list[str], typer.Option("--label", metavar="KEY=VALUE", help="Repeatable; KEY= removes it.")
     ] = [],  # noqa: B006
+    secrets: SecretChangesFile = None,
+    no_secrets: Annotated[bool, typer.Option("--no-secrets", help="Remove all its secrets.")] = False,
+    totp_file: TotpFile = None,
+    no_totp: Annotated[
+        bool, typer.Option("--no-totp", help="Remove the seed of its one-time codes.")
+    ] = False,
     quarantine: Annotated[
         str | None, typer.Option("--quarantine", metavar="REASON", help="Take it out of service.")
     ] = None,
@@ -147,10 +157,10 @@ def update(
         labels=parse_changes(label, option="--label") or None,
         **_status(quarantine=quarantine, activate=activate),
     )
-    if not (changes or password or project):
+    changes |= _removals(secrets=secrets, no_secrets=no_secrets, totp_file=totp_file, no_totp=no_totp)
+    if not (changes or password or project or secrets or totp_file):
         raise typer.BadParameter("say what to change")
-    if password:
-        changes["password"] = read_password()
+    changes |= read_credentials(password=password, secrets=secrets, totp_file=totp_file)
     with open_farm(url) as farm:
         if project:
             changes["project_id"] = project_id_of(farm, project)
@@ -176,6 +186,18 @@ def delete(user: UserArgument, *, yes: Yes = False, as_json: AsJson = False, url
 
 def _given(**fields: object) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _removals(
+    *, secrets: Path | None, no_secrets: bool, totp_file: Path | None, no_totp: bool
+) -> dict[str, None]:
+    if secrets and no_secrets:
+        raise typer.BadParameter("give either --secrets or --no-secrets")
+    if totp_file and no_totp:
+        raise typer.BadParameter("give either --totp-file or --no-totp")
+    return {
+        name: None for name, is_removed in {"secrets": no_secrets, "totp_seed": no_totp}.items() if is_removed
+    }
 
 
 def _status(*, quarantine: str | None, activate: bool) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""API tokens as they are written: `bf_<id>_<secret><checksum>`.
+
+The prefix lets scanners of leaked secrets find one, and the checksum lets the farm refuse a mistyped or made-up one
+without asking its database. The secret has 256 random bits, so a fast hash is enough to store it.
+"""
+
+import hashlib
+import secrets
+import string
+import zlib
+from dataclasses import dataclass, field
+
+_ALPHABET = string.digits + string.ascii_letters
+ID_LENGTH, SECRET_LENGTH, CHECKSUM_LENGTH = 12, 43, 6
+TOKEN_LENGTH = len("bf__") + ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    id: str
+    secret: str = field(repr=False)
+
+    @property
+    def secret_hash(self) -> bytes:
+        return hashlib.sha256(self.secret.encode()).digest()
+
+    def write(self) -> str:
+        """The token itself, to be shown once."""
+        return f"bf_{self.id}_{self.secret}{_checksum(self.id, self.secret)}"
+
+
+def new_token() -> ApiToken:
+    return ApiToken(_random(ID_LENGTH), _random(SECRET_LENGTH))
+
+
+def parse_token(text: str) -> ApiToken | None:
+    """None for what no farm has ever written."""
+    if len(text) != TOKEN_LENGTH or not text.isascii():
+        return None
+    prefix, _, rest = text.partition("_")
+    token_id, _, tail = rest.partition("_")
+    secret, checksum = tail[:SECRET_LENGTH], tail[SECRET_LENGTH:]
+    if prefix != "bf" or len(token_id) != ID_LENGTH or _checksum(token_id, secret) != checksum:
+        return None
+    return ApiToken(token_id, secret)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _checksum(token_id: str, secret: str) -> str:
+    number = zlib.crc32(f"bf_{token_id}_{secret}".encode())
+    digits = ""
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits = _ALPHABET[digit] + digits
+    return digits

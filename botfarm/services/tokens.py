@@ -1,0 +1,89 @@
+"""API tokens of machines: made, listed, revoked. How a request's token is checked: authentication.py."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
+from uuid import UUID
+
+from botfarm.access import Principal, Role, Scope, Token
+from botfarm.api_tokens import new_token
+from botfarm.db import audit_queries, token_queries
+from botfarm.db.engine import Database
+from botfarm.db.token_queries import NewToken
+from botfarm.domain import Env
+from botfarm.errors import ForbiddenError, NoSuchTokenError
+from botfarm.services.projects import Projects
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeToken(Token):
+    token: str = field(repr=False)
+    """The token itself. Nothing can show it again."""
+
+
+class Tokens:
+    def __init__(self, database: Database, projects: Projects) -> None:
+        self._database = database
+        self._projects = projects
+
+    async def create(
+        self,
+        principal: Principal,
+        *,
+        name: str,
+        role: Role,
+        projects: Collection[UUID | str] | None,
+        envs: Collection[Env] | None,
+        max_leases: int | None,
+        expires_in: int | None,
+    ) -> MadeToken:
+        """Projects by id or name, null for all. Raises NoSuchProjectError, ForbiddenError for more than one has oneself."""
+        scope = await self._scope(principal, projects, envs)
+        made = new_token()
+        new = NewToken(made.id, made.secret_hash, name, role, scope, max_leases, expires_in, principal.name)
+        async with self._database.transaction() as session:
+            token = await token_queries.insert_token(session, new)
+            details = {
+                "name": name,
+                "role": role,
+                "projects": None if scope.projects is None else [str(each) for each in scope.projects],
+                "envs": None if scope.envs is None else sorted(scope.envs),
+                "max_leases": max_leases,
+                "expires_at": token.expires_at,
+            }
+            await audit_queries.record(
+                session, principal, "create_token", target="token", target_id=token.id, details=details
+            )
+        shown = {each.name: getattr(token, each.name) for each in fields(token)}
+        return MadeToken(**shown, token=made.write())
+
+    async def list(self, scope: Scope) -> list[Token]:
+        async with self._database.autocommit() as session:
+            return await token_queries.list_tokens(session, scope)
+
+    async def revoke(self, principal: Principal, token_id: str) -> None:
+        """Every replica refuses it within seconds; its leases live on. Twice is as once. Raises NoSuchTokenError."""
+        async with self._database.transaction() as session:
+            found = await token_queries.revoke_token(session, token_id, principal.scope)
+            if found is None:
+                raise NoSuchTokenError
+            token, was_in_force = found
+            if was_in_force:
+                await audit_queries.record(
+                    session,
+                    principal,
+                    "delete_token",
+                    target="token",
+                    target_id=token.id,
+                    details={"name": token.name},
+                )
+
+    async def _scope(
+        self, principal: Principal, projects: Collection[UUID | str] | None, envs: Collection[Env] | None
+    ) -> Scope:
+        ids = None
+        if projects is not None:
+            ids = frozenset([(await self._projects.look_up(principal.scope, each)).id for each in projects])
+        scope = Scope(ids, None if envs is None else frozenset(envs))
+        if not principal.scope.contains(scope):
+            raise ForbiddenError("A token cannot have a wider scope than who makes it.")
+        return scope

@@ -1,0 +1,44 @@
+from botfarm import errors
+from botfarm.access import Role, Token
+from botfarm.services.tokens import MadeToken
+from botfarm.web.dependencies import Caller, Farm
+from botfarm.web.requests import NewToken
+from botfarm.web.responses import ListOut, MadeTokenOut, TokenOut
+from botfarm.web.roles import needs
+from botfarm.web.routing import api_router, raises
+
+router = api_router("tokens")
+
+
+@router.post(
+    "/tokens",
+    status_code=201,
+    response_model=MadeTokenOut,
+    responses=raises(errors.NoSuchProjectError, body=True),
+)
+@needs(Role.ADMIN)
+async def create_token(farm: Farm, caller: Caller, body: NewToken) -> MadeToken:
+    """Make a token for a machine; this answer is the only one that shows it."""
+    return await farm.tokens.create(
+        caller,
+        name=body.name,
+        role=body.role,
+        projects=body.chosen_projects,
+        envs=body.chosen_envs,
+        max_leases=body.max_leases,
+        expires_in=body.expires_in,
+    )
+
+
+@router.get("/tokens", response_model=ListOut[TokenOut], responses=raises())
+@needs(Role.ADMIN)
+async def get_tokens(farm: Farm, caller: Caller) -> dict[str, list[Token]]:
+    """All tokens within your scope, those that are revoked or expired too, the newest first."""
+    return {"items": await farm.tokens.list(caller.scope)}
+
+
+@router.delete("/tokens/{token_id}", status_code=204, responses=raises(errors.NoSuchTokenError))
+@needs(Role.ADMIN)
+async def delete_token(farm: Farm, caller: Caller, token_id: str) -> None:
+    """Revoke a token on every replica, within 5 seconds; its leases end by themselves."""
+    await farm.tokens.revoke(caller, token_id)
