@@ -72,7 +72,7 @@ async def open_services(
     try:
         yield Services(
             operators=Operators(database, passwords),
-            sessions=Sessions(database, key_ring, passwords, LoginThrottle()),
+            sessions=Sessions(database, key_ring, passwords, LoginThrottle(), turns),
             authentication=Authentication(database, token.get_secret_value() if token else None),
             projects=projects,
             users=Users(database, key_ring),
