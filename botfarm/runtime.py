@@ -68,12 +68,13 @@ async def open_services(
     projects = Projects(database)
     leases = Leases(database, key_ring)
     turns = Turns(max(1, settings.database_pool_size // 2))
+    sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
     token = settings.bootstrap_token
     try:
         yield Services(
             operators=Operators(database, passwords),
-            sessions=Sessions(database, key_ring, passwords, LoginThrottle(), turns),
-            authentication=Authentication(database, token.get_secret_value() if token else None),
+            sessions=sessions,
+            authentication=Authentication(database, sessions, token.get_secret_value() if token else None),
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
