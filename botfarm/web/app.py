@@ -27,14 +27,15 @@ from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
+            unchecked = None if keys_checked else services.keys
             watches = [
                 asyncio.create_task(watch)
-                for watch in (services.health.watch(), services.authentication.watch())
+                for watch in (services.health.watch(unchecked), services.authentication.watch())
             ]
             try:
                 yield
