@@ -106,6 +106,17 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """An operator who is signed in."""
+
+    id: UUID
+    operator: Operator
+    expires_at: datetime
+    seconds_left: float
+    """At the moment it was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One deed: who, from where, what, on what, when."""
 

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 NONCE_BYTES = 12
 KEY_BYTES = 32
@@ -30,6 +32,7 @@ class KeyRing:
     """The keys of `BOTFARM_ENCRYPTION_KEYS`: the first encrypts, all decrypt."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys = dict(keys)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self.key_ids = tuple(keys)
         self.active_key_id = next(iter(keys), None)
@@ -71,6 +74,19 @@ class KeyRing:
             raise KeyRingError(
                 f"the stored {field} of {row_id} is not what was encrypted for that row"
             ) from None
+
+    def derive(self, purpose: bytes, key_id: str | None = None) -> bytes:
+        """A key of 32 bytes for something else than encryption, from the active key or the one that is named.
+
+        Raises KeyRingError when that is not in the ring.
+        """
+        wanted = self.active_key_id if key_id is None else key_id
+        if wanted is None:
+            raise KeyRingError(f"BOTFARM_ENCRYPTION_KEYS is empty: {HOW_TO_MAKE_A_KEY}")
+        key = self._keys.get(wanted)
+        if key is None:
+            raise KeyRingError("no such key in BOTFARM_ENCRYPTION_KEYS")
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
 def ring_entries(text: str) -> list[str]:

@@ -33,6 +33,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
+class OperatorError(Exception):
+    """One line for the person who runs `botfarm operators`, with the way out. It never reaches HTTP."""
+
+
 class BotfarmError(Exception):
     """The docstring of each class is the sentence a caller reads; `details` are the numbers beside it."""
 

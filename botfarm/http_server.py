@@ -1,7 +1,7 @@
 """uvicorn as the API and the worker use it: on a socket that is bound beforehand, without signal handlers of its own."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,13 +38,22 @@ def url_of(listening: socket.socket) -> str:
 class HttpServer(uvicorn.Server):
     """Stops when `should_exit` is set: requests under way finish first."""
 
-    def __init__(self, app: Any, *, announce: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        announce: Callable[[], None] | None = None,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
+        """Whose X-Forwarded-For tells the address of a caller must be said: by default nobody's does."""
         super().__init__(
             uvicorn.Config(
                 app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=bool(trusted_proxies),
+                forwarded_allow_ips=list(trusted_proxies),
                 timeout_graceful_shutdown=DRAIN_TIMEOUT,
                 timeout_keep_alive=KEEP_ALIVE,
             )

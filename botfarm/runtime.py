@@ -15,9 +15,13 @@ from botfarm.services.health import Health
 from botfarm.services.importing import Importing
 from botfarm.services.keys import Keys
 from botfarm.services.leases import Leases
+from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.maintenance import Maintenance
+from botfarm.services.operators import Operators
+from botfarm.services.passwords import Passwords
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
+from botfarm.services.sessions import Sessions
 from botfarm.services.tokens import Tokens
 from botfarm.services.turns import Turns
 from botfarm.services.under_lease import UnderLease
@@ -28,6 +32,8 @@ from botfarm.settings import Settings, SettingsError
 @dataclass(frozen=True, slots=True)
 class Services:
     authentication: Authentication
+    operators: Operators
+    sessions: Sessions
     projects: Projects
     users: Users
     importing: Importing
@@ -61,12 +67,15 @@ async def open_services(
     # A connection of its own: a pool that is busy is no reason to send the requests elsewhere.
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
+    passwords = Passwords()
     projects = Projects(database)
     leases = Leases(database, key_ring)
     turns = Turns(max(1, settings.database_pool_size // 2))
     token = settings.bootstrap_token
     try:
         yield Services(
+            operators=Operators(database, passwords),
+            sessions=Sessions(database, key_ring, passwords, LoginThrottle()),
             authentication=Authentication(database, token.get_secret_value() if token else None),
             projects=projects,
             users=Users(database, key_ring),
@@ -83,6 +92,7 @@ async def open_services(
             health=Health(health_database),
         )
     finally:
+        passwords.close()
         await database.dispose()
         await health_database.dispose()
 

@@ -1,11 +1,12 @@
 """All settings: environment variables `BOTFARM_*`, or files of these names in the folder `BOTFARM_SECRETS_DIR`."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BOTFARM_"
@@ -40,6 +41,12 @@ class Settings(BaseSettings):
         None,
         description="A token of role admin, valid while set: 24 or more printable characters, no spaces.",
     )
+    cookie_insecure: bool = Field(
+        False, description="Sign operators in over plain http; on a loopback host only."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses and networks whose X-Forwarded-For is believed, separated by commas."
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
     max_wait: int = Field(50, ge=0, le=300, description="Longest wait of one acquire request, seconds.")
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
@@ -65,6 +72,26 @@ class Settings(BaseSettings):
                 raise ValueError("must be 24 or more printable ASCII characters without spaces")
         return token
 
+    @field_validator("cookie_insecure")
+    @classmethod
+    def _on_loopback(cls, insecure: bool, info: ValidationInfo) -> bool:
+        if insecure and not is_loopback(info.data.get("host", "")):
+            raise ValueError(
+                "only with BOTFARM_HOST on loopback: elsewhere a session must not go over plain http"
+            )
+        return insecure
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: str) -> str:
+        try:
+            _parse_networks(proxies)
+        except ValueError:
+            raise ValueError(
+                "must be addresses or networks such as 10.0.0.0/8, separated by commas"
+            ) from None
+        return proxies
+
     @field_validator("database_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
@@ -78,12 +105,33 @@ class Settings(BaseSettings):
                 raise ValueError("must be postgresql://user:password@host:port/database")
         return url
 
+    def trusted_networks(self) -> list[str]:
+        """IPv4 as a socket for both kinds of addresses shows it, too."""
+        networks = _parse_networks(self.trusted_proxies)
+        mapped = [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            for network in networks
+            if isinstance(network, IPv4Network)
+        ]
+        return [*map(str, networks), *mapped]
+
     def required_database_url(self) -> str:
         if self.database_url is None:
             raise SettingsError(
                 "BOTFARM_DATABASE_URL is not set: postgresql://user:password@host:port/database"
             )
         return self.database_url.get_secret_value()
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _parse_networks(text: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(entry.strip()) for entry in text.split(",") if entry.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:

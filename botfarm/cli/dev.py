@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import typer
 
+from botfarm.access import EVERYTHING, Role
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
 from botfarm.credentials import generate_key
@@ -19,10 +21,14 @@ from botfarm.embedded_postgres import EmbeddedPostgres
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging
-from botfarm.runtime import check_keys, migrate
-from botfarm.settings import Settings, SettingsError, load_settings
+from botfarm.runtime import check_keys, migrate, open_services
+from botfarm.settings import Settings, SettingsError, is_loopback, load_settings
 from botfarm.web.server import serve
 from workers.scheduler import work
+
+FIRST_OPERATOR = "admin"
+_COMMAND = Path(sys.argv[0])
+_URL_FILE = "database-url"
 
 
 @one_line_errors()
@@ -36,6 +42,7 @@ def dev() -> None:
             database_url=database_url,
             encryption_keys=settings.encryption_keys.get_secret_value() or _kept(settings, "keys", _new_key),
             bootstrap_token=settings.bootstrap_token or _kept(settings, "token", _new_token),
+            cookie_insecure=is_loopback(settings.host),
         )
         run_until_signalled(lambda stop: _run(complete, listening, stop))
     typer.echo("botfarm has stopped.")
@@ -45,6 +52,7 @@ async def _run(settings: Settings, listening: socket.socket, stop: asyncio.Event
     await migrate(settings)
     checked = await _check_keys(settings)
     await add_to(settings)
+    operator = await _first_operator(settings)
     if stop.is_set():
         return
     working = asyncio.create_task(work(settings, stop))
@@ -54,7 +62,7 @@ async def _run(settings: Settings, listening: socket.socket, stop: asyncio.Event
             listening,
             stop,
             keys_checked=checked,
-            announce=lambda: _greet(settings, url_of(listening)),
+            announce=lambda: _greet(settings, url_of(listening), operator),
         )
     finally:
         stop.set()
@@ -70,20 +78,41 @@ async def _check_keys(settings: Settings) -> bool:
         ) from None
 
 
-def _greet(settings: Settings, url: str) -> None:
+async def _first_operator(settings: Settings) -> str:
+    """What to say of the operator admin: made when there is no operator at all, with a password that is kept nowhere."""
+    async with open_services(settings, "operators", in_background=True) as services:
+        names = [operator.name for operator in await services.operators.list()]
+        if not names:
+            password = secrets.token_urlsafe(15)
+            await services.operators.add(FIRST_OPERATOR, password, Role.ADMIN, EVERYTHING)
+            return f"{FIRST_OPERATOR}, password {password} (shown only now)"
+    if FIRST_OPERATOR not in names:
+        return ", ".join(names)
+    return f"{FIRST_OPERATOR}; a new password: {_with_database(settings)}{_COMMAND} operators set-password {FIRST_OPERATOR}"
+
+
+def _with_database(settings: Settings) -> str:
+    """The database's own password is in a file, not on the terminal."""
+    path = settings.data_dir / _URL_FILE
+    ours = path.exists() and path.read_text().strip() == settings.required_database_url()
+    return f'BOTFARM_DATABASE_URL="$(cat {shlex.quote(str(path))})" ' if ours else ""
+
+
+def _greet(settings: Settings, url: str, operator: str) -> None:
     given = os.environ.get("BOTFARM_BOOTSTRAP_TOKEN")
     token = "$BOTFARM_BOOTSTRAP_TOKEN" if given else _kept(settings, "token", _new_token)  # not ours to show
     typer.echo(f"""
 botfarm is running: {url} (API documentation: {url}/docs)
 
-  token  {token}
+  token     {token}
+  operator  {operator}
 
 Lease a user of the demo project, with curl or from the command line:
 
   curl -s -X POST {url}/api/v1/leases -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
 
   export BOTFARM_URL={url} BOTFARM_TOKEN={token}
-  {Path(sys.argv[0])} leases acquire --project shop --env stage
+  {_COMMAND} leases acquire --project shop --env stage
 
 Ctrl-C stops everything; the data stays in {settings.data_dir}.
 """)
@@ -97,7 +126,9 @@ def _database_url(settings: Settings) -> Iterator[str]:
     typer.echo(f"Starting PostgreSQL in {settings.data_dir} ...")
     server = EmbeddedPostgres(settings.data_dir)
     try:
-        yield server.start()
+        url = server.start()
+        _write(settings.data_dir / _URL_FILE, url)  # for commands that speak to the database
+        yield url
     finally:
         server.stop()
 
@@ -118,14 +149,18 @@ def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
     path = settings.data_dir / name
     if not path.exists():
         settings.data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{name}.new")
-        unfinished.unlink(missing_ok=True)
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        _write(path, make())
     return Path(path).read_text().strip()
+
+
+def _write(path: Path, secret: str) -> None:
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def _new_key() -> str:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botfarm.embedded_postgres import EmbeddedPostgresError
-from botfarm.errors import BotfarmError, DatabaseUnavailableError
+from botfarm.errors import BotfarmError, DatabaseUnavailableError, OperatorError
 from botfarm.settings import SettingsError
 from botfarm_client.cli import CommandError
 
@@ -12,7 +12,7 @@ def one_line_errors() -> Iterator[None]:
     """What a person can mend is one line, without a traceback."""
     try:
         yield
-    except (SettingsError, EmbeddedPostgresError) as error:
+    except (SettingsError, EmbeddedPostgresError, OperatorError) as error:
         raise CommandError(str(error)) from None
     except DatabaseUnavailableError as error:
         raise CommandError(

@@ -86,11 +86,11 @@ async def revoke_token(session: AsyncSession, token_id: str, scope: Scope) -> tu
     row = await session.scalar(statement)
     if row is None:
         return None
-    was_in_force = row.revoked_at is None
-    if was_in_force:
+    token = _token(row)
+    if token.revoked_at is None:
         revoke = update(TokenRow).where(TokenRow.id == token_id).values(revoked_at=func.clock_timestamp())
         await session.execute(revoke)
-    return _token(row), was_in_force
+    return token, token.revoked_at is None
 
 
 async def live_tokens(session: AsyncSession, ids: Collection[str]) -> dict[str, LiveToken]:

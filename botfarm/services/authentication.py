@@ -48,14 +48,14 @@ class Authentication:
             started = time.monotonic()
             try:
                 await self._tokens.refresh()
-                await self._note_use()
+                await self.note_use()
             except DatabaseUnavailableError:
                 pass  # logged where it was met; what is known is trusted for some seconds only
             except Exception:  # a watch that ends would make every request ask the database
                 logger.exception("refreshing tokens")
             await asyncio.sleep(max(0.0, REFRESH_INTERVAL - (time.monotonic() - started)))
 
-    async def _note_use(self) -> None:
+    async def note_use(self) -> None:
         used, self._used = self._used, set()
         if used:
             async with self._database.autocommit() as session:

@@ -93,7 +93,7 @@ class Keys:
                 self._state(key_id, samples.get(key_id, [])),
                 values.get(key_id, 0),
             )
-            for key_id in (*ring, *(values.keys() - ring))
+            for key_id in (*ring, *sorted(values.keys() - ring))
         ]
 
     async def why_unusable(self) -> str | None:

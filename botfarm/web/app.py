@@ -14,6 +14,7 @@ from botfarm.runtime import open_services
 from botfarm.settings import Settings
 from botfarm.web import (
     audit_routes,
+    auth_routes,
     import_routes,
     lease_routes,
     pool_routes,
@@ -25,6 +26,7 @@ from botfarm.web import (
 from botfarm.web.dependencies import bearer
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
+from botfarm.web.session_cookie import SessionCookie
 
 
 def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
@@ -53,6 +55,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure)
+    app.include_router(auth_routes.router)
     for routes in (
         project_routes,
         import_routes,

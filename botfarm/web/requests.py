@@ -23,6 +23,7 @@ from botfarm.web.fields import (
     ProjectName,
     SecretChanges,
     Secrets,
+    Text,
     TokenName,
     TotpSeed,
     Ttl,
@@ -191,3 +192,8 @@ class Release(RequestBody):
 
 class ForcedRelease(RequestBody):
     reason: Note
+
+
+class SignIn(RequestBody):
+    name: Annotated[Text, Field(min_length=1, max_length=320)]
+    password: Password

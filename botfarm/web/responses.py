@@ -5,13 +5,20 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from botfarm.access import Role
 from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
 
 Item = TypeVar("Item")
+
+
+def _all_or_sorted(chosen: Collection[object] | None) -> list[str]:
+    return ["*"] if chosen is None else sorted(map(str, chosen))
+
+
+Chosen = Annotated[list[str], BeforeValidator(_all_or_sorted)]
 
 
 class ResponseBody(BaseModel):
@@ -138,24 +145,16 @@ class TokenOut(ResponseBody):
     id: str
     name: str
     role: Role
-    projects: Annotated[
-        list[str],
-        Field(validation_alias=AliasPath("scope", "projects"), description='Ids, or `["*"]` for all.'),
-    ]
-    envs: Annotated[
-        list[str], Field(validation_alias=AliasPath("scope", "envs"), description='`["*"]` for all.')
-    ]
+    projects: Chosen = Field(
+        validation_alias=AliasPath("scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(validation_alias=AliasPath("scope", "envs"), description='`["*"]` for all.')
     max_leases: int | None
     created_at: datetime
     created_by: str
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: Annotated[datetime | None, Field(description="To the minute.")]
-
-    @field_validator("projects", "envs", mode="before")
-    @classmethod
-    def _all_or_sorted(cls, chosen: Collection[object] | None) -> list[str]:
-        return ["*"] if chosen is None else sorted(map(str, chosen))
 
 
 class MadeTokenOut(TokenOut):
@@ -185,3 +184,19 @@ class PoolOut(OfPool):
     waiting: int = Field(validation_alias=AliasPath("counts", "waiting"))
     oldest_wait: float | None = Field(validation_alias=AliasPath("counts", "oldest_wait"))
     next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))
+
+
+class SessionOut(ResponseBody):
+    name: str = Field(validation_alias=AliasPath("operator", "name"))
+    role: Role = Field(validation_alias=AliasPath("operator", "role"))
+    projects: Chosen = Field(
+        validation_alias=AliasPath("operator", "scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(
+        validation_alias=AliasPath("operator", "scope", "envs"), description='`["*"]` for all.'
+    )
+    expires_at: datetime
+
+
+class SignedOut(ResponseBody):
+    """Nothing is left to say."""

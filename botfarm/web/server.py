@@ -21,7 +21,7 @@ async def serve(
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
     app = create_app(settings, keys_checked=keys_checked)
-    server = HttpServer(app, announce=announce)
+    server = HttpServer(app, announce=announce, trusted_proxies=settings.trusted_networks())
     with _metrics_port(settings):
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         stopping = asyncio.create_task(stop.wait())

@@ -57,7 +57,7 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
     assert is_alive(server)
     with running(BOTFARM, "dev", environment=environment) as second:
         url = second.wait_for(r"botfarm is running: (\S+)")[1]
-        token = second.wait_for(r"token  (\S+)")[1]
+        token = second.wait_for(r"token +(\S+)")[1]
         client = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
         with client:
             again = client.get(f"/leases/{lease['id']}").json()

@@ -36,7 +36,7 @@ from hypothesis.stateful import (
 )
 
 from botfarm import errors
-from botfarm.access import EVERYTHING, Principal
+from botfarm.access import EVERYTHING, Principal, Role
 from botfarm.domain import (
     Domain,
     EndedBy,
@@ -515,7 +515,7 @@ class FarmMachine(Comparing):
         async def caller_gone() -> bool:
             return gone
 
-        acquiring, principal = self.services.acquiring, Principal(wanted.principal)
+        acquiring, principal = self.services.acquiring, Principal(wanted.principal, Role.RUNNER, EVERYTHING)
         terms = RequestedTerms(ttl_seconds=wanted.ttl, idempotency_key=wanted.key)
         if isinstance(wanted.what, UUID):
             return await acquiring.acquire_lock(principal, wanted.what, terms, caller_gone=caller_gone)

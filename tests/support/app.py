@@ -31,7 +31,7 @@ async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def on_a_socket(settings: Settings) -> AsyncIterator[str]:
     """Gives the URL."""
     listening, up = listen("127.0.0.1", 0, setting="BOTFARM_PORT"), asyncio.Event()
-    server = HttpServer(create_app(settings), announce=up.set)
+    server = HttpServer(create_app(settings), announce=up.set, trusted_proxies=settings.trusted_networks())
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     await asyncio.wait_for(up.wait(), 10)
     try:

@@ -1,3 +1,4 @@
+import base64
 from uuid import uuid4
 
 import pytest
@@ -60,3 +61,28 @@ def test_a_ring_that_cannot_work_is_refused_without_showing_keys(text: str) -> N
 def test_an_empty_ring_encrypts_nothing_and_says_how_to_make_a_key() -> None:
     with pytest.raises(KeyRingError, match="botfarm keys generate"):
         KeyRing.parse("").encrypt("secret", row_id=ROW, field="password")
+
+
+def test_a_derived_key_is_of_its_purpose_and_its_key_and_never_the_key_itself() -> None:
+    keys, text = ring("k2", "k1")
+    derived = keys.derive(b"one")
+    assert len(derived) == 32
+    assert derived == keys.derive(b"one", "k2") == KeyRing.parse(text).derive(b"one")
+    assert len({derived, keys.derive(b"two"), keys.derive(b"one", "k1")}) == 3
+    assert base64.b64encode(derived).decode() not in text
+
+
+def test_nothing_is_derived_from_a_key_that_is_not_there() -> None:
+    keys, _ = ring("k1")
+    for missing in ("k2", ""):
+        with pytest.raises(KeyRingError):
+            keys.derive(b"one", missing)
+    with pytest.raises(KeyRingError, match="botfarm keys generate"):
+        KeyRing.parse("").derive(b"one")
+
+
+def test_a_ring_shows_no_key() -> None:
+    keys, text = ring("k1")
+    key = base64.b64decode(text.partition(":")[2])
+    assert repr(key) not in repr(keys)
+    assert text.partition(":")[2] not in repr(keys)

@@ -40,6 +40,10 @@ def test_no_secret_is_shown() -> None:
         ("max_wait", "301"),
         ("history_days", "0"),
         ("log_level", "canary"),
+        ("trusted_proxies", "canary"),
+        ("trusted_proxies", "*"),
+        ("trusted_proxies", "10.0.0.1/8"),
+        ("cookie_insecure", "canary"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name_without_its_value(
@@ -50,3 +54,31 @@ def test_what_cannot_work_is_refused_by_name_without_its_value(
         load_settings()
     assert str(caught.value).startswith(f"BOTFARM_{name.upper()}: ")
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_a_cookie_over_plain_http_is_for_loopback(host: str) -> None:
+    assert load_settings(host=host, cookie_insecure="1").cookie_insecure
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "farm.test", "localhost.farm.test"])
+def test_and_for_nothing_else(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTFARM_HOST", host)
+    monkeypatch.setenv("BOTFARM_COOKIE_INSECURE", "1")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("BOTFARM_COOKIE_INSECURE: ")
+    assert "BOTFARM_HOST" in line
+
+
+def test_proxies_are_trusted_by_address_whatever_the_socket_calls_it() -> None:
+    assert load_settings().trusted_networks() == []
+    networks = load_settings(trusted_proxies="10.0.0.0/8, 192.0.2.1,2001:db8::/32").trusted_networks()
+    assert networks == [
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2001:db8::/32",
+        "::ffff:10.0.0.0/104",
+        "::ffff:192.0.2.1/128",
+    ]

@@ -1,0 +1,102 @@
+"""What a guess of a password costs in time. It slows down and never locks out: whoever waits gets in."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+from botfarm.errors import SlowDownError
+
+# Seconds. Three failures are free; from then on each one doubles the delay, up to its limit.
+FREE_FAILURES = 3
+FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
+HALF_LIFE = 300.0
+LONGEST_QUEUE = 15.0
+"""How long attempts from one address may have to wait for each other."""
+MAX_TALLIES = 10_000
+"""Of names, and of addresses: those that were quiet longest are forgotten first."""
+_LONGEST_KEY = 320
+
+
+@dataclass(slots=True)
+class _Tally:
+    failures: float = 0.0
+    counted_at: float = 0.0
+    free_at: float = 0.0
+    """When the last of the attempts that wait has its turn."""
+
+    def count(self, now: float, change: float) -> None:
+        self.failures, self.counted_at = max(0.0, self.failures_at(now) + change), now
+
+    def failures_at(self, now: float) -> float:
+        return float(self.failures * 0.5 ** ((now - self.counted_at) / HALF_LIFE))
+
+    def delay(self, now: float) -> float:
+        # Rounded: a second later three failures still are three.
+        beyond_free = round(self.failures_at(now)) - FREE_FAILURES
+        return 0.0 if beyond_free < 0 else min(FIRST_DELAY * 2 ** min(beyond_free, 10), LONGEST_DELAY)
+
+
+class LoginThrottle:
+    """Failures by name and by address. It only reckons: who asks does the waiting."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._names = _Tallies()
+        self._addresses = _Tallies()
+
+    def delay(self, name: str, address: str | None) -> float:
+        """Seconds to wait before the password is looked at. The attempt counts as a failure until it has `succeeded`.
+
+        Attempts from one address wait one after the other; raises SlowDownError when that would take too long. What
+        others did to a name costs a delay and never more, or they could lock its owner out.
+        """
+        now = self._clock()
+        by_name, by_address = self._names.of(_name_key(name)), self._addresses.of(_address_key(address))
+        turn = max(now, by_address.free_at) + by_address.delay(now)
+        if turn - now > LONGEST_QUEUE:
+            raise SlowDownError(retry_after=math.ceil(turn - now - LONGEST_QUEUE))
+        wait = max(turn - now, by_name.delay(now))
+        by_address.free_at = turn
+        by_address.count(now, +1)
+        by_name.count(now, +1)
+        return wait
+
+    def succeeded(self, name: str, address: str | None) -> None:
+        """Forgives what failed under this name; other names that were tried from the address still count."""
+        now = self._clock()
+        forgiven = self._names.of(_name_key(name)).failures_at(now)
+        self._names.forget(_name_key(name))
+        self._addresses.of(_address_key(address)).count(now, -forgiven)
+
+
+class _Tallies:
+    def __init__(self) -> None:
+        self._by_key: OrderedDict[str, _Tally] = OrderedDict()
+
+    def of(self, key: str) -> _Tally:
+        tally = self._by_key.setdefault(key, _Tally())
+        self._by_key.move_to_end(key)
+        if len(self._by_key) > MAX_TALLIES:
+            self._by_key.popitem(last=False)
+        return tally
+
+    def forget(self, key: str) -> None:
+        self._by_key.pop(key, None)
+
+
+def _name_key(name: str) -> str:
+    return name.lower()[:_LONGEST_KEY]
+
+
+def _address_key(address: str | None) -> str:
+    """A home or an office has a whole /64 of IPv6."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return (address or "")[:_LONGEST_KEY]
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,65 @@
+"""The cookie of operators, and the proof that a request with it comes from a page of ours; see docs/decisions/0013."""
+
+from urllib.parse import SplitResult, urlsplit
+
+from fastapi import Request, Response
+
+from botfarm.errors import ForbiddenError
+from botfarm.services.sessions import Badge
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OURS = frozenset({"same-origin", "none"})
+_PORTS = {"http": 80, "https": 443}
+
+
+class SessionCookie:
+    def __init__(self, *, insecure: bool) -> None:
+        """Insecure: over plain http. A browser takes a `__Host-` cookie only over https, from this very host."""
+        self._secure = not insecure
+        self.name = "botfarm" if insecure else "__Host-botfarm"
+
+    def read(self, request: Request) -> str | None:
+        return request.cookies.get(self.name)
+
+    def set(self, response: Response, badge: Badge) -> None:
+        response.set_cookie(
+            self.name,
+            badge.jwt,
+            max_age=int(badge.lasts),
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    def clear(self, response: Response) -> None:
+        response.delete_cookie(self.name, path="/", secure=self._secure, httponly=True, samesite="strict")
+
+
+def require_same_origin(request: Request) -> None:
+    """For what a cookie authenticates or brings. Raises ForbiddenError for a change that another site's page asks for."""
+    if request.method in _SAFE_METHODS:
+        return
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        is_ours = site in _OURS
+    else:  # an old browser; or none, which sends neither
+        is_ours = origin is None or _is_origin_of(origin, request.headers.get("host", ""))
+    if not is_ours:
+        raise ForbiddenError(
+            "A page of another site asked for this, and a session is for the farm's own pages."
+        )
+
+
+def _is_origin_of(origin: str, host: str) -> bool:
+    try:
+        page = urlsplit(origin)
+        ours = urlsplit(f"//{host}")
+        default = _PORTS.get(page.scheme)
+        return page.hostname is not None and _address(page, default) == _address(ours, default)
+    except ValueError:
+        return False
+
+
+def _address(parts: SplitResult, default_port: int | None) -> tuple[str | None, int | None]:
+    return parts.hostname, parts.port or default_port

@@ -1,0 +1,258 @@
+"""Every route by every role and scope: what a principal may do, and that what it may not see is not there."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from botfarm.access import Role
+from botfarm.web.app import create_app
+from botfarm.web.roles import needed_role, public
+from botfarm.web.routing import FarmRoute, api_router
+from support.farm import PASSWORD, test_settings
+from support.http import assert_problem, create_project, create_user
+
+Json = dict[str, Any]
+SEED = "JBSWY3DPEHPK3PXP"
+SCOPES = {
+    "everything": (["*"], ["*"]),
+    "its project": (["here"], ["*"]),
+    "its project and env": (["here"], ["stage"]),
+    "another env": (["here"], ["prod"]),
+    "another project": (["elsewhere"], ["*"]),
+}
+SEES = {"everything", "its project", "its project and env"}
+WHOLE_PROJECT = {"everything", "its project"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request that succeeds where role and scope allow it, on a project, user, lease or token of `here`, `stage`."""
+
+    role: Role | None
+    request: tuple[str, str]
+    status: int
+    body: Json | None = None
+    elsewhere: tuple[int, str] | None = None
+    """The problem where the scope does not reach it; None for lists, which are empty then."""
+    scopes: frozenset[str] = field(default=frozenset(SEES))
+
+
+VIEWER, RUNNER, MANAGER, ADMIN = Role
+NO_PROJECT, NO_USER, NO_LEASE = (404, "no-such-project"), (404, "no-such-user"), (404, "no-such-lease")
+POLICY = {"default_ttl": 60}
+CASES = {
+    "create_project": Case(
+        ADMIN, ("POST", "/projects"), 201, {"name": "{new}"}, (403, "forbidden"), frozenset({"everything"})
+    ),
+    "get_projects": Case(VIEWER, ("GET", "/projects"), 200, scopes=frozenset({*SEES, "another env"})),
+    "get_project": Case(
+        VIEWER,
+        ("GET", "/projects/{project}"),
+        200,
+        elsewhere=NO_PROJECT,
+        scopes=frozenset({*SEES, "another env"}),
+    ),
+    "update_project": Case(
+        ADMIN, ("PATCH", "/projects/{project}"), 200, POLICY, NO_PROJECT, frozenset(WHOLE_PROJECT)
+    ),
+    "delete_project": Case(
+        ADMIN,
+        ("DELETE", "/projects/{project}"),
+        409,  # it has a user
+        elsewhere=NO_PROJECT,
+        scopes=frozenset(WHOLE_PROJECT),
+    ),
+    "create_user": Case(
+        MANAGER,
+        ("POST", "/users"),
+        201,
+        {
+            "login": "{new}@shop.test",
+            "password": PASSWORD,
+            "project_id": "{project}",
+            "env": "stage",
+            "domain": "regular",
+        },
+        NO_PROJECT,
+    ),
+    "import_users": Case(MANAGER, ("POST", "/users/import"), 200, elsewhere=(422, "invalid-request")),
+    "get_users": Case(VIEWER, ("GET", "/users"), 200),
+    "get_user": Case(VIEWER, ("GET", "/users/{user}"), 200, elsewhere=NO_USER),
+    "update_user": Case(MANAGER, ("PATCH", "/users/{user}"), 200, {"labels": {"a": "b"}}, NO_USER),
+    "delete_user": Case(MANAGER, ("DELETE", "/users/{free_user}"), 204, elsewhere=NO_USER),
+    "acquire_lock": Case(RUNNER, ("POST", "/users/{free_user}/acquire_lock"), 200, {}, NO_USER),
+    "release_lock": Case(
+        RUNNER, ("POST", "/users/{user}/release_lock"), 200, {"lease_id": "{lease}"}, NO_LEASE
+    ),
+    "acquire_lease": Case(
+        RUNNER, ("POST", "/leases"), 201, {"project_id": "{project}", "env": "stage"}, NO_PROJECT
+    ),
+    "get_leases": Case(VIEWER, ("GET", "/leases"), 200),
+    "get_lease": Case(VIEWER, ("GET", "/leases/{lease}"), 200, elsewhere=NO_LEASE),
+    "renew_lease": Case(RUNNER, ("POST", "/leases/{lease}/renew"), 200, {}, NO_LEASE),
+    "release_lease": Case(RUNNER, ("POST", "/leases/{lease}/release"), 200, {}, NO_LEASE),
+    "force_release_lease": Case(
+        MANAGER, ("POST", "/leases/{lease}/force_release"), 200, {"reason": "stuck"}, NO_LEASE
+    ),
+    "get_totp": Case(RUNNER, ("GET", "/leases/{lease}/users/{user}/totp"), 200, elsewhere=NO_LEASE),
+    "write_back": Case(
+        RUNNER, ("PATCH", "/leases/{lease}/users/{user}"), 200, {"secrets": {"a": 1}}, NO_LEASE
+    ),
+    "get_pools": Case(VIEWER, ("GET", "/pools"), 200),
+    "create_token": Case(
+        ADMIN,
+        ("POST", "/tokens"),
+        201,
+        {"name": "ci", "role": "runner", "projects": ["{project}"], "envs": ["stage"]},
+        NO_PROJECT,
+    ),
+    "get_tokens": Case(ADMIN, ("GET", "/tokens"), 200),
+    "delete_token": Case(ADMIN, ("DELETE", "/tokens/{token}"), 204, elsewhere=(404, "no-such-token")),
+    "get_audit": Case(MANAGER, ("GET", "/audit"), 200),
+    "login": Case(None, ("POST", "/auth/login"), 401, {"name": "nobody", "password": PASSWORD}),
+    "logout": Case(None, ("POST", "/auth/logout"), 200),
+}
+# Another env of the project is no reason to deny that the project is there.
+ENV_PROBLEMS = {
+    "create_user": (403, "forbidden"),
+    "acquire_lease": (404, "no-such-pool"),
+    "update_project": (403, "forbidden"),
+    "delete_project": (403, "forbidden"),
+    "create_token": (403, "forbidden"),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """What a case's placeholders stand for."""
+
+    names: dict[str, str]
+
+    def fill(self, template: Any) -> Any:
+        match template:
+            case str():
+                return template.format_map(self.names)
+            case dict():
+                return {key: self.fill(value) for key, value in template.items()}
+            case list():
+                return [self.fill(value) for value in template]
+            case _:
+                return template
+
+
+async def token_for(api: httpx.AsyncClient, role: Role, projects: list[str], envs: list[str]) -> str:
+    body = {"name": "tried", "role": role, "projects": projects, "envs": envs}
+    answer = await api.post("/tokens", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+@asynccontextmanager
+async def world_of(
+    api: httpx.AsyncClient, headers: dict[str, str], *, may_hold: bool
+) -> AsyncIterator[World]:
+    """A leased and a free user in the project `here`; the lease is the caller's own where it may have one."""
+    here = (await api.get("/projects")).json()["items"]
+    project = next(each["id"] for each in here if each["name"] == "here")
+    user = await create_user(api, project, totp_seed=SEED)
+    free = await create_user(api, project)
+    holder = headers if may_hold else dict(api.headers)
+    lease = await api.post(f"/users/{user['id']}/acquire_lock", headers=holder)
+    assert lease.status_code == 200, lease.text
+    token = await api.post(
+        "/tokens", json={"name": "ci", "role": "runner", "projects": [project], "envs": ["stage"]}
+    )
+    yield World(
+        {
+            "project": project,
+            "user": user["id"],
+            "free_user": free["id"],
+            "lease": lease.json()["id"],
+            "token": token.json()["id"],
+            "new": f"new-{uuid4().hex}",
+        }
+    )
+
+
+async def ask(api: httpx.AsyncClient, case: Case, world: World, headers: dict[str, str]) -> httpx.Response:
+    method, path = case.request
+    if path == "/users/import":
+        line = CASES["create_user"].body
+        content = httpx.Request("POST", "http://x", json=world.fill(line)).content
+        return await api.post(
+            path, content=content, headers={**headers, "Content-Type": "application/x-ndjson"}
+        )
+    body = {} if case.body is None else {"json": world.fill(case.body)}
+    return await api.request(method, world.fill(path), headers=headers, **body)
+
+
+def routes(router: Any) -> Iterator[Any]:
+    """All of them, those of included routers too."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        yield from routes(included) if included else [route]
+
+
+def test_every_route_is_walked_here_with_the_role_that_it_declares(database_url: str) -> None:
+    found = list(routes(create_app(test_settings(database_url))))
+    operations = {route.name: needed_role(route.endpoint) for route in found if isinstance(route, FarmRoute)}
+    assert operations == {name: case.role for name, case in CASES.items()}
+    # Beside the API there are only probes and metrics, each declared public, and the framework's documents.
+    others = [route for route in found if not isinstance(route, FarmRoute)]
+    documents = {"/openapi.json", "/docs", "/docs/oauth2-redirect"}
+    assert {route.path for route in others} - documents == {"/livez", "/readyz", "/startupz", "/metrics"}
+    assert [needed_role(route.endpoint) for route in others if route.path not in documents] == [None] * 4
+
+
+def test_a_route_that_declares_nothing_does_not_start() -> None:
+    router = api_router("tests")
+
+    async def forgotten() -> None: ...
+
+    with pytest.raises(TypeError, match="forgotten declares no role"):
+        router.get("/forgotten")(forgotten)
+    router.get("/remembered")(public(forgotten))
+
+
+@pytest.mark.parametrize("operation", [name for name, case in CASES.items() if case.role])
+async def test_what_each_role_and_scope_may(api: httpx.AsyncClient, operation: str) -> None:
+    case = CASES[operation]
+    assert case.role is not None
+    await create_project(api, name="here")
+    await create_project(api, name="elsewhere")
+    for role, (scope, (projects, envs)) in product(Role, SCOPES.items()):
+        headers = {"Authorization": f"Bearer {await token_for(api, role, projects, envs)}"}
+        may_hold = role.includes(RUNNER) and scope in SEES
+        async with world_of(api, headers, may_hold=may_hold) as world:
+            answer = await ask(api, case, world, headers)
+            context = f"{operation} as {role} of {scope}"
+            if not role.includes(case.role):
+                assert_problem(answer, 403, "forbidden")
+            elif scope in case.scopes:
+                assert answer.status_code == case.status, f"{context}: {answer.text}"
+            elif case.elsewhere is None:
+                assert answer.status_code == 200, context
+                hidden = "token" if operation == "get_tokens" else "project"
+                assert world.names[hidden] not in answer.text, context
+            elif scope in {"another env", "its project and env"} and operation in ENV_PROBLEMS:
+                assert_problem(answer, *ENV_PROBLEMS[operation])
+            elif operation == "create_project":
+                assert_problem(answer, 403, "forbidden")
+            else:
+                assert_problem(answer, *case.elsewhere)
+
+
+@pytest.mark.parametrize("operation", [name for name, case in CASES.items() if case.role])
+async def test_without_a_token_nothing_is_told(api: httpx.AsyncClient, operation: str) -> None:
+    await create_project(api, name="here")
+    async with world_of(api, {}, may_hold=False) as world:
+        del api.headers["Authorization"]
+        assert_problem(await ask(api, CASES[operation], world, {}), 401, "unauthenticated")
+        bad = {"Authorization": "Bearer bf_aaaaaaaaaaaa_not-a-token"}
+        assert_problem(await ask(api, CASES[operation], world, bad), 401, "unauthenticated")

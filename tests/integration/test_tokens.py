@@ -1,0 +1,173 @@
+"""Tokens of machines: shown once, refused everywhere soon after they are revoked, and held to their quota."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from botfarm import api_tokens
+from botfarm.api_tokens import new_token, parse_token
+from support.app import api_client
+from support.farm import Farm, test_settings
+from support.http import LEASE, assert_problem, create_project, create_user
+
+TOKEN = {"name": "ci", "role": "runner", "projects": ["*"], "envs": ["*"]}
+
+
+async def make(api: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    answer = await api.post("/tokens", json={**TOKEN, **fields})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_token_is_shown_once_and_stored_as_a_hash(api: httpx.AsyncClient, farm: Farm) -> None:
+    project = await create_project(api)
+    made = await make(api, projects=["shop"], envs=["stage", "prod"], max_leases=2, expires_in=3_600)
+    assert re.fullmatch(r"bf_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", made["token"])
+    shown = (await api.get("/tokens")).json()["items"]
+    assert shown == [{name: value for name, value in made.items() if name != "token"}]
+    assert (made["projects"], made["envs"], made["max_leases"]) == ([project], ["prod", "stage"], 2)
+    stored = "".join(map(str, await farm.sql.fetch("SELECT t::text FROM tokens AS t")))
+    parsed = parse_token(made["token"])
+    assert parsed is not None
+    assert parsed.secret not in stored
+    assert parsed.secret_hash.hex() in stored
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"projects": None}, "projects"),
+        ({"projects": []}, "projects"),
+        ({"projects": ["*", "shop"]}, "projects"),
+        ({"envs": None}, "envs"),
+        ({"envs": ["production"]}, "envs.0"),
+        ({"role": "root"}, "role"),
+        ({"max_leases": 0}, "max_leases"),
+        ({"expires_in": 0}, "expires_in"),
+        ({"name": "a b"}, "name"),
+    ],
+)
+async def test_what_makes_no_token_is_named(
+    api: httpx.AsyncClient, fields: dict[str, Any], named: str
+) -> None:
+    body = {name: value for name, value in {**TOKEN, **fields}.items() if value is not None}
+    problem = assert_problem(await api.post("/tokens", json=body), 422, "invalid-request")
+    assert problem["errors"][0]["field"].startswith(named)
+
+
+async def test_a_token_for_a_project_that_is_not_there(api: httpx.AsyncClient) -> None:
+    answer = await api.post("/tokens", json={**TOKEN, "projects": ["nowhere"]})
+    assert_problem(answer, 404, "no-such-project")
+
+
+async def test_nobody_makes_a_token_that_may_more_than_itself(api: httpx.AsyncClient) -> None:
+    await create_project(api)
+    admin = await make(api, role="admin", projects=["shop"], envs=["stage"])
+    headers = bearer(admin["token"])
+    assert_problem(await api.post("/tokens", json=TOKEN, headers=headers), 403, "forbidden")
+    within = {**TOKEN, "projects": ["shop"], "envs": ["stage"]}
+    assert (await api.post("/tokens", json=within, headers=headers)).status_code == 201
+
+
+async def test_only_the_whole_secret_counts(api: httpx.AsyncClient) -> None:
+    made, other = await make(api), new_token()
+    assert (await api.get("/pools", headers=bearer(made["token"]))).status_code == 200
+    parsed = parse_token(made["token"])
+    assert parsed is not None
+    forged = api_tokens.ApiToken(parsed.id, other.secret).write()
+    for token in (forged, other.write(), made["token"][:-1] + "!", made["token"].upper(), "bf__", "\u00e9"):
+        answer = await api.get("/pools", headers={"Authorization": f"Bearer {token}".encode()})
+        assert_problem(answer, 401, "unauthenticated")
+
+
+async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_on(
+    api: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botfarm.services.authentication.REFRESH_INTERVAL", 0.05)
+    project = await create_project(api)
+    await create_user(api, project)
+    made = await make(api)
+    async with api_client(test_settings(database_url)) as replica:
+        lease = (await replica.post("/leases", json=LEASE, headers=bearer(made["token"]))).json()
+        for _ in range(2):  # twice is as once
+            assert (await api.delete(f"/tokens/{made['id']}")).status_code == 204
+        async with asyncio.timeout(5):
+            while (await replica.get("/pools", headers=bearer(made["token"]))).status_code != 401:
+                await asyncio.sleep(0.01)
+        assert (await replica.get(f"/leases/{lease['id']}")).json()["ended_at"] is None
+    assert (await api.get("/tokens")).json()["items"][0]["revoked_at"] is not None
+    assert_problem(await api.delete("/tokens/aaaaaaaaaaaa"), 404, "no-such-token")
+
+
+async def test_a_token_ends_by_itself(api: httpx.AsyncClient, farm: Farm) -> None:
+    made = await make(api, expires_in=3_600)
+    await farm.sql.execute("UPDATE tokens SET expires_at = clock_timestamp() - interval '1 second'")
+    assert_problem(await api.get("/pools", headers=bearer(made["token"])), 401, "unauthenticated")
+
+
+async def test_its_use_is_noted(api: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botfarm.services.authentication.REFRESH_INTERVAL", 0.05)
+    made = await make(api)
+    assert made["last_used_at"] is None
+    await api.get("/pools", headers=bearer(made["token"]))
+    async with asyncio.timeout(10):
+        while not (first := await farm.sql.fetchval("SELECT last_used_at FROM tokens")):
+            await asyncio.sleep(0.01)
+    # A minute has not passed: the next use changes nothing, however often the watch comes by.
+    before = await farm.sql.fetchval("SELECT xmin::text FROM tokens")
+    await api.get("/pools", headers=bearer(made["token"]))
+    await farm.services.authentication.principal_of(f"Bearer {made['token']}")
+    await farm.services.authentication.note_use()
+    assert await farm.sql.fetchval("SELECT xmin::text FROM tokens") == before
+    assert await farm.sql.fetchval("SELECT last_used_at FROM tokens") == first
+
+
+async def test_a_known_token_asks_the_database_nothing(api: httpx.AsyncClient, farm: Farm) -> None:
+    made = await make(api)
+    authentication = farm.services.authentication
+    await authentication.principal_of(f"Bearer {made['token']}")
+    await farm.sql.execute("ALTER TABLE tokens RENAME TO out_of_reach")
+    principal = await authentication.principal_of(f"Bearer {made['token']}")
+    assert principal.name == f"token:ci:{made['id']}"
+
+
+class TestQuota:
+    async def test_over_it_is_said_at_once_even_to_who_would_wait(self, api: httpx.AsyncClient) -> None:
+        project = await create_project(api)
+        for _ in range(4):
+            await create_user(api, project)
+        headers = bearer((await make(api, max_leases=2))["token"])
+        first = await api.post("/leases", json=LEASE, headers=headers)
+        assert first.status_code == 201
+        answer = await api.post("/leases", json={**LEASE, "count": 2, "wait_seconds": 30}, headers=headers)
+        problem = assert_problem(answer, 429, "quota-exceeded")
+        assert (problem["held"], problem["count"], problem["max_leases"]) == (1, 2, 2)
+        assert (await api.post("/leases", json=LEASE, headers=headers)).status_code == 201
+        user = (await api.get("/users", params={"state": "free"})).json()["items"][0]
+        locked = await api.post(f"/users/{user['id']}/acquire_lock", headers=headers)
+        assert_problem(locked, 429, "quota-exceeded")
+        await api.post(f"/leases/{first.json()['id']}/release", headers=headers)
+        assert (await api.post(f"/users/{user['id']}/acquire_lock", headers=headers)).status_code == 200
+
+    async def test_of_many_at_once_as_many_succeed_as_may(self, api: httpx.AsyncClient) -> None:
+        project = await create_project(api)
+        for _ in range(10):
+            await create_user(api, project)
+        headers = bearer((await make(api, max_leases=3))["token"])
+        answers = await asyncio.gather(*(api.post("/leases", json=LEASE, headers=headers) for _ in range(10)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 7
+
+    async def test_a_retry_of_what_was_granted_is_no_new_lease(self, api: httpx.AsyncClient) -> None:
+        await create_user(api, await create_project(api))
+        headers = {**bearer((await make(api, max_leases=1))["token"]), "Idempotency-Key": "k"}
+        first = await api.post("/leases", json=LEASE, headers=headers)
+        again = await api.post("/leases", json=LEASE, headers=headers)
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert first.json()["id"] == again.json()["id"]

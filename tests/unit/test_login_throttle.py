@@ -1,0 +1,134 @@
+"""What guessing costs, by a clock that stands until it is moved."""
+
+import pytest
+
+from botfarm.errors import SlowDownError
+from botfarm.services import login_throttle
+from botfarm.services.login_throttle import HALF_LIFE, LONGEST_DELAY, LONGEST_QUEUE, LoginThrottle
+
+HERE, THERE = "192.0.2.1", "198.51.100.1"
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def throttle(clock: Clock) -> LoginThrottle:
+    return LoginThrottle(clock=clock)
+
+
+def delays(throttle: LoginThrottle, clock: Clock, attempts: int, *, name: str, address: str) -> list[float]:
+    """Of attempts that fail one after the other, each when the one before it has failed."""
+    waited = []
+    for _ in range(attempts):
+        waited.append(throttle.delay(name, address))
+        clock.now += waited[-1]
+    return waited
+
+
+def test_three_failures_are_free_then_each_doubles_the_delay_to_its_limit(
+    throttle: LoginThrottle, clock: Clock
+) -> None:
+    waited = delays(throttle, clock, 10, name="ann", address=HERE)
+    assert waited == [0, 0, 0, 0.25, 0.5, 1, 2, 4, 5, 5]
+
+
+def test_failures_are_forgotten_with_time(throttle: LoginThrottle, clock: Clock) -> None:
+    delays(throttle, clock, 8, name="ann", address=HERE)
+    clock.now += HALF_LIFE
+    assert throttle.delay("ann", HERE) == 0.5  # four of them are left
+    clock.now += 10 * HALF_LIFE
+    assert throttle.delay("ann", HERE) == 0
+
+
+def test_a_name_costs_a_delay_but_is_never_refused_wherever_the_attacker_is(throttle: LoginThrottle) -> None:
+    for number in range(5_000):
+        assert throttle.delay("ann", f"10.0.{number // 250}.{number % 250}") <= LONGEST_DELAY
+    assert throttle.delay("ann", THERE) == LONGEST_DELAY
+    throttle.succeeded("ann", THERE)
+    assert throttle.delay("ann", THERE) == 0
+
+
+def test_names_differ_in_more_than_capitals(throttle: LoginThrottle, clock: Clock) -> None:
+    delays(throttle, clock, 3, name="Ann", address=HERE)
+    assert throttle.delay("aNN", THERE) == 0.25
+
+
+def test_an_address_pays_for_every_name_it_tries(throttle: LoginThrottle) -> None:
+    waited = [throttle.delay(f"name-{number}", HERE) for number in range(4)]
+    assert waited == [0, 0, 0, 0.25]
+    assert throttle.delay("name-9", THERE) == 0
+
+
+def test_attempts_at_once_wait_one_after_the_other_and_then_are_refused(
+    throttle: LoginThrottle, clock: Clock
+) -> None:
+    waited = [throttle.delay("ann", HERE) for _ in range(9)]
+    assert waited == [0, 0, 0, 0.25, 0.75, 1.75, 3.75, 7.75, 12.75]
+    with pytest.raises(SlowDownError) as refused:
+        throttle.delay("ann", HERE)
+    seconds = refused.value.details["retry_after"]
+    assert isinstance(seconds, int)
+    assert seconds == 3  # the next one would wait 17.75
+    clock.now += seconds
+    assert throttle.delay("ann", HERE) <= LONGEST_QUEUE
+
+
+def test_being_refused_is_not_another_failure(throttle: LoginThrottle, clock: Clock) -> None:
+    for _ in range(100):
+        try:
+            throttle.delay("ann", HERE)
+        except SlowDownError:
+            continue
+    clock.now += LONGEST_QUEUE
+    assert throttle.delay("ann", HERE) == LONGEST_DELAY
+
+
+def test_success_forgives_its_own_name_and_no_other(throttle: LoginThrottle, clock: Clock) -> None:
+    delays(throttle, clock, 6, name="ann", address=HERE)
+    throttle.succeeded("ann", HERE)
+    assert throttle.delay("ann", HERE) == 0
+    throttle.succeeded("ann", HERE)
+    delays(throttle, clock, 5, name="bob", address=HERE)
+    delays(throttle, clock, 1, name="ann", address=HERE)
+    throttle.succeeded("ann", HERE)
+    assert throttle.delay("carol", HERE) == 1, "five guesses at bob's password"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        (None, None, True),
+        ("not an address", "not an address", True),
+    ],
+)
+def test_ipv6_counts_by_network(
+    throttle: LoginThrottle, one: str | None, other: str | None, *, same: bool
+) -> None:
+    for number in range(3):
+        throttle.delay(f"name-{number}", one)
+    assert (throttle.delay("ann", other) > 0) is same
+
+
+def test_it_remembers_a_bounded_number(
+    throttle: LoginThrottle, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_throttle, "MAX_TALLIES", 10)
+    delays(throttle, clock, 4, name="ann", address=HERE)
+    for number in range(10):
+        throttle.delay(f"name-{number}", f"10.0.0.{number}")
+    assert throttle.delay("ann", HERE) == 0
+    assert len(throttle._names._by_key) == len(throttle._addresses._by_key) == 10
