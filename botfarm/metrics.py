@@ -5,8 +5,20 @@ values, so dashboards aggregate them with `max by (...)`, never with `sum`.
 """
 
 import functools
+from collections.abc import Iterator
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from botfarm.domain import Domain, Env, UserState
 
@@ -81,6 +93,23 @@ def fill_pool(project: str, env: str, domain: str) -> None:
         leases_ended_total.labels(project, env, domain, ended_by, outcome)
     acquire_wait_seconds.labels(project, env, domain)
     lease_hold_seconds.labels(project, env, domain)
+
+
+def exposition(*, with_pools: bool) -> bytes:
+    """In Prometheus' text format; without pools, what tells nothing of any project."""
+    return generate_latest(REGISTRY if with_pools else _WITHOUT_POOLS)
+
+
+class _WithoutPools(Collector):
+    @override
+    def collect(self) -> Iterator[Metric]:
+        for family in REGISTRY.collect():
+            if not any("project" in sample.labels for sample in family.samples):
+                yield family
+
+
+_WITHOUT_POOLS = CollectorRegistry()
+_WITHOUT_POOLS.register(_WithoutPools())
 
 
 def pool_labels(project_name: str, env: Env, domain: Domain) -> tuple[str, str, str]:

@@ -68,6 +68,7 @@ async def open_services(
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
     passwords = Passwords()
+    sessions = Sessions(database, key_ring, passwords, LoginThrottle())
     projects = Projects(database)
     leases = Leases(database, key_ring)
     turns = Turns(max(1, settings.database_pool_size // 2))
@@ -75,8 +76,8 @@ async def open_services(
     try:
         yield Services(
             operators=Operators(database, passwords),
-            sessions=Sessions(database, key_ring, passwords, LoginThrottle()),
-            authentication=Authentication(database, token.get_secret_value() if token else None),
+            sessions=sessions,
+            authentication=Authentication(database, sessions, token.get_secret_value() if token else None),
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),

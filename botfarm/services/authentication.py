@@ -1,4 +1,4 @@
-"""Who a request comes from: the bearer of a token, or an operator's session. On the hot path nothing is asked."""
+"""Whose token a request brings. While tokens are in use, the database is asked by a watch, not by the requests."""
 
 import asyncio
 import hmac
@@ -13,6 +13,7 @@ from botfarm.db.token_queries import LiveToken
 from botfarm.errors import DatabaseUnavailableError, UnauthenticatedError
 from botfarm.logs import get_logger
 from botfarm.services.fresh_cache import REFRESH_INTERVAL, FreshCache
+from botfarm.services.sessions import Sessions
 
 logger = get_logger(__name__)
 
@@ -20,8 +21,9 @@ BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
 
 class Authentication:
-    def __init__(self, database: Database, bootstrap_token: str | None) -> None:
+    def __init__(self, database: Database, sessions: Sessions, bootstrap_token: str | None) -> None:
         self._database = database
+        self._sessions = sessions
         self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
         self._tokens = FreshCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
         self._used: set[str] = set()
@@ -48,11 +50,12 @@ class Authentication:
             started = time.monotonic()
             try:
                 await self._tokens.refresh()
+                await self._sessions.refresh()
                 await self.note_use()
             except DatabaseUnavailableError:
                 pass  # logged where it was met; what is known is trusted for some seconds only
             except Exception:  # a watch that ends would make every request ask the database
-                logger.exception("refreshing tokens")
+                logger.exception("refreshing tokens and sessions")
             await asyncio.sleep(max(0.0, REFRESH_INTERVAL - (time.monotonic() - started)))
 
     async def note_use(self) -> None:

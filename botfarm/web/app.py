@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 
 import botfarm
 from botfarm.runtime import open_services
@@ -23,7 +24,7 @@ from botfarm.web import (
     token_routes,
     user_routes,
 )
-from botfarm.web.dependencies import bearer
+from botfarm.web.dependencies import bearer, session
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
 from botfarm.web.middleware import Observed
 from botfarm.web.session_cookie import SessionCookie
@@ -45,7 +46,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
                 for watch in watches:
                     watch.cancel()
 
-    app = FastAPI(
+    # With the documents' scripts of its own: one from elsewhere could do here what the operator who looks may do.
+    app = FastAPIOffline(
         title="botfarm",
         version=botfarm.__version__,
         description=botfarm.__doc__ or "",
@@ -66,7 +68,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         token_routes,
         audit_routes,
     ):
-        app.include_router(routes.router, dependencies=[bearer])
+        app.include_router(routes.router, dependencies=[bearer, session])
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:
         app.include_router(probe_routes.metrics)

@@ -2,6 +2,7 @@ from fastapi import Request, Response
 
 from botfarm import errors
 from botfarm.access import Session
+from botfarm.web.callers import address_of
 from botfarm.web.dependencies import Farm
 from botfarm.web.requests import SignIn
 from botfarm.web.responses import SessionOut, SignedOut
@@ -20,7 +21,7 @@ async def login(farm: Farm, body: SignIn, request: Request, response: Response) 
     session, badge = await farm.sessions.login(
         body.name,
         body.password.get_secret_value(),
-        address=_address(request),
+        address=address_of(request),
         request_id=_request_id(request),
     )
     _cookie(request).set(response, badge)
@@ -35,7 +36,7 @@ async def logout(farm: Farm, request: Request, response: Response) -> SignedOut:
     token = cookie.read(request)
     if token is not None:
         require_same_origin(request)
-        await farm.sessions.logout(token, address=_address(request), request_id=_request_id(request))
+        await farm.sessions.logout(token, address=address_of(request), request_id=_request_id(request))
     cookie.clear(response)
     return SignedOut()
 
@@ -43,10 +44,6 @@ async def logout(farm: Farm, request: Request, response: Response) -> SignedOut:
 def _cookie(request: Request) -> SessionCookie:
     cookie: SessionCookie = request.app.state.session_cookie
     return cookie
-
-
-def _address(request: Request) -> str | None:
-    return request.client.host if request.client else None
 
 
 def _request_id(request: Request) -> str:

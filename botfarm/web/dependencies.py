@@ -1,13 +1,16 @@
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 
 from botfarm.access import Principal
 from botfarm.runtime import Services
 
 # Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.
 bearer = Security(HTTPBearer(auto_error=False, description="An API token."))
+session = Security(
+    APIKeyCookie(name="__Host-botfarm", auto_error=False, description="An operator's session, from `login`.")
+)
 
 MAX_PAGE = 1_000
 

@@ -15,6 +15,23 @@ from botfarm.web.error_responses import problem_response
 logger = get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# No page of another site may frame ours, guess what kind of thing an answer is, or be told where a person came from.
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# An answer of the API is no page, and may hold credentials.
+_API_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+# The documentation page has an inline script, the framework's; everything it loads is served here.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+}
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
@@ -40,8 +57,11 @@ class Observed:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                if scope["path"].startswith("/api/"):
-                    headers["Cache-Control"] = "no-store"
+                headers.update(_SECURITY_HEADERS)
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                is_of_api = scope["path"].startswith("/api/")
+                headers.update(_API_HEADERS if is_of_api else _PAGE_HEADERS)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

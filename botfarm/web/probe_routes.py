@@ -1,9 +1,11 @@
 """What Kubernetes and Prometheus ask. No token, no body, nothing secret."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from botfarm.metrics import exposition
+from botfarm.web.callers import sees_everything
 from botfarm.web.dependencies import Farm
 from botfarm.web.roles import public
 
@@ -36,5 +38,6 @@ async def startupz(farm: Farm) -> Response:
 
 @metrics.get("/metrics")
 @public
-async def get_metrics() -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def get_metrics(request: Request) -> Response:
+    """What is said of pools is for tokens of all projects: others must not learn here which ones there are."""
+    return Response(exposition(with_pools=await sees_everything(request)), media_type=CONTENT_TYPE_LATEST)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
@@ -13,7 +12,7 @@ from typing_extensions import override
 
 from botfarm import errors
 from botfarm.errors import FieldError
-from botfarm.runtime import Services
+from botfarm.web.callers import admit, give_badge
 from botfarm.web.error_responses import BodyRefusedError, documented, field_name
 from botfarm.web.roles import needed_role
 
@@ -49,24 +48,16 @@ class FarmRoute(APIRoute):
         handle = super().get_route_handler()
         parameters = _query_parameters(self.dependant)
 
-        async def authenticated(request: Request) -> Response:
-            services: Services = request.app.state.services
-            if self.role is not None:
-                principal = await services.authentication.principal_of(
-                    request.headers.get("authorization", "")
-                )
-                request.state.principal = replace(
-                    principal,
-                    address=request.client.host if request.client else None,
-                    request_id=request.state.request_id,
-                )
-                if not principal.role.includes(self.role):
-                    raise errors.ForbiddenError(f"This needs the role {self.role}.")
+        async def admitted(request: Request) -> Response:
+            badge = None if self.role is None else await admit(request, self.role)
             _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
-            return await handle(Request(request.scope, _limited(request, self.max_body_bytes)))
+            response = await handle(Request(request.scope, _limited(request, self.max_body_bytes)))
+            if badge is not None:
+                give_badge(request, response, badge)
+            return response
 
-        return authenticated
+        return admitted
 
 
 class JsonLinesRoute(FarmRoute):

@@ -205,7 +205,7 @@ def test_every_route_is_walked_here_with_the_role_that_it_declares(database_url:
     assert operations == {name: case.role for name, case in CASES.items()}
     # Beside the API there are only probes and metrics, each declared public, and the framework's documents.
     others = [route for route in found if not isinstance(route, FarmRoute)]
-    documents = {"/openapi.json", "/docs", "/docs/oauth2-redirect"}
+    documents = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"}
     assert {route.path for route in others} - documents == {"/livez", "/readyz", "/startupz", "/metrics"}
     assert [needed_role(route.endpoint) for route in others if route.path not in documents] == [None] * 4
 
