@@ -34,16 +34,16 @@ class KeyRing:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.key_ids = tuple(keys)
         self.active_key_id = next(iter(keys), None)
 
     @classmethod
     def parse(cls, text: str) -> "KeyRing":
         """Reads `id:base64[,id:base64...]`; raises KeyRingError with the position of what is wrong."""
         keys: dict[str, bytes] = {}
-        entries = [entry.strip() for entry in text.split(",") if entry.strip()]
-        for position, entry in enumerate(entries, start=1):
+        for position, entry in enumerate(ring_entries(text), start=1):
             key_id, _, encoded = entry.partition(":")
-            if not _KEY_ID.fullmatch(key_id) or key_id in keys:
+            if not is_key_id(key_id) or key_id in keys:
                 raise KeyRingError(
                     f"key {position}: the id before ':' must be new and match {_KEY_ID.pattern}"
                 )
@@ -89,8 +89,25 @@ class KeyRing:
         return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
+def ring_entries(text: str) -> list[str]:
+    """`id:base64` each, as they were written."""
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def is_key_id(text: str) -> bool:
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def key_id_of(stored: str) -> str:
+    """Of the key that encrypted it; empty when it is no value of ours."""
+    version, key_id, _ = (*stored.split("."), "", "")[:3]
+    return key_id if version == "v1" else ""
+
+
 def generate_key(key_id: str) -> str:
-    """A new entry for `BOTFARM_ENCRYPTION_KEYS`."""
+    """A new entry for `BOTFARM_ENCRYPTION_KEYS`. Raises KeyRingError for an id that cannot be one."""
+    if not is_key_id(key_id):
+        raise KeyRingError(f"the id must match {_KEY_ID.pattern}")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
 
 

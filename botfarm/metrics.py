@@ -69,7 +69,9 @@ db_oldest_snapshot_seconds = Gauge(
 )
 
 encrypted_values = Gauge(
-    "botfarm_encrypted_values", "Stored passwords by the key that encrypted them.", ("key_id",)
+    "botfarm_encrypted_values",
+    "Stored passwords, secrets and TOTP seeds by the key that encrypted them.",
+    ("key_id",),
 )
 
 ACQUIRE_RESULTS = ("granted", "replayed", "exhausted", "timeout", "quota", "gone", "error")

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db import schema
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
+from botfarm.errors import DatabaseUnavailableError
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
+from botfarm.services.keys import Keys
 from botfarm.services.leases import Leases
 from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.maintenance import Maintenance
@@ -43,6 +45,7 @@ class Services:
     tokens: Tokens
     audit: Audit
     maintenance: Maintenance
+    keys: Keys
     health: Health
 
 
@@ -86,6 +89,7 @@ async def open_services(
             tokens=Tokens(database, projects),
             audit=Audit(database),
             maintenance=Maintenance(database, history_days=settings.history_days),
+            keys=Keys(database, key_ring),
             health=Health(health_database),
         )
     finally:
@@ -106,6 +110,18 @@ def require_keys(settings: Settings) -> None:
     """Raises SettingsError for a process that keeps or hands out credentials and has no key."""
     if read_key_ring(settings).active_key_id is None:
         raise SettingsError(f"BOTFARM_ENCRYPTION_KEYS is not set: {HOW_TO_MAKE_A_KEY}")
+
+
+async def check_keys(settings: Settings) -> bool:
+    """False when the database cannot say. Raises SettingsError when something stored is under a key we do not have."""
+    async with open_services(settings, "keys", in_background=True) as services:
+        try:
+            reason = await services.keys.why_unusable()
+        except DatabaseUnavailableError:
+            return False
+    if reason:
+        raise SettingsError(reason)
+    return True
 
 
 async def migrate(settings: Settings) -> None:

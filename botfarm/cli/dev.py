@@ -21,8 +21,8 @@ from botfarm.embedded_postgres import EmbeddedPostgres
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging
-from botfarm.runtime import migrate, open_services
-from botfarm.settings import Settings, is_loopback, load_settings
+from botfarm.runtime import check_keys, migrate, open_services
+from botfarm.settings import Settings, SettingsError, is_loopback, load_settings
 from botfarm.web.server import serve
 from workers.scheduler import work
 
@@ -50,16 +50,32 @@ def dev() -> None:
 
 async def _run(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
     await migrate(settings)
+    checked = await _check_keys(settings)
     await add_to(settings)
     operator = await _first_operator(settings)
     if stop.is_set():
         return
     working = asyncio.create_task(work(settings, stop))
     try:
-        await serve(settings, listening, stop, announce=lambda: _greet(settings, url_of(listening), operator))
+        await serve(
+            settings,
+            listening,
+            stop,
+            keys_checked=checked,
+            announce=lambda: _greet(settings, url_of(listening), operator),
+        )
     finally:
         stop.set()
         await working
+
+
+async def _check_keys(settings: Settings) -> bool:
+    try:
+        return await check_keys(settings)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error} (while that is not set, it is read from {settings.data_dir / 'keys'})"
+        ) from None
 
 
 async def _first_operator(settings: Settings) -> str:

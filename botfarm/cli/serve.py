@@ -1,9 +1,12 @@
+import asyncio
+import socket
+
 from botfarm.cli.errors import one_line_errors
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging, get_logger
-from botfarm.runtime import require_keys
-from botfarm.settings import load_settings
+from botfarm.runtime import check_keys, require_keys
+from botfarm.settings import Settings, load_settings
 from botfarm.web.server import serve as serve_api
 
 logger = get_logger(__name__)
@@ -19,8 +22,22 @@ def serve() -> None:
     if settings.bootstrap_token is None:
         logger.warning("BOTFARM_BOOTSTRAP_TOKEN is not set: nobody can call this API")
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
+    run_until_signalled(lambda stop: _serve(settings, listening, stop))
 
-    def announce() -> None:
-        logger.info("serving", url=url_of(listening))
 
-    run_until_signalled(lambda stop: serve_api(settings, listening, stop, announce=announce))
+async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
+    checking = asyncio.create_task(check_keys(settings))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not checking.done():
+        checking.cancel()
+        await asyncio.wait({checking})
+        return
+    await serve_api(
+        settings,
+        listening,
+        stop,
+        keys_checked=checking.result(),
+        announce=lambda: logger.info("serving", url=url_of(listening)),
+    )

@@ -23,16 +23,6 @@ OLDEST_SNAPSHOT = text("""
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()""")
 
 
-ENCRYPTED_VALUES = text(
-    "SELECT split_part(password, '.', 2) AS key_id, count(*) AS values FROM users GROUP BY 1"
-)
-
-
-async def encrypted_values(session: AsyncSession) -> dict[str, int]:
-    """How many stored values each key has encrypted."""
-    return {row["key_id"]: row["values"] for row in (await session.execute(ENCRYPTED_VALUES)).mappings()}
-
-
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
     """Deletes leases that ended more than `days` days ago; returns how many of this batch."""
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())

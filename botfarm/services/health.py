@@ -8,11 +8,14 @@ from botfarm.db.engine import Database
 from botfarm.db.schema import schema_is_old
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
+from botfarm.services.keys import Keys
 
 logger = get_logger(__name__)
 
 # Three misses in ten seconds make a process unready: one lost packet does not.
 INTERVAL, MISSES = 3.0, 3
+# Keys that are wrong are looked for again so often: that is a scan of all users.
+KEYS_INTERVAL = 60.0
 
 
 class Health:
@@ -20,12 +23,16 @@ class Health:
         self._database = database
         self._misses = MISSES
         self._draining = False
+        self._unchecked: Keys | None = None
+        self._wrong_keys: str | None = None
+        self._next_check = 0.0
         self.started = False
         """True from the first good answer on."""
         self.why_unready: str | None = "The database has not answered yet."
 
-    async def watch(self) -> None:
-        """Looks every few seconds, until cancelled."""
+    async def watch(self, unchecked: Keys | None = None) -> None:
+        """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
+        self._unchecked = unchecked
         while True:
             started = time.monotonic()
             await self.look()
@@ -39,6 +46,7 @@ class Health:
     async def look(self) -> None:
         try:
             old = await schema_is_old(self._database)
+            wrong_keys = None if old else await self._check_keys()
         except Exception as error:  # a watch that ends would freeze what the probes say
             metrics.db_up.set(0)
             self._missed("The database does not answer.")
@@ -48,8 +56,19 @@ class Health:
         metrics.db_up.set(1)
         if old:
             self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
+        elif wrong_keys:
+            self._missed(wrong_keys, at_once=True)
         else:
             self._answered()
+
+    async def _check_keys(self) -> str | None:
+        """Why the keys are wrong. Once they are right that is not asked again."""
+        if self._unchecked and time.monotonic() >= self._next_check:
+            self._wrong_keys = await self._unchecked.why_unusable()
+            self._next_check = time.monotonic() + KEYS_INTERVAL
+            if self._wrong_keys is None:
+                self._unchecked = None
+        return self._wrong_keys
 
     def _answered(self) -> None:
         if self._draining:

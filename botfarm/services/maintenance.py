@@ -2,7 +2,7 @@
 
 from botfarm import metrics
 from botfarm.access import EVERYTHING
-from botfarm.db import audit_queries, lease_queries, maintenance_queries, pool_queries
+from botfarm.db import audit_queries, key_queries, lease_queries, maintenance_queries, pool_queries
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
 from botfarm.services.leases import count_ended
@@ -61,7 +61,7 @@ class Maintenance:
             lag = await maintenance_queries.reaper_lag(session)
             dead = await maintenance_queries.dead_tuples(session)
             snapshot = await maintenance_queries.oldest_snapshot(session)
-            values = await maintenance_queries.encrypted_values(session)
+            values = await key_queries.encrypted_values(session)
         _set_pool_gauges(usages)
         metrics.reaper_lag_seconds.set(lag)
         metrics.db_oldest_snapshot_seconds.set(snapshot)

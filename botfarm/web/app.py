@@ -30,14 +30,15 @@ from botfarm.web.middleware import Observed
 from botfarm.web.session_cookie import SessionCookie
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
+            unchecked = None if keys_checked else services.keys
             watches = [
                 asyncio.create_task(watch)
-                for watch in (services.health.watch(), services.authentication.watch())
+                for watch in (services.health.watch(unchecked), services.authentication.watch())
             ]
             try:
                 yield

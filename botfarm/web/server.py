@@ -16,10 +16,11 @@ async def serve(
     listening: socket.socket,
     stop: asyncio.Event,
     *,
+    keys_checked: bool = False,
     announce: Callable[[], None] | None = None,
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
-    app = create_app(settings)
+    app = create_app(settings, keys_checked=keys_checked)
     server = HttpServer(app, announce=announce, trusted_proxies=settings.trusted_networks())
     with _metrics_port(settings):
         serving = asyncio.create_task(server.serve(sockets=[listening]))
