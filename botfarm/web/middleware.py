@@ -88,7 +88,7 @@ def _observe(request: Request, status: int, seconds: float) -> None:
     if template not in _QUIET:
         logger.info(
             "request",
-            operation=getattr(route, "name", None) or f"unmatched {request.url.path[:200]}",
+            operation=getattr(route, "name", template),  # without the address: it may have a token in it
             method=request.method,
             status=status,
             milliseconds=round(seconds * 1000, 1),
