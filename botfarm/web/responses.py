@@ -95,7 +95,7 @@ class UserDetailsOut(UserOut):
 
 
 class TotpOut(ResponseBody):
-    code: str
+    code: str = Field(repr=False)
     expires_in: Annotated[float, Field(description="Seconds until the next code.")]
 
 
@@ -107,8 +107,8 @@ class LeasedUserOut(OfPool, Identified):
     """Credentials are there for the holder of the live lease only."""
 
     login: str
-    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
-    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
+    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
     totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
@@ -158,7 +158,7 @@ class TokenOut(ResponseBody):
 
 
 class MadeTokenOut(TokenOut):
-    token: Annotated[str, Field(description="The token itself. Nothing will show it again.")]
+    token: Annotated[str, Field(repr=False, description="The token itself. Nothing will show it again.")]
 
 
 class AuditEntryOut(ResponseBody):
