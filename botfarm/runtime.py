@@ -68,10 +68,10 @@ async def open_services(
     health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
     key_ring = read_key_ring(settings)
     passwords = Passwords()
-    sessions = Sessions(database, key_ring, passwords, LoginThrottle())
     projects = Projects(database)
     leases = Leases(database, key_ring)
     turns = Turns(max(1, settings.database_pool_size // 2))
+    sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
     token = settings.bootstrap_token
     try:
         yield Services(

@@ -1,6 +1,5 @@
 """Operators who are signed in: a row that says so, and short JWTs that spare asking for it; see docs/decisions/0012."""
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.fresh_cache import FreshCache
 from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.passwords import Passwords
+from botfarm.services.turns import Turns
 
 LONGEST_SESSION = timedelta(hours=12)
 JWT_LIFE = 300
@@ -50,6 +50,7 @@ class Sessions:
         key_ring: KeyRing,
         passwords: Passwords,
         throttle: LoginThrottle,
+        turns: Turns,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +58,7 @@ class Sessions:
         self._key_ring = key_ring
         self._passwords = passwords
         self._throttle = throttle
+        self._turns = turns
         self._live: FreshCache[UUID, Session] = FreshCache(
             self._load, lifetime=lambda session: session.seconds_left, clock=clock
         )
@@ -64,8 +66,8 @@ class Sessions:
     async def login(
         self, name: str, password: str, *, address: str | None, request_id: str | None
     ) -> tuple[Session, Badge]:
-        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError."""
-        await asyncio.sleep(self._throttle.delay(name, address))
+        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError, ShuttingDownError."""
+        await self._turns.pause(self._throttle.delay(name, address))
         async with self._database.autocommit() as reading:
             found = await operator_queries.find_credentials(reading, name)
         enabled = found if found and found.operator.disabled_at is None else None

@@ -1,5 +1,6 @@
 """`botfarm dev` and `make run` as a newcomer starts them."""
 
+import json
 import os
 import shlex
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.farm import PASSWORD
 from support.postgres import temporary_folder
 from support.processes import BOTFARM, Process, assert_dies, clean_environment, is_alive, running
 
@@ -33,6 +35,18 @@ def lease_by_the_printed_line(dev: Process) -> dict[str, object]:
     return dict(httpx.Response(200, text=answer.stdout).json())
 
 
+def sign_in(dev: Process, password: str) -> None:
+    """As a browser does it over plain http."""
+    url = dev.wait_for(r"botfarm is running: (\S+)")[1]
+    answer = httpx.post(f"{url}/api/v1/auth/login", json={"name": "admin", "password": password})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["set-cookie"].startswith("botfarm=")
+
+
+def database_password(environment: dict[str, str]) -> str:
+    return (Path(environment["BOTFARM_DATA_DIR"]) / "database-password").read_text().strip()
+
+
 def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str, str]) -> None:
     with running("make", "run", environment=environment) as dev:
         lease = lease_by_the_printed_line(dev)
@@ -52,6 +66,8 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
 ) -> None:
     with running(BOTFARM, "dev", environment=environment) as first:
         lease = lease_by_the_printed_line(first)
+        password = first.wait_for(r"operator +admin, password (\S+)")[1]
+        sign_in(first, password)
         server = postgres_pid(environment)
         first.kill()
     assert is_alive(server)
@@ -63,12 +79,36 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
             again = client.get(f"/leases/{lease['id']}").json()
             assert again["users"] == lease["users"], "the password can still be read"
             assert len(client.get("/users", params={"limit": 1000}).json()["items"]) == 60
+        assert password not in second.output
+        sign_in(second, password)
+        change = second.wait_for(r"operator +admin; a new password: (.+)")[1]
+        assert database_password(environment) not in second.output
+        shell = ["/bin/sh", "-c", change]
+        subprocess.run(shell, input="another password", text=True, check=True, env=clean_environment({}))
+        sign_in(second, "another password")
         second.terminate()
         assert second.wait() == 0
     assert_dies(server)
     folder = Path(environment["BOTFARM_DATA_DIR"])
-    for secret in ("keys", "token"):
+    for secret in ("keys", "token", "database-url"):
         assert (folder / secret).stat().st_mode & 0o777 == 0o600
+    assert not [path for path in folder.iterdir() if path.is_file() and password in path.read_text()]
+
+
+def test_a_database_with_operators_gets_no_other(environment: dict[str, str], database_url: str) -> None:
+    environment["BOTFARM_DATABASE_URL"] = database_url
+    add = [BOTFARM, "operators", "add", "ann", "--role", "admin"]
+    subprocess.run(add, input=PASSWORD, text=True, check=True, env=clean_environment(environment))
+    with running(BOTFARM, "dev", environment=environment) as dev:
+        assert dev.wait_for(r"operator +(.+)")[1] == "ann"
+        shown = subprocess.run(
+            [BOTFARM, "operators", "list", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=clean_environment(environment),
+        )
+        assert [each["name"] for each in json.loads(shown.stdout)["items"]] == ["ann"]
 
 
 def run_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -133,17 +173,22 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(
 
 
 def test_help_of_every_command_reads() -> None:
-    for command in ("dev", "serve", "worker", "migrate", "demo", "keys", "config"):
+    for command in ("dev", "serve", "worker", "migrate", "demo", "keys", "operators", "config"):
         shown = subprocess.run(
             [BOTFARM, command, "--help"], capture_output=True, text=True, check=True
         ).stdout
         assert f"botfarm {command}" in shown
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo"])
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list"])
 def test_a_command_without_its_settings_says_which(command: str) -> None:
     finished = subprocess.run(
-        [BOTFARM, command], env=clean_environment({}), capture_output=True, text=True, timeout=30, check=False
+        [BOTFARM, *command.split()],
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert finished.returncode == 1
     (line,) = finished.stderr.strip().splitlines()

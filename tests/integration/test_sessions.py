@@ -20,6 +20,7 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.passwords import Passwords
 from botfarm.services.sessions import JWT_LIFE, Sessions
+from botfarm.services.turns import Turns
 from support.farm import KEYS, PASSWORD, Farm, open_farm
 
 ADDRESS = "192.0.2.1"
@@ -80,7 +81,7 @@ async def replica(farm: Farm, clock: Clock, keys: str = KEYS) -> AsyncIterator[S
     """Another process on the same database, with a clock of its own."""
     passwords = Passwords()
     try:
-        yield Sessions(farm.database, KeyRing.parse(keys), passwords, LoginThrottle(), clock=clock)
+        yield Sessions(farm.database, KeyRing.parse(keys), passwords, LoginThrottle(), Turns(1), clock=clock)
     finally:
         passwords.close()
 

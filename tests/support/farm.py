@@ -1,5 +1,6 @@
 """A farm to play with: its services, and short ways to fill it and to move its clock."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,6 +80,13 @@ class Farm:
             principal, request, RequestedTerms(**terms), caller_gone=_stays
         )
         return grant.lease
+
+    async def until_blocked(self, sessions: int = 1) -> None:
+        """Until so many sessions of this database wait for a lock."""
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        async with asyncio.timeout(20):
+            while await self.sql.fetchval(waiting) < sessions:
+                await asyncio.sleep(0.01)
 
     async def expire(self, lease_id: UUID, *, rested: bool = False) -> None:
         """As if the lease had been taken long ago; with `rested`, its lock-delay has passed too."""
