@@ -123,14 +123,19 @@ class TestStatus:
     ) -> None:
         """So that users whose key is lost can be given new credentials, by a server that runs."""
         pool = await old.pool(0)
-        user = await old.user(pool)
+        user = await full_user(old, pool)
         async with ring(database_url, K2, generate_key("k1")) as farm:
-            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.WRONG, 1)}
+            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.WRONG, 3)}
             assert await farm.services.keys.why_unusable() is None
-            assert (await reencrypt(farm)).unreadable == {user.id: ["password"]}
-            await farm.services.users.update(MANAGER, user.id, UserChanges(password="a new one"))
-            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 1), "k1": (KeyState.DECRYPTS, 0)}
-            assert (await farm.acquire(pool)).users[0].password == "a new one"
+            assert (await reencrypt(farm)).unreadable == {user.id: ["password", "secrets", "totp_seed"]}
+            for changes in (
+                UserChanges(password="a new one", removes_secrets=True, totp_seed=SEED),
+                UserChanges(secrets={"pin": 8}),
+            ):
+                await farm.services.users.update(MANAGER, user.id, changes)
+            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 3), "k1": (KeyState.DECRYPTS, 0)}
+            (leased,) = (await farm.acquire(pool)).users
+            assert (leased.password, leased.secrets) == ("a new one", {"pin": 8})
 
     async def test_an_empty_farm_takes_any_ring(self, old: Farm) -> None:
         assert await old.services.keys.why_unusable() is None
