@@ -281,18 +281,27 @@ class TestReencrypt:
 
 class TestAcquireMeanwhile:
     async def test_who_finds_the_last_user_locked_by_a_batch_gets_it_when_that_is_over(
-        self, old: Farm
+        self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pool = await old.pool(0)
-        user = await old.user(pool)
-        read = await stored(old, user)
-        anew = KeyRing.parse(K1).encrypt("anew", row_id=user.id, field="password")
-        async with old.database.transaction() as session:
-            await acquire_queries.lock_pool(session, pool)
-            changes = [(read, SealedCredentials(anew))]
-            assert await key_queries.replace_credentials(session, pool, changes) == {user.id}
-            acquiring = await blocked(old, old.acquire(pool))
-        assert [each.password for each in (await acquiring).users] == ["anew"]
+        pool = await old.pool(1)
+        holds, may_commit = asyncio.Event(), asyncio.Event()
+        replace_credentials = key_queries.replace_credentials
+
+        async def replace_and_hold(*arguments: Any) -> Any:
+            replaced = await replace_credentials(*arguments)
+            holds.set()
+            await may_commit.wait()
+            return replaced
+
+        monkeypatch.setattr(key_queries, "replace_credentials", replace_and_hold)
+        running = asyncio.create_task(reencrypt(new))
+        await asyncio.wait_for(holds.wait(), 10)
+        acquiring = await blocked(new, new.acquire(pool, wait_seconds=0))
+        may_commit.set()
+        (user,) = (await acquiring).users
+        assert user.password == PASSWORD
+        assert (await running).values == 1
+        assert user.sealed.password.startswith("v1.k2.")
 
     @pytest.mark.parametrize("users", [1, 2, 3])
     async def test_under_load_no_pool_is_ever_exhausted(
