@@ -79,9 +79,7 @@ class Acquiring:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
         deadline = started + min(wanted.wait_seconds, self._max_wait)
-        project = await self._turns.take(
-            partial(self._projects.look_up, principal.scope, wanted.project), deadline=deadline
-        )
+        project = await self._projects.look_up(principal.scope, wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
             raise NoSuchPoolError

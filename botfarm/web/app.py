@@ -38,7 +38,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
             unchecked = None if keys_checked else services.keys
             watches = [
                 asyncio.create_task(watch)
-                for watch in (services.health.watch(unchecked), services.authentication.watch())
+                for watch in (services.health.watch(unchecked), services.freshness.watch())
             ]
             try:
                 yield
