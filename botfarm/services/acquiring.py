@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from functools import partial
 from uuid import UUID
 
@@ -83,8 +82,7 @@ class Acquiring:
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
             raise NoSuchPoolError
-        asked_for = {**asdict(wanted), "project": project.id}
-        del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
+        asked_for = partial(wanted.asked_for, project.id)
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
             grant = await self._wait_for_grant(
@@ -100,7 +98,9 @@ class Acquiring:
     ) -> Grant:
         """Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError and the key's errors."""
         started = time.monotonic()
-        terms = lease_terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
+        terms = lease_terms(
+            principal, requested, operation="acquire_lock", asked_for=lambda: {"user_id": user_id}
+        )
         tries = LOCK_TRIES
         while True:
             attempt = partial(self._try_user, principal, user_id, terms)
