@@ -19,6 +19,7 @@ from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.maintenance import Maintenance
 from botfarm.services.operators import Operators
 from botfarm.services.passwords import Passwords
+from botfarm.services.pool_grants import PoolGrants
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
 from botfarm.services.sessions import Sessions
@@ -27,6 +28,8 @@ from botfarm.services.turns import Turns
 from botfarm.services.under_lease import UnderLease
 from botfarm.services.users import Users
 from botfarm.settings import Settings, SettingsError
+
+MAX_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,11 @@ async def open_services(
     key_ring = read_key_ring(settings)
     passwords = Passwords()
     projects = Projects(database)
-    leases = Leases(database, key_ring)
+    max_batch = MAX_BATCH if settings.coalescing else 1
+    leases = Leases(database, key_ring, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
+    grants = PoolGrants(database, turns, max_batch=max_batch)
     token = settings.bootstrap_token
     try:
         yield Services(
@@ -82,7 +87,7 @@ async def open_services(
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
             turns=turns,
-            acquiring=Acquiring(database, key_ring, projects, turns, max_wait=settings.max_wait),
+            acquiring=Acquiring(database, key_ring, projects, grants, turns, max_wait=settings.max_wait),
             leases=leases,
             under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),
