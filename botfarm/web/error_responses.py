@@ -111,6 +111,10 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
 
 
 def add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Exception)
+    async def of_a_crash(request: Request, _: Exception) -> Response:
+        return problem_response(request, errors.InternalError())
+
     @app.exception_handler(BotfarmError)
     async def of_the_farm(request: Request, error: BotfarmError) -> Response:
         return problem_response(request, error)
