@@ -100,7 +100,7 @@ def is_key_id(text: str) -> bool:
 
 def key_id_of(stored: str) -> str:
     """Of the key that encrypted it; empty when it is no value of ours."""
-    version, key_id, _ = (*stored.split("."), "", "")[:3]
+    version, key_id, _ = (*stored.split(".", 2), "", "")[:3]
     return key_id if version == "v1" and is_key_id(key_id) else ""
 
 

@@ -11,6 +11,7 @@ from botfarm.errors import DatabaseUnavailableError
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
+from botfarm.services.freshness import Freshness
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
 from botfarm.services.keys import Keys
@@ -19,6 +20,7 @@ from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.maintenance import Maintenance
 from botfarm.services.operators import Operators
 from botfarm.services.passwords import Passwords
+from botfarm.services.pool_grants import PoolGrants
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
 from botfarm.services.sessions import Sessions
@@ -27,6 +29,8 @@ from botfarm.services.turns import Turns
 from botfarm.services.under_lease import UnderLease
 from botfarm.services.users import Users
 from botfarm.settings import Settings, SettingsError
+
+MAX_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Services:
     maintenance: Maintenance
     keys: Keys
     health: Health
+    freshness: Freshness
 
 
 @asynccontextmanager
@@ -69,20 +74,24 @@ async def open_services(
     key_ring = read_key_ring(settings)
     passwords = Passwords()
     projects = Projects(database)
-    leases = Leases(database, key_ring)
+    max_batch = MAX_BATCH if settings.coalescing else 1
+    leases = Leases(database, key_ring, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
+    grants = PoolGrants(database, turns, max_batch=max_batch)
     token = settings.bootstrap_token
+    authentication = Authentication(database, token.get_secret_value() if token else None)
     try:
         yield Services(
             operators=Operators(database, passwords),
             sessions=sessions,
-            authentication=Authentication(database, sessions, token.get_secret_value() if token else None),
+            authentication=authentication,
+            freshness=Freshness((authentication.refresh, sessions.refresh, projects.refresh)),
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),
             turns=turns,
-            acquiring=Acquiring(database, key_ring, projects, turns, max_wait=settings.max_wait),
+            acquiring=Acquiring(database, key_ring, projects, grants, turns, max_wait=settings.max_wait),
             leases=leases,
             under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         "", description="Addresses and networks whose X-Forwarded-For is believed, separated by commas."
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
+    coalescing: bool = Field(
+        True, description="Serve requests that queue while a statement is under way with one statement."
+    )
     max_wait: int = Field(50, ge=0, le=300, description="Longest wait of one acquire request, seconds.")
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
     reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")

@@ -8,9 +8,10 @@ import typer
 
 from botfarm.cli.errors import one_line_errors
 from botfarm.credentials import KeyRingError, generate_key
+from botfarm.logs import configure_logging
 from botfarm.runtime import open_services
 from botfarm.services.key_rotation import NextRing, Step, rotate_ring, without_key
-from botfarm.services.keys import Keys, KeyState, Reencrypted, what_is_wrong
+from botfarm.services.keys import Keys, Reencrypted, what_is_wrong
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
 from botfarm_client.output import counted, note, print_json, print_table, say
@@ -45,7 +46,7 @@ def status(*, as_json: AsJson = False) -> None:
     uses = asyncio.run(_with_keys(settings, Keys.uses))
     items = [{"id": use.key_id, "state": use.state.value, "values": use.values} for use in uses]
     if as_json:
-        active = next((use.key_id for use in uses if use.state is KeyState.ENCRYPTS), None)
+        active = next((use.key_id for use in uses if use.is_active), None)
         print_json({"active": active, "keys": items})
     else:
         print_table({name: itemgetter(name) for name in ("id", "state", "values")}, items)
@@ -194,5 +195,6 @@ def _ring(settings: Settings) -> str:
 
 
 async def _with_keys(settings: Settings, work: Callable[[Keys], Awaitable[Answer]]) -> Answer:
+    configure_logging("ERROR")  # a database that is away is said once, by the command's own last line
     async with open_services(settings, "keys", in_background=True) as services:
         return await work(services.keys)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby, islice
 from uuid import UUID
@@ -236,7 +236,9 @@ def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
 
 def _values(user: StoredUser) -> list[tuple[str, str]]:
     """The fields that have a value, by the names that their values are bound to."""
-    return [(name, stored) for name, stored in asdict(user.sealed).items() if stored is not None]
+    sealed = user.sealed
+    fields = (("password", sealed.password), ("secrets", sealed.secrets), ("totp_seed", sealed.totp_seed))
+    return [(name, stored) for name, stored in fields if stored is not None]
 
 
 def _batches(renewals: Iterable[_Renewal]) -> Iterator[tuple[Pool, list[_Renewal]]]:

@@ -123,14 +123,19 @@ class TestStatus:
     ) -> None:
         """So that users whose key is lost can be given new credentials, by a server that runs."""
         pool = await old.pool(0)
-        user = await old.user(pool)
+        user = await full_user(old, pool)
         async with ring(database_url, K2, generate_key("k1")) as farm:
-            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.WRONG, 1)}
+            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.WRONG, 3)}
             assert await farm.services.keys.why_unusable() is None
-            assert (await reencrypt(farm)).unreadable == {user.id: ["password"]}
-            await farm.services.users.update(MANAGER, user.id, UserChanges(password="a new one"))
-            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 1), "k1": (KeyState.DECRYPTS, 0)}
-            assert (await farm.acquire(pool)).users[0].password == "a new one"
+            assert (await reencrypt(farm)).unreadable == {user.id: ["password", "secrets", "totp_seed"]}
+            for changes in (
+                UserChanges(password="a new one", removes_secrets=True, totp_seed=SEED),
+                UserChanges(secrets={"pin": 8}),
+            ):
+                await farm.services.users.update(MANAGER, user.id, changes)
+            assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 3), "k1": (KeyState.DECRYPTS, 0)}
+            (leased,) = (await farm.acquire(pool)).users
+            assert (leased.password, leased.secrets) == ("a new one", {"pin": 8})
 
     async def test_an_empty_farm_takes_any_ring(self, old: Farm) -> None:
         assert await old.services.keys.why_unusable() is None
@@ -276,18 +281,27 @@ class TestReencrypt:
 
 class TestAcquireMeanwhile:
     async def test_who_finds_the_last_user_locked_by_a_batch_gets_it_when_that_is_over(
-        self, old: Farm
+        self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pool = await old.pool(0)
-        user = await old.user(pool)
-        read = await stored(old, user)
-        anew = KeyRing.parse(K1).encrypt("anew", row_id=user.id, field="password")
-        async with old.database.transaction() as session:
-            await acquire_queries.lock_pool(session, pool)
-            changes = [(read, SealedCredentials(anew))]
-            assert await key_queries.replace_credentials(session, pool, changes) == {user.id}
-            acquiring = await blocked(old, old.acquire(pool))
-        assert [each.password for each in (await acquiring).users] == ["anew"]
+        pool = await old.pool(1)
+        holds, may_commit = asyncio.Event(), asyncio.Event()
+        replace_credentials = key_queries.replace_credentials
+
+        async def replace_and_hold(*arguments: Any) -> Any:
+            replaced = await replace_credentials(*arguments)
+            holds.set()
+            await may_commit.wait()
+            return replaced
+
+        monkeypatch.setattr(key_queries, "replace_credentials", replace_and_hold)
+        running = asyncio.create_task(reencrypt(new))
+        await asyncio.wait_for(holds.wait(), 10)
+        acquiring = await blocked(new, new.acquire(pool, wait_seconds=0))
+        may_commit.set()
+        (user,) = (await acquiring).users
+        assert user.password == PASSWORD
+        assert (await running).values == 1
+        assert user.sealed.password.startswith("v1.k2.")
 
     @pytest.mark.parametrize("users", [1, 2, 3])
     async def test_under_load_no_pool_is_ever_exhausted(

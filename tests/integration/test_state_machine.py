@@ -52,9 +52,9 @@ from botfarm.domain import (
     UserStatus,
 )
 from botfarm.runtime import Services
-from botfarm.services import acquiring, importing, users
-from botfarm.services.acquiring import Grant
+from botfarm.services import importing, pool_grants, users
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.pool_grants import Grant
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
@@ -140,7 +140,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     ids = random.Random()
-    for module in (users, importing, acquiring):
+    for module in (users, importing, pool_grants):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()

