@@ -1,11 +1,12 @@
 """The types of the fields that requests share. A message says what is wrong, never with the value: it may be secret."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from pydantic import AfterValidator, Field, SecretStr, Strict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain import MAX_LABELS
@@ -124,6 +125,14 @@ def _label_changes(labels: dict[str, str | None]) -> dict[str, str | None]:
     return labels
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """As the database keeps it; its first and its last day may be outside of the calendar there."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise _invalid("must be between the years 1 and 9999 in UTC") from None
+
+
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(_storable)]
 Login = Annotated[str, StringConstraints(max_length=320), AfterValidator(_storable), AfterValidator(_login)]
@@ -148,3 +157,4 @@ Secrets = Annotated[dict[str, Any], AfterValidator(_secrets)]
 SecretChanges = Annotated[dict[str, Any], AfterValidator(_secrets)]
 Label = Annotated[Text, StringConstraints(pattern=r"^[^:]{1,63}:.{0,255}$")]
 SearchText = Annotated[Text | None, Field(max_length=320)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]

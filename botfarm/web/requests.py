@@ -115,7 +115,7 @@ class NewToken(RequestBody):
     name: TokenName
     role: Role
     projects: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=64)]],
+        list[Annotated[Text, StringConstraints(min_length=1, max_length=64)]],
         Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
     ]
     envs: Annotated[

@@ -2,6 +2,7 @@ from botfarm import errors
 from botfarm.access import Role, Token
 from botfarm.services.tokens import MadeToken
 from botfarm.web.dependencies import Caller, Farm
+from botfarm.web.fields import Text
 from botfarm.web.requests import NewToken
 from botfarm.web.responses import ListOut, MadeTokenOut, TokenOut
 from botfarm.web.roles import needs
@@ -39,6 +40,6 @@ async def get_tokens(farm: Farm, caller: Caller) -> dict[str, list[Token]]:
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=raises(errors.NoSuchTokenError))
 @needs(Role.ADMIN)
-async def delete_token(farm: Farm, caller: Caller, token_id: str) -> None:
+async def delete_token(farm: Farm, caller: Caller, token_id: Text) -> None:
     """Revoke a token on every replica, within 5 seconds; its leases end by themselves."""
     await farm.tokens.revoke(caller, token_id)
