@@ -10,6 +10,8 @@ from uuid import UUID
 Item = TypeVar("Item")
 MAX_LABELS = 64
 """Of one user."""
+MAX_SECRETS_BYTES = 262_144
+"""Of one user, as JSON. What a browser keeps for a site that is signed in to is some tens of kilobytes."""
 
 
 class Env(StrEnum):

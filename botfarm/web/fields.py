@@ -9,7 +9,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain import MAX_LABELS
+from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES
 from botfarm.totp import read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
@@ -18,7 +18,6 @@ SPECIAL_USE_DOMAIN_NAMES.clear()
 MAX_TTL = 86_400
 MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255
 MAX_METADATA_BYTES, MAX_JSON_DEPTH = 4_096, 20
-MAX_SECRETS_BYTES = 262_144  # what a browser keeps for a site that is signed in to is some tens of kilobytes
 
 
 def _invalid(message: LiteralString) -> PydanticCustomError:

@@ -100,6 +100,21 @@ async def test_secrets_of_any_shape_come_back_as_they_were(api: httpx.AsyncClien
     assert user["secrets"] == secrets
 
 
+async def test_secrets_have_a_size_however_many_requests_bring_them(api: httpx.AsyncClient) -> None:
+    half = "x" * 130_000
+    lease, user = await lease_of(api, secrets={"a": half})
+    paths = (f"/users/{user['id']}", f"/leases/{lease['id']}/users/{user['id']}")
+    assert (await api.patch(paths[0], json={"secrets": {"b": half}})).status_code == 200
+    for path in paths:
+        answer = await api.patch(path, json={"secrets": {"c": half}})
+        assert assert_problem(answer, 422, "invalid-request")["errors"][0]["field"] == "secrets"
+        assert half not in answer.text
+    secrets = (await api.get(f"/leases/{lease['id']}")).json()["users"][0]["secrets"]
+    assert set(secrets) == {"a", "b"}
+    for path, gone in zip(paths, ("a", "c"), strict=True):  # what goes makes room
+        assert (await api.patch(path, json={"secrets": {"c": half, gone: None}})).status_code == 200
+
+
 async def test_secrets_have_a_size(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     body = {
