@@ -36,10 +36,24 @@ class Tokens:
         max_leases: int | None,
         expires_in: int | None,
     ) -> MadeToken:
-        """Projects by id or name, null for all. Raises NoSuchProjectError, ForbiddenError for more than one has oneself."""
+        """Projects by id or name, null for all. Raises NoSuchProjectError, ForbiddenError for more than one has oneself.
+
+        What a token makes ends with it at the latest, whatever `expires_in` says.
+        """
+        _require_quota_within(principal.max_leases, max_leases)
         scope = await self._scope(principal, projects, envs)
         made = new_token()
-        new = NewToken(made.id, made.secret_hash, name, role, scope, max_leases, expires_in, principal.name)
+        new = NewToken(
+            id=made.id,
+            secret_hash=made.secret_hash,
+            name=name,
+            role=role,
+            scope=scope,
+            max_leases=max_leases,
+            expires_in=expires_in,
+            expires_at_most=principal.expires_at,
+            created_by=principal.name,
+        )
         async with self._database.transaction() as session:
             token = await token_queries.insert_token(session, new)
             details = {
@@ -56,9 +70,9 @@ class Tokens:
         shown = {each.name: getattr(token, each.name) for each in fields(token)}
         return MadeToken(**shown, token=made.write())
 
-    async def list(self, scope: Scope) -> list[Token]:
+    async def list(self, scope: Scope, *, created_by: str | None = None) -> list[Token]:
         async with self._database.autocommit() as session:
-            return await token_queries.list_tokens(session, scope)
+            return await token_queries.list_tokens(session, scope, created_by=created_by)
 
     async def revoke(self, principal: Principal, token_id: str) -> None:
         """Every replica refuses it within seconds; its leases live on. Twice is as once. Raises NoSuchTokenError."""
@@ -87,3 +101,8 @@ class Tokens:
         if not principal.scope.contains(scope):
             raise ForbiddenError("A token cannot have a wider scope than who makes it.")
         return scope
+
+
+def _require_quota_within(own: int | None, wanted: int | None) -> None:
+    if own is not None and (wanted is None or wanted > own):
+        raise ForbiddenError(f"A token cannot hold more than who makes it: give max_leases, {own} at most.")
