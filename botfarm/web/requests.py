@@ -125,11 +125,12 @@ class NewToken(RequestBody):
         Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
     ] = None
     expires_in: Annotated[
-        Integer | None, Field(
+        Integer | None,
+        Field(
             ge=1,
             le=315_360_000,
             description="Seconds; absent: it does not expire. What a token makes ends with it at the latest.",
-        )
+        ),
     ] = None
 
     @field_validator("projects", "envs")

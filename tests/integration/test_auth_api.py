@@ -164,7 +164,9 @@ async def test_signing_in_again_ends_the_session_of_before(farm: Farm, anonymous
     async def status(cookie: str) -> int:
         return (await anonymous.get("/pools", headers={"Cookie": f"{NAME}={cookie}"})).status_code
 
-    anonymous.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # each browser's is sent by hand
+    anonymous.cookies.jar.set_policy(
+        DefaultCookiePolicy(allowed_domains=[])
+    )  # each browser's is sent by hand
     first, other = cookie_of(await sign_in("")).value, cookie_of(await sign_in("")).value
     assert await status(first) == 200
     assert (await sign_in(first, password="wrong")).status_code == 401
