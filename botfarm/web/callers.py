@@ -25,6 +25,11 @@ async def admit(request: Request, role: Role) -> Badge | None:
     return badge
 
 
+async def still_admitted(request: Request) -> None:
+    """For what takes its time: the token or the session may have ended since. Raises UnauthenticatedError."""
+    await _identify(request)
+
+
 async def sees_everything(request: Request) -> bool:
     """For what is open to anyone, and says more to those who may know it. False too when that cannot be found out."""
     try:

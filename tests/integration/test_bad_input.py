@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -215,6 +215,18 @@ async def test_a_body_that_stops_coming_is_not_waited_for(
     monkeypatch.setattr(routing, "BODY_PATIENCE", 0.05)
     async with on_a_socket(test_settings(database_url)) as url:
         assert (await answer_to(url, [b'{"project": '])).startswith("HTTP/1.1 400 ")
+
+
+async def test_a_body_that_trickles_has_an_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "BODY_DEADLINE", 0.2)
+    monkeypatch.setattr(routing, "BODY_PATIENCE", 60)
+
+    def trickle() -> Iterator[bytes]:
+        yield b'{"owner": "'
+        yield from itertools.repeat(b"x", 10_000)  # far below the limit of its size
+
+    async with on_a_socket(test_settings(database_url)) as url:
+        assert (await answer_to(url, trickle())).startswith("HTTP/1.1 400 ")
 
 
 async def test_a_body_that_never_ends_is_cut_at_its_limit(database_url: str) -> None:
