@@ -183,6 +183,14 @@ class TestWriteBack:
         assert (await api.patch(path, json={})).json()["secrets"] == SECRETS
         assert (await api.patch(path, json={"secrets": {}})).json()["password"] == PASSWORD
 
+    async def test_nothing_to_write_is_a_reading(self, api: httpx.AsyncClient, farm: Farm) -> None:
+        lease, user = await lease_of(api, secrets=SECRETS)
+        before = await farm.sql.fetchval("SELECT xmin::text FROM users")
+        assert (await api.patch(f"/leases/{lease['id']}/users/{user['id']}", json={})).status_code == 200
+        assert await farm.sql.fetchval("SELECT xmin::text FROM users") == before
+        entry = (await api.get("/audit", params={"action": "write_back"})).json()["items"][0]
+        assert entry["details"] == {"user_id": user["id"], "written": []}
+
     async def test_only_the_holder_writes(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         lease, other = await farm.acquire(pool), await farm.acquire(pool)
