@@ -293,3 +293,11 @@ class LeaseFilter:
     user_id: UUID | None = None
     owner: str | None = None
     principal: str | None = None
+
+
+def id_or_name(text: str) -> UUID | str:
+    """A project is found by either, so no name looks like a UUID."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text

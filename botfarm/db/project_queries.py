@@ -2,7 +2,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, select
+from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, bindparam, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -64,6 +64,23 @@ async def existing_projects(session: AsyncSession, ids: Collection[UUID], scope:
     """Those of the ids that are projects of the scope."""
     any_of_them = ProjectRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
     return set(await session.scalars(select(ProjectRow.id).where(any_of_them, _within(scope))))
+
+
+async def find_project_ids(
+    session: AsyncSession, ids_or_names: Collection[UUID | str], scope: Scope
+) -> dict[UUID | str, UUID]:
+    """By what was asked for; what is not in the scope is left out."""
+    ids = [each for each in ids_or_names if isinstance(each, UUID)]
+    names = [each for each in ids_or_names if isinstance(each, str)]
+    any_of_them = or_(
+        ProjectRow.id == func.any(bindparam("ids", ids, ARRAY(Uuid()))),
+        ProjectRow.name == func.any(bindparam("names", names, ARRAY(Text()))),
+    )
+    rows = await session.execute(select(ProjectRow.id, ProjectRow.name).where(any_of_them, _within(scope)))
+    found: dict[UUID | str, UUID] = {}
+    for project_id, name in rows:
+        found |= {project_id: project_id, name: project_id}
+    return {each: found[each] for each in ids_or_names if each in found}
 
 
 async def list_projects(session: AsyncSession, scope: Scope) -> list[Project]:

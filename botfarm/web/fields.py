@@ -9,7 +9,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES
+from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES, id_or_name
 from botfarm.totp import read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
@@ -98,14 +98,6 @@ def _check_json(value: object, *, depth: int) -> None:
                 _check_json(inner, depth=depth + 1)
         case _:  # numbers, true, false, null
             return
-
-
-def id_or_name(text: str) -> UUID | str:
-    """A project is found by either, so no name looks like a UUID."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return text
 
 
 def _not_a_uuid(name: str) -> str:

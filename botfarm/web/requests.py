@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import PydanticCustomError
 
 from botfarm.access import Role
-from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus
+from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus, id_or_name
 from botfarm.web.fields import (
     Cooldown,
     Integer,
@@ -27,7 +27,6 @@ from botfarm.web.fields import (
     TokenName,
     TotpSeed,
     Ttl,
-    id_or_name,
 )
 
 EVERYTHING = "*"

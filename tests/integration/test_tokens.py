@@ -92,6 +92,15 @@ async def test_what_a_token_makes_neither_outlives_nor_outgrows_it(api: httpx.As
     assert (await make(api))["expires_at"] is None, "the maker does not end"
 
 
+async def test_the_audit_says_what_a_token_is_for_in_one_order(api: httpx.AsyncClient) -> None:
+    projects = [await create_project(api, name=name) for name in ("a", "b", "c", "d")]
+    await make(api, projects=["d", projects[1], "a", "c", "b"], envs=["stage", "prod"])
+    await make(api)
+    everything, some = (await api.get("/audit", params={"action": "create_token"})).json()["items"]
+    assert (some["details"]["projects"], some["details"]["envs"]) == (sorted(projects), ["prod", "stage"])
+    assert (everything["details"]["projects"], everything["details"]["envs"]) == (["*"], ["*"])
+
+
 async def test_what_a_token_made_is_found(api: httpx.AsyncClient) -> None:
     admin = await make(api, name="admin", role="admin")
     made = (await api.post("/tokens", json=TOKEN, headers=bearer(admin["token"]))).json()
