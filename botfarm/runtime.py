@@ -11,6 +11,7 @@ from botfarm.errors import DatabaseUnavailableError
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
+from botfarm.services.freshness import Freshness
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
 from botfarm.services.keys import Keys
@@ -50,6 +51,7 @@ class Services:
     maintenance: Maintenance
     keys: Keys
     health: Health
+    freshness: Freshness
 
 
 @asynccontextmanager
@@ -78,11 +80,13 @@ async def open_services(
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
     grants = PoolGrants(database, turns, max_batch=max_batch)
     token = settings.bootstrap_token
+    authentication = Authentication(database, token.get_secret_value() if token else None)
     try:
         yield Services(
             operators=Operators(database, passwords),
             sessions=sessions,
-            authentication=Authentication(database, sessions, token.get_secret_value() if token else None),
+            authentication=authentication,
+            freshness=Freshness((authentication.refresh, sessions.refresh, projects.refresh)),
             projects=projects,
             users=Users(database, key_ring),
             importing=Importing(database, key_ring),

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Scope
-from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows
+from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.db.user_state import CLOCK, POOL_COUNTS
 from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
@@ -56,7 +56,7 @@ _GRANT = f"""
         WHERE users.id = granted.id
         RETURNING users.*
     )
-    SELECT {LEASE_COLUMNS} FROM l, p, u ORDER BY u.id"""
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS} FROM l, p, u ORDER BY u.id"""
 
 ACQUIRE_USER = text(f"""
     WITH p AS MATERIALIZED (
@@ -75,7 +75,7 @@ COUNT_HELD = text("""
     WHERE principal = :principal AND ended_at IS NULL AND expires_at > clock_timestamp()""")
 
 LEASE_BY_KEY = text(f"""
-    SELECT {LEASE_COLUMNS}
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
     FROM leases AS l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
     WHERE l.principal = :principal AND l.idempotency_key = :idempotency_key
     ORDER BY u.id""")

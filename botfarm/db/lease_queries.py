@@ -14,7 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Principal, Scope
-from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
+from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.domain import (
     Domain,
@@ -93,7 +93,7 @@ def _with_end_at(
         FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
         RETURNING users.*
     ){besides}
-    SELECT {LEASE_COLUMNS}
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
     FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id""")
 
 
@@ -182,8 +182,9 @@ def _read(leases: str) -> str:
     return _READ.format(leases=leases, users_within=within("u"))
 
 
-GET = text(f"""
-    SELECT {LEASE_COLUMNS} {_read("leases")} WHERE l.id = :lease_id AND {within("l")} ORDER BY u.id""")
+_OF_ONE = f"""{_read("leases")} WHERE l.id = :lease_id AND {within("l")} ORDER BY u.id"""
+GET = text(f"SELECT {LEASE_COLUMNS} {_OF_ONE}")
+GET_WITH_CREDENTIALS = text(f"SELECT {LEASE_COLUMNS}, {CREDENTIALS} {_OF_ONE}")
 
 _FOUND = f"""(
     SELECT * FROM leases AS found
@@ -297,8 +298,13 @@ async def write_back(session: AsyncSession, user_id: UUID, *, password: str, sec
     await session.execute(WRITE_BACK, {"user_id": user_id, "password": password, "secrets": secrets})
 
 
-async def get_lease(session: AsyncSession, lease_id: UUID, scope: Scope) -> Lease | None:
-    return lease_from_rows(await session.execute(GET, {"lease_id": lease_id, **scope_parameters(scope)}))
+async def get_lease(
+    session: AsyncSession, lease_id: UUID, scope: Scope, *, with_credentials: bool = False
+) -> Lease | None:
+    statement = GET_WITH_CREDENTIALS if with_credentials else GET
+    return lease_from_rows(
+        await session.execute(statement, {"lease_id": lease_id, **scope_parameters(scope)})
+    )
 
 
 async def list_leases(

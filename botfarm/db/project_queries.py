@@ -2,7 +2,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, bindparam, delete, func, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -66,23 +66,6 @@ async def existing_projects(session: AsyncSession, ids: Collection[UUID], scope:
     return set(await session.scalars(select(ProjectRow.id).where(any_of_them, _within(scope))))
 
 
-async def find_project_ids(
-    session: AsyncSession, ids_or_names: Collection[UUID | str], scope: Scope
-) -> dict[UUID | str, UUID]:
-    """By what was asked for; what is not in the scope is left out."""
-    ids = [each for each in ids_or_names if isinstance(each, UUID)]
-    names = [each for each in ids_or_names if isinstance(each, str)]
-    any_of_them = or_(
-        ProjectRow.id == func.any(bindparam("ids", ids, ARRAY(Uuid()))),
-        ProjectRow.name == func.any(bindparam("names", names, ARRAY(Text()))),
-    )
-    rows = await session.execute(select(ProjectRow.id, ProjectRow.name).where(any_of_them, _within(scope)))
-    found: dict[UUID | str, UUID] = {}
-    for project_id, name in rows:
-        found |= {project_id: project_id, name: project_id}
-    return {each: found[each] for each in ids_or_names if each in found}
-
-
 async def list_projects(session: AsyncSession, scope: Scope) -> list[Project]:
     rows = await session.scalars(select(ProjectRow).where(_within(scope)).order_by(ProjectRow.name))
     return [_project(row) for row in rows]
@@ -93,9 +76,13 @@ async def get_project(session: AsyncSession, project_id: UUID, scope: Scope) -> 
     return _project(row) if row else None
 
 
-async def find_project(session: AsyncSession, name: str, scope: Scope) -> Project | None:
-    row = await session.scalar(select(ProjectRow).where(ProjectRow.name == name, _within(scope)))
-    return _project(row) if row else None
+async def find_projects(session: AsyncSession, ids_and_names: Collection[UUID | str]) -> list[Project]:
+    ids = [each for each in ids_and_names if isinstance(each, UUID)]
+    names = [each for each in ids_and_names if isinstance(each, str)]
+    rows = await session.scalars(
+        select(ProjectRow).where(or_(ProjectRow.id.in_(ids), ProjectRow.name.in_(names)))
+    )
+    return [_project(row) for row in rows]
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:

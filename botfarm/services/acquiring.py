@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from functools import partial
 from uuid import UUID
 
@@ -30,6 +29,7 @@ from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_t
 from botfarm.services.leases import count_end
 from botfarm.services.pool_grants import Grant, PoolGrants, replay
 from botfarm.services.projects import Projects
+from botfarm.services.quotas import hold_to_quota
 from botfarm.services.turns import Turns
 from botfarm.services.user_credentials import readable_lease
 from botfarm.services.users import busy
@@ -78,14 +78,11 @@ class Acquiring:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
         deadline = started + min(wanted.wait_seconds, self._max_wait)
-        project = await self._turns.take(
-            partial(self._projects.look_up, principal.scope, wanted.project), deadline=deadline
-        )
+        project = await self._projects.look_up(principal.scope, wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
             raise NoSuchPoolError
-        asked_for = {**asdict(wanted), "project": project.id}
-        del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
+        asked_for = partial(wanted.asked_for, project.id)
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
             grant = await self._wait_for_grant(
@@ -99,12 +96,15 @@ class Acquiring:
     async def acquire_lock(
         self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, caller_gone: Gone = _never
     ) -> Grant:
-        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError and the key's errors."""
+        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError and the key's errors."""
         started = time.monotonic()
-        terms = lease_terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
+        terms = lease_terms(
+            principal, requested, operation="acquire_lock", asked_for=lambda: {"user_id": user_id}
+        )
         tries = LOCK_TRIES
         while True:
-            outcome = await self._try_user(principal, user_id, terms)
+            attempt = partial(self._try_user, principal, user_id, terms)
+            outcome = await self._turns.take(attempt, deadline=started)
             if isinstance(outcome, Grant):
                 return await self._hand_over(outcome, terms, started, caller_gone)
             tries -= 1
@@ -114,7 +114,11 @@ class Acquiring:
             await asyncio.sleep(LOCK_PAUSE)
 
     async def _try_user(self, principal: Principal, user_id: UUID, terms: LeaseTerms) -> Grant | User:
-        async with self._grants.session(principal, terms, count=1) as session:
+        is_one_statement = principal.max_leases is None and terms.idempotency_key is None
+        async with (
+            self._database.autocommit() if is_one_statement else self._database.transaction() as session
+        ):
+            await hold_to_quota(session, principal, terms, count=1)
             lease = await acquire_queries.acquire_user(session, user_id, principal.scope, terms=terms)
             grant = Grant(lease) if lease else await replay(session, principal, terms)
             user = None if grant else await user_queries.get_user(session, user_id, principal.scope)

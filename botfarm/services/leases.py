@@ -111,10 +111,13 @@ class Leases:
             lease = await lease_queries.get_lease(session, lease_id, principal.scope)
             if lease is None:
                 raise NoSuchLeaseError
-            is_readable = lease.is_live and lease.principal == principal.name
-            if is_readable:
-                await record_of_lease(session, principal, "get_lease", lease)
-        return readable_lease(lease, self._key_ring) if is_readable else lease
+            if not lease.is_live or lease.principal != principal.name:
+                return lease
+            held = await lease_queries.get_lease(session, lease_id, principal.scope, with_credentials=True)
+            if held is None or not held.is_live:
+                return lease
+            await record_of_lease(session, principal, "get_lease", held)
+        return readable_lease(held, self._key_ring)
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
         """The newest first, never with credentials."""

@@ -1,7 +1,6 @@
 """Users of a pool for those who ask: many requests in one statement, and what becomes of one that found too few."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,9 +15,10 @@ from botfarm.db.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.batch_queries import WantedLease
 from botfarm.db.engine import Database
 from botfarm.domain import Lease, Pool, PoolCounts
-from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError, QuotaExceededError
+from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.coalescing import Coalescers
 from botfarm.services.leases import record_of_lease
+from botfarm.services.quotas import hold_to_quota
 from botfarm.services.turns import Turns
 
 Labels = tuple[tuple[str, str], ...]
@@ -78,22 +78,27 @@ class PoolGrants:
         self, principal: Principal, pool: Pool, labels: Labels, wanted: WantedLease
     ) -> Grant | PoolCounts:
         """For a request that found too few, and for one that a quota keeps out of the batches."""
-        terms = wanted.terms
-        async with self.session(principal, terms, count=wanted.count) as session:
-            granted = await self._acquire(session, pool, labels, [wanted]) if principal.max_leases else {}
-            grant = _new(granted) or await replay(session, principal, terms)
-            if grant:
-                return grant
-            counts = await acquire_queries.count_pool(session, pool, labels=dict(labels))
-        if counts.free < wanted.count:
-            return counts
+        if principal.max_leases is None:
+            async with self._database.transaction() as session:
+                outcome = await self._otherwise(session, principal, pool, labels, wanted)
+            if isinstance(outcome, Grant) or outcome.free < wanted.count:
+                return outcome
         # Enough are free: statements under way held some of them while this one looked. Two batches can so deny each
-        # other the last users; the second try of each waits for its turn, and the last one to have it is alone.
-        async with self.session(principal, terms, count=wanted.count, in_transaction=True) as session:
+        # other the last users; under the pool's lock each of them has a turn in which it is alone.
+        async with self._database.transaction() as session:
+            await hold_to_quota(session, principal, wanted.terms, count=wanted.count)
             await acquire_queries.lock_pool(session, pool)
             granted = await self._acquire(session, pool, labels, [wanted])
-            grant = _new(granted) or await replay(session, principal, terms)
-        return grant or counts
+            if granted:
+                return Grant(granted[wanted.lease_id])
+            return await self._otherwise(session, principal, pool, labels, wanted)
+
+    async def _otherwise(
+        self, session: AsyncSession, principal: Principal, pool: Pool, labels: Labels, wanted: WantedLease
+    ) -> Grant | PoolCounts:
+        """What there is for who got no lease: that of the first try under the same key, or the pool's numbers."""
+        replayed = await replay(session, principal, wanted.terms)
+        return replayed or await acquire_queries.count_pool(session, pool, labels=dict(labels))
 
     async def _acquire(
         self, session: AsyncSession, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
@@ -106,34 +111,15 @@ class PoolGrants:
             self._hands[pool] = hand_after(max(behind or ids))
         return leases
 
-    @asynccontextmanager
-    async def session(
-        self, principal: Principal, terms: LeaseTerms, *, count: int, in_transaction: bool = False
-    ) -> AsyncIterator[AsyncSession]:
-        """A session in which the principal may take so many users: only who has a quota pays for it.
-
-        Counting and taking are one transaction under a lock of the principal, so that two requests at once cannot both
-        take the last place. Raises QuotaExceededError, unless the request is a retry of one that was granted.
-        """
-        if principal.max_leases is None and not in_transaction:
-            async with self._database.autocommit() as session:
-                yield session
-            return
-        async with self._database.transaction() as session:
-            if principal.max_leases is not None:
-                await acquire_queries.lock_principal(session, principal.name)
-                held = await acquire_queries.count_held(session, principal.name)
-                if held + count > principal.max_leases and not await _lease_of(session, terms):
-                    raise QuotaExceededError(held=held, count=count, max_leases=principal.max_leases)
-            yield session
-
 
 async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
     """The lease that was taken under the same key before, if there is one and it is live.
 
     Raises IdempotencyKeyReusedError, IdempotencyKeyEndedError.
     """
-    lease = await _lease_of(session, terms)
+    if terms.idempotency_key is None:
+        return None
+    lease = await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
     if lease is None:
         return None
     if lease.fingerprint != terms.fingerprint:
@@ -148,15 +134,5 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
     return Grant(live, replayed=True)
 
 
-async def _lease_of(session: AsyncSession, terms: LeaseTerms) -> Lease | None:
-    if terms.idempotency_key is None:
-        return None
-    return await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
-
-
 def _count(wanted: WantedLease) -> int:
     return wanted.count
-
-
-def _new(granted: dict[UUID, Lease]) -> Grant | None:
-    return next(map(Grant, granted.values()), None)

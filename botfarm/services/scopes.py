@@ -19,12 +19,15 @@ async def find_scope(
     within: Scope,
 ) -> tuple[Scope, list[UUID | str]]:
     """Of projects by id or name, null for all; and those that are not there, or not for who has the scope `within`."""
+    chosen_envs = None if envs is None else frozenset(envs)
     if projects is None:
-        return Scope(None, None if envs is None else frozenset(envs)), []
+        return Scope(None, chosen_envs), []
     async with database.autocommit() as session:
-        ids = await project_queries.find_project_ids(session, projects, within)
-    missing = [project for project in projects if project not in ids]
-    return Scope(frozenset(ids.values()), None if envs is None else frozenset(envs)), missing
+        found = await project_queries.find_projects(session, projects)
+    known = [project for project in found if within.has_project(project.id)]
+    names: set[UUID | str] = {name for project in known for name in (project.id, project.name)}
+    missing = [project for project in projects if project not in names]
+    return Scope(frozenset(project.id for project in known), chosen_envs), missing
 
 
 def scope_details(scope: Scope) -> dict[str, object]:

@@ -26,6 +26,7 @@ from botfarm.web import (
 )
 from botfarm.web.dependencies import bearer, session
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
+from botfarm.web.express import ExpressLane
 from botfarm.web.middleware import Observed
 from botfarm.web.session_cookie import SessionCookie
 
@@ -38,7 +39,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
             unchecked = None if keys_checked else services.keys
             watches = [
                 asyncio.create_task(watch)
-                for watch in (services.health.watch(unchecked), services.authentication.watch())
+                for watch in (services.health.watch(unchecked), services.freshness.watch())
             ]
             try:
                 yield
@@ -72,9 +73,11 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:
         app.include_router(probe_routes.metrics)
-    app.add_middleware(Observed)
     add_error_handlers(app)
     _document_problems(app)
+    # Around everything of the framework's: what it would put in between costs more than the express lane's operations.
+    framework = app.build_middleware_stack()
+    app.middleware_stack = Observed(ExpressLane(lease_routes.router.routes, otherwise=framework))
     return app
 
 
