@@ -19,7 +19,7 @@ class Projects:
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
     ) -> Project:
         """Raises ProjectExistsError when the id or the name is taken, ForbiddenError without the whole farm in scope."""
-        _require_all_names(principal.scope)
+        _require_everything(principal.scope, "A new project")
         async with self._database.transaction() as session:
             project = await project_queries.insert_project(
                 session, project_id=project_id or uuid4(), name=name, policy=policy
@@ -39,7 +39,7 @@ class Projects:
         """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError, ForbiddenError."""
         _require_whole_project(principal.scope, project_id)
         if changes.name is not None:
-            _require_all_names(principal.scope)
+            _require_everything(principal.scope, "A project's new name")
         async with self._database.transaction() as session:
             project = _existing(await project_queries.update_project(session, project_id, changes))
             await audit_queries.record(
@@ -99,17 +99,17 @@ class Projects:
         return by_key | {project.name: project for project in found}
 
 
-def _require_all_names(scope: Scope) -> None:
-    """That a name is taken would tell of a project outside of the scope."""
-    if not scope.is_whole:
-        raise ForbiddenError("The name of a project needs a scope of all projects and envs.")
-
-
 def _require_whole_project(scope: Scope, project_id: UUID) -> None:
     if not scope.has_project(project_id):
         raise NoSuchProjectError
     if scope.envs is not None:
         raise ForbiddenError("A project is for all envs, and your scope has some of them only.")
+
+
+def _require_everything(scope: Scope, what: str) -> None:
+    """Whose scope has some projects only must not learn the names of others, from a conflict with one."""
+    if not scope.is_whole:
+        raise ForbiddenError(f"{what} needs a scope of all projects and envs.")
 
 
 def _existing(project: Project | None) -> Project:

@@ -13,15 +13,17 @@ from botfarm.db.user_queries import NewUser, UserCursor
 from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import Secrets, merge_secrets, seal, seal_password, seal_totp_seed
 
 _SECRET_CHANGES = ("password", "secrets", "totp_seed")
 
 
 class Users:
-    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._notifier = notifier
 
     async def create(
         self,
@@ -43,6 +45,7 @@ class Users:
                 raise UserExistsError
             user = _existing(await user_queries.get_user(session, user_id, principal.scope))
             await _record(session, principal, "create_user", user_id, pool, login=login)
+        self._notifier.freed(pool.project_id)
         return user
 
     async def get(self, scope: Scope, user_id: UUID) -> User:
@@ -64,8 +67,15 @@ class Users:
             if is_live and after != before:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
             await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
-            await _record(session, principal, "update_user", user_id, after, **_what_changes(changes))
-            return await _with_last_lease(session, user_id, principal.scope)
+            details = _what_changes(changes)
+            if _place(after) == _place(before):
+                await _record(session, principal, "update_user", user_id, after, **details)
+            else:  # those of where it was must see it go, and neither side may know of the other
+                await _record(session, principal, "update_user", user_id, before, moved="away")
+                await _record(session, principal, "update_user", user_id, after, **details, moved="here")
+            user = await _with_last_lease(session, user_id, principal.scope)
+        self._notifier.freed(after.project_id)
+        return user
 
     async def delete(self, principal: Principal, user_id: UUID) -> None:
         """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live."""
@@ -142,6 +152,11 @@ def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
     return Pool(
         changes.project_id or before.project_id, changes.env or before.env, changes.domain or before.domain
     )
+
+
+def _place(pool: Pool) -> tuple[UUID, Env]:
+    """What scopes are made of."""
+    return pool.project_id, pool.env
 
 
 def _require_pool(scope: Scope, pool: Pool) -> None:

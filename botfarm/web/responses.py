@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from botfarm.access import Role
@@ -158,7 +158,23 @@ class TokenOut(ResponseBody):
 
 
 class MadeTokenOut(TokenOut):
-    token: Annotated[str, Field(repr=False, description="The token itself. Nothing will show it again.")]
+    # What a token has comes from the token that was made, under the names and paths that it has there.
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda n: AliasPath("token", n))
+    )
+
+    projects: Chosen = Field(
+        validation_alias=AliasPath("token", "scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(validation_alias=AliasPath("token", "scope", "envs"), description='`["*"]` for all.')
+    token: Annotated[
+        str,
+        Field(
+            validation_alias="written",
+            repr=False,
+            description="The token itself. Nothing will show it again.",
+        ),
+    ]
 
 
 class AuditEntryOut(ResponseBody):
