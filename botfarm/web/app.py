@@ -55,6 +55,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
+        redirect_slashes=False,  # a redirection repeats the address, whatever was put into it
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

@@ -67,7 +67,7 @@ class NewUser(RequestBody):
     env: Env
     domain: Domain
     labels: Labels = {}
-    secrets: Secrets | None = None
+    secrets: Annotated[Secrets | None, Field(repr=False)] = None
     totp_seed: TotpSeed | None = None
 
     @property
@@ -85,7 +85,8 @@ class UserPatch(RequestBody):
     domain: Domain = _ABSENT
     labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
     secrets: Annotated[
-        SecretChanges | None, Field(description="Merged by their names; null removes one, or all of them.")
+        SecretChanges | None,
+        Field(repr=False, description="Merged by their names; null removes one, or all of them."),
     ] = {}
     totp_seed: Annotated[TotpSeed | None, Field(description="Null removes it.")] = _ABSENT
     status: UserStatus = _ABSENT
@@ -152,7 +153,9 @@ class WriteBack(RequestBody):
     """Fields that are absent stay as they are."""
 
     password: Password = _ABSENT
-    secrets: Annotated[SecretChanges, Field(description="Merged by their names; null removes one.")] = {}
+    secrets: Annotated[
+        SecretChanges, Field(repr=False, description="Merged by their names; null removes one.")
+    ] = {}
 
 
 class LockRequest(RequestBody):

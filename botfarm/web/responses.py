@@ -95,7 +95,7 @@ class UserDetailsOut(UserOut):
 
 
 class TotpOut(ResponseBody):
-    code: str
+    code: str = Field(repr=False)
     expires_in: Annotated[float, Field(description="Seconds until the next code.")]
 
 
@@ -107,8 +107,8 @@ class LeasedUserOut(OfPool, Identified):
     """Credentials are there for the holder of the live lease only."""
 
     login: str
-    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
-    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
+    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
     totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
@@ -168,7 +168,12 @@ class MadeTokenOut(TokenOut):
     )
     envs: Chosen = Field(validation_alias=AliasPath("token", "scope", "envs"), description='`["*"]` for all.')
     token: Annotated[
-        str, Field(validation_alias="written", description="The token itself. Nothing will show it again.")
+        str,
+        Field(
+            validation_alias="written",
+            repr=False,
+            description="The token itself. Nothing will show it again.",
+        ),
     ]
 
 

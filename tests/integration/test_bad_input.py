@@ -28,6 +28,7 @@ BAD_BODIES = {
     "count 0": ("/leases", {**LEASE, "count": 0}, "count"),
     "count 10,000": ("/leases", {**LEASE, "count": 10_000}, "count"),
     "unknown field": ("/leases", {**LEASE, "tttl": SECRET}, "tttl"),
+    "a secret as a name": ("/leases", {**LEASE, SECRET: 1}, "?"),
     "owner with NUL": ("/leases", {**LEASE, "owner": f"{SECRET}\0"}, "owner"),
     "long owner": ("/leases", {**LEASE, "owner": SECRET * 100}, "owner"),
     "metadata with NUL": ("/leases", {**LEASE, "metadata": {"a": [f"{SECRET}\0"]}}, "metadata"),
