@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 Grant = Callable[[WaitingRequest, int], Awaitable[GrantedT | None]]
 """Grants a request by the id of its ticket. None when too few users could be locked, or the ticket was gone."""
 
-# Seconds. The first pause is for what is free and could not be had, since somebody has it locked for a moment.
+# Seconds. The first pause is for what is free and could not be had: somebody has it locked for a moment.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # After a look that failed.
 RETRY_PAUSE = 0.5
@@ -77,9 +77,12 @@ class PoolLine(Generic[GrantedT]):
         except Exception:
             logger.exception("line")
             return _jittered(LONGEST_PAUSE)
-        held_up = self._serve(line)
-        due_in = self._interval() if line.due_in is None else line.due_in + SLACK
-        return min(_jittered(self._interval()), due_in, self._next_pause() if held_up else LONGEST_PAUSE)
+        pauses = [_jittered(self._interval())]
+        if line.due_in is not None:
+            pauses.append(line.due_in + SLACK)
+        if self._serve(line):
+            pauses.append(self._next_pause())
+        return min(pauses)
 
     def _serve(self, line: Line) -> bool:
         """Begins the grants whose turn it is. True when a later look may find more, although nobody frees a user."""

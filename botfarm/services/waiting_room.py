@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Generic
+from typing import Any, Generic
 from uuid import UUID
 
 from botfarm.db import ticket_queries
@@ -179,7 +179,8 @@ class WaitingRoom(Generic[GrantedT]):
 
     async def _sleep(self, waiter: Waiter[GrantedT], caller: "asyncio.Future[None]") -> None:
         """Until the wait is over; then no grant is under way, and none will be."""
-        await asyncio.wait({waiter.outcome, waiter.time_is_over, caller}, return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [waiter.outcome, waiter.time_is_over, caller]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         waiter.is_leaving = True
         if waiter.granting and not waiter.outcome.done():
             await asyncio.wait({waiter.granting})
