@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
@@ -16,6 +15,7 @@ from botfarm.errors import (
     TooManyWaitersError,
 )
 from support.farm import Farm
+from support.tickets import forge_replica, forge_ticket
 from support.waiting import Replica, Replicas, until
 
 both_ways = pytest.mark.parametrize("notify", [True, False], ids=["woken", "deaf"])
@@ -148,21 +148,6 @@ class TestOneReplica:
             assert len((await one.tasks[0]).ids) == 1
 
 
-async def forge_ticket(farm: Farm, pool: Pool, replica_id: object, *, count: int = 1) -> None:
-    """The first of the line, of a request that waits elsewhere."""
-    await farm.sql.execute(
-        """INSERT INTO tickets (project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
-                                principal)
-           SELECT $1, $2, $3, '{}', $5, 0, now - interval '1 minute', now - interval '1 minute', $4,
-                  now + interval '1 minute', 'elsewhere' FROM (SELECT clock_timestamp() AS now) AS c""",
-        pool.project_id,
-        pool.env.value,
-        pool.domain.value,
-        replica_id,
-        count,
-    )
-
-
 class TestOrder:
     @both_ways
     async def test_two_replicas_serve_one_line(self, farm: Farm, replicas: Replicas) -> None:
@@ -273,11 +258,9 @@ class TestOrder:
     async def test_a_replica_that_was_killed_holds_up_the_line_for_five_seconds(
         self, farm: Farm, replicas: Replicas
     ) -> None:
-        pool, dead = await farm.pool(1), uuid4()
+        pool = await farm.pool(1)
         async with replicas.replica() as one:
-            await farm.sql.execute(
-                "INSERT INTO replicas VALUES ($1, clock_timestamp() - interval '4 seconds')", dead
-            )
+            dead = await forge_replica(farm, seen_ago=4)
             await forge_ticket(farm, pool, dead)
             waiting = one.wait(pool)
             await replicas.until_parked(2)
