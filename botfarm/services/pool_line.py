@@ -46,7 +46,7 @@ class PoolLine(Generic[GrantedT]):
         self._grant = grant
         self._interval = interval
         self._lookout = Lookout(self._look)
-        self._pause = FIRST_PAUSE
+        self._after_a_miss, self._held_up = _Pauses(), _Pauses()
         self._is_mixed = False
         self._grants: set[asyncio.Task[None]] = set()
         self.waiters: dict[int, Waiter[GrantedT]] = {}
@@ -81,7 +81,9 @@ class PoolLine(Generic[GrantedT]):
         if line.due_in is not None:
             pauses.append(line.due_in + SLACK)
         if self._serve(line):
-            pauses.append(self._next_pause())
+            pauses.append(self._held_up.next())
+        else:
+            self._held_up = _Pauses()
         return min(pauses)
 
     def _serve(self, line: Line) -> bool:
@@ -109,19 +111,26 @@ class PoolLine(Generic[GrantedT]):
         owner = self._owner(ticket_id, waiter)
         if granted is not None:
             owner.succeed(granted)
-            self._pause = FIRST_PAUSE
+            self._after_a_miss = _Pauses()
             if self._is_mixed:
                 self.wake()
         elif not owner.is_over():
-            self._lookout.wake_within(self._next_pause())
+            self._lookout.wake_within(self._after_a_miss.next())
 
     def _owner(self, ticket_id: int, waiter: Waiter[GrantedT]) -> Waiter[GrantedT]:
         return self.waiters.get(ticket_id, waiter)
 
-    def _next_pause(self) -> float:
-        pause = self._pause
-        self._pause = min(2 * pause, LONGEST_PAUSE)
-        return _jittered(pause)
+
+class _Pauses:
+    """Short at first, then ever longer."""
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_PAUSE
+
+    def next(self) -> float:
+        seconds = self._seconds
+        self._seconds = min(2 * seconds, LONGEST_PAUSE)
+        return _jittered(seconds)
 
 
 def _jittered(seconds: float) -> float:
