@@ -1,9 +1,7 @@
 """Handing out users: to whom, for how long, and what a caller learns who gets none."""
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import UUID
 
@@ -14,7 +12,7 @@ from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
-from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -25,28 +23,25 @@ from botfarm.errors import (
     QuotaExceededError,
     UserQuarantinedError,
 )
+from botfarm.services.exhausted import exhausted
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.leases import count_end
-from botfarm.services.pool_grants import Grant, PoolGrants, replay
+from botfarm.services.lifeline import Lifeline
+from botfarm.services.notifier import Notifier
+from botfarm.services.pool_grants import Grant, PoolGrants, Turn, replay
 from botfarm.services.projects import Projects
 from botfarm.services.quotas import hold_to_quota
 from botfarm.services.turns import Turns
 from botfarm.services.user_credentials import readable_lease
 from botfarm.services.users import busy
+from botfarm.services.waiting_room import WaitingRoom
+from botfarm.tickets import WaitingRequest
 
-# A waiting request looks again after these many seconds: soon at first, then ever later.
-FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.05, 1.0, 1.5
 # A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 
 # How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
 UNCLAIMED_TTL = 30.0
-
-Gone = Callable[[], Awaitable[bool]]
-
-
-async def _never() -> bool:
-    return False
 
 
 class Acquiring:
@@ -55,15 +50,19 @@ class Acquiring:
         database: Database,
         key_ring: KeyRing,
         projects: Projects,
-        grants: PoolGrants,
-        turns: Turns,
         *,
+        grants: PoolGrants,
+        waiting_room: WaitingRoom[Grant],
+        notifier: Notifier,
+        turns: Turns,
         max_wait: float,
     ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._projects = projects
         self._grants = grants
+        self._waiting_room = waiting_room
+        self._notifier = notifier
         self._turns = turns
         self._max_wait = max_wait
 
@@ -73,11 +72,10 @@ class Acquiring:
         wanted: PoolRequest,
         requested: RequestedTerms,
         *,
-        caller_gone: Gone = _never,
+        lifeline: Lifeline,
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
-        deadline = started + min(wanted.wait_seconds, self._max_wait)
         project = await self._projects.look_up(principal.scope, wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
@@ -85,16 +83,14 @@ class Acquiring:
         asked_for = partial(wanted.asked_for, project.id)
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
-            grant = await self._wait_for_grant(
-                principal, pool, wanted, terms, gone=caller_gone, deadline=deadline
-            )
-            return await self._hand_over(grant, terms, started, caller_gone)
+            grant = await self._take_or_wait(principal, pool, wanted, terms, lifeline)
+            return await self._hand_over(grant, terms, started, lifeline)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
             raise
 
     async def acquire_lock(
-        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, caller_gone: Gone = _never
+        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, lifeline: Lifeline
     ) -> Grant:
         """Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError and the key's errors."""
         started = time.monotonic()
@@ -106,7 +102,7 @@ class Acquiring:
             attempt = partial(self._try_user, principal, user_id, terms)
             outcome = await self._turns.take(attempt, deadline=started)
             if isinstance(outcome, Grant):
-                return await self._hand_over(outcome, terms, started, caller_gone)
+                return await self._hand_over(outcome, terms, started, lifeline)
             tries -= 1
             if outcome.state is not UserState.FREE or tries == 0:
                 await self._count_refusal(principal, outcome.pool)
@@ -127,36 +123,38 @@ class Acquiring:
             raise NoSuchUserError
         return outcome
 
-    async def _wait_for_grant(
-        self,
-        principal: Principal,
-        pool: Pool,
-        wanted: PoolRequest,
-        terms: LeaseTerms,
-        *,
-        gone: Gone,
-        deadline: float,
+    async def _take_or_wait(
+        self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
     ) -> Grant:
         started = time.monotonic()
-        pause, labels = FIRST_PAUSE, tuple(sorted(wanted.labels.items()))
-        while True:
-            outcome = await self._grants.take(principal, pool, labels, wanted.count, terms, deadline=deadline)
-            if isinstance(outcome, Grant):
-                return outcome
-            if outcome.total == 0:
-                raise NoSuchPoolError
-            if outcome.total < wanted.count:
-                raise PoolTooSmallError(total=outcome.total)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise _exhausted(outcome, time.monotonic() - started)
-            # With jitter, so that waiters do not march in step; the last look is at the very end.
-            await self._turns.pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
-            if await gone():
-                raise CallerGoneError
-            pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
+        labels, seconds = tuple(sorted(wanted.labels.items())), min(wanted.wait_seconds, self._max_wait)
+        outcome = await self._grants.take(
+            principal, pool, labels, wanted.count, terms, deadline=started + seconds
+        )
+        if isinstance(outcome, Grant):
+            return outcome
+        if outcome.total == 0:
+            raise NoSuchPoolError
+        if outcome.total < wanted.count:
+            raise PoolTooSmallError(total=outcome.total)
+        if seconds <= 0:
+            raise exhausted(outcome, waited=time.monotonic() - started)
+        request = WaitingRequest(
+            pool=pool,
+            principal=principal.name,
+            labels=wanted.labels,
+            count=wanted.count,
+            priority=wanted.priority,
+            owner=terms.owner,
+            idempotency_key=terms.idempotency_key,
+            fingerprint=terms.fingerprint,
+            payload=Turn(principal, labels, terms, lifeline),
+        )
+        return await self._waiting_room.wait(
+            request, wait_seconds=seconds - (time.monotonic() - started), gone=lifeline.until_gone()
+        )
 
-    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, gone: Gone) -> Grant:
+    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, lifeline: Lifeline) -> Grant:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
@@ -167,7 +165,7 @@ class Acquiring:
                     lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
                 )
             raise
-        if not grant.replayed and await gone():
+        if not grant.replayed and await lifeline.has_gone():
             await self._abandon(lease, terms)
             raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
@@ -189,6 +187,7 @@ class Acquiring:
             release = lease_queries.Release(lease.id, lease.principal, outcome, note, rest)
             ended = await lease_queries.release(session, [release])
         for each in ended.values():
+            self._notifier.freed(each.pool.project_id)
             count_end(each)
 
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
@@ -200,22 +199,6 @@ def _refusal(user: User) -> BotfarmError:
     if user.state is UserState.QUARANTINED:
         return UserQuarantinedError()
     return busy(user)
-
-
-def _exhausted(counts: PoolCounts, waited: float) -> PoolExhaustedError:
-    detail = (
-        None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
-    )
-    return PoolExhaustedError(
-        detail,
-        waited=round(waited, 3),
-        total=counts.total,
-        leased=counts.leased,
-        resting=counts.resting,
-        quarantined=counts.quarantined,
-        waiting=counts.waiting,
-        next_free_in=None if counts.next_free_in is None else round(counts.next_free_in, 3),
-    )
 
 
 def _result_of(error: BotfarmError, *, waited: bool) -> str:

@@ -20,11 +20,12 @@ class PoolRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     count: int = 1
     wait_seconds: float = 0
+    priority: int = 0
 
     def asked_for(self, project_id: UUID) -> dict[str, object]:
-        """What a retry must ask for again. How long it would wait is how to ask: a retry may have less time left."""
+        """What a retry must ask for again. For how long and how urgently is how to ask: a retry may do so otherwise."""
         what = {**asdict(self), "project": project_id}
-        del what["wait_seconds"]
+        del what["wait_seconds"], what["priority"]
         return what
 
 

@@ -31,15 +31,17 @@ from botfarm.errors import (
 )
 from botfarm.services.coalescing import Coalescer
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import readable_lease
 
 MAX_FENCE = 2**63 - 1  # a bigint
 
 
 class Leases:
-    def __init__(self, database: Database, key_ring: KeyRing, *, max_batch: int) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier, *, max_batch: int) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._notifier = notifier
         self._renewals = Coalescer[Renewal, Lease | None](
             self._renew,
             max_batch=max_batch,
@@ -102,6 +104,7 @@ class Leases:
                 await record_of_lease(session, principal, "force_release_lease", forced, details)
         if forced is None:
             return await self._existing(principal.scope, lease_id)
+        self._notifier.freed(forced.pool.project_id)
         count_end(forced)
         return forced
 
@@ -160,6 +163,8 @@ class Leases:
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
         async with self._database.autocommit() as session:
             released = await lease_queries.release(session, wanted)
+        for lease in released.values():
+            self._notifier.freed(lease.pool.project_id)
         return [released.get(each.lease_id) for each in wanted]
 
     async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:

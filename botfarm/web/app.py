@@ -1,7 +1,7 @@
 """The HTTP application: read `create_app` from top to bottom."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 import botfarm
-from botfarm.runtime import open_services
+from botfarm.runtime import Services, open_services
 from botfarm.settings import Settings
 from botfarm.web import (
     audit_routes,
@@ -81,6 +81,13 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     framework = app.build_middleware_stack()
     app.middleware_stack = Observed(ExpressLane(lease_routes.router.routes, otherwise=framework))
     return app
+
+
+def _watches(services: Services) -> Iterator[Coroutine[Any, Any, None]]:
+    yield services.health.watch()
+    yield services.freshness.watch()
+    if services.listener:
+        yield services.listener.watch()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,4 +1,3 @@
-from functools import partial
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -10,7 +9,7 @@ from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.express import express
 from botfarm.web.fields import SearchText
-from botfarm.web.receiving import has_hung_up
+from botfarm.web.receiving import RequestLifeline
 from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
 from botfarm.web.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
 from botfarm.web.roles import needs
@@ -58,11 +57,10 @@ async def acquire_lease(
         labels=body.labels,
         count=body.count,
         wait_seconds=body.wait_seconds,
+        priority=body.priority,
     )
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lease(
-        caller, wanted, requested, caller_gone=partial(has_hung_up, request.receive)
-    )
+    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, lifeline=RequestLifeline(request))
     if grant.replayed:
         response.status_code = 200
     return grant.lease

@@ -1,4 +1,7 @@
+from fastapi import Request
 from starlette.types import Message, Receive
+
+from botfarm.web.callers import check_still_welcome
 
 
 def at_once(receive: Receive) -> Message | None:
@@ -17,3 +20,20 @@ async def has_hung_up(receive: Receive) -> bool:
     """Whether the caller is gone, once its body was read: after that only the end of the connection comes."""
     message = at_once(receive)
     return message is not None and message["type"] == "http.disconnect"
+
+
+class RequestLifeline:
+    """The connection that a request came along, whose body was read."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    async def has_gone(self) -> bool:
+        return await has_hung_up(self._request.receive)
+
+    async def until_gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def check_welcome(self) -> None:
+        await check_still_welcome(self._request)

@@ -43,7 +43,9 @@ async def fill(farm: Farm, users: int) -> Pool:
 
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
     wanted = WantedLease(uuid4(), count, TERMS)
-    leases = await batch_queries.acquire_batch(session, pool, [wanted], labels={}, hand=hand_after(uuid4()))
+    leases = await batch_queries.acquire_batch(
+        session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4()
+    )
     return leases.get(wanted.lease_id)
 
 

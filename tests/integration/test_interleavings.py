@@ -233,4 +233,6 @@ async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | N
         request_id=None,
     )
     wanted, hand = WantedLease(uuid4(), 1, terms), acquire_queries.hand_after(uuid4())
-    return (await acquire_batch(session, pool, [wanted], labels={}, hand=hand)).get(wanted.lease_id)
+    return (await acquire_batch(session, pool, [wanted], labels={}, hand=hand, replica=uuid4())).get(
+        wanted.lease_id
+    )
