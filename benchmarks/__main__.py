@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 
 from benchmarks.database import durability, fetch_value, running_postgres
 from benchmarks.machine import describe_machine, describe_versions
@@ -12,6 +13,7 @@ from benchmarks.processes import allow_many_files
 from benchmarks.ratios import compute_ratios
 from benchmarks.report import Report
 from benchmarks.results import Results
+from benchmarks.run import Run
 from benchmarks.throughput import measure_throughput
 from benchmarks.tools import find_tools
 from benchmarks.waiting import measure_waiting
@@ -27,12 +29,14 @@ def main() -> int:
         settings = durability(postgres.url)
         machine = describe_machine(postgres.folder)
         versions = describe_versions(tools, str(fetch_value(postgres.url, "SHOW server_version")))
-        print(f"PostgreSQL with fsync {settings['fsync']}; API and worker with BOTFARM_LOG_LEVEL=WARNING", flush=True)
+        print(
+            f"PostgreSQL with fsync {settings['fsync']}; API and worker with BOTFARM_LOG_LEVEL=WARNING",
+            flush=True,
+        )
+        run = Run(plan, tools, postgres, results)
         for measure in (measure_throughput, measure_pools, measure_waiting):
-            try:
-                measure(postgres, tools, plan, results)
-            except Exception as error:  # noqa: BLE001  what was measured is still worth a report
-                results.fail(measure.__name__, error)
+            run.say(measure.__name__)
+            run.measure(measure.__name__, partial(measure, run))
     ratios = compute_ratios(results, plan)
     report = Report(plan, results, ratios, machine, versions, settings, time.monotonic() - started)
     print("\n" + report.text())

@@ -78,7 +78,9 @@ async def _measure_bare(
             if started > warm_at:
                 took.append((done - started) * 1000)
             hand = hand_after(rows[0]["user_id"])
-            await driver.fetch(release_text, *_values(release.parameters, release_names, LEASE, rows[0]["id"]))
+            await driver.fetch(
+                release_text, *_values(release.parameters, release_names, LEASE, rows[0]["id"])
+            )
     await engine.dispose()
     return statistics.median(took), statistics.quantiles(took, n=100)[98]
 

@@ -13,7 +13,9 @@ class Connection:
         self._writer = writer
         self._head = f" HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
 
-    async def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, Any]:
+    async def request(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> tuple[int, Any]:
         self.send(method, path, body)
         return await self.answer()
 
@@ -31,7 +33,9 @@ class Connection:
         return status, json.loads(content) if content else None
 
     async def acquire(self, project: str, **fields: object) -> dict[str, Any]:
-        return expect(201, await self.request("POST", "/leases", {"project": project, "env": "stage", **fields}))
+        return expect(
+            201, await self.request("POST", "/leases", {"project": project, "env": "stage", **fields})
+        )
 
     async def release(self, lease: Mapping[str, Any]) -> None:
         expect(200, await self.request("POST", f"/leases/{lease['id']}/release"))

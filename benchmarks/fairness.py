@@ -6,13 +6,13 @@ import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from itertools import accumulate
 from typing import Any
 
 from benchmarks.client import connected
 from benchmarks.farm import Farm
-from benchmarks.plan import Plan
-from benchmarks.results import Results
+from benchmarks.run import Run
 
 _CALLERS = 300
 _HELD_SECONDS = 0.02
@@ -29,20 +29,20 @@ class Ticket:
     """By the database's clock, which all replicas share; NEVER when the wait was over first."""
 
 
-async def measure_fairness(farm: Farm, project: str, plan: Plan, results: Results) -> None:
+async def measure_fairness(farm: Farm, project: str, run: Run) -> None:
     tickets: list[Ticket] = []
     deadline = time.monotonic() + _LONGEST
     randomness = random.Random(1)
 
     async def call(port: int) -> None:
         async with connected(port, farm.token) as connection:
-            while len(tickets) < plan.grants and time.monotonic() < deadline:
+            while len(tickets) < run.plan.grants and time.monotonic() < deadline:
                 arrived = time.monotonic()
                 status, answer = await connection.request(
                     "POST", "/leases", {"project": project, "env": "stage", "wait_seconds": 60}
                 )
                 tickets.append(Ticket(arrived, _granted_at(status, answer)))
-                if status == 201:
+                if status == HTTPStatus.CREATED:
                     await asyncio.sleep(randomness.uniform(0, _HELD_SECONDS))
                     await connection.release(answer)
 
@@ -50,7 +50,7 @@ async def measure_fairness(farm: Farm, project: str, plan: Plan, results: Result
     await asyncio.gather(*(call(farm.ports[number % len(farm.ports)]) for number in range(_CALLERS)))
     took = time.monotonic() - began
     waits = sorted(ticket.arrived for ticket in tickets)
-    results.add(
+    run.results.add(
         "fairness",
         grants=sum(ticket.granted != NEVER for ticket in tickets),
         replicas=len(farm.ports),
@@ -65,15 +65,16 @@ def count_overtaken(tickets: list[Ticket]) -> int:
     """Tickets that somebody who came later by more than the tolerance was served before."""
     by_arrival = sorted(tickets, key=lambda ticket: ticket.arrived)
     arrivals = [ticket.arrived for ticket in by_arrival]
-    earliest = list(accumulate((ticket.granted for ticket in reversed(by_arrival)), min))[::-1] + [NEVER]
+    # The earliest grant of those that came at this place or later; nobody came after the last.
+    earliest = [NEVER, *accumulate((ticket.granted for ticket in reversed(by_arrival)), min)][::-1]
     return sum(
         earliest[bisect_right(arrivals, ticket.arrived + TOLERANCE)] < ticket.granted for ticket in by_arrival
     )
 
 
 def _granted_at(status: int, answer: dict[str, Any]) -> float:
-    if status == 201:
+    if status == HTTPStatus.CREATED:
         return datetime.fromisoformat(answer["acquired_at"]).timestamp()
-    if status == 409:
+    if status == HTTPStatus.CONFLICT:
         return NEVER
     raise RuntimeError(f"{status} {answer}")

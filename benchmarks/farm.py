@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -36,7 +37,12 @@ class Api:
         """Sum and count of `botfarm_batch_size`; None for a build without."""
         text = self._metrics()
         total, count = (
-            sum(float(value) for value in re.findall(rf"^botfarm_batch_size_{part}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE))
+            sum(
+                float(value)
+                for value in re.findall(
+                    rf"^botfarm_batch_size_{part}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE
+                )
+            )
             for part in ("sum", "count")
         )
         return (total, count) if count else None
@@ -45,8 +51,11 @@ class Api:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/metrics", headers={"Authorization": f"Bearer {_ADMIN}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(answer.read().decode())
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError:  # the plain version has none
+            return ""
 
 
 @dataclass(slots=True)
@@ -117,7 +126,15 @@ def running_plain_service(database_url: str) -> Iterator[Farm]:
         apis = []
         for _ in range(2):
             port = free_port()
-            arguments = ("-m", "uvicorn", "benchmarks.plain_service:app", "--port", str(port), "--log-level", "warning")
+            arguments = (
+                "-m",
+                "uvicorn",
+                "benchmarks.plain_service:app",
+                "--port",
+                str(port),
+                "--log-level",
+                "warning",
+            )
             environment = {"PLAIN_DATABASE_URL": database_url}
             apis.append(Api(port, stack.enter_context(running([sys.executable, *arguments], environment))))
         for api in apis:

@@ -45,7 +45,9 @@ def hold_users(url: str, project_id: UUID, *, percent: int, seconds: float = 50_
     settle(url)
 
 
-def _users(key_ring: KeyRing, project_id: UUID, count: int) -> Iterator[tuple[UUID, str, str, UUID, str, str]]:
+def _users(
+    key_ring: KeyRing, project_id: UUID, count: int
+) -> Iterator[tuple[UUID, str, str, UUID, str, str]]:
     for number in range(count):
         user_id = uuid4()
         password = key_ring.encrypt(f"correct horse {number}", row_id=user_id, field="password")

@@ -66,7 +66,15 @@ class Wrk:
     """Started by its creation; `finish` waits for its end, `stop` brings that about."""
 
     def __init__(
-        self, wrk: str, *, ports: Sequence[int], token: str, project: str, connections: int, count: int, seconds: int
+        self,
+        wrk: str,
+        *,
+        ports: Sequence[int],
+        token: str,
+        project: str,
+        connections: int,
+        count: int,
+        seconds: int,
     ) -> None:
         body = json.dumps({"project": project, "env": "stage", "count": count})
         ports = ports[:connections]
@@ -75,7 +83,15 @@ class Wrk:
         self._process = subprocess.Popen(
             [
                 *(wrk, "--threads", str(len(ports)), "--connections", str(connections)),
-                *("--duration", f"{seconds}s", "--timeout", "20s", "--script", _SCRIPT, f"http://127.0.0.1:{ports[0]}"),
+                *(
+                    "--duration",
+                    f"{seconds}s",
+                    "--timeout",
+                    "20s",
+                    "--script",
+                    _SCRIPT,
+                    f"http://127.0.0.1:{ports[0]}",
+                ),
             ],
             env={
                 **clean_environment(),
@@ -117,7 +133,14 @@ class Throughput:
 
 
 def measure_pairs(
-    wrk: str, *, ports: Sequence[int], token: str, project: str, connections: int, count: int = 1, seconds: int
+    wrk: str,
+    *,
+    ports: Sequence[int],
+    token: str,
+    project: str,
+    connections: int,
+    count: int = 1,
+    seconds: int,
 ) -> Throughput:
     running = Wrk(
         wrk,

@@ -10,7 +10,17 @@ from pathlib import Path
 from benchmarks.tools import Tools
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_LIBRARIES = ("botfarm", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "sqlalchemy", "asyncpg")
+_LIBRARIES = (
+    "botfarm",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "pydantic",
+    "sqlalchemy",
+    "asyncpg",
+)
 
 
 def describe_machine(folder: Path) -> dict[str, object]:
@@ -30,7 +40,9 @@ def describe_versions(tools: Tools, postgres_version: str) -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "postgresql": postgres_version,
-        "pgbench": subprocess.run([tools.pgbench, "--version"], check=True, capture_output=True, text=True).stdout.strip(),
+        "pgbench": subprocess.run(
+            [tools.pgbench, "--version"], check=True, capture_output=True, text=True
+        ).stdout.strip(),
         "wrk": (wrk.stdout + wrk.stderr).splitlines()[0].split("Copyright")[0].strip(),
         **{library: version(library) for library in _LIBRARIES},
     }

@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from botfarm.db.tables import ProjectRow, UserRow
 
-engine = create_async_engine(os.environ["PLAIN_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://"))
+engine = create_async_engine(
+    os.environ["PLAIN_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+)
 sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 
@@ -52,10 +54,12 @@ class Leased(BaseModel):
 
 @app.post("/api/v1/leases", status_code=201)
 async def acquire(wanted: Wanted, session: Session) -> Leased:
+    project = await session.scalar(select(ProjectRow).where(ProjectRow.name == wanted.project))
+    if project is None:
+        raise HTTPException(404, "no such project")
     free = (
         select(UserRow)
-        .join(ProjectRow, ProjectRow.id == UserRow.project_id)
-        .where(ProjectRow.name == wanted.project, UserRow.env == wanted.env, UserRow.locktime.is_(None))
+        .where(UserRow.project_id == project.id, UserRow.env == wanted.env, UserRow.locktime.is_(None))
         .limit(1)
     )
     user = await session.scalar(free)
@@ -64,6 +68,7 @@ async def acquire(wanted: Wanted, session: Session) -> Leased:
     user.locktime = datetime.now(UTC)
     user.expires_at = user.locktime + timedelta(minutes=15)
     await session.commit()
+    await session.refresh(user)
     return Leased.model_validate(user)
 
 
@@ -74,5 +79,5 @@ async def release(user_id: UUID, session: Session) -> Leased:
         raise HTTPException(404, "no such user")
     user.locktime = user.expires_at = None
     await session.commit()
+    await session.refresh(user)
     return Leased.model_validate(user)
-

@@ -58,7 +58,9 @@ _SMOKE = Plan(
 
 
 def read_plan() -> Plan:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures this farm against itself.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures this farm against itself."
+    )
     parser.add_argument("--smoke", action="store_true", help="a minute that tests the harness, not the farm")
     parser.add_argument("--rounds", type=int, help="alternating rounds; medians are taken over them")
     parser.add_argument("--seconds", type=int, help="of each throughput measurement")

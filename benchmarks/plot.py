@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of a backend without a screen
+import matplotlib.pyplot as plt
 
 from benchmarks.plan import CONNECTIONS
 from benchmarks.results import Results

@@ -2,34 +2,35 @@
 
 from functools import partial
 
-from benchmarks.database import Postgres, settle
+from benchmarks.database import settle
 from benchmarks.farm import Farm, running_farm
 from benchmarks.filling import hold_users
 from benchmarks.plan import Plan
 from benchmarks.reaping import measure_reaping
-from benchmarks.results import Results
-from benchmarks.throughput import Measurement, load_row, measure_in_rounds
-from benchmarks.tools import Tools
+from benchmarks.run import Row, Run
+from benchmarks.throughput import load_row
 
 _CONNECTIONS = 64
 
 
-def measure_pools(postgres: Postgres, tools: Tools, plan: Plan, results: Results) -> None:
-    with running_farm(postgres, "large") as farm:
+def measure_pools(run: Run) -> None:
+    plan = run.plan
+    with running_farm(run.postgres, "large") as farm:
+        users = sum(plan.pool_sizes) + plan.filled_pool * len(plan.filled_percents)
+        run.say(f"filling pools with {users:,} users")
         _fill(farm, plan)
-        load = partial(load_row, postgres, tools, plan, results)
-        names = [f"pool-{size}" for size in plan.pool_sizes] + [f"leased-{part}" for part in plan.filled_percents]
-        rows: list[Measurement] = [(name, partial(load, name, farm, name, _CONNECTIONS)) for name in names]
-        measure_in_rounds(rows, plan, results)
-        try:
-            measure_reaping(farm, tools, plan, results)
-        except Exception as error:  # noqa: BLE001  the other rows are still worth their time
-            results.fail("reaping", error)
+        names = [f"pool-{size}" for size in plan.pool_sizes] + [
+            f"leased-{part}" for part in plan.filled_percents
+        ]
+        rows: list[Row] = [
+            (name, partial(load_row, run, name, farm, name, connections=_CONNECTIONS)) for name in names
+        ]
+        run.measure_in_rounds(rows)
+        run.say(f"reaping {plan.expired:,} leases")
+        run.measure("reaping", lambda: measure_reaping(farm, run))
 
 
 def _fill(farm: Farm, plan: Plan) -> None:
-    users = sum(plan.pool_sizes) + plan.filled_pool * len(plan.filled_percents)
-    print(f"filling pools with {users:,} users", flush=True)
     for size in plan.pool_sizes:
         farm.add_pool(f"pool-{size}", size)
     for percent in plan.filled_percents:

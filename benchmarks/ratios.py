@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from benchmarks.plan import CONNECTIONS, Plan
 from benchmarks.results import Results
 
@@ -13,6 +15,7 @@ class Target:
     at_least: bool
     what: str
 
+    @override
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
 
@@ -37,7 +40,9 @@ TARGETS = {
     "million_vs_thousand": _at_least(0.8, "pairs/s with a pool of 1,000,000 ÷ with 1,000"),
     "full_vs_empty": _at_least(0.8, "pairs/s with 90 % of the pool leased ÷ with 10 %"),
     "idle_waiters_cpu": _at_most(0.02, "1,000 parked waiters: share of a core of their process"),
-    "wake_vs_acquire": _at_most(5, "release sent → waiter at another replica has its answer, p99 ÷ an uncontended acquire"),
+    "wake_vs_acquire": _at_most(
+        5, "release sent → waiter at another replica has its answer, p99 ÷ an uncontended acquire"
+    ),
     "overtaken": _at_most(0, "tickets overtaken by one that came more than 100 ms later"),
     "reap_p99": _at_most(2, "acquire p99 while 100,000 expired leases are reaped ÷ before"),
     "memory_growth": _at_most(1.1, "resident memory after 200,000 pairs ÷ after 10,000"),
@@ -57,7 +62,9 @@ def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
         "million_vs_thousand": lambda: results.ratio(f"pool-{largest}", pairs, f"pool-{smallest}", pairs),
         "full_vs_empty": lambda: results.ratio("leased-90", pairs, "leased-10", pairs),
         "idle_waiters_cpu": lambda: results.median("idle-waiters", "cpu"),
-        "wake_vs_acquire": lambda: results.ratio("wake", "from_release_sent_p99_ms", "wake", "acquire_p50_ms"),
+        "wake_vs_acquire": lambda: results.ratio(
+            "wake", "from_release_sent_p99_ms", "wake", "acquire_p50_ms"
+        ),
         "overtaken": lambda: results.median("fairness", "overtaken"),
         "reap_p99": lambda: results.median("reaping", "ratio"),
         "memory_growth": lambda: results.median("memory", "growth"),

@@ -10,9 +10,7 @@ from benchmarks.database import HOLDER, fetch_value, with_connection
 from benchmarks.farm import Farm
 from benchmarks.filling import hold_users
 from benchmarks.load import Load, Wrk, milliseconds
-from benchmarks.plan import Plan
-from benchmarks.results import Results
-from benchmarks.tools import Tools
+from benchmarks.run import Run
 
 _CONNECTIONS = 64
 _LONGEST = 90.0
@@ -22,14 +20,15 @@ _OLDEST_OPEN = """
     AND expires_at < clock_timestamp() + interval '1 hour' ORDER BY expires_at LIMIT 1"""
 
 
-def measure_reaping(farm: Farm, tools: Tools, plan: Plan, results: Results) -> None:
+def measure_reaping(farm: Farm, run: Run) -> None:
+    plan = run.plan
     project_id = farm.add_pool("expiring", plan.expired)
     lifetime = 3 + plan.seconds + plan.expired / 4_000
     began = time.monotonic()
     hold_users(farm.database_url, project_id, percent=100, seconds=lifetime)
     expires_at = _monotonic_of(farm, fetch_value(farm.database_url, _OLDEST_OPEN, HOLDER))
     load = Wrk(
-        tools.wrk,
+        run.tools.wrk,
         ports=farm.ports,
         token=farm.token,
         project=f"pool-{plan.pool_sizes[0]}",
@@ -42,22 +41,22 @@ def measure_reaping(farm: Farm, tools: Tools, plan: Plan, results: Results) -> N
     finally:
         measured = load.stop()
     if load.started + 2 > expires_at:
-        raise RuntimeError(f"setting the stage took {load.started - began:.0f} s: too long to measure before it")
-    _add_row(results, measured, (load.started + 1, expires_at), (reaping_from, reaped_at), plan)
+        raise RuntimeError(
+            f"setting the stage took {load.started - began:.0f} s: too long to measure before it"
+        )
+    _add_row(measured, (load.started + 1, expires_at), (reaping_from, reaped_at), run)
     farm.clear()
 
 
-def _add_row(
-    results: Results, load: Load, without: tuple[float, float], during: tuple[float, float], plan: Plan
-) -> None:
+def _add_row(load: Load, without: tuple[float, float], during: tuple[float, float], run: Run) -> None:
     before, meanwhile = load.between(*without), load.between(*during)
     p99 = [milliseconds(part.acquires, 0.99) for part in (before, meanwhile)]
-    results.add(
+    run.results.add(
         "reaping",
         acquire_p99_ms_without=p99[0],
         acquire_p99_ms_during=p99[1],
         ratio=p99[1] / p99[0],
-        leases=plan.expired,
+        leases=run.plan.expired,
         seconds=during[1] - during[0],
         acquires_during=meanwhile.acquires.total(),
         failures=before.failures + meanwhile.failures,

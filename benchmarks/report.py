@@ -21,6 +21,7 @@ _COLUMNS = {
     "batch_size": "batch",
     "failures": "refused",
 }
+_WHOLE = 100  # and more: shown without decimals
 _SINGLE = ("idle-waiters", "wake", "fairness", "reaping", "memory")
 
 
@@ -45,7 +46,10 @@ class Report:
             "postgresql_settings": self.durability,
             "plan": {name: value for name, value in asdict(self.plan).items() if name != "publish"},
             "seconds": round(self.seconds),
-            "rows": {name: {"median": self._medians(name), "rounds": rounds} for name, rounds in self.results.rows.items()},
+            "rows": {
+                name: {"median": self._medians(name), "rounds": rounds}
+                for name, rounds in self.results.rows.items()
+            },
             "skipped": self.results.skipped,
             "failed": self.results.failed,
         }
@@ -54,7 +58,17 @@ class Report:
 
     def text(self) -> str:
         """Markdown that reads well on a terminal too."""
-        return "\n".join([*self._ratio_table(), "", *self._throughput_table(), "", *self._single_rows(), "", *self._setting()])
+        return "\n".join(
+            [
+                *self._ratio_table(),
+                "",
+                *self._throughput_table(),
+                "",
+                *self._single_rows(),
+                "",
+                *self._setting(),
+            ]
+        )
 
     def _ratio_table(self) -> list[str]:
         lines = ["| ratio | value | target | reached | what |", "|---|---|---|---|---|"]
@@ -70,14 +84,18 @@ class Report:
         lines = ["| row | " + " | ".join(_COLUMNS.values()) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
         for name in sorted(shown, key=_order):
             medians = self._medians(name)
-            lines.append(f"| {name} | " + " | ".join(_number(medians.get(column)) for column in _COLUMNS) + " |")
+            lines.append(
+                f"| {name} | " + " | ".join(_number(medians.get(column)) for column in _COLUMNS) + " |"
+            )
         return lines
 
     def _single_rows(self) -> list[str]:
         lines = []
         for name in _SINGLE:
             if name in self.results.rows:
-                values = ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in self._medians(name).items())
+                values = ", ".join(
+                    f"{key.replace('_', ' ')} {_number(value)}" for key, value in self._medians(name).items()
+                )
                 lines.append(f"- {name}: {values}")
         lines += [f"- {name}: skipped, {reason}" for name, reason in self.results.skipped.items()]
         return lines + [f"- {name}: **failed**, {reason}" for name, reason in self.results.failed.items()]
@@ -87,8 +105,7 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         machine = f"{self.machine['cores']} cores of {self.machine['cpu']}, {self.machine['memory_gb']} GB"
         return [
-            f"{datetime.now(UTC):%Y-%m-%d}, {self.plan.rounds} rounds of {self.plan.seconds} s each, in all "
-            f"{self.seconds / 60:.0f} minutes.",
+            f"{datetime.now(UTC):%Y-%m-%d}, {self._rounds()}, {self.seconds / 60:.0f} minutes in all.",
             "",
             f"Machine: {machine}, {self.machine['system']}, files on {self.machine['file_system']}.",
             "",
@@ -96,6 +113,10 @@ class Report:
             "",
             f"Versions: {versions}.",
         ]
+
+    def _rounds(self) -> str:
+        rounds = "1 round" if self.plan.rounds == 1 else f"medians of {self.plan.rounds} rounds"
+        return f"{rounds} of {self.plan.seconds} s for each row"
 
     def _medians(self, name: str) -> dict[str, float]:
         names = dict.fromkeys(key for each in self.results.rows[name] for key in each)
@@ -113,7 +134,7 @@ def _order(name: str) -> tuple[int, int]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= _WHOLE or value == int(value) else f"{value:.3g}"
 
 
 def _fill_in(page: Path, text: str) -> None:

@@ -35,10 +35,13 @@ class Statement:
     def with_literals(self, expressions: Mapping[object, str]) -> str:
         """Every parameter written out; a value that `expressions` knows becomes that expression instead."""
         written = {
-            name: next((text for known, text in expressions.items() if known == value), None) or _literal(value)
+            name: next((text for known, text in expressions.items() if known == value), None)
+            or _literal(value)
             for name, value in self.parameters.items()
         }
-        compiled = self.text.bindparams(**self.parameters).compile(dialect=asyncpg_dialect.dialect(paramstyle="named"))
+        compiled = self.text.bindparams(**self.parameters).compile(
+            dialect=asyncpg_dialect.dialect(paramstyle="named")
+        )
         text = str(self.text)
         for name in sorted(compiled.params, key=len, reverse=True):
             text = _replace_name(text, name, written[name])
@@ -49,13 +52,17 @@ def acquire_statement(project_id: UUID) -> Statement:
     terms = LeaseTerms(PRINCIPAL, None, "00000001", {}, None, None, "127.0.0.1", "0" * 32)
     pool = Pool(project_id, Env.STAGE, Domain.REGULAR)
     return _recorded(
-        lambda session: acquire_queries.acquire_from_pool(session, pool, labels={}, count=1, hand=HAND, terms=terms)
+        lambda session: acquire_queries.acquire_from_pool(
+            session, pool, labels={}, count=1, hand=HAND, terms=terms
+        )
     )
 
 
 def release_statement() -> Statement:
     return _recorded(
-        lambda session: lease_queries.release(session, LEASE, principal=PRINCIPAL, outcome=Outcome.OK, note=None)
+        lambda session: lease_queries.release(
+            session, LEASE, principal=PRINCIPAL, outcome=Outcome.OK, note=None
+        )
     )
 
 

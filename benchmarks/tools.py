@@ -35,8 +35,14 @@ def _install(program: str, package: str) -> str:
         raise SystemExit(advice)
     print(f"{program} is missing: installing {package} with apt-get")
     # Without an update first the list of packages may be too old, or empty.
-    for arguments in (["install", "-y", "--no-install-recommends", package], ["update"], ["install", "-y", package]):
-        subprocess.run([apt, "-qq", *arguments], check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    for arguments in (
+        ["install", "-y", "--no-install-recommends", package],
+        ["update"],
+        ["install", "-y", package],
+    ):
+        subprocess.run(
+            [apt, "-qq", *arguments], check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
         if found := shutil.which(program):
             return found
     raise SystemExit(advice)

@@ -8,49 +8,49 @@ from itertools import pairwise
 import uvloop
 
 from benchmarks.client import Connection, connect, connected
-from benchmarks.database import Postgres, fetch_value, settle
+from benchmarks.database import fetch_value, settle
 from benchmarks.fairness import measure_fairness
 from benchmarks.farm import Farm, has_setting, running_farm
 from benchmarks.filling import hold_users
 from benchmarks.load import measure_pairs
 from benchmarks.machine import cpu_seconds
-from benchmarks.plan import Plan
-from benchmarks.results import Results
-from benchmarks.tools import Tools
+from benchmarks.run import Run
 
 _LONGEST_WAIT = 300
 _SETTLED = 3.0  # seconds until the first looks of those that wait are over
 _PARKED = 0.05
 
-_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+_CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
-def measure_waiting(postgres: Postgres, tools: Tools, plan: Plan, results: Results) -> None:
+def measure_waiting(run: Run) -> None:
+    plan = run.plan
     settings: dict[str, object] = {"max_wait": _LONGEST_WAIT}
     if has_setting("max_waiters"):
         settings["max_waiters"] = 2 * plan.waiters
-    with running_farm(postgres, "waiting", replicas=3, **settings) as farm:
+    with running_farm(run.postgres, "waiting", replicas=3, **settings) as farm:
         hold_users(farm.database_url, farm.add_pool("all-leased", 10), percent=100)
         farm.add_pool("shop", plan.pool_sizes[0])
         farm.add_pool("one-user", 1)
         farm.add_pool("few-users", 30)
         settle(farm.database_url)
         for name, measure in (
-            ("idle-waiters", lambda: _measure_idle_waiters(farm, tools, plan, results)),
-            ("wake", lambda: uvloop.run(_measure_wake(farm, plan, results))),
-            ("fairness", lambda: uvloop.run(measure_fairness(farm, "few-users", plan, results))),
+            ("idle-waiters", lambda: _measure_idle_waiters(farm, run)),
+            ("wake", lambda: uvloop.run(_measure_wake(farm, run))),
+            ("fairness", lambda: uvloop.run(measure_fairness(farm, "few-users", run))),
         ):
-            try:
-                measure()
-            except Exception as error:  # noqa: BLE001  the other rows are still worth their time
-                results.fail(name, error)
+            run.say(name)
+            run.measure(name, measure)
             farm.clear()
 
 
-def _measure_idle_waiters(farm: Farm, tools: Tools, plan: Plan, results: Results) -> None:
+def _measure_idle_waiters(farm: Farm, run: Run) -> None:
     """One process with them; it has as many database connections as load needs before they come."""
+    plan = run.plan
     port, pid = farm.ports[0], farm.apis[0].process.pid
-    measure_pairs(tools.wrk, ports=[port], token=farm.token, project="shop", connections=64, seconds=1)
+    measure_pairs(run.tools.wrk, ports=[port], token=farm.token, project="shop", connections=64, seconds=1)
     farm.clear()
     connections_before = fetch_value(farm.database_url, _CONNECTIONS)
     cpu_before = uvloop.run(_cpu_share(pid, plan.idle_seconds))
@@ -74,7 +74,7 @@ def _measure_idle_waiters(farm: Farm, tools: Tools, plan: Plan, results: Results
         return share, connections
 
     cpu, connections = uvloop.run(with_waiters())
-    results.add(
+    run.results.add(
         "idle-waiters",
         waiters=plan.waiters,
         cpu=cpu,
@@ -91,18 +91,18 @@ async def _cpu_share(pid: int, seconds: float) -> float:
     return (cpu_seconds(pid) - used) / (time.monotonic() - began)
 
 
-async def _measure_wake(farm: Farm, plan: Plan, results: Results) -> None:
+async def _measure_wake(farm: Farm, run: Run) -> None:
     """The user goes from a holder at one replica to the only waiter, at another, and back the same way."""
     sent, answered, acquires = [], [], []
     async with connected(farm.ports[0], farm.token) as one, connected(farm.ports[1], farm.token) as other:
         lease = await one.acquire("one-user")
-        for holder, waiter in pairwise([one, other] * (plan.wakes // 2) + [one]):
+        for holder, waiter in pairwise([one, other] * (run.plan.wakes // 2) + [one]):
             lease, from_sent, from_answered = await _hand_on(lease, holder, waiter)
             sent.append(from_sent)
             answered.append(from_answered)
             acquires.append(await _uncontended(holder))
         await one.release(lease)
-    results.add(
+    run.results.add(
         "wake",
         hand_overs=len(sent),
         from_release_sent_p50_ms=statistics.median(sent),
@@ -113,7 +113,9 @@ async def _measure_wake(farm: Farm, plan: Plan, results: Results) -> None:
     )
 
 
-async def _hand_on(lease: dict[str, object], holder: Connection, waiter: Connection) -> tuple[dict[str, object], float, float]:
+async def _hand_on(
+    lease: dict[str, object], holder: Connection, waiter: Connection
+) -> tuple[dict[str, object], float, float]:
     """The waiter's lease, and milliseconds to its answer from the release's request and from the release's answer."""
     waiting = asyncio.create_task(waiter.acquire("one-user", wait_seconds=30))
     await asyncio.sleep(_PARKED)
