@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import uvloop
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks.processes import clean_environment
 from benchmarks.statements import HAND, LEASE, Statement, acquire_statement, release_statement
@@ -69,7 +70,7 @@ async def _measure_bare(
     took: list[float] = []
     hand = HAND
     async with engine.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
+        driver = await _driver(connection)
         warm_at = time.perf_counter() + 1
         ends_at = warm_at + seconds
         while (started := time.perf_counter()) < ends_at:
@@ -89,11 +90,16 @@ def _values(parameters: Any, names: Sequence[str], placeholder: UUID, value: UUI
     return [value if parameters[name] == placeholder else parameters[name] for name in names]
 
 
+async def _driver(connection: AsyncConnection) -> Any:
+    """Asyncpg's own connection, with the settings that the server's connections have."""
+    return (await connection.get_raw_connection()).driver_connection
+
+
 async def _session_options(database_url: str) -> str:
     """What the server's own connections set, as pgbench's sessions are to set it."""
     engine = create_engine(database_url, application_name="pgbench")
     async with engine.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
+        driver = await _driver(connection)
         rows = await driver.fetch("SELECT name, setting FROM pg_settings WHERE source = 'client'")
     await engine.dispose()
     wanted = {row["name"]: row["setting"] for row in rows if row["name"] not in _NOT_OF_THE_PLANNER}

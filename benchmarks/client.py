@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 
@@ -33,12 +34,12 @@ class Connection:
         return status, json.loads(content) if content else None
 
     async def acquire(self, project: str, **fields: object) -> dict[str, Any]:
-        return expect(
-            201, await self.request("POST", "/leases", {"project": project, "env": "stage", **fields})
-        )
+        body = {"project": project, "env": "stage", **fields}
+        lease: dict[str, Any] = expect(HTTPStatus.CREATED, await self.request("POST", "/leases", body))
+        return lease
 
     async def release(self, lease: Mapping[str, Any]) -> None:
-        expect(200, await self.request("POST", f"/leases/{lease['id']}/release"))
+        expect(HTTPStatus.OK, await self.request("POST", f"/leases/{lease['id']}/release"))
 
     def close(self) -> None:
         self._writer.close()

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from uuid import UUID, uuid4
 
 from benchmarks.client import connected, expect
@@ -80,19 +81,19 @@ class Farm:
     async def _create_project(self, name: str) -> UUID:
         body = {"id": str(uuid4()), "name": name}
         async with connected(self.ports[0], _ADMIN) as admin:
-            return UUID(expect(201, await admin.request("POST", "/projects", body))["id"])
+            return UUID(expect(HTTPStatus.CREATED, await admin.request("POST", "/projects", body))["id"])
 
     async def make_token(self) -> str:
         body = {"name": "load", "role": "runner", "projects": ["*"], "envs": ["*"]}
         async with connected(self.ports[0], _ADMIN) as admin:
-            return str(expect(201, await admin.request("POST", "/tokens", body))["token"])
+            return str(expect(HTTPStatus.CREATED, await admin.request("POST", "/tokens", body))["token"])
 
 
 @contextmanager
 def running_farm(postgres: Postgres, name: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
     """API processes and a worker on a new database; `settings` for all of them."""
     url = postgres.create_database(name)
-    with running_apis(url, replicas=replicas, **settings) as farm, running_worker(url, **settings):
+    with running_worker(url, **settings), running_apis(url, replicas=replicas, **settings) as farm:
         farm.token = asyncio.run(farm.make_token())
         yield farm
 
@@ -112,10 +113,8 @@ def running_apis(database_url: str, *, replicas: int = 2, **settings: object) ->
 
 @contextmanager
 def running_worker(database_url: str, **settings: object) -> Iterator[None]:
-    port = free_port()
-    environment = _environment(database_url, {"worker_port": port, **settings})
-    with running([BOTFARM, "worker"], environment) as worker:
-        worker.wait_until_ready(f"http://127.0.0.1:{port}/livez")
+    environment = _environment(database_url, {"worker_port": free_port(), **settings})
+    with running([BOTFARM, "worker"], environment):
         yield
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from benchmarks.database import HOLDER, execute, settle, with_connection
+from benchmarks.database import HOLDER, execute, fetch_value, settle, with_connection
 from botfarm.credentials import KeyRing
 
 _COLUMNS = ("id", "login", "password", "project_id", "env", "domain")
@@ -28,6 +28,17 @@ _HOLD = """
     UPDATE users SET locktime = since, expires_at = expires, lease_id = chosen.lease_id, fence = chosen.fence,
            available_at = expires + interval '15 s'
     FROM chosen WHERE users.id = chosen.id"""
+
+
+_ADD_PROJECT = """
+    INSERT INTO projects (id, name, default_ttl, max_ttl, max_hold, lock_delay, cooldown)
+    VALUES (gen_random_uuid(), $1, 900, 14400, 43200, 15, 0) RETURNING id"""
+
+
+def add_project(url: str, name: str) -> UUID:
+    """Where no API can be asked for one."""
+    project_id: UUID = fetch_value(url, _ADD_PROJECT, name)
+    return project_id
 
 
 def add_users(url: str, key_ring: KeyRing, project_id: UUID, count: int) -> None:

@@ -30,22 +30,26 @@ def describe_machine(folder: Path) -> dict[str, object]:
         "cpu": cpus[0] if cpus else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(memory[1]) / 1024**2) if memory else None,
-        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
+        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {'.'.join(platform.release().split('.')[:2])}",
         "file_system": _file_system(folder),
     }
 
 
 def describe_versions(tools: Tools, postgres_version: str) -> dict[str, str]:
-    wrk = subprocess.run([tools.wrk, "--version"], check=False, capture_output=True, text=True)
     return {
         "python": platform.python_version(),
         "postgresql": postgres_version,
-        "pgbench": subprocess.run(
-            [tools.pgbench, "--version"], check=True, capture_output=True, text=True
-        ).stdout.strip(),
-        "wrk": (wrk.stdout + wrk.stderr).splitlines()[0].split("Copyright")[0].strip(),
+        "pgbench": _version_of(tools.pgbench),
+        "wrk": _version_of(tools.wrk),
         **{library: version(library) for library in _LIBRARIES},
     }
+
+
+def _version_of(program: str) -> str:
+    """The first number that it says: wrk says it as its usage, with an error."""
+    run = subprocess.run([program, "--version"], check=False, capture_output=True, text=True)
+    found = re.search(r"\d[\w.+-]*", run.stdout + run.stderr)
+    return found[0] if found else ""
 
 
 def _file_system(folder: Path) -> str:

@@ -13,7 +13,7 @@ class Plan:
     rounds: int = 3
     seconds: int = 5
     """Of each throughput measurement, beside a second to warm up."""
-    pool_sizes: tuple[int, int, int] = (1_000, 100_000, 1_000_000)
+    pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled_pool: int = 100_000
     """Users of the pools that are leased in part."""
     filled_percents: tuple[int, ...] = (10, 90, 99)
@@ -44,13 +44,14 @@ class Plan:
 _SMOKE = Plan(
     rounds=1,
     seconds=1,
-    pool_sizes=(1_000, 5_000, 20_000),
+    pool_sizes=(1_000, 20_000),
     filled_pool=10_000,
+    filled_percents=(10, 90),
     waiters=100,
-    idle_seconds=2,
+    idle_seconds=1,
     wakes=20,
     grants=300,
-    expired=5_000,
+    expired=20_000,
     memory_pairs=2_000,
     memory_pairs_before=200,
     publish=False,

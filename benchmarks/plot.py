@@ -1,11 +1,13 @@
 """Throughput, and p50 and p99 of acquires, over the number of connections: from the run's own rows."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from benchmarks.plan import CONNECTIONS
 from benchmarks.results import Results
@@ -40,7 +42,7 @@ def draw(results: Results, path: Path) -> None:
     plt.close(figure)
 
 
-def _line(axes: plt.Axes, results: Results, service: str, value: str, **style: str) -> None:
+def _line(axes: Axes, results: Results, service: str, value: str, **style: Any) -> None:
     points = [(each, results.median(f"{service}-{each}", value)) for each in CONNECTIONS]
     measured = [(connections, found) for connections, found in points if found is not None]
     if measured:

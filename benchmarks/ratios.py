@@ -1,7 +1,7 @@
 """The numbers to reach: each is a ratio within one run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from typing_extensions import override
 
@@ -14,10 +14,14 @@ class Target:
     limit: float
     at_least: bool
     what: str
+    """With numbers of the plan in braces."""
 
     @override
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+    def describe(self, plan: Plan) -> str:
+        return self.what.format(**asdict(plan), smallest=plan.pool_sizes[0], largest=plan.pool_sizes[-1])
 
     def is_reached(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
@@ -37,22 +41,24 @@ TARGETS = {
     "http_vs_plain": _at_least(20, "pairs/s with 256 connections ÷ the plain version at its best"),
     "p99_vs_p50": _at_most(4, "acquire with 64 connections: p99 ÷ median"),
     "single_vs_bare": _at_most(2.5, "acquire with 1 connection, median ÷ the bare statement through asyncpg"),
-    "million_vs_thousand": _at_least(0.8, "pairs/s with a pool of 1,000,000 ÷ with 1,000"),
+    "million_vs_thousand": _at_least(0.8, "pairs/s with a pool of {largest:,} ÷ with {smallest:,}"),
     "full_vs_empty": _at_least(0.8, "pairs/s with 90 % of the pool leased ÷ with 10 %"),
-    "idle_waiters_cpu": _at_most(0.02, "1,000 parked waiters: share of a core of their process"),
+    "idle_waiters_cpu": _at_most(0.02, "{waiters:,} parked waiters: share of a core of their process"),
     "wake_vs_acquire": _at_most(
         5, "release sent → waiter at another replica has its answer, p99 ÷ an uncontended acquire"
     ),
     "overtaken": _at_most(0, "tickets overtaken by one that came more than 100 ms later"),
-    "reap_p99": _at_most(2, "acquire p99 while 100,000 expired leases are reaped ÷ before"),
-    "memory_growth": _at_most(1.1, "resident memory after 200,000 pairs ÷ after 10,000"),
+    "reap_p99": _at_most(2, "acquire p99 while {expired:,} expired leases are reaped ÷ before"),
+    "memory_growth": _at_most(
+        1.1, "resident memory after {memory_pairs:,} pairs ÷ after {memory_pairs_before:,}"
+    ),
 }
 
 
 def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
     """None for what was skipped or failed."""
     pairs = "pairs_per_second"
-    smallest, _, largest = plan.pool_sizes
+    smallest, largest = plan.pool_sizes[0], plan.pool_sizes[-1]
     found: dict[str, Callable[[], float | None]] = {
         "http_vs_pgbench": lambda: results.ratio("http-256", pairs, "pgbench", pairs),
         "http64_vs_pgbench": lambda: results.ratio("http-64", pairs, "pgbench", pairs),

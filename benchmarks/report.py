@@ -76,7 +76,7 @@ class Report:
             value = self.ratios[key]
             shown = "not measured" if value is None else f"{value:.3g}"
             reached = "" if value is None else "yes" if target.is_reached(value) else "**no**"
-            lines.append(f"| `{key}` | {shown} | {target} | {reached} | {target.what} |")
+            lines.append(f"| `{key}` | {shown} | {target} | {reached} | {target.describe(self.plan)} |")
         return lines
 
     def _throughput_table(self) -> list[str]:

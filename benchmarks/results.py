@@ -1,5 +1,6 @@
 """What was measured, row by row and round by round, and what could not be."""
 
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, **values: float) -> None:
+        values = {key: value for key, value in values.items() if not math.isnan(value)}
         self.rows.setdefault(name, []).append(values)
         print(f"  {name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in values.items()), flush=True)
 
@@ -30,5 +32,7 @@ class Results:
     def ratio(self, row: str, value: str, to_row: str, to_value: str) -> float | None:
         """The median over the rounds: a machine that slows down slows both of one round."""
         rounds = zip(self.rows.get(row, []), self.rows.get(to_row, []), strict=False)
-        found = [one[value] / other[to_value] for one, other in rounds if other.get(to_value)]
+        found = [
+            one[value] / other[to_value] for one, other in rounds if value in one and other.get(to_value)
+        ]
         return statistics.median(found) if found else None

@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import TextClause
-from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db import acquire_queries, lease_queries
@@ -29,8 +29,8 @@ class Statement:
     def for_driver(self) -> tuple[str, list[str]]:
         """With $1, $2 as SQLAlchemy sends it, and the names of what they stand for."""
         typed = self.text.bindparams(**self.parameters)
-        compiled = typed.compile(dialect=asyncpg_dialect.dialect())
-        return compiled.string, list(cast("Any", compiled).positiontup)
+        compiled: Any = typed.compile(dialect=postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
+        return compiled.string, list(compiled.positiontup)
 
     def with_literals(self, expressions: Mapping[object, str]) -> str:
         """Every parameter written out; a value that `expressions` knows becomes that expression instead."""
@@ -39,12 +39,9 @@ class Statement:
             or _literal(value)
             for name, value in self.parameters.items()
         }
-        compiled = self.text.bindparams(**self.parameters).compile(
-            dialect=asyncpg_dialect.dialect(paramstyle="named")
-        )
         text = str(self.text)
-        for name in sorted(compiled.params, key=len, reverse=True):
-            text = _replace_name(text, name, written[name])
+        for name, value in written.items():
+            text = _replace_name(text, name, value)
         return text
 
 
