@@ -195,7 +195,8 @@ class LeasedUser:
     pool: Pool
     locktime: datetime | None
     labels: Mapping[str, str]
-    sealed: SealedCredentials
+    sealed: SealedCredentials | None
+    """Null where nobody is to read them."""
     password: str | None = field(default=None, repr=False)
     secrets: Mapping[str, object] | None = field(default=None, repr=False)
     totp: TotpCode | None = None

@@ -15,11 +15,11 @@ BotfarmError
 │   ├── PoolExhaustedError
 │   │   └── CallerGoneError
 │   ├── PoolTooSmallError
-│   ├── IdempotencyKeyEndedError
+│   ├── IdempotencyKeyEndedError, WaitSupersededError
 │   └── LeaseIdRequiredError, UseReleaseLeaseError
 ├── ForbiddenError, NotTheHolderError
 ├── LeaseLapsedError
-├── QuotaExceededError, SlowDownError
+├── QuotaExceededError, TooManyWaitersError, SlowDownError
 ├── InternalError
 └── UnavailableError
     ├── DatabaseUnavailableError
@@ -161,6 +161,10 @@ class IdempotencyKeyEndedError(ConflictError):
     """The lease taken under this Idempotency-Key has ended: use a new key."""
 
 
+class WaitSupersededError(ConflictError):
+    """A later request under the same Idempotency-Key waits in this one's place."""
+
+
 class LeaseIdRequiredError(ConflictError):
     """The lock was taken by `acquire_lease`: give its `lease_id`, so that no stale job can free it."""
 
@@ -183,6 +187,10 @@ class LeaseLapsedError(BotfarmError):
 
 class QuotaExceededError(BotfarmError):
     """This token holds as many users as it may: release some first."""
+
+
+class TooManyWaitersError(BotfarmError):
+    """As many requests wait at this replica as may: try again, or without `wait_seconds`."""
 
 
 class SlowDownError(BotfarmError):

@@ -74,12 +74,21 @@ encrypted_values = Gauge(
     ("key_id",),
 )
 
+batch_size = Histogram(
+    "botfarm_batch_size",
+    "Requests that one statement served.",
+    ("operation",),
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
+
 ACQUIRE_RESULTS = ("granted", "replayed", "exhausted", "timeout", "quota", "gone", "error")
 RENEW_RESULTS = ("ok", "lapsed")
 USER_STATES = tuple(state.value for state in UserState)
 
 ENDS = (("released", "ok"), ("released", "dirty"), ("released", "broken"), ("expired", ""), ("forced", ""))
 
+for _operation in ("acquire", "renew", "release"):
+    batch_size.labels(_operation)
 for _result in RENEW_RESULTS:
     renew_total.labels(_result)
 

@@ -3,22 +3,27 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db import schema
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
+from botfarm.db.listener import Listener
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
+from botfarm.services.freshness import Freshness
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
 from botfarm.services.keys import Keys
 from botfarm.services.leases import Leases
 from botfarm.services.login_throttle import LoginThrottle
 from botfarm.services.maintenance import Maintenance
+from botfarm.services.notifier import Notifier
 from botfarm.services.operators import Operators
 from botfarm.services.passwords import Passwords
+from botfarm.services.pool_grants import Grant, PoolGrants
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
 from botfarm.services.sessions import Sessions
@@ -26,7 +31,10 @@ from botfarm.services.tokens import Tokens
 from botfarm.services.turns import Turns
 from botfarm.services.under_lease import UnderLease
 from botfarm.services.users import Users
+from botfarm.services.waiting_room import WaitingRoom
 from botfarm.settings import Settings, SettingsError
+
+MAX_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Services:
     importing: Importing
     turns: Turns
     acquiring: Acquiring
+    waiting_room: WaitingRoom[Grant]
+    listener: Listener | None
     leases: Leases
     under_lease: UnderLease
     pools: Pools
@@ -47,6 +57,7 @@ class Services:
     maintenance: Maintenance
     keys: Keys
     health: Health
+    freshness: Freshness
 
 
 @asynccontextmanager
@@ -69,26 +80,56 @@ async def open_services(
     key_ring = read_key_ring(settings)
     passwords = Passwords()
     projects = Projects(database)
-    leases = Leases(database, key_ring)
+    max_batch = MAX_BATCH if settings.coalescing else 1
+    replica_id = uuid4()
+    notifier = Notifier(database, is_on=settings.notify)
+    listener = (
+        Listener(settings.required_listen_url(), application_name=f"{name}-listener")
+        if settings.notify
+        else None
+    )
+    leases = Leases(database, key_ring, notifier, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
+    grants = PoolGrants(database, turns, replica_id=replica_id, max_batch=max_batch)
+    waiting_room = WaitingRoom[Grant](
+        database,
+        listener,
+        notifier,
+        replica_id=replica_id,
+        max_waiters=settings.max_waiters,
+        grant=grants.take_turn,
+    )
     token = settings.bootstrap_token
+    authentication = Authentication(database, token.get_secret_value() if token else None)
     try:
         yield Services(
             operators=Operators(database, passwords),
             sessions=sessions,
-            authentication=Authentication(database, sessions, token.get_secret_value() if token else None),
+            authentication=authentication,
+            freshness=Freshness((authentication.refresh, sessions.refresh, projects.refresh)),
             projects=projects,
-            users=Users(database, key_ring),
-            importing=Importing(database, key_ring),
+            users=Users(database, key_ring, notifier),
+            importing=Importing(database, key_ring, notifier),
             turns=turns,
-            acquiring=Acquiring(database, key_ring, projects, turns, max_wait=settings.max_wait),
+            acquiring=Acquiring(
+                database,
+                key_ring,
+                projects,
+                grants=grants,
+                waiting_room=waiting_room,
+                notifier=notifier,
+                turns=turns,
+                max_wait=settings.max_wait,
+            ),
+            waiting_room=waiting_room,
+            listener=listener,
             leases=leases,
             under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),
             tokens=Tokens(database, projects),
             audit=Audit(database),
-            maintenance=Maintenance(database, history_days=settings.history_days),
+            maintenance=Maintenance(database, notifier, history_days=settings.history_days),
             keys=Keys(database, key_ring),
             health=Health(health_database),
         )

@@ -48,7 +48,17 @@ class Settings(BaseSettings):
         "", description="Addresses and networks whose X-Forwarded-For is believed, separated by commas."
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
+    coalescing: bool = Field(
+        True, description="Serve requests that queue while a statement is under way with one statement."
+    )
     max_wait: int = Field(50, ge=0, le=300, description="Longest wait of one acquire request, seconds.")
+    max_waiters: int = Field(
+        2_000, ge=1, le=100_000, description="Requests that wait at one process, at most."
+    )
+    listen_url: SecretStr | None = Field(
+        None, description="Where to listen for NOTIFY; unset: at the database URL. Not through a pooler."
+    )
+    notify: bool = Field(True, description="Wake waiting requests; off: they look every second.")
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
     reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")
     gauges_interval: float = Field(
@@ -92,7 +102,7 @@ class Settings(BaseSettings):
             ) from None
         return proxies
 
-    @field_validator("database_url")
+    @field_validator("database_url", "listen_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
@@ -114,6 +124,10 @@ class Settings(BaseSettings):
             if isinstance(network, IPv4Network)
         ]
         return [*map(str, networks), *mapped]
+
+    def required_listen_url(self) -> str:
+        url = self.listen_url
+        return self.required_database_url() if url is None else url.get_secret_value()
 
     def required_database_url(self) -> str:
         if self.database_url is None:

@@ -1,9 +1,4 @@
-"""The two statements that hand out users, and what is asked when they hand out none.
-
-Each is one statement, so it commits or fails as a whole: `taken` locks exactly as many free users as were asked for,
-or nothing is inserted and nothing updated. `FOR UPDATE SKIP LOCKED` inside a MATERIALIZED CTE, never in a subquery of
-IN: that one may be scanned again for each outer row and then locks and takes more than its LIMIT.
-"""
+"""The statement that hands out a user by its id, and what is asked when nobody can be handed out; pools: batch_queries.py."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Scope
-from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows
+from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.db.user_state import CLOCK, POOL_COUNTS
 from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
@@ -34,11 +29,10 @@ class LeaseTerms:
     request_id: str | None
 
 
-_POLICY = """
-    least(coalesce(CAST(:ttl AS integer), projects.default_ttl), projects.max_ttl, projects.max_hold) AS ttl,
-    projects.id, projects.name, projects.lock_delay, projects.max_hold"""
+POLICY = "least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold)"
+"""The TTL that is granted to who asks for `ttl` seconds, or null, of a user of the project `p`."""
 
-_FREE = "u.status = 'active' AND u.available_at <= clock_timestamp()"
+FREE = "u.status = 'active' AND u.available_at <= clock_timestamp()"
 
 # The clock is read after the users are locked, so a lease never starts before it could be granted.
 _GRANT = f"""
@@ -62,43 +56,15 @@ _GRANT = f"""
         WHERE users.id = granted.id
         RETURNING users.*
     )
-    SELECT {LEASE_COLUMNS} FROM l, p, u ORDER BY u.id"""
-
-# The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
-# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort: the row
-# comparison is one that only this index can answer. With `u.id > :hand` the planner takes the primary key as soon as
-# its statistics know one pool only, and then walks past every user of the pools that come later.
-ACQUIRE_FROM_POOL = text(f"""
-    WITH p AS MATERIALIZED (
-        SELECT {_POLICY}, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
-        FROM projects WHERE projects.id = :project_id
-    ),
-    ahead AS MATERIALIZED (
-        SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
-          AND (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-          AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
-        ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :count FOR UPDATE SKIP LOCKED
-    ),
-    behind AS MATERIALIZED (
-        SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
-          AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-          AND {_FREE} AND u.labels @> CAST(:labels AS jsonb)
-        ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :count - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
-    ),
-    taken AS MATERIALIZED (SELECT id FROM ahead UNION ALL SELECT id FROM behind),
-    {_GRANT}""")
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS} FROM l, p, u ORDER BY u.id"""
 
 ACQUIRE_USER = text(f"""
     WITH p AS MATERIALIZED (
-        SELECT {_POLICY}, users.env, users.domain
-        FROM projects JOIN users ON users.project_id = projects.id WHERE users.id = :user_id
+        SELECT p.*, {POLICY.format(ttl="CAST(:ttl AS integer)")} AS ttl, users.env, users.domain
+        FROM projects AS p JOIN users ON users.project_id = p.id WHERE users.id = :user_id
     ),
     taken AS MATERIALIZED (
-        SELECT u.id FROM users AS u WHERE u.id = :user_id AND {_FREE} AND {within("u")} FOR UPDATE SKIP LOCKED
+        SELECT u.id FROM users AS u WHERE u.id = :user_id AND {FREE} AND {within("u")} FOR UPDATE SKIP LOCKED
     ),
     {_GRANT}""")
 
@@ -109,7 +75,7 @@ COUNT_HELD = text("""
     WHERE principal = :principal AND ended_at IS NULL AND expires_at > clock_timestamp()""")
 
 LEASE_BY_KEY = text(f"""
-    SELECT {LEASE_COLUMNS}
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
     FROM leases AS l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
     WHERE l.principal = :principal AND l.idempotency_key = :idempotency_key
     ORDER BY u.id""")
@@ -122,19 +88,6 @@ COUNT_POOL = text(f"""
 def hand_after(user_id: UUID) -> UUID:
     """Just behind this user and on no user: ours are of UUID version 4, a hand is of version 15."""
     return UUID(int=user_id.int | 0xF << 76)
-
-
-async def acquire_from_pool(
-    session: AsyncSession, pool: Pool, *, labels: Mapping[str, str], count: int, hand: UUID, terms: LeaseTerms
-) -> Lease | None:
-    """None when fewer than `count` users could be locked, or the idempotency key is taken. The hand: `hand_after`."""
-    parameters = {
-        **_pool_parameters(pool, labels),
-        **_term_parameters(terms, LeaseOperation.ACQUIRE_LEASE),
-        "count": count,
-        "hand": hand,
-    }
-    return lease_from_rows(await session.execute(ACQUIRE_FROM_POOL, parameters))
 
 
 async def acquire_user(
@@ -171,11 +124,11 @@ async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: s
 
 
 async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
-    counts = (await session.execute(COUNT_POOL, _pool_parameters(pool, labels))).mappings().one()
+    counts = (await session.execute(COUNT_POOL, pool_parameters(pool, labels))).mappings().one()
     return PoolCounts(**counts)
 
 
-def _pool_parameters(pool: Pool, labels: Mapping[str, str]) -> dict[str, object]:
+def pool_parameters(pool: Pool, labels: Mapping[str, str]) -> dict[str, object]:
     return {
         "project_id": pool.project_id,
         "env": pool.env.value,

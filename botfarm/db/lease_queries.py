@@ -5,6 +5,8 @@ the clock is compared in a later one: a predicate in the locking query itself is
 only locked the row or rolled back, and would let a renew that waited revive a lease that expired meanwhile.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
@@ -12,7 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Principal, Scope
-from botfarm.db.lease_rows import LEASE_COLUMNS, lease_from_rows, leases_from_rows
+from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.domain import (
     Domain,
@@ -31,46 +33,54 @@ Rest = Literal["cooldown", "lock_delay", "none"]
 
 _LOCKED_USERS = """
     locked AS MATERIALIZED (
-        SELECT users.id, users.expires_at, users.password, users.secrets, users.totp_seed
-        FROM lease JOIN users ON users.id = ANY (lease.user_ids) AND users.lease_id = lease.id
+        SELECT users.id, users.lease_id, users.expires_at, users.password, users.secrets, users.totp_seed
+        FROM lease, unnest(lease.user_ids) AS of_lease (id), users
+        WHERE users.id = of_lease.id AND users.lease_id = lease.id
         ORDER BY users.id FOR UPDATE OF users
     )"""
 
-_LEASE_OF_HOLDER = f"""
-    WITH lease AS MATERIALIZED (
-        SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
+# Any number of leases at once, each of its own holder. In the order of their ids: two batches never wait for each other.
+_LEASES_OF_HOLDERS = f"""
+    lease AS MATERIALIZED (
+        SELECT leases.* FROM wanted JOIN leases ON leases.id = wanted.id AND leases.principal = wanted.principal
+        ORDER BY leases.id FOR UPDATE OF leases
     ),
     {_LOCKED_USERS},
     live AS MATERIALIZED (
         SELECT lease.*, clock_timestamp() AS now FROM lease
         WHERE lease.ended_at IS NULL
-          AND cardinality(lease.user_ids) = (SELECT count(*) FROM locked WHERE expires_at > clock_timestamp())
+          AND cardinality(lease.user_ids) = (
+            SELECT count(*) FROM locked WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
     )"""
 
 _ENDED = f"""
     l AS (
-        UPDATE leases SET ended_at = live.now, ended_by = :ended_by, outcome = CAST(:outcome AS text),
-               note = CAST(:note AS text)
-        FROM live WHERE leases.id = live.id
+        UPDATE leases SET ended_at = live.now, ended_by = :ended_by, outcome = wanted.outcome, note = wanted.note
+        FROM live, wanted WHERE leases.id = live.id AND wanted.id = live.id
         RETURNING leases.*
     ),
     u AS (
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = live.now + make_interval(secs => (
-            SELECT CASE :rest WHEN 'lock_delay' THEN lock_delay WHEN 'cooldown' THEN cooldown ELSE 0 END
+            SELECT CASE wanted.rest WHEN 'lock_delay' THEN lock_delay WHEN 'cooldown' THEN cooldown ELSE 0 END
             FROM projects WHERE projects.id = live.project_id))
-        FROM live, locked WHERE users.id = locked.id
+        FROM live, wanted, locked WHERE wanted.id = live.id AND locked.lease_id = live.id AND users.id = locked.id
         RETURNING users.*
     )
-    SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON true ORDER BY u.id"""
+    SELECT {LEASE_COLUMNS}
+    FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id"""
 
 
-def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds", besides: str = "") -> TextClause:
-    """Moves the end of a live lease; the expressions may use `live`, its project `p` and the granted `ttl`."""
+def _with_end_at(
+    wanted: str, expires_at: str, *, ttl: str = "live.ttl_seconds", besides: str = ""
+) -> TextClause:
+    """Moves the end of live leases; the expressions may use `live`, its project `p` and the granted `ttl`."""
     return text(f"""
-    {_LEASE_OF_HOLDER},
+    WITH wanted AS MATERIALIZED ({wanted}),
+    {_LEASES_OF_HOLDERS},
     moved AS MATERIALIZED (
         SELECT live.id, p.lock_delay, granted.ttl, {expires_at} AS expires_at
-        FROM live JOIN projects AS p ON p.id = live.project_id, LATERAL (SELECT {ttl} AS ttl) AS granted
+        FROM live JOIN wanted ON wanted.id = live.id JOIN projects AS p ON p.id = live.project_id,
+             LATERAL (SELECT {ttl} AS ttl) AS granted
     ),
     l AS (
         UPDATE leases SET expires_at = moved.expires_at, ttl_seconds = moved.ttl
@@ -80,39 +90,54 @@ def _with_end_at(expires_at: str, *, ttl: str = "live.ttl_seconds", besides: str
     u AS (
         UPDATE users SET expires_at = moved.expires_at,
                available_at = moved.expires_at + make_interval(secs => moved.lock_delay)
-        FROM moved, locked WHERE users.id = locked.id
+        FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
         RETURNING users.*
     ){besides}
-    SELECT {LEASE_COLUMNS} FROM l LEFT JOIN projects AS p ON p.id = l.project_id, u ORDER BY u.id""")
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
+    FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id""")
 
+
+_ONE = "SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal"
 
 # A renewal answers with the credentials. From where the lease was taken that is the same hand-out going on; from any
 # other address somebody else reads them, which the audit must know: a stolen token would be used like that.
 _RENEWED_ELSEWHERE = """,
     elsewhere AS (
         INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
-        SELECT l.principal, CAST(:address AS text), CAST(:request_id AS text), 'renew_lease', 'lease', l.id::text,
+        SELECT l.principal, wanted.address, wanted.request_id, 'renew_lease', 'lease', l.id::text,
                l.project_id, l.env, jsonb_build_object('taken_from', l.address)
-        FROM l WHERE l.address IS DISTINCT FROM :address
+        FROM l JOIN wanted ON wanted.id = l.id WHERE l.address IS DISTINCT FROM wanted.address
     )"""
 
-
 RENEW = _with_end_at(
+    """SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:ttls AS integer[]),
+                            CAST(:addresses AS text[]), CAST(:request_ids AS text[]))
+                     AS w (id, principal, ttl, address, request_id)""",
     "greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until))",
-    ttl="""greatest(1, least(coalesce(CAST(:ttl AS integer), live.ttl_seconds), p.max_ttl,
+    ttl="""greatest(1, least(coalesce(wanted.ttl, live.ttl_seconds), p.max_ttl,
                              CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
     besides=_RENEWED_ELSEWHERE,
 )
 # A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that.
-CUT_SHORT = _with_end_at("least(live.expires_at, live.now + make_interval(secs => :seconds))")
+CUT_SHORT = _with_end_at(_ONE, "least(live.expires_at, live.now + make_interval(secs => :seconds))")
 RESTORE = _with_end_at(
-    "greatest(live.expires_at, least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))"
+    _ONE,
+    "greatest(live.expires_at, least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))",
 )
 
-RELEASE = text(f"{_LEASE_OF_HOLDER}, {_ENDED}")
+RELEASE = text(f"""
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:outcomes AS text[]),
+                             CAST(:notes AS text[]), CAST(:rests AS text[])) AS w (id, principal, outcome, note, rest)
+    ),
+    {_LEASES_OF_HOLDERS}, {_ENDED}""")
 
 FORCE_RELEASE = text(f"""
-    WITH lease AS MATERIALIZED (
+    WITH wanted AS MATERIALIZED (
+        SELECT CAST(:lease_id AS uuid) AS id, CAST(NULL AS text) AS outcome, CAST(:reason AS text) AS note,
+               'lock_delay' AS rest
+    ),
+    lease AS MATERIALIZED (
         SELECT * FROM leases AS l WHERE l.id = :lease_id AND {within("l")} FOR UPDATE
     ),
     {_LOCKED_USERS},
@@ -157,8 +182,9 @@ def _read(leases: str) -> str:
     return _READ.format(leases=leases, users_within=within("u"))
 
 
-GET = text(f"""
-    SELECT {LEASE_COLUMNS} {_read("leases")} WHERE l.id = :lease_id AND {within("l")} ORDER BY u.id""")
+_OF_ONE = f"""{_read("leases")} WHERE l.id = :lease_id AND {within("l")} ORDER BY u.id"""
+GET = text(f"SELECT {LEASE_COLUMNS} {_OF_ONE}")
+GET_WITH_CREDENTIALS = text(f"SELECT {LEASE_COLUMNS}, {CREDENTIALS} {_OF_ONE}")
 
 _FOUND = f"""(
     SELECT * FROM leases AS found
@@ -186,18 +212,45 @@ LOCK_USER_OF_LEASE = text(f"""
 WRITE_BACK = text("UPDATE users SET password = :password, secrets = :secrets WHERE id = :user_id")
 
 
-async def renew(
-    session: AsyncSession, lease_id: UUID, principal: Principal, *, ttl_seconds: int | None
-) -> Lease | None:
-    """None when the principal holds no such live lease."""
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    lease_id: UUID
+    principal: Principal
+    ttl_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    lease_id: UUID
+    principal: str
+    outcome: Outcome | None
+    note: str | None
+    rest: Rest = "cooldown"
+
+
+async def renew(session: AsyncSession, wanted: Sequence[Renewal]) -> dict[UUID, Lease]:
+    """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
     parameters = {
-        "lease_id": lease_id,
-        "principal": principal.name,
-        "address": principal.address,
-        "request_id": principal.request_id,
-        "ttl": ttl_seconds,
+        "lease_ids": [each.lease_id for each in wanted],
+        "principals": [each.principal.name for each in wanted],
+        "ttls": [each.ttl_seconds for each in wanted],
+        "addresses": [each.principal.address for each in wanted],
+        "request_ids": [each.principal.request_id for each in wanted],
     }
-    return lease_from_rows(await session.execute(RENEW, parameters))
+    return {lease.id: lease for lease in leases_from_rows(await session.execute(RENEW, parameters))}
+
+
+async def release(session: AsyncSession, wanted: Sequence[Release]) -> dict[UUID, Lease]:
+    """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
+    parameters = {
+        "lease_ids": [each.lease_id for each in wanted],
+        "principals": [each.principal for each in wanted],
+        "outcomes": [each.outcome and each.outcome.value for each in wanted],
+        "notes": [each.note for each in wanted],
+        "rests": [each.rest for each in wanted],
+        "ended_by": "released",
+    }
+    return {lease.id: lease for lease in leases_from_rows(await session.execute(RELEASE, parameters))}
 
 
 async def cut_short(session: AsyncSession, lease_id: UUID, *, principal: str, seconds: float) -> Lease | None:
@@ -211,35 +264,12 @@ async def restore(session: AsyncSession, lease_id: UUID, *, principal: str) -> L
     return lease_from_rows(await session.execute(RESTORE, {"lease_id": lease_id, "principal": principal}))
 
 
-async def release(
-    session: AsyncSession,
-    lease_id: UUID,
-    *,
-    principal: str,
-    outcome: Outcome | None,
-    note: str | None,
-    rest: Rest = "cooldown",
-) -> Lease | None:
-    """None when the principal holds no such live lease."""
-    parameters = {
-        "lease_id": lease_id,
-        "principal": principal,
-        "ended_by": "released",
-        "outcome": outcome and outcome.value,
-        "note": note,
-        "rest": rest,
-    }
-    return lease_from_rows(await session.execute(RELEASE, parameters))
-
-
 async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, reason: str) -> Lease | None:
     """None when there is no such live lease."""
     parameters = {
         "lease_id": lease_id,
         "ended_by": "forced",
-        "outcome": None,
-        "note": reason,
-        "rest": "lock_delay",
+        "reason": reason,
         **scope_parameters(scope),
     }
     return lease_from_rows(await session.execute(FORCE_RELEASE, parameters))
@@ -268,8 +298,13 @@ async def write_back(session: AsyncSession, user_id: UUID, *, password: str, sec
     await session.execute(WRITE_BACK, {"user_id": user_id, "password": password, "secrets": secrets})
 
 
-async def get_lease(session: AsyncSession, lease_id: UUID, scope: Scope) -> Lease | None:
-    return lease_from_rows(await session.execute(GET, {"lease_id": lease_id, **scope_parameters(scope)}))
+async def get_lease(
+    session: AsyncSession, lease_id: UUID, scope: Scope, *, with_credentials: bool = False
+) -> Lease | None:
+    statement = GET_WITH_CREDENTIALS if with_credentials else GET
+    return lease_from_rows(
+        await session.execute(statement, {"lease_id": lease_id, **scope_parameters(scope)})
+    )
 
 
 async def list_leases(

@@ -27,8 +27,11 @@ LEASE_COLUMNS = """
     l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
-    u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
+    u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
     CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
+
+CREDENTIALS = "u.password, u.secrets, u.totp_seed"
+"""Beside the others, where a holder is to read them; else they do not leave the database."""
 
 LeaseResultRow = Row[Any]
 
@@ -77,5 +80,7 @@ def _leased_user(row: LeaseResultRow) -> LeasedUser:
         pool=Pool(row.user_project_id, Env(row.user_env), Domain(row.user_domain)),
         locktime=row.locktime,
         labels=row.labels,
-        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed),
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed)
+        if "password" in row._fields
+        else None,
     )

@@ -2,7 +2,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, select
+from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -76,9 +76,13 @@ async def get_project(session: AsyncSession, project_id: UUID, scope: Scope) -> 
     return _project(row) if row else None
 
 
-async def find_project(session: AsyncSession, name: str, scope: Scope) -> Project | None:
-    row = await session.scalar(select(ProjectRow).where(ProjectRow.name == name, _within(scope)))
-    return _project(row) if row else None
+async def find_projects(session: AsyncSession, ids_and_names: Collection[UUID | str]) -> list[Project]:
+    ids = [each for each in ids_and_names if isinstance(each, UUID)]
+    names = [each for each in ids_and_names if isinstance(each, str)]
+    rows = await session.scalars(
+        select(ProjectRow).where(or_(ProjectRow.id.in_(ids), ProjectRow.name.in_(names)))
+    )
+    return [_project(row) for row in rows]
 
 
 def _within(scope: Scope) -> ColumnElement[bool]:

@@ -162,6 +162,60 @@ class LeaseRow(Base):
     request_id: Mapped[str | None]
 
 
+class ReplicaRow(Base):
+    """A process with parked requests. One that is killed is not seen any more, and its tickets stop counting."""
+
+    __tablename__ = "replicas"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.1}},)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime]
+
+
+class TicketRow(Base):
+    """A place in the line of a pool. Without a replica it is only kept, for the key that may come back for it."""
+
+    __tablename__ = "tickets"
+    __table_args__ = (
+        CheckConstraint(_ENVS, name="env"),
+        CheckConstraint(_DOMAINS, name="domain"),
+        CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
+        CheckConstraint("count >= 1", name="count"),
+        Index("ix_tickets_pool", "project_id", "env", "domain", "rank", "id"),
+        Index(
+            "uq_tickets_principal_idempotency_key",
+            "principal",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        {
+            "postgresql_with": {
+                "fillfactor": 70,
+                "autovacuum_vacuum_scale_factor": 0.01,
+                "autovacuum_vacuum_threshold": 200,
+                "autovacuum_vacuum_cost_delay": 0,
+            }
+        },
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    project_id: Mapped[UUID]
+    env: Mapped[str]
+    domain: Mapped[str]
+    labels: Mapped[dict[str, Any]]
+    count: Mapped[int]
+    priority: Mapped[int]
+    rank: Mapped[datetime]
+    arrived_at: Mapped[datetime]
+    replica: Mapped[UUID | None]
+    deadline: Mapped[datetime]
+    principal: Mapped[str]
+    owner: Mapped[str | None]
+    idempotency_key: Mapped[str | None]
+    fingerprint: Mapped[bytes | None]
+
+
 class TokenRow(Base):
     """Null projects or envs mean all of them. A token that is revoked stays: leases and the audit name it."""
 

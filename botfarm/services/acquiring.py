@@ -1,30 +1,21 @@
 """Handing out users: to whom, for how long, and what a caller learns who gets none."""
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import partial
-from uuid import UUID, uuid4
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from uuid import UUID
 
 from botfarm import metrics
 from botfarm.access import Principal
 from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import acquire_queries, lease_queries, user_queries
-from botfarm.db.acquire_queries import LeaseTerms, hand_after
+from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
-from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
-    IdempotencyKeyEndedError,
-    IdempotencyKeyReusedError,
     NoSuchPoolError,
     NoSuchUserError,
     PoolExhaustedError,
@@ -32,45 +23,48 @@ from botfarm.errors import (
     QuotaExceededError,
     UserQuarantinedError,
 )
+from botfarm.services.exhausted import exhausted
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
-from botfarm.services.leases import count_end, record_of_lease
+from botfarm.services.leases import count_end
+from botfarm.services.lifeline import Lifeline
+from botfarm.services.notifier import Notifier
+from botfarm.services.pool_grants import Grant, PoolGrants, Turn, replay
 from botfarm.services.projects import Projects
+from botfarm.services.quotas import hold_to_quota
 from botfarm.services.turns import Turns
 from botfarm.services.user_credentials import readable_lease
 from botfarm.services.users import busy
+from botfarm.services.waiting_room import WaitingRoom
+from botfarm.tickets import WaitingRequest
 
-# A waiting request looks again after these many seconds: soon at first, then ever later.
-FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.05, 1.0, 1.5
 # A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 
 # How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
 UNCLAIMED_TTL = 30.0
 
-Gone = Callable[[], Awaitable[bool]]
-
-
-async def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    lease: Lease
-    replayed: bool = False
-
 
 class Acquiring:
     def __init__(
-        self, database: Database, key_ring: KeyRing, projects: Projects, turns: Turns, *, max_wait: float
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        projects: Projects,
+        *,
+        grants: PoolGrants,
+        waiting_room: WaitingRoom[Grant],
+        notifier: Notifier,
+        turns: Turns,
+        max_wait: float,
     ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._projects = projects
+        self._grants = grants
+        self._waiting_room = waiting_room
+        self._notifier = notifier
         self._turns = turns
         self._max_wait = max_wait
-        # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
-        self._hands: dict[Pool, UUID] = {}
 
     async def acquire_lease(
         self,
@@ -78,40 +72,37 @@ class Acquiring:
         wanted: PoolRequest,
         requested: RequestedTerms,
         *,
-        caller_gone: Gone = _never,
+        lifeline: Lifeline,
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
         started = time.monotonic()
-        deadline = started + min(wanted.wait_seconds, self._max_wait)
-        project = await self._turns.take(
-            partial(self._projects.look_up, principal.scope, wanted.project), deadline=deadline
-        )
+        project = await self._projects.look_up(principal.scope, wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
             raise NoSuchPoolError
-        asked_for = {**asdict(wanted), "project": project.id}
-        del asked_for["wait_seconds"]  # is how to ask, not what for: a retry may have less time left
+        asked_for = partial(wanted.asked_for, project.id)
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
-            grant = await self._wait_for_grant(
-                principal, pool, wanted, terms, gone=caller_gone, deadline=deadline
-            )
-            return await self._hand_over(grant, terms, started, caller_gone)
+            grant = await self._take_or_wait(principal, pool, wanted, terms, lifeline)
+            return await self._hand_over(grant, terms, started, lifeline)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
             raise
 
     async def acquire_lock(
-        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, caller_gone: Gone = _never
+        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, lifeline: Lifeline
     ) -> Grant:
-        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError and the key's errors."""
+        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError and the key's errors."""
         started = time.monotonic()
-        terms = lease_terms(principal, requested, operation="acquire_lock", asked_for={"user_id": user_id})
+        terms = lease_terms(
+            principal, requested, operation="acquire_lock", asked_for=lambda: {"user_id": user_id}
+        )
         tries = LOCK_TRIES
         while True:
-            outcome = await self._try_user(principal, user_id, terms)
+            attempt = partial(self._try_user, principal, user_id, terms)
+            outcome = await self._turns.take(attempt, deadline=started)
             if isinstance(outcome, Grant):
-                return await self._hand_over(outcome, terms, started, caller_gone)
+                return await self._hand_over(outcome, terms, started, lifeline)
             tries -= 1
             if outcome.state is not UserState.FREE or tries == 0:
                 await self._count_refusal(principal, outcome.pool)
@@ -119,100 +110,51 @@ class Acquiring:
             await asyncio.sleep(LOCK_PAUSE)
 
     async def _try_user(self, principal: Principal, user_id: UUID, terms: LeaseTerms) -> Grant | User:
-        async with self._session(principal, terms, count=1) as session:
+        is_one_statement = principal.max_leases is None and terms.idempotency_key is None
+        async with (
+            self._database.autocommit() if is_one_statement else self._database.transaction() as session
+        ):
+            await hold_to_quota(session, principal, terms, count=1)
             lease = await acquire_queries.acquire_user(session, user_id, principal.scope, terms=terms)
-            grant = Grant(lease) if lease else await _replay(session, principal, terms)
+            grant = Grant(lease) if lease else await replay(session, principal, terms)
             user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
         outcome = grant or user
         if outcome is None:
             raise NoSuchUserError
         return outcome
 
-    async def _wait_for_grant(
-        self,
-        principal: Principal,
-        pool: Pool,
-        wanted: PoolRequest,
-        terms: LeaseTerms,
-        *,
-        gone: Gone,
-        deadline: float,
+    async def _take_or_wait(
+        self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
     ) -> Grant:
         started = time.monotonic()
-        pause = FIRST_PAUSE
-        while True:
-            outcome = await self._turns.take(
-                partial(self._try, principal, pool, wanted, terms), deadline=deadline
-            )
-            if isinstance(outcome, Grant):
-                return outcome
-            if outcome.total == 0:
-                raise NoSuchPoolError
-            if outcome.total < wanted.count:
-                raise PoolTooSmallError(total=outcome.total)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise _exhausted(outcome, time.monotonic() - started)
-            # With jitter, so that waiters do not march in step; the last look is at the very end.
-            await self._turns.pause(left if left < pause else pause * random.uniform(0.8, 1.0))  # noqa: S311
-            if await gone():
-                raise CallerGoneError
-            pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
-
-    async def _try(
-        self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
-    ) -> Grant | PoolCounts:
-        async with self._session(principal, terms, count=wanted.count) as session:
-            lease = await self._acquire(session, pool, wanted, terms)
-            grant = Grant(lease) if lease else await _replay(session, principal, terms)
-            if grant:
-                return grant
-            counts = await acquire_queries.count_pool(session, pool, labels=wanted.labels)
-        if counts.free < wanted.count:
-            return counts
-        # Enough are free: statements under way held some of them while this one looked. Two batches can so deny each
-        # other the last users; the second try of each waits for its turn, and the last one to have it is alone.
-        async with self._session(principal, terms, count=wanted.count, in_transaction=True) as session:
-            await acquire_queries.lock_pool(session, pool)
-            lease = await self._acquire(session, pool, wanted, terms)
-            grant = Grant(lease) if lease else await _replay(session, principal, terms)
-        return grant or counts
-
-    @asynccontextmanager
-    async def _session(
-        self, principal: Principal, terms: LeaseTerms, *, count: int, in_transaction: bool = False
-    ) -> AsyncIterator[AsyncSession]:
-        """A session in which the principal may take so many users: only who has a quota pays for it.
-
-        Counting and taking are one transaction under a lock of the principal, so that two requests at once cannot both
-        take the last place. Raises QuotaExceededError, unless the request is a retry of one that was granted.
-        """
-        if principal.max_leases is None and not in_transaction:
-            async with self._database.autocommit() as session:
-                yield session
-            return
-        async with self._database.transaction() as session:
-            if principal.max_leases is not None:
-                await acquire_queries.lock_principal(session, principal.name)
-                held = await acquire_queries.count_held(session, principal.name)
-                if held + count > principal.max_leases and not await _lease_of(session, terms):
-                    raise QuotaExceededError(held=held, count=count, max_leases=principal.max_leases)
-            yield session
-
-    async def _acquire(
-        self, session: AsyncSession, pool: Pool, wanted: PoolRequest, terms: LeaseTerms
-    ) -> Lease | None:
-        hand = self._hands.get(pool) or hand_after(uuid4())
-        lease = await acquire_queries.acquire_from_pool(
-            session, pool, labels=wanted.labels, count=wanted.count, hand=hand, terms=terms
+        labels, seconds = tuple(sorted(wanted.labels.items())), min(wanted.wait_seconds, self._max_wait)
+        outcome = await self._grants.take(
+            principal, pool, labels, wanted.count, terms, deadline=started + seconds
         )
-        if lease:
-            ids = [user.id for user in lease.users]
-            behind = [user_id for user_id in ids if user_id < hand]  # taken after the hand went past the end
-            self._hands[pool] = hand_after(max(behind or ids))
-        return lease
+        if isinstance(outcome, Grant):
+            return outcome
+        if outcome.total == 0:
+            raise NoSuchPoolError
+        if outcome.total < wanted.count:
+            raise PoolTooSmallError(total=outcome.total)
+        if seconds <= 0:
+            raise exhausted(outcome, waited=time.monotonic() - started)
+        request = WaitingRequest(
+            pool=pool,
+            principal=principal.name,
+            labels=wanted.labels,
+            count=wanted.count,
+            priority=wanted.priority,
+            owner=terms.owner,
+            idempotency_key=terms.idempotency_key,
+            fingerprint=terms.fingerprint,
+            payload=Turn(principal, labels, terms, lifeline),
+        )
+        return await self._waiting_room.wait(
+            request, wait_seconds=seconds - (time.monotonic() - started), gone=lifeline.until_gone()
+        )
 
-    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, gone: Gone) -> Grant:
+    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, lifeline: Lifeline) -> Grant:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
@@ -223,7 +165,7 @@ class Acquiring:
                     lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
                 )
             raise
-        if not grant.replayed and await gone():
+        if not grant.replayed and await lifeline.has_gone():
             await self._abandon(lease, terms)
             raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
@@ -242,60 +184,21 @@ class Acquiring:
 
     async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str, rest: Rest) -> None:
         async with self._database.autocommit() as session:
-            ended = await lease_queries.release(
-                session, lease.id, principal=lease.principal, outcome=outcome, note=note, rest=rest
-            )
-        if ended:
-            count_end(ended)
+            release = lease_queries.Release(lease.id, lease.principal, outcome, note, rest)
+            ended = await lease_queries.release(session, [release])
+        for each in ended.values():
+            self._notifier.freed(each.pool.project_id)
+            count_end(each)
 
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.get(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
 
 
-async def _lease_of(session: AsyncSession, terms: LeaseTerms) -> Lease | None:
-    if terms.idempotency_key is None:
-        return None
-    return await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
-
-
-async def _replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
-    """The lease that was taken under the same key before, if there is one and it is live."""
-    lease = await _lease_of(session, terms)
-    if lease is None:
-        return None
-    if lease.fingerprint != terms.fingerprint:
-        raise IdempotencyKeyReusedError
-    was_cut_short = lease.expires_at - lease.acquired_at < timedelta(seconds=lease.ttl_seconds)
-    live = lease if lease.is_live else None
-    if live and was_cut_short:
-        live = await lease_queries.restore(session, lease.id, principal=lease.principal)
-    if live is None:
-        raise IdempotencyKeyEndedError
-    await record_of_lease(session, principal, f"replay_{lease.operation}", live)
-    return Grant(live, replayed=True)
-
-
 def _refusal(user: User) -> BotfarmError:
     if user.state is UserState.QUARANTINED:
         return UserQuarantinedError()
     return busy(user)
-
-
-def _exhausted(counts: PoolCounts, waited: float) -> PoolExhaustedError:
-    detail = (
-        None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
-    )
-    return PoolExhaustedError(
-        detail,
-        waited=round(waited, 3),
-        total=counts.total,
-        leased=counts.leased,
-        resting=counts.resting,
-        quarantined=counts.quarantined,
-        waiting=counts.waiting,
-        next_free_in=None if counts.next_free_in is None else round(counts.next_free_in, 3),
-    )
 
 
 def _result_of(error: BotfarmError, *, waited: bool) -> str:

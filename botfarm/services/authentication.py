@@ -1,8 +1,6 @@
 """Whose token a request brings. While tokens are in use, the database is asked by a watch, not by the requests."""
 
-import asyncio
 import hmac
-import time
 from collections.abc import Collection, Mapping
 
 from botfarm.access import EVERYTHING, Principal, Role
@@ -10,20 +8,15 @@ from botfarm.api_tokens import parse_token
 from botfarm.db import token_queries
 from botfarm.db.engine import Database
 from botfarm.db.token_queries import LiveToken
-from botfarm.errors import DatabaseUnavailableError, UnauthenticatedError
-from botfarm.logs import get_logger
-from botfarm.services.fresh_cache import REFRESH_INTERVAL, FreshCache
-from botfarm.services.sessions import Sessions
-
-logger = get_logger(__name__)
+from botfarm.errors import UnauthenticatedError
+from botfarm.services.fresh_cache import FreshCache
 
 BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
 
 class Authentication:
-    def __init__(self, database: Database, sessions: Sessions, bootstrap_token: str | None) -> None:
+    def __init__(self, database: Database, bootstrap_token: str | None) -> None:
         self._database = database
-        self._sessions = sessions
         self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
         self._tokens = FreshCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
         self._used: set[str] = set()
@@ -44,19 +37,10 @@ class Authentication:
         self._used.add(token.id)
         return known.principal
 
-    async def watch(self) -> None:
-        """Keeps what is known fresh, until cancelled."""
-        while True:
-            started = time.monotonic()
-            try:
-                await self._tokens.refresh()
-                await self._sessions.refresh()
-                await self.note_use()
-            except DatabaseUnavailableError:
-                pass  # logged where it was met; what is known is trusted for some seconds only
-            except Exception:  # a watch that ends would make every request ask the database
-                logger.exception("refreshing tokens and sessions")
-            await asyncio.sleep(max(0.0, REFRESH_INTERVAL - (time.monotonic() - started)))
+    async def refresh(self) -> None:
+        """Asks once for all tokens in use, so that requests need not."""
+        await self._tokens.refresh()
+        await self.note_use()
 
     async def note_use(self) -> None:
         used, self._used = self._used, set()

@@ -3,15 +3,24 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from botfarm.errors import UnavailableError
 
+Group = TypeVar("Group", bound=Hashable)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
 """Serves a batch; returns one answer for each item, in their order."""
+
+
+def _one(_: object) -> int:
+    return 1
+
+
+def _ignore(_: int) -> None: ...
 
 
 class Coalescer(Generic[Item, Answer]):
@@ -22,12 +31,17 @@ class Coalescer(Generic[Item, Answer]):
         run: Run[Item, Answer],
         *,
         max_batch: int,
+        weight: Callable[[Item], int] = _one,
         key: Callable[[Item], Hashable] | None = None,
-        observe: Callable[[int], None] = lambda _: None,
+        observe: Callable[[int], None] = _ignore,
     ) -> None:
-        """Of items that have one `key` only one is in a batch: the others go with the next ones."""
+        """A batch weighs `max_batch` at most, unless it is one item; 1 switches coalescing off.
+
+        Of items that have one `key` only one is in a batch: the others go with the next ones.
+        """
         self._run = run
         self._max_batch = max_batch
+        self._weight = weight
         self._key = key
         self._observe = observe
         self._queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
@@ -39,6 +53,9 @@ class Coalescer(Generic[Item, Answer]):
 
     async def submit(self, item: Item) -> Answer:
         """Raises what `run` raises for this item alone, or UnavailableError with all of its batch."""
+        if self._max_batch == 1:
+            self._observe(1)
+            return (await self._run([item]))[0]
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._serving is None:
@@ -56,14 +73,19 @@ class Coalescer(Generic[Item, Answer]):
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         left_over: list[tuple[Item, asyncio.Future[Answer]]] = []
         keys: set[Hashable] = set()
-        while self._queue and len(batch) < self._max_batch:
+        room = self._max_batch
+        while self._queue:
             entry = self._queue.popleft()
             if entry[1].done():
                 continue
-            key = self._key(entry[0]) if self._key else None
+            key, weight = self._key(entry[0]) if self._key else None, self._weight(entry[0])
+            if batch and weight > room:
+                left_over.append(entry)
+                break
             if key is not None and key in keys:
                 left_over.append(entry)
                 continue
+            room -= weight
             keys.add(key)
             batch.append(entry)
         self._queue.extendleft(reversed(left_over))
@@ -90,17 +112,32 @@ class Coalescer(Generic[Item, Answer]):
                     future.set_result(answer)
 
 
-class Coalescers(Generic[Item, Answer]):
+class Coalescers(Generic[Group, Item, Answer]):
     """A coalescer for each group of items that one statement can serve; an idle one is let go."""
 
-    def __init__(self, make: Callable[[Hashable], Coalescer[Item, Answer]]) -> None:
-        self._make = make
-        self._groups: dict[Hashable, Coalescer[Item, Answer]] = {}
+    def __init__(
+        self,
+        run: Callable[[Group, Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        max_batch: int,
+        weight: Callable[[Item], int] = _one,
+        observe: Callable[[int], None] = _ignore,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._weight = weight
+        self._observe = observe
+        self._groups: dict[Group, Coalescer[Item, Answer]] = {}
 
-    async def submit(self, group: Hashable, item: Item) -> Answer:
+    async def submit(self, group: Group, item: Item) -> Answer:
         coalescer = self._groups.get(group)
         if coalescer is None:
-            coalescer = self._groups[group] = self._make(group)
+            coalescer = self._groups[group] = Coalescer(
+                partial(self._run, group),
+                max_batch=self._max_batch,
+                weight=self._weight,
+                observe=self._observe,
+            )
         try:
             return await coalescer.submit(item)
         finally:

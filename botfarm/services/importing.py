@@ -15,6 +15,7 @@ from botfarm.db.engine import Database
 from botfarm.db.user_queries import NewUser
 from botfarm.domain import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError
+from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import seal
 
 BATCH = 1_000
@@ -27,9 +28,10 @@ LINES_IN_A_ROW = 100
 
 
 class Importing:
-    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._notifier = notifier
 
     async def import_users(
         self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
@@ -46,6 +48,8 @@ class Importing:
             if errors and not skip_errors:
                 raise ImportRejectedError([asdict(error) for error in errors])
             await _record(session, principal, users, refused)
+        for project_id in {user.pool.project_id for user in users.values()}:
+            self._notifier.freed(project_id)
         skipped = len({error.line for error in errors})
         return ImportResult(created=len(users) - len(refused), skipped=skipped, errors=tuple(errors))
 

@@ -1,6 +1,6 @@
 """The life of a lease after its hand-out: renewed, released, forced, read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +10,7 @@ from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
 from botfarm.db import audit_queries, lease_queries, user_queries
 from botfarm.db.engine import Database
+from botfarm.db.lease_queries import Release, Renewal
 from botfarm.domain import (
     EndedBy,
     EndedLease,
@@ -28,21 +29,35 @@ from botfarm.errors import (
     NotTheHolderError,
     UseReleaseLeaseError,
 )
+from botfarm.services.coalescing import Coalescer
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import readable_lease
 
 MAX_FENCE = 2**63 - 1  # a bigint
 
 
 class Leases:
-    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier, *, max_batch: int) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._notifier = notifier
+        self._renewals = Coalescer[Renewal, Lease | None](
+            self._renew,
+            max_batch=max_batch,
+            key=_lease_id,
+            observe=metrics.batch_size.labels("renew").observe,
+        )
+        self._releases = Coalescer[Release, Lease | None](
+            self._release,
+            max_batch=max_batch,
+            key=_lease_id,
+            observe=metrics.batch_size.labels("release").observe,
+        )
 
     async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
         """Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
-        async with self._database.autocommit() as session:
-            renewed = await lease_queries.renew(session, lease_id, principal, ttl_seconds=ttl_seconds)
+        renewed = await self._renewals.submit(Renewal(lease_id, principal, ttl_seconds))
         if renewed is None:
             await self.held_before(principal, lease_id)
             metrics.renew_total.labels("lapsed").inc()
@@ -54,10 +69,7 @@ class Leases:
         self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
     ) -> Lease:
         """Once more is the same as once. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
-        async with self._database.autocommit() as session:
-            released = await lease_queries.release(
-                session, lease_id, principal=principal.name, outcome=outcome, note=note
-            )
+        released = await self._releases.submit(Release(lease_id, principal.name, outcome, note))
         if released:
             count_end(released)
             return released
@@ -92,6 +104,7 @@ class Leases:
                 await record_of_lease(session, principal, "force_release_lease", forced, details)
         if forced is None:
             return await self._existing(principal.scope, lease_id)
+        self._notifier.freed(forced.pool.project_id)
         count_end(forced)
         return forced
 
@@ -101,10 +114,13 @@ class Leases:
             lease = await lease_queries.get_lease(session, lease_id, principal.scope)
             if lease is None:
                 raise NoSuchLeaseError
-            is_readable = lease.is_live and lease.principal == principal.name
-            if is_readable:
-                await record_of_lease(session, principal, "get_lease", lease)
-        return readable_lease(lease, self._key_ring) if is_readable else lease
+            if not lease.is_live or lease.principal != principal.name:
+                return lease
+            held = await lease_queries.get_lease(session, lease_id, principal.scope, with_credentials=True)
+            if held is None or not held.is_live:
+                return lease
+            await record_of_lease(session, principal, "get_lease", held)
+        return readable_lease(held, self._key_ring)
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
         """The newest first, never with credentials."""
@@ -139,6 +155,18 @@ class Leases:
             raise LeaseIdRequiredError
         return lease
 
+    async def _renew(self, wanted: Sequence[Renewal]) -> Sequence[Lease | None]:
+        async with self._database.autocommit() as session:
+            renewed = await lease_queries.renew(session, wanted)
+        return [renewed.get(each.lease_id) for each in wanted]
+
+    async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
+        async with self._database.autocommit() as session:
+            released = await lease_queries.release(session, wanted)
+        for lease in released.values():
+            self._notifier.freed(lease.pool.project_id)
+        return [released.get(each.lease_id) for each in wanted]
+
     async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
         async with self._database.autocommit() as session:
             lease = await lease_queries.get_lease(session, lease_id, scope)
@@ -171,6 +199,10 @@ async def record_of_lease(
         env=lease.pool.env,
         details=details,
     )
+
+
+def _lease_id(wanted: Renewal | Release) -> UUID:
+    return wanted.lease_id
 
 
 def count_end(lease: Lease) -> None:

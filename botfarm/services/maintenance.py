@@ -6,14 +6,16 @@ from botfarm.db import audit_queries, key_queries, lease_queries, maintenance_qu
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
 from botfarm.services.leases import count_ended
+from botfarm.services.notifier import Notifier
 
 REAP_BATCH = 500
 PRUNE_BATCH = 5_000
 
 
 class Maintenance:
-    def __init__(self, database: Database, *, history_days: int) -> None:
+    def __init__(self, database: Database, notifier: Notifier, *, history_days: int) -> None:
         self._database = database
+        self._notifier = notifier
         self._history_days = history_days
 
     async def reap(self) -> int:
@@ -27,6 +29,7 @@ class Maintenance:
                 ended = await lease_queries.reap(session, batch=REAP_BATCH)
             for lease in ended:
                 count_ended(lease, EndedBy.EXPIRED, None)
+                self._notifier.freed(lease.pool.project_id)
             reaped += len(ended)
             if len(ended) < REAP_BATCH:
                 metrics.reaper_last_success.set_to_current_time()

@@ -1,3 +1,4 @@
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
@@ -6,11 +7,13 @@ from botfarm.db import audit_queries, project_queries
 from botfarm.db.engine import Database
 from botfarm.domain import LeasePolicy, Project, ProjectChanges
 from botfarm.errors import ForbiddenError, NoSuchProjectError
+from botfarm.services.fresh_cache import FreshCache
 
 
 class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known = FreshCache[UUID | str, Project](self._load)
 
     async def create(
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
@@ -49,6 +52,7 @@ class Projects:
                 project_id=project_id,
                 details={name: value for name, value in asdict(changes).items() if value is not None},
             )
+        self._known.forget(project_id)
         return project
 
     async def delete(self, principal: Principal, project_id: UUID) -> None:
@@ -75,11 +79,25 @@ class Projects:
             return _existing(await project_queries.get_project(session, project_id, scope))
 
     async def look_up(self, scope: Scope, id_or_name: UUID | str) -> Project:
-        """By its id or its name. Raises NoSuchProjectError."""
-        if isinstance(id_or_name, UUID):
-            return await self.get(scope, id_or_name)
+        """By its id or its name, as it was within the last seconds. Raises NoSuchProjectError."""
+        known = self._known.peek(id_or_name)
+        if known is not None and scope.has_project(known.id):
+            return known
+        # One that the scope does not have takes as long as one that does not exist; and a new one is there at once.
+        project = await self._known.look_up(id_or_name)
+        if project is None or not scope.has_project(project.id):
+            raise NoSuchProjectError
+        return project
+
+    async def refresh(self) -> None:
+        """Asks once for all projects in use, so that requests need not."""
+        await self._known.refresh()
+
+    async def _load(self, keys: Collection[UUID | str]) -> Mapping[UUID | str, Project]:
         async with self._database.autocommit() as session:
-            return _existing(await project_queries.find_project(session, id_or_name, scope))
+            found = await project_queries.find_projects(session, keys)
+        by_key: dict[UUID | str, Project] = {project.id: project for project in found}
+        return by_key | {project.name: project for project in found}
 
 
 def _require_whole_project(scope: Scope, project_id: UUID) -> None:

@@ -49,6 +49,8 @@ def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
 
 def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
     sealed = user.sealed
+    if sealed is None:
+        return user
     return replace(
         user,
         password=key_ring.decrypt(sealed.password, row_id=user.id, field="password"),

@@ -13,15 +13,17 @@ from botfarm.db.user_queries import NewUser, UserCursor
 from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import Secrets, merge_secrets, seal, seal_password, seal_totp_seed
 
 _SECRET_CHANGES = ("password", "secrets", "totp_seed")
 
 
 class Users:
-    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._notifier = notifier
 
     async def create(
         self,
@@ -43,6 +45,7 @@ class Users:
                 raise UserExistsError
             user = _existing(await user_queries.get_user(session, user_id, principal.scope))
             await _record(session, principal, "create_user", user_id, pool, login=login)
+        self._notifier.freed(pool.project_id)
         return user
 
     async def get(self, scope: Scope, user_id: UUID) -> User:
@@ -65,7 +68,9 @@ class Users:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
             await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
             await _record(session, principal, "update_user", user_id, after, **_what_changes(changes))
-            return await _with_last_lease(session, user_id, principal.scope)
+            user = await _with_last_lease(session, user_id, principal.scope)
+        self._notifier.freed(after.project_id)
+        return user
 
     async def delete(self, principal: Principal, user_id: UUID) -> None:
         """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live."""

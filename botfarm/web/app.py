@@ -1,7 +1,7 @@
 """The HTTP application: read `create_app` from top to bottom."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 import botfarm
-from botfarm.runtime import open_services
+from botfarm.runtime import Services, open_services
 from botfarm.settings import Settings
 from botfarm.web import (
     audit_routes,
@@ -26,6 +26,7 @@ from botfarm.web import (
 )
 from botfarm.web.dependencies import bearer, session
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
+from botfarm.web.express import ExpressLane
 from botfarm.web.middleware import Observed
 from botfarm.web.session_cookie import SessionCookie
 
@@ -38,7 +39,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
             unchecked = None if keys_checked else services.keys
             watches = [
                 asyncio.create_task(watch)
-                for watch in (services.health.watch(unchecked), services.authentication.watch())
+                for watch in (services.health.watch(unchecked), services.freshness.watch())
             ]
             try:
                 yield
@@ -72,10 +73,19 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:
         app.include_router(probe_routes.metrics)
-    app.add_middleware(Observed)
     add_error_handlers(app)
     _document_problems(app)
+    # Around everything of the framework's: what it would put in between costs more than the express lane's operations.
+    framework = app.build_middleware_stack()
+    app.middleware_stack = Observed(ExpressLane(lease_routes.router.routes, otherwise=framework))
     return app
+
+
+def _watches(services: Services) -> Iterator[Coroutine[Any, Any, None]]:
+    yield services.health.watch()
+    yield services.freshness.watch()
+    if services.listener:
+        yield services.listener.watch()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -25,6 +25,11 @@ async def admit(request: Request, role: Role) -> Badge | None:
     return badge
 
 
+async def check_still_welcome(request: Request) -> None:
+    """For a request that takes its time. Raises UnauthenticatedError when its token or session has ended meanwhile."""
+    await _identify(request)
+
+
 async def sees_everything(request: Request) -> bool:
     """For what is open to anyone, and says more to those who may know it."""
     try:

@@ -14,18 +14,20 @@ session = Security(
 
 MAX_PAGE = 1_000
 
+# Coroutines, though they await nothing: FastAPI runs plain functions in threads, which costs more than all they do.
 
-def _services(request: Request) -> Services:
+
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _principal(request: Request) -> Principal:
+async def _principal(request: Request) -> Principal:
     principal: Principal = request.state.principal
     return principal
 
 
-def _limit(
+async def _limit(
     limit: Annotated[int, Query(ge=1, description=f"More than {MAX_PAGE} is taken as {MAX_PAGE}.")] = 100,
 ) -> int:
     return min(limit, MAX_PAGE)

@@ -41,6 +41,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.CallerGoneError: (409, "pool-exhausted"),
     errors.PoolTooSmallError: (409, "pool-too-small"),
     errors.IdempotencyKeyEndedError: (409, "idempotency-key-ended"),
+    errors.WaitSupersededError: (409, "wait-superseded"),
     errors.LeaseIdRequiredError: (409, "lease-id-required"),
     errors.UseReleaseLeaseError: (409, "use-release-lease"),
     errors.LeaseLapsedError: (410, "lease-lapsed"),
@@ -50,6 +51,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.ImportRejectedError: (422, "invalid-request"),
     errors.IdempotencyKeyReusedError: (422, "idempotency-key-reused"),
     errors.QuotaExceededError: (429, "quota-exceeded"),
+    errors.TooManyWaitersError: (429, "too-many-waiters"),
     errors.SlowDownError: (429, "slow-down"),
     errors.InternalError: (500, "internal"),
     errors.DatabaseUnavailableError: (503, "database-unavailable"),
@@ -109,6 +111,10 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
 
 
 def add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(Exception)
+    async def of_a_crash(request: Request, _: Exception) -> Response:
+        return problem_response(request, errors.InternalError())
+
     @app.exception_handler(BotfarmError)
     async def of_the_farm(request: Request, error: BotfarmError) -> Response:
         return problem_response(request, error)
@@ -135,7 +141,7 @@ def _headers(error: BotfarmError) -> dict[str, str]:
             return {"Retry-After": str(max(1, min(60, math.ceil(due))) if isinstance(due, float) else 60)}
         case errors.SlowDownError():
             return {"Retry-After": str(error.details["retry_after"])}
-        case errors.UnavailableError():
+        case errors.UnavailableError() | errors.TooManyWaitersError():
             return {"Retry-After": "1"}
         case _:
             return {}

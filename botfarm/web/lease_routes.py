@@ -7,7 +7,9 @@ from botfarm.access import Role
 from botfarm.domain import Domain, Env, Lease, LeasedUser, LeaseFilter, LeaseState, Page, TotpCode
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
+from botfarm.web.express import express
 from botfarm.web.fields import SearchText
+from botfarm.web.receiving import RequestLifeline
 from botfarm.web.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
 from botfarm.web.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
 from botfarm.web.roles import needs
@@ -38,6 +40,7 @@ router = api_router("leases")
     },
 )
 @needs(Role.RUNNER)
+@express
 async def acquire_lease(
     farm: Farm,
     caller: Caller,
@@ -54,9 +57,10 @@ async def acquire_lease(
         labels=body.labels,
         count=body.count,
         wait_seconds=body.wait_seconds,
+        priority=body.priority,
     )
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, caller_gone=request.is_disconnected)
+    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, lifeline=RequestLifeline(request))
     if grant.replayed:
         response.status_code = 200
     return grant.lease
@@ -95,6 +99,7 @@ async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 @needs(Role.RUNNER)
+@express
 async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
     """Keep the users for longer; never shortens, and ends at `hold_until`."""
     return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
@@ -106,6 +111,7 @@ async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal 
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 @needs(Role.RUNNER)
+@express
 async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
     """Give the users back. Once more is the same as once."""
     body = body or Release()

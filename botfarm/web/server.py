@@ -31,6 +31,7 @@ async def serve(
             services: Services | None = getattr(app.state, "services", None)
             if services:  # else it is still starting
                 services.health.drain()
+                services.waiting_room.stop()
                 services.turns.stop()
             server.should_exit = True
         await serving

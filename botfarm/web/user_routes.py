@@ -9,6 +9,7 @@ from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserFilter, Use
 from botfarm.services.lease_requests import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.fields import Label, SearchText
+from botfarm.web.receiving import RequestLifeline
 from botfarm.web.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
 from botfarm.web.roles import needs
@@ -115,7 +116,7 @@ async def acquire_lock(
     """Take this very user. When any user of a kind will do, `acquire_lease` is the better one."""
     body = body or LockRequest()
     requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lock(caller, user_id, requested, caller_gone=request.is_disconnected)
+    grant = await farm.acquiring.acquire_lock(caller, user_id, requested, lifeline=RequestLifeline(request))
     return grant.lease
 
 

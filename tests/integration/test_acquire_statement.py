@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db import acquire_queries
-from botfarm.db.acquire_queries import ACQUIRE_FROM_POOL, LeaseTerms, hand_after
+from botfarm.db import batch_queries
+from botfarm.db.acquire_queries import LeaseTerms, hand_after
+from botfarm.db.batch_queries import WantedLease
 from botfarm.domain import Lease, Pool
 from support.farm import RUNNER, Farm, open_farm
 
@@ -41,9 +42,11 @@ async def fill(farm: Farm, users: int) -> Pool:
 
 
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
-    return await acquire_queries.acquire_from_pool(
-        session, pool, labels={}, count=count, hand=hand_after(uuid4()), terms=TERMS
+    wanted = WantedLease(uuid4(), count, TERMS)
+    leases = await batch_queries.acquire_batch(
+        session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4()
     )
+    return leases.get(wanted.lease_id)
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
@@ -112,13 +115,8 @@ async def test_in_steady_state_its_updates_are_hot(database_url: str) -> None:
 
 async def explain(farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
-    compiled = ACQUIRE_FROM_POOL.compile(dialect=dialect.dialect())
-    values: dict[str, Any] = {
-        **acquire_queries._pool_parameters(pool, {}),
-        **acquire_queries._term_parameters(TERMS, acquire_queries.LeaseOperation.ACQUIRE_LEASE),
-        "count": 1,
-        "hand": hand,
-    }
+    compiled = batch_queries.ACQUIRE.compile(dialect=dialect.dialect())
+    values = batch_queries._parameters(pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand)
     arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())
     async with farm.database.transaction() as session:
         connection = await session.connection()
@@ -136,6 +134,9 @@ def _literal(value: object) -> str:
             return str(value)
         case str() | UUID():
             return f"'{value}'"
+        case list():
+            items = ",".join("NULL" if each is None else f'"{each}"' for each in value)
+            return "'{" + items + "}'"
     raise TypeError(value)
 
 

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import EVERYTHING
 from botfarm.db import acquire_queries, lease_queries
+from botfarm.db.batch_queries import WantedLease, acquire_batch
+from botfarm.db.lease_queries import Release, Renewal
 from botfarm.domain import EndedBy, Lease, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
@@ -44,13 +46,12 @@ async def until_expired(farm: Farm, lease: Lease) -> None:
 
 
 async def release(session: AsyncSession, lease: Lease) -> Lease | None:
-    return await lease_queries.release(
-        session, lease.id, principal=RUNNER.name, outcome=Outcome.OK, note=None
-    )
+    wanted = Release(lease.id, RUNNER.name, Outcome.OK, None)
+    return (await lease_queries.release(session, [wanted])).get(lease.id)
 
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
-    return await lease_queries.renew(session, lease.id, RUNNER, ttl_seconds=60)
+    return (await lease_queries.renew(session, [Renewal(lease.id, RUNNER, 60)])).get(lease.id)
 
 
 class TestRenewAgainstReap:
@@ -231,5 +232,7 @@ async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | N
         address=None,
         request_id=None,
     )
-    hand = acquire_queries.hand_after(uuid4())
-    return await acquire_queries.acquire_from_pool(session, pool, labels={}, count=1, hand=hand, terms=terms)
+    wanted, hand = WantedLease(uuid4(), 1, terms), acquire_queries.hand_after(uuid4())
+    return (await acquire_batch(session, pool, [wanted], labels={}, hand=hand, replica=uuid4())).get(
+        wanted.lease_id
+    )

@@ -42,7 +42,7 @@ def test_up_check_down_and_up_again(empty_database: str) -> None:
     alembic(empty_database, "downgrade", "base")
     assert asyncio.run(tables(empty_database)) == {"alembic_version"}
     alembic(empty_database, "upgrade", "head")
-    assert {"users", "leases", "projects"} <= asyncio.run(tables(empty_database))
+    assert {"users", "leases", "projects", "tickets"} <= asyncio.run(tables(empty_database))
 
 
 def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
@@ -56,12 +56,19 @@ def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
     ]
     outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
     assert [replica.returncode for replica in replicas] == [0] * 4, outputs
-    assert {"users", "leases", "projects"} <= asyncio.run(tables(empty_database))
+    assert {"users", "leases", "projects", "tickets"} <= asyncio.run(tables(empty_database))
 
 
 @pytest.mark.parametrize(
     ("revision", "old"),
-    [("(none)", True), ("0000_removed_long_ago", False), ("0001", True), ("0002", False), (None, True)],
+    [
+        ("(none)", True),
+        ("0000_removed_long_ago", False),
+        ("0001", True),
+        ("0002", True),
+        ("0003", False),
+        (None, True),
+    ],
 )
 async def test_a_schema_is_old_when_this_build_has_more(
     database_url: str, revision: str | None, old: bool

@@ -52,10 +52,10 @@ from botfarm.domain import (
     UserStatus,
 )
 from botfarm.runtime import Services
-from botfarm.services import acquiring, importing, users
-from botfarm.services.acquiring import Grant
+from botfarm.services import importing, pool_grants, users
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
-from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, open_farm
+from botfarm.services.pool_grants import Grant
+from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, Present, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
 EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "80"))
@@ -140,7 +140,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     ids = random.Random()
-    for module in (users, importing, acquiring):
+    for module in (users, importing, pool_grants):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()
@@ -512,16 +512,14 @@ class FarmMachine(Comparing):
         return self.touched
 
     async def ask(self, wanted: Wanted, *, gone: bool = False) -> Grant:
-        async def caller_gone() -> bool:
-            return gone
-
+        lifeline = Present(has_gone=gone)
         acquiring, principal = self.services.acquiring, Principal(wanted.principal, Role.RUNNER, EVERYTHING)
         terms = RequestedTerms(ttl_seconds=wanted.ttl, idempotency_key=wanted.key)
         if isinstance(wanted.what, UUID):
-            return await acquiring.acquire_lock(principal, wanted.what, terms, caller_gone=caller_gone)
+            return await acquiring.acquire_lock(principal, wanted.what, terms, lifeline=lifeline)
         pool, labels = wanted.what, dict(wanted.labels)
         request = PoolRequest(pool.project_id, pool.env, pool.domain, labels=labels, count=wanted.count)
-        return await acquiring.acquire_lease(principal, request, terms, caller_gone=caller_gone)
+        return await acquiring.acquire_lease(principal, request, terms, lifeline=lifeline)
 
     # The life of a lease
 

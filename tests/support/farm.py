@@ -41,8 +41,19 @@ def test_settings(database_url: str, **overrides: object) -> Settings:
 test_settings.__test__ = False  # a helper, whatever its name says to pytest
 
 
-async def _stays() -> bool:
-    return False
+class Present:
+    """A caller who stays, unless it is told to go before it is looked for."""
+
+    def __init__(self, *, has_gone: bool = False) -> None:
+        self._has_gone = has_gone
+
+    async def has_gone(self) -> bool:
+        return self._has_gone
+
+    async def until_gone(self) -> None:
+        await asyncio.Event().wait()
+
+    async def check_welcome(self) -> None: ...
 
 
 @dataclass
@@ -77,7 +88,7 @@ class Farm:
         }
         request = PoolRequest(project=pool.project_id, env=pool.env, domain=pool.domain, **wanted)
         grant = await self.services.acquiring.acquire_lease(
-            principal, request, RequestedTerms(**terms), caller_gone=_stays
+            principal, request, RequestedTerms(**terms), lifeline=Present()
         )
         return grant.lease
 

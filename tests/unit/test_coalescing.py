@@ -105,7 +105,11 @@ async def test_of_one_key_one_is_in_a_batch_and_their_order_stays() -> None:
 
 async def test_groups_do_not_mix_and_idle_ones_are_let_go() -> None:
     database = Database()
-    coalescers = Coalescers[int, int](lambda _: Coalescer(database.run, max_batch=10))
+
+    async def run(_: int, items: Sequence[int]) -> list[int]:
+        return await database.run(items)
+
+    coalescers = Coalescers(run, max_batch=10)
     database.open.clear()
     callers = [asyncio.create_task(coalescers.submit(n % 2, n)) for n in range(4)]
     await turn()
@@ -120,3 +124,21 @@ async def test_an_error_is_each_callers_own() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="13"):
             await coalescer.submit(13)
+
+
+async def test_a_batch_weighs_only_so_much_and_nobody_is_passed() -> None:
+    database = Database()
+    coalescer = Coalescer(database.run, max_batch=10, weight=lambda item: item)
+    await asyncio.gather(*(coalescer.submit(n) for n in (4, 5, 2, 1, 20, 1)))
+    assert database.batches == [[4, 5], [2, 1], [20], [1]]
+
+
+async def test_switched_off_nobody_waits_for_anybody() -> None:
+    database = Database()
+    coalescer = Coalescer(database.run, max_batch=1)
+    database.open.clear()
+    callers = [asyncio.create_task(coalescer.submit(n)) for n in range(3)]
+    await turn()
+    assert database.batches == [[0], [1], [2]]
+    database.open.set()
+    assert await asyncio.gather(*callers) == [0, 2, 4]

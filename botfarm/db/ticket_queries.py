@@ -1,0 +1,202 @@
+"""The line of those who wait for users of a pool: their tickets, and what is asked to find out whose turn it is.
+
+A ticket is live while its deadline is ahead and its replica is seen. Only its own replica grants it, by the statement
+that also deletes it: whoever deletes a ticket has decided what became of it.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.db.listener import CHANNEL_PREFIX
+from botfarm.db.user_state import CLOCK
+from botfarm.domain import Pool
+from botfarm.tickets import Line, Place, WaitingRequest
+
+# Conditions on `FROM {TICKETS}`. A place that is only kept has no replica, so it is never live.
+TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"
+LIVE_TICKET = "t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'"
+OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :domain"
+
+# Seconds that a place is kept for the key that may come back for it.
+KEPT_FOR = 10.0
+
+# The newest request owns the ticket of its key, at the place of the first one, unless that place is not kept any more.
+PARK = text(f"""
+    INSERT INTO tickets AS t (project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
+                              principal, owner, idempotency_key, fingerprint)
+    SELECT CAST(:project_id AS uuid), CAST(:env AS text), CAST(:domain AS text), CAST(:labels AS jsonb),
+           CAST(:count AS integer), CAST(:priority AS integer), c.now - CAST(:priority AS integer) * interval '60 seconds',
+           c.now, CAST(:replica AS uuid), c.now + make_interval(secs => CAST(:seconds AS float8)),
+           CAST(:principal AS text), CAST(:owner AS text), CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea)
+    FROM {CLOCK}
+    ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
+    SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain, labels = excluded.labels,
+        count = excluded.count, priority = excluded.priority, owner = excluded.owner,
+        fingerprint = excluded.fingerprint, replica = excluded.replica, deadline = excluded.deadline,
+        rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
+        arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at ELSE excluded.arrived_at END
+    WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
+    RETURNING id, deadline""")
+
+HAS_LEASE = text("""
+    SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
+
+# `s` are the sets of labels that are waited for, `m` which of the users match which of them. A ticket of a set stands
+# behind as many others of it as there are free users: it and those after it cannot go. One that wants more users than
+# could ever be free together is not looked at. Where nobody asks for labels, those of the users make no difference.
+LINE = text(f"""
+    WITH t AS MATERIALIZED (
+        SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours
+        FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}
+    ),
+    s AS MATERIALIZED (SELECT labels, row_number() OVER (ORDER BY labels) AS number FROM t GROUP BY labels),
+    u AS MATERIALIZED (
+        SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
+               min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
+        FROM (
+            SELECT CASE WHEN (SELECT bool_and(labels = '{{}}') FROM s) THEN '{{}}' ELSE u.labels END AS labels, u.available_at
+            FROM users AS u WHERE {OF_POOL.format("u")} AND u.status = 'active'
+        ) AS g, {CLOCK}
+        GROUP BY g.labels
+    ),
+    m AS MATERIALIZED (
+        SELECT s.number, s.labels AS wanted, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels
+    ),
+    line AS (
+        SELECT t.id, t.rank, t.count, t.is_ours, matching.number, matching.free,
+               row_number() OVER (PARTITION BY matching.number ORDER BY t.rank, t.id) AS nth
+        FROM t JOIN (
+            SELECT wanted, number, sum(active) AS active, sum(free) AS free FROM m GROUP BY wanted, number
+        ) AS matching ON matching.wanted = t.labels
+        WHERE matching.free > 0 AND matching.active >= t.count
+    )
+    SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
+            FROM line WHERE nth <= free) AS places,
+           (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
+                SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0 GROUP BY labels
+            ) AS groups) AS free,
+           (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
+
+# The deadline tells a ticket from the same one after a re-post took it over, which is not to leave.
+LEAVE = text(f"""
+    WITH mine AS MATERIALIZED (
+        SELECT t.id, t.project_id, t.env, t.domain, leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
+        FROM tickets AS t JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
+             AS leaving (id, deadline, is_kept) ON leaving.id = t.id
+        WHERE t.replica = :replica AND t.deadline = leaving.deadline
+        ORDER BY t.id FOR UPDATE OF t
+    ),
+    deleted AS (DELETE FROM tickets USING mine WHERE tickets.id = mine.id AND NOT mine.is_kept),
+    kept AS (
+        UPDATE tickets SET replica = NULL, deadline = clock_timestamp() + make_interval(secs => {KEPT_FOR})
+        FROM mine WHERE tickets.id = mine.id AND mine.is_kept
+    ),
+    line AS (
+        SELECT t.id, row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
+               count(*) OVER (PARTITION BY t.project_id, t.env, t.domain) AS waiting
+        FROM tickets AS t LEFT JOIN replicas AS r ON r.id = t.replica
+        WHERE (t.project_id, t.env, t.domain) IN (SELECT project_id, env, domain FROM mine)
+          AND (({LIVE_TICKET}) OR t.id IN (SELECT id FROM mine))
+    )
+    SELECT line.id, line.place, line.waiting FROM line JOIN mine ON mine.id = line.id""")
+
+SEEN = text("""
+    INSERT INTO replicas (id, seen_at) VALUES (:replica, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()""")
+
+STRAYS = text("""
+    SELECT id, deadline FROM tickets WHERE replica = :replica AND id <> ALL (CAST(:known AS bigint[]))""")
+
+NOTIFY = text(f"""
+    SELECT pg_notify('{CHANNEL_PREFIX}' || replace(freed.id::text, '-', ''), '')
+    FROM unnest(CAST(:projects AS uuid[])) AS freed (id)
+    WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A ticket as its owner knows it."""
+
+    id: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where a ticket stood when it left."""
+
+    place: int
+    waiting: int
+
+
+async def park(
+    session: AsyncSession, request: WaitingRequest, *, replica: UUID, seconds: float
+) -> Parked | None:
+    """A place in the line, for so many seconds. None when the key has a place for another request."""
+    parameters = {
+        **pool_parameters(request.pool),
+        "replica": replica,
+        "seconds": seconds,
+        "labels": json.dumps(dict(request.labels)),
+        "count": request.count,
+        "priority": request.priority,
+        "principal": request.principal,
+        "owner": request.owner,
+        "idempotency_key": request.idempotency_key,
+        "fingerprint": request.fingerprint,
+    }
+    row = (await session.execute(PARK, parameters)).one_or_none()
+    return Parked(row.id, row.deadline) if row else None
+
+
+async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: str) -> bool:
+    return bool(await session.scalar(HAS_LEASE, {"principal": principal, "idempotency_key": idempotency_key}))
+
+
+async def line_of(session: AsyncSession, pool: Pool, *, replica: UUID) -> Line:
+    """Of one moment."""
+    row = (await session.execute(LINE, {**pool_parameters(pool), "replica": replica})).one()
+    free: dict[frozenset[int], int] = {}
+    for numbers, users in row.free or ():
+        matches = frozenset(numbers)
+        free[matches] = free.get(matches, 0) + users
+    return Line([Place(*place) for place in row.places or ()], free, row.due_in)
+
+
+async def leave(
+    session: AsyncSession, tickets: Collection[tuple[Parked, bool]], *, replica: UUID
+) -> dict[int, Left]:
+    """Deletes the tickets, or keeps the places of those with a key where that is said. Who is absent was not ours any more."""
+    parameters = {
+        "ids": [ticket.id for ticket, _ in tickets],
+        "deadlines": [ticket.deadline for ticket, _ in tickets],
+        "are_kept": [is_kept for _, is_kept in tickets],
+        "replica": replica,
+    }
+    return {row.id: Left(row.place, row.waiting) for row in await session.execute(LEAVE, parameters)}
+
+
+async def is_seen(session: AsyncSession, replica: UUID) -> None:
+    """For 5 seconds from now on the replica's tickets count."""
+    await session.execute(SEEN, {"replica": replica})
+
+
+async def strays(session: AsyncSession, replica: UUID, *, known: Collection[int]) -> list[Parked]:
+    """The replica's tickets that it does not know: the answer to their making or leaving was lost."""
+    rows = await session.execute(STRAYS, {"replica": replica, "known": list(known)})
+    return [Parked(row.id, row.deadline) for row in rows]
+
+
+async def notify(session: AsyncSession, projects: Collection[UUID]) -> None:
+    """Wakes those who wait for users of these projects; without any, nothing is sent."""
+    await session.execute(NOTIFY, {"projects": list(projects)})
+
+
+def pool_parameters(pool: Pool) -> dict[str, object]:
+    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}

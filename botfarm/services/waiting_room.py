@@ -1,0 +1,270 @@
+"""Where requests wait for users: each with a ticket in the database, and nothing else there while it sleeps.
+
+A ticket is committed first, then tried, then it sleeps: so a release either sees it, or happened before it was tried.
+It is granted only by its own process, when its turn has come, and only while its row is there: whoever deletes that
+has decided.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic
+from uuid import UUID
+
+from botfarm.db import ticket_queries
+from botfarm.db.engine import Database
+from botfarm.db.listener import Listener
+from botfarm.db.ticket_queries import Left, Parked
+from botfarm.domain import Pool
+from botfarm.errors import (
+    BotfarmError,
+    CallerGoneError,
+    IdempotencyKeyReusedError,
+    PoolExhaustedError,
+    ShuttingDownError,
+    TooManyWaitersError,
+    UnavailableError,
+    WaitSupersededError,
+)
+from botfarm.services.deadlines import Deadlines
+from botfarm.services.departures import Departures
+from botfarm.services.exhausted import exhausted
+from botfarm.services.notifier import Notifier
+from botfarm.services.pool_line import Grant, PoolLine
+from botfarm.services.presence import Presence
+from botfarm.services.waiters import GrantedT, Waiter
+from botfarm.tickets import WaitingRequest
+
+# Seconds between two looks at a pool that nobody woke: where a wake may be missed, and where there are none.
+INTERVAL, INTERVAL_DEAF = 5.0, 1.0
+# A crowd that comes leaves connections for those who are here.
+ARRIVALS_AT_ONCE = 4
+
+
+class WaitingRoom(Generic[GrantedT]):
+    def __init__(
+        self,
+        database: Database,
+        listener: Listener | None,
+        notifier: Notifier,
+        *,
+        replica_id: UUID,
+        max_waiters: int,
+        grant: Grant[GrantedT],
+    ) -> None:
+        """Without a listener nobody says when users are freed: then who waits looks every second."""
+        self._database = database
+        self._listener = listener
+        self._notifier = notifier
+        self._replica_id = replica_id
+        self._max_waiters = max_waiters
+        self._grant = grant
+        self._is_stopped = False
+        self._present = 0
+        self._lines: dict[Pool, PoolLine[GrantedT]] = {}
+        self._deadlines = Deadlines[Waiter[GrantedT]]()
+        self._arrivals = asyncio.Semaphore(ARRIVALS_AT_ONCE)
+        self._departures = Departures(database, replica_id)
+        self._presence = Presence(
+            database,
+            replica_id,
+            is_needed=lambda: self._present > 0,
+            known=lambda: [ticket_id for line in self._lines.values() for ticket_id in line.waiters],
+            nobody_arrives=self._nobody_arrives,
+        )
+        self._turning_away: set[asyncio.Task[None]] = set()
+        if listener:
+            listener.call(self.wake)
+
+    async def wait(self, request: WaitingRequest, *, wait_seconds: float, gone: Awaitable[None]) -> GrantedT:
+        """Until the request is granted. `gone` ends when the caller has hung up; it is cancelled with the wait.
+
+        Raises PoolExhaustedError, CallerGoneError, WaitSupersededError, IdempotencyKeyReusedError,
+        TooManyWaitersError, ShuttingDownError, and what the grant raises.
+        """
+        started = asyncio.get_running_loop().time()
+        caller = asyncio.ensure_future(gone)
+        self._present += 1
+        try:
+            if self._is_stopped:
+                raise ShuttingDownError
+            if self._present > self._max_waiters:
+                raise TooManyWaitersError
+            waiter = await self._arrive(request, started + wait_seconds)
+            try:
+                await self._sleep(waiter, caller)
+                if waiter.outcome.done():
+                    return await self._settled(waiter)
+                left = await self._leave(waiter, keeps_place=True)
+                if waiter.outcome.done():
+                    return await self._settled(waiter)
+                raise await self._why_none(waiter, left, caller_is_gone=caller.done(), started=started)
+            finally:
+                self._forget(waiter)
+        finally:
+            self._present -= 1
+            caller.cancel()
+
+    def wake(self, project_id: UUID | None) -> None:
+        """Users of the project may have been freed; of any, with None."""
+        for pool, line in self._lines.items():
+            if project_id is None or pool.project_id == project_id:
+                line.wake()
+
+    def stop(self) -> None:
+        """Answers all who wait with ShuttingDownError, now; those with a key may come back to their place elsewhere."""
+        self._is_stopped = True
+        waiters = [waiter for line in self._lines.values() for waiter in line.waiters.values()]
+        for waiter in waiters:
+            if waiter.granting:  # what became of it is known in a moment
+                waiter.granting.add_done_callback(partial(self._turn_away_after, waiter))
+        self._turn_away([waiter for waiter in waiters if not waiter.granting])
+
+    async def close(self) -> None:
+        """After `stop`, and after all who waited have been answered."""
+        self._deadlines.close()
+        await asyncio.gather(*(line.close() for line in self._lines.values()))
+        await asyncio.gather(*self._turning_away)
+        await self._presence.close()
+
+    async def _arrive(self, request: WaitingRequest, deadline: float) -> Waiter[GrantedT]:
+        async with self._arrivals:
+            if self._is_stopped:
+                raise ShuttingDownError
+            await self._presence.begin()
+            if self._listener:
+                await self._listener.listen(request.pool.project_id)
+            ticket = await self._park(request, max(0.0, deadline - asyncio.get_running_loop().time()))
+            waiter = Waiter[GrantedT](request, ticket)
+            line = self._line_of(request.pool)
+            former = line.waiters.get(ticket.id)
+            if former:
+                former.fail(WaitSupersededError(), has_ticket=False)
+            line.waiters[ticket.id] = waiter
+        try:
+            if self._is_stopped:
+                self._turn_away([waiter])
+            elif await self._was_granted_meanwhile(request):
+                line.try_now(waiter)
+        except BaseException:
+            self._forget(waiter)
+            raise
+        self._deadlines.add(deadline, waiter)
+        line.wake()
+        return waiter
+
+    async def _park(self, request: WaitingRequest, seconds: float) -> Parked:
+        try:
+            async with self._database.autocommit() as session:
+                ticket = await ticket_queries.park(
+                    session, request, replica=self._replica_id, seconds=seconds
+                )
+        except BaseException:  # a cancelled caller's ticket may be there, too
+            self._presence.suspect_strays()
+            raise
+        if ticket is None:
+            raise IdempotencyKeyReusedError
+        return ticket
+
+    async def _was_granted_meanwhile(self, request: WaitingRequest) -> bool:
+        """While this request was on its way the one that it repeats may have got its users, and the ticket with them."""
+        if request.idempotency_key is None:
+            return False
+        async with self._database.autocommit() as session:
+            return await ticket_queries.has_lease(
+                session, principal=request.principal, idempotency_key=request.idempotency_key
+            )
+
+    async def _sleep(self, waiter: Waiter[GrantedT], caller: "asyncio.Future[None]") -> None:
+        """Until the wait is over; then no grant is under way, and none will be."""
+        ends: list[asyncio.Future[Any]] = [waiter.outcome, waiter.time_is_over, caller]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        waiter.is_leaving = True
+        if waiter.granting and not waiter.outcome.done():
+            await asyncio.wait({waiter.granting})
+
+    async def _settled(self, waiter: Waiter[GrantedT]) -> GrantedT:
+        """The outcome, after what is left of the ticket has been removed."""
+        if waiter.has_ticket:
+            with contextlib.suppress(UnavailableError):  # then it is a stray
+                await self._leave(waiter, keeps_place=False)
+        return waiter.outcome.result()
+
+    async def _why_none(
+        self, waiter: Waiter[GrantedT], left: Left | None, *, caller_is_gone: bool, started: float
+    ) -> BotfarmError:
+        request, waited = waiter.request, asyncio.get_running_loop().time() - started
+        if left is None and not caller_is_gone:
+            is_taken_over = request.idempotency_key is not None
+            return WaitSupersededError() if is_taken_over else PoolExhaustedError(waited=round(waited, 3))
+        counts = await self._departures.count(request.pool, request.labels)
+        if counts.free > 0:
+            self._free_for_others(request.pool)
+        if left is None or caller_is_gone:
+            return CallerGoneError()
+        return exhausted(replace(counts, waiting=left.waiting), waited=waited, place=left.place)
+
+    async def _leave(self, waiter: Waiter[GrantedT], *, keeps_place: bool) -> Left | None:
+        """None when the ticket was not ours any more."""
+        left = await self._departures.leave(waiter.ticket, keeps_place=keeps_place)
+        waiter.has_ticket = False
+        return left
+
+    def _free_for_others(self, pool: Pool) -> None:
+        """What a ticket kept from those behind it."""
+        self._line_of(pool).wake()
+        self._notifier.freed(pool.project_id)
+
+    def _forget(self, waiter: Waiter[GrantedT]) -> None:
+        waiters = self._line_of(waiter.request.pool).waiters
+        if waiters.get(waiter.ticket.id) is waiter:
+            del waiters[waiter.ticket.id]
+            if waiter.has_ticket:
+                self._presence.suspect_strays()
+
+    def _turn_away(self, waiters: Sequence[Waiter[GrantedT]]) -> None:
+        tickets = [(waiter.ticket, True) for waiter in waiters if not waiter.outcome.done()]
+        for waiter in waiters:
+            waiter.fail(ShuttingDownError(), has_ticket=False)
+        if tickets:
+            leaving = asyncio.create_task(self._turn_away_together(tickets))
+            self._turning_away.add(leaving)
+            leaving.add_done_callback(self._turning_away.discard)
+
+    def _turn_away_after(self, waiter: Waiter[GrantedT], _: object) -> None:
+        self._turn_away([waiter])
+
+    async def _turn_away_together(self, tickets: Sequence[tuple[Parked, bool]]) -> None:
+        # If that fails: five seconds after this process has ended its tickets count no more.
+        with contextlib.suppress(UnavailableError):
+            async with self._database.autocommit() as session:
+                await ticket_queries.leave(session, tickets, replica=self._replica_id)
+
+    def _line_of(self, pool: Pool) -> PoolLine[GrantedT]:
+        line = self._lines.get(pool)
+        if line is None:
+            line = self._lines[pool] = PoolLine(
+                self._database,
+                pool,
+                replica_id=self._replica_id,
+                grant=self._grant,
+                interval=self._interval,
+            )
+        return line
+
+    def _interval(self) -> float:
+        return INTERVAL if self._listener and self._listener.is_connected else INTERVAL_DEAF
+
+    @contextlib.asynccontextmanager
+    async def _nobody_arrives(self) -> AsyncIterator[None]:
+        held = 0
+        try:
+            for _ in range(ARRIVALS_AT_ONCE):
+                await self._arrivals.acquire()
+                held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._arrivals.release()
