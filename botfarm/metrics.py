@@ -29,6 +29,12 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 HOLD_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
 
 users = Gauge("botfarm_users", "Users by state.", (*POOL, "state"))
+waiters = Gauge("botfarm_waiters", "Requests that wait for users.", POOL)
+oldest_wait_seconds = Gauge(
+    "botfarm_oldest_wait_seconds",
+    "How long the request has waited that waits longest; 0 when none does.",
+    POOL,
+)
 acquire_total = Counter("botfarm_acquire", "Requests for a lease by result.", (*POOL, "result"))
 acquire_wait_seconds = Histogram(
     "botfarm_acquire_wait_seconds", "Time from request to grant.", POOL, buckets=SECONDS

@@ -18,10 +18,12 @@ from workers.jobs import Heartbeat, Job, run_tick
 from workers.probes import create_probes
 from workers.prune import prune
 from workers.reap import reap
+from workers.tickets import prune_tickets
 
 logger = get_logger(__name__)
 
 PRUNE_INTERVAL = 3_600.0
+TICKETS_INTERVAL = 60.0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -53,6 +55,7 @@ def _jobs(services: Services, settings: Settings) -> list[Job]:
     jobs = [
         Job("reap", settings.reap_interval, partial(reap, services.maintenance)),
         Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
+        Job("tickets", TICKETS_INTERVAL, partial(prune_tickets, services.maintenance)),
         Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance)),
     ]
     for job in jobs:

@@ -50,12 +50,14 @@ HAS_LEASE = text("""
 # `s` are the sets of labels that are waited for, `m` which of the users match which of them. A ticket of a set stands
 # behind as many others of it as there are free users: it and those after it cannot go. One that wants more users than
 # could ever be free together is not looked at. Where nobody asks for labels, those of the users make no difference.
+# MATERIALIZED is for the planner, which expects one ticket, and would compute for each of a thousand what is once for all.
 LINE = text(f"""
     WITH t AS MATERIALIZED (
-        SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours
+        SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
+               dense_rank() OVER (ORDER BY t.labels) AS number
         FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}
     ),
-    s AS MATERIALIZED (SELECT labels, row_number() OVER (ORDER BY labels) AS number FROM t GROUP BY labels),
+    s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
     u AS MATERIALIZED (
         SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
                min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
@@ -65,15 +67,12 @@ LINE = text(f"""
         ) AS g, {CLOCK}
         GROUP BY g.labels
     ),
-    m AS MATERIALIZED (
-        SELECT s.number, s.labels AS wanted, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels
-    ),
+    m AS MATERIALIZED (SELECT s.number, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels),
+    matching AS MATERIALIZED (SELECT number, sum(active) AS active, sum(free) AS free FROM m GROUP BY number),
     line AS (
-        SELECT t.id, t.rank, t.count, t.is_ours, matching.number, matching.free,
-               row_number() OVER (PARTITION BY matching.number ORDER BY t.rank, t.id) AS nth
-        FROM t JOIN (
-            SELECT wanted, number, sum(active) AS active, sum(free) AS free FROM m GROUP BY wanted, number
-        ) AS matching ON matching.wanted = t.labels
+        SELECT t.id, t.rank, t.count, t.is_ours, t.number, matching.free,
+               row_number() OVER (PARTITION BY t.number ORDER BY t.rank, t.id) AS nth
+        FROM t JOIN matching ON matching.number = t.number
         WHERE matching.free > 0 AND matching.active >= t.count
     )
     SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)

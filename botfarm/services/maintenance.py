@@ -2,7 +2,14 @@
 
 from botfarm import metrics
 from botfarm.access import EVERYTHING
-from botfarm.db import audit_queries, key_queries, lease_queries, maintenance_queries, pool_queries
+from botfarm.db import (
+    audit_queries,
+    key_queries,
+    lease_queries,
+    maintenance_queries,
+    pool_queries,
+    waiting_queries,
+)
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
 from botfarm.services.leases import count_ended
@@ -57,6 +64,12 @@ class Maintenance:
             if batch == 0:
                 return pruned
 
+    async def prune_tickets(self) -> int:
+        """Deletes the tickets that nobody waits with, and replicas that are gone; returns how many tickets."""
+        async with self._database.autocommit() as session:
+            await waiting_queries.prune_replicas(session)
+            return await waiting_queries.prune_tickets(session)
+
     async def refresh_gauges(self) -> None:
         """Every worker sets the same values, so dashboards take the `max` over them."""
         async with self._database.autocommit() as session:
@@ -76,8 +89,11 @@ class Maintenance:
 
 
 def _set_pool_gauges(usages: list[PoolUsage]) -> None:
-    metrics.users.clear()  # a pool that is gone must not keep its last numbers
+    for gauge in (metrics.users, metrics.waiters, metrics.oldest_wait_seconds):
+        gauge.clear()  # a pool that is gone must not keep its last numbers
     for usage in usages:
         labels = metrics.pool_labels(usage.project_name, usage.pool.env, usage.pool.domain)
+        metrics.waiters.labels(*labels).set(usage.counts.waiting)
+        metrics.oldest_wait_seconds.labels(*labels).set(usage.counts.oldest_wait or 0)
         for state in metrics.USER_STATES:
             metrics.users.labels(*labels, state).set(getattr(usage.counts, state))

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 Grant = Callable[[WaitingRequest, int], Awaitable[GrantedT | None]]
 """Grants a request by the id of its ticket. None when too few users could be locked, or the ticket was gone."""
 
-# Seconds. The first pause is for what is free and could not be had, since somebody has it locked for a moment.
+# Seconds. The first pause is for what is free and could not be had: somebody has it locked for a moment.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # After a look that failed.
 RETRY_PAUSE = 0.5
@@ -46,7 +46,7 @@ class PoolLine(Generic[GrantedT]):
         self._grant = grant
         self._interval = interval
         self._lookout = Lookout(self._look)
-        self._pause = FIRST_PAUSE
+        self._after_a_miss, self._held_up = _Pauses(), _Pauses()
         self._is_mixed = False
         self._grants: set[asyncio.Task[None]] = set()
         self.waiters: dict[int, Waiter[GrantedT]] = {}
@@ -77,9 +77,14 @@ class PoolLine(Generic[GrantedT]):
         except Exception:
             logger.exception("line")
             return _jittered(LONGEST_PAUSE)
-        held_up = self._serve(line)
-        due_in = self._interval() if line.due_in is None else line.due_in + SLACK
-        return min(_jittered(self._interval()), due_in, self._next_pause() if held_up else LONGEST_PAUSE)
+        pauses = [_jittered(self._interval())]
+        if line.due_in is not None:
+            pauses.append(line.due_in + SLACK)
+        if self._serve(line):
+            pauses.append(self._held_up.next())
+        else:
+            self._held_up = _Pauses()
+        return min(pauses)
 
     def _serve(self, line: Line) -> bool:
         """Begins the grants whose turn it is. True when a later look may find more, although nobody frees a user."""
@@ -106,19 +111,26 @@ class PoolLine(Generic[GrantedT]):
         owner = self._owner(ticket_id, waiter)
         if granted is not None:
             owner.succeed(granted)
-            self._pause = FIRST_PAUSE
+            self._after_a_miss = _Pauses()
             if self._is_mixed:
                 self.wake()
         elif not owner.is_over():
-            self._lookout.wake_within(self._next_pause())
+            self._lookout.wake_within(self._after_a_miss.next())
 
     def _owner(self, ticket_id: int, waiter: Waiter[GrantedT]) -> Waiter[GrantedT]:
         return self.waiters.get(ticket_id, waiter)
 
-    def _next_pause(self) -> float:
-        pause = self._pause
-        self._pause = min(2 * pause, LONGEST_PAUSE)
-        return _jittered(pause)
+
+class _Pauses:
+    """Short at first, then ever longer."""
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_PAUSE
+
+    def next(self) -> float:
+        seconds = self._seconds
+        self._seconds = min(2 * seconds, LONGEST_PAUSE)
+        return _jittered(seconds)
 
 
 def _jittered(seconds: float) -> float:

@@ -1,7 +1,10 @@
+from collections.abc import Sequence
+
 from botfarm.access import Scope
-from botfarm.db import pool_queries
+from botfarm.db import pool_queries, waiting_queries
 from botfarm.db.engine import Database
 from botfarm.domain import PoolUsage
+from botfarm.tickets import Ticket, TicketFilter
 
 
 class Pools:
@@ -12,3 +15,8 @@ class Pools:
         """Every pool of the scope that has users, with the counts of one moment."""
         async with self._database.autocommit() as session:
             return await pool_queries.count_pools(session, scope)
+
+    async def waiting(self, scope: Scope, chosen: TicketFilter) -> Sequence[Ticket]:
+        """Who waits for users, pool by pool, in the order in which they will be served."""
+        async with self._database.autocommit() as session:
+            return await waiting_queries.list_waiting(session, scope, chosen)

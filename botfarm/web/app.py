@@ -23,6 +23,7 @@ from botfarm.web import (
     project_routes,
     token_routes,
     user_routes,
+    waiting_routes,
 )
 from botfarm.web.dependencies import bearer, session
 from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
@@ -65,6 +66,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         project_routes,
         import_routes,
         user_routes,
+        waiting_routes,  # before what takes any word for the id of a lease
         lease_routes,
         pool_routes,
         token_routes,

@@ -36,9 +36,14 @@ _PAGE_HEADERS = (
     *_SECURITY_HEADERS,
     (
         b"content-security-policy",
-        (
-            b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-            b"frame-ancestors 'none'"
+        b"; ".join(
+            (
+                b"default-src 'self' 'unsafe-inline'",
+                b"img-src 'self' data:",
+                b"base-uri 'none'",
+                b"form-action 'none'",
+                b"frame-ancestors 'none'",
+            )
         ),
     ),
 )

@@ -190,6 +190,21 @@ class AuditEntryOut(ResponseBody):
     details: dict[str, Any]
 
 
+class TicketOut(OfPool):
+    """A request that waits."""
+
+    id: int
+    place: Annotated[int, Field(description="In the line of its pool; 1 is next.")]
+    count: int
+    labels: dict[str, str]
+    priority: int
+    principal: str
+    owner: str | None
+    arrived_at: datetime
+    waited: Annotated[float, Field(description="Seconds since its first request under its key.")]
+    ends_in: Annotated[float, Field(description="Seconds until it is answered, with users or without.")]
+
+
 class PoolOut(OfPool):
     project: str = Field(validation_alias=AliasPath("project_name"))
     total: int = Field(validation_alias=AliasPath("counts", "total"))

@@ -149,10 +149,11 @@ def requests_of_admins(a: Ids, b: Ids) -> Iterator[Asked]:
 
 
 def reads(a: Ids, b: Ids, until: str) -> Iterator[tuple[str, Json]]:
-    for path in ("/projects", "/pools", "/tokens"):
+    for path in ("/projects", "/pools", "/tokens", "/leases/waiting"):
         yield path, {}
     for project_id in (a["project"], B):
         yield f"/projects/{project_id}", {}
+        yield "/leases/waiting", {"project_id": project_id}
     for user in ("free", "leased", "used", "moved", "quarantined"):
         yield f"/users/{a[user]}", {}
         yield f"/users/{b[user]}", {}

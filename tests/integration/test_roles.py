@@ -94,6 +94,7 @@ CASES = {
         RUNNER, ("POST", "/leases"), 201, {"project_id": "{project}", "env": "stage"}, NO_PROJECT
     ),
     "get_leases": Case(VIEWER, ("GET", "/leases"), 200),
+    "get_waiting": Case(VIEWER, ("GET", "/leases/waiting"), 200),
     "get_lease": Case(VIEWER, ("GET", "/leases/{lease}"), 200, elsewhere=NO_LEASE),
     "renew_lease": Case(RUNNER, ("POST", "/leases/{lease}/renew"), 200, {}, NO_LEASE),
     "release_lease": Case(RUNNER, ("POST", "/leases/{lease}/release"), 200, {}, NO_LEASE),

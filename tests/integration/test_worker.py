@@ -14,6 +14,7 @@ from botfarm.http_server import listen, url_of
 from botfarm.services.maintenance import REAP_BATCH
 from support.farm import RUNNER, Farm, test_settings
 from support.proxy import proxy_to
+from support.tickets import forge_replica, forge_ticket
 from workers.scheduler import work_with_probes
 
 
@@ -105,6 +106,7 @@ async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm
 async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(3)
     await farm.acquire(pool)
+    await forge_ticket(farm, pool, await forge_replica(farm, seen_ago=-60), waited=60)
     name = (await farm.services.projects.get(EVERYTHING, pool.project_id)).name
     labels = f'domain="regular",env="stage",project="{name}"'
     async with worker(database_url) as url, httpx.AsyncClient(base_url=url) as client, asyncio.timeout(10):
@@ -113,6 +115,8 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
             metrics = (await client.get("/metrics")).text
         assert f'botfarm_users{{{labels},state="free"}} 2.0' in metrics
         assert f'botfarm_users{{{labels},state="quarantined"}} 0.0' in metrics
+        assert f"botfarm_waiters{{{labels}}} 1.0" in metrics
+        assert f"botfarm_oldest_wait_seconds{{{labels}}} 6" in metrics
         assert 'botfarm_db_dead_tuples{table="users"}' in metrics
         for probe in ("/livez", "/readyz"):  # on a busy machine ticks of 100 ms are late now and then
             while (await client.get(probe)).status_code != 200:

@@ -8,7 +8,17 @@ from botfarm_client.cli import app
 COMMANDS = {
     "users": ("list", "show", "add", "import", "update", "delete"),
     "projects": ("list", "show", "add", "update", "delete"),
-    "leases": ("list", "show", "acquire", "totp", "write-back", "renew", "release", "force-release"),
+    "leases": (
+        "list",
+        "waiting",
+        "show",
+        "acquire",
+        "totp",
+        "write-back",
+        "renew",
+        "release",
+        "force-release",
+    ),
     "tokens": ("list", "create", "revoke"),
 }
 NOBODY = "00000000-0000-4000-8000-000000000000"

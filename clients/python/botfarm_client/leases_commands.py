@@ -8,6 +8,7 @@ from botfarm_client.farm_access import open_farm
 from botfarm_client.lease_views import print_lease, print_leases, without_passwords
 from botfarm_client.leases_acquire_command import acquire
 from botfarm_client.leases_credentials_commands import totp, write_back
+from botfarm_client.leases_waiting_command import waiting
 from botfarm_client.lookups import project_id_of, project_names, user_id_of
 from botfarm_client.options import (
     DEFAULT_LIMIT,
@@ -76,6 +77,9 @@ def list_leases(
     else:
         print_leases(items, names)
     note_if_more(more=more, shown=len(items))
+
+
+leases.command()(waiting)
 
 
 @leases.command()

@@ -1,0 +1,353 @@
+"""Requests that wait: in their order, across replicas, woken or not."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from botfarm.domain import Pool
+from botfarm.errors import (
+    CallerGoneError,
+    PoolExhaustedError,
+    QuotaExceededError,
+    ShuttingDownError,
+    TooManyWaitersError,
+)
+from support.farm import Farm
+from support.tickets import forge_replica, forge_ticket
+from support.waiting import Replica, Replicas, until
+
+both_ways = pytest.mark.parametrize("notify", [True, False], ids=["woken", "deaf"])
+
+
+@pytest.fixture
+def notify() -> bool:
+    return True
+
+
+@pytest.fixture
+def replicas(farm: Farm, database_url: str, notify: bool) -> Replicas:
+    return Replicas(farm, database_url, notify=notify)
+
+
+async def occupied(farm: Farm, replicas: Replicas, users: int = 1, **labels: str) -> Pool:
+    """A pool whose users are all taken."""
+    pool = await farm.pool(0)
+    for _ in range(users):
+        await farm.user(pool, **labels)
+    await replicas.occupy(pool)
+    return pool
+
+
+async def line_up(replicas: Replicas, *waits: tuple[Replica, Pool, dict[str, Any]]) -> list[Any]:
+    """One after the other; the owner of each is its number."""
+    waiting = []
+    for number, (replica, pool, wanted) in enumerate(waits):
+        waiting.append(replica.wait(pool, owner=str(number), **wanted))
+        await replicas.until_parked(number + 1)
+    return waiting
+
+
+class TestOneReplica:
+    @both_ways
+    async def test_who_waits_gets_what_is_freed(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas)
+        async with replicas.replica() as one:
+            waiting = one.wait(pool)
+            await replicas.until_parked()
+            await replicas.free(one, pool)
+            assert len((await waiting).ids) == 1
+            assert await replicas.tickets() == []
+
+    async def test_what_is_free_is_had_at_once(self, farm: Farm, replicas: Replicas) -> None:
+        async with replicas.replica() as one:
+            assert len((await one.wait(await farm.pool(3), count=3)).ids) == 3
+
+    @both_ways
+    async def test_who_gets_none_learns_how_the_pool_and_its_line_stand(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await occupied(farm, replicas, 2)
+        async with replicas.replica() as one, replicas.replica() as other:
+            other.wait(pool)
+            await replicas.until_parked()
+            with pytest.raises(PoolExhaustedError) as caught:
+                await one.wait(pool, wait_seconds=0.1)
+            details: Any = caught.value.details
+            assert (details["total"], details["resting"]) == (2, 2)
+            assert (details["waiting"], details["place"]) == (2, 2)
+            assert 0.1 <= details["waited"] < 5
+            assert len(await replicas.tickets()) == 1
+
+    @both_ways
+    async def test_time_alone_frees_a_user_and_nobody_says_so(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas)
+        async with replicas.replica() as one:
+            waiting = one.wait(pool)
+            await replicas.until_parked()
+            await farm.sql.execute(
+                "UPDATE users SET available_at = clock_timestamp() + interval '300 milliseconds'"
+            )
+            one.room.wake(pool.project_id)  # as after the lease that made it so
+            await waiting
+
+    async def test_an_error_of_the_grant_is_the_answer_and_frees_the_place(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await farm.pool(1)
+        async with replicas.replica() as one:
+            with pytest.raises(QuotaExceededError):
+                await one.wait(pool, payload=QuotaExceededError())
+            assert await replicas.tickets() == []
+            await one.wait(pool)
+
+    async def test_over_the_cap_one_is_sent_away_at_once(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas)
+        async with replicas.replica(max_waiters=2) as one:
+            await line_up(replicas, (one, pool, {}), (one, pool, {}))
+            with pytest.raises(TooManyWaitersError):
+                await one.wait(pool)
+            assert len(await replicas.tickets()) == 2
+
+    async def test_a_user_that_is_locked_for_a_moment_is_tried_again(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await farm.pool(1)
+        async with replicas.replica() as one:
+            async with farm.sql.transaction():
+                await farm.sql.execute("SELECT FROM users FOR UPDATE")
+                waiting = one.wait(pool)
+                await until(lambda: len(one.calls) >= 2)
+            await waiting
+
+    async def test_a_wait_that_is_cancelled_leaves_no_ticket(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas)
+        async with replicas.replica() as one:
+            waiting = one.wait(pool)
+            await replicas.until_parked()
+            waiting.task.cancel()
+            async with asyncio.timeout(10):
+                while await replicas.tickets():
+                    await asyncio.sleep(0.02)
+
+    async def test_a_ticket_that_nobody_knows_is_removed_and_those_that_wait_are_not(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        """Its insertion was committed, and the answer lost."""
+        pool = await occupied(farm, replicas)
+        async with replicas.replica() as one:
+            one.wait(pool)
+            await replicas.until_parked()
+            await forge_ticket(farm, pool, one.id)
+            one.room._presence.suspect_strays()
+            async with asyncio.timeout(10):
+                while len(await replicas.tickets()) > 1:
+                    await asyncio.sleep(0.02)
+            await replicas.free(one, pool)
+            assert len((await one.tasks[0]).ids) == 1
+
+
+class TestOrder:
+    @both_ways
+    async def test_two_replicas_serve_one_line(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 6)
+        async with replicas.replica() as one, replicas.replica() as other:
+            await line_up(
+                replicas, *((replica, pool, {}) for replica in (one, other, other, one, one, other))
+            )
+            for served in range(1, 7):
+                await replicas.free(one, pool)
+                await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
+        assert replicas.order == list("012345")
+
+    async def test_several_users_at_once_go_to_the_first_ones(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 4)
+        async with replicas.replica() as one, replicas.replica() as other:
+            waits = await line_up(replicas, *((replica, pool, {}) for replica in (one, other, one, other)))
+            await replicas.free(one, pool, 3)
+            for waiting in waits[:3]:
+                await waiting
+            assert sorted(replicas.order) == list("012")
+            assert len(await replicas.tickets()) == 1
+
+    @both_ways
+    async def test_a_big_count_is_not_starved_by_small_ones(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 4)
+        async with replicas.replica() as one, replicas.replica() as other:
+            big, *_ = await line_up(replicas, (one, pool, {"count": 3}), (other, pool, {}), (one, pool, {}))
+            await replicas.free(other, pool, 2)
+            await looked(one, other)
+            assert replicas.order == []
+            await replicas.free(other, pool, 1)
+            assert len((await big).ids) == 3
+            assert replicas.order == ["0"]
+            await replicas.free(other, pool, 1)
+            await until(lambda: len(replicas.order) == 2)
+        assert replicas.order == ["0", "1"]
+
+    async def test_when_a_big_one_gives_up_those_behind_it_are_served(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await occupied(farm, replicas, 2)
+        async with replicas.replica() as one, replicas.replica() as other:
+            big, small = await line_up(replicas, (one, pool, {"count": 2}), (other, pool, {}))
+            await replicas.free(one, pool)
+            await looked(one, other)
+            big.hang_up()
+            with pytest.raises(CallerGoneError):
+                await big
+            await small
+
+    async def test_who_could_never_be_served_holds_up_nobody(self, farm: Farm, replicas: Replicas) -> None:
+        """Three users were there when it came, and one has been quarantined since."""
+        pool = await occupied(farm, replicas, 3)
+        async with replicas.replica() as one, replicas.replica() as other:
+            _, small = await line_up(replicas, (one, pool, {"count": 3}), (other, pool, {}))
+            await farm.sql.execute(
+                """UPDATE users SET status = 'quarantined', status_since = clock_timestamp()
+                   WHERE id = (SELECT min(id::text) FROM users)::uuid"""
+            )
+            await replicas.free(one, pool, 2)
+            await small
+
+    async def test_a_minute_for_each_step_of_priority(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 4)
+        async with replicas.replica() as one, replicas.replica() as other:
+            await line_up(
+                replicas,
+                (one, pool, {"priority": -1}),
+                (other, pool, {}),
+                (one, pool, {"priority": 2}),
+                (other, pool, {"priority": 1}),
+            )
+            await farm.sql.execute(  # the first one has waited for three minutes
+                "UPDATE tickets SET rank = rank - interval '3 minutes' WHERE owner = '0'"
+            )
+            for served in range(1, 5):
+                await replicas.free(one, pool)
+                await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
+        assert replicas.order == list("0231")
+
+    @both_ways
+    async def test_labels_that_cannot_be_met_hold_up_nobody(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 2)
+        await farm.user(pool, team="red")
+        await replicas.occupy(pool)
+        async with replicas.replica() as one, replicas.replica() as other:
+            _, plain, _ = await line_up(
+                replicas, (one, pool, {"labels": {"team": "red"}}), (other, pool, {}), (one, pool, {})
+            )
+            await farm.sql.execute("UPDATE users SET available_at = clock_timestamp() WHERE labels = '{}'")
+            one.notifier.freed(pool.project_id)
+            await plain
+            await until(lambda: len(replicas.order) == 2)
+        assert sorted(replicas.order) == ["1", "2"]
+
+    async def test_a_rare_user_goes_to_who_waits_for_it(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await occupied(farm, replicas, 0)
+        await farm.user(pool, team="red")
+        await farm.user(pool)
+        await replicas.occupy(pool)
+        async with replicas.replica() as one, replicas.replica() as other:
+            await line_up(replicas, (one, pool, {"labels": {"team": "red"}}), (other, pool, {}))
+            await replicas.free(one, pool, 2)
+            await until(lambda: len(replicas.order) == 2)
+        assert replicas.order == ["0", "1"]
+
+    async def test_a_replica_that_was_killed_holds_up_the_line_for_five_seconds(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await farm.pool(1)
+        async with replicas.replica() as one:
+            dead = await forge_replica(farm, seen_ago=4)
+            await forge_ticket(farm, pool, dead)
+            waiting = one.wait(pool)
+            await replicas.until_parked(2)
+            await looked(one)
+            assert not waiting.task.done()
+            await farm.sql.execute(
+                "UPDATE replicas SET seen_at = seen_at - interval '2 seconds' WHERE id = $1", dead
+            )
+            one.room.wake(None)
+            await waiting
+
+
+async def looked(*replicas: Replica) -> None:
+    """Until each has looked at all of its pools once more."""
+    for replica in replicas:
+        looks: list[str] = []
+        engine = replica.database._engine.sync_engine
+
+        def note(*arguments: Any, looks: list[str] = looks) -> None:
+            looks.append(arguments[2])
+
+        event.listen(engine, "after_cursor_execute", note)
+        replica.room.wake(None)
+        await until(lambda looks=looks: any("jsonb_agg" in statement for statement in looks))  # type: ignore[misc]
+        event.remove(engine, "after_cursor_execute", note)
+
+
+class TestStopping:
+    async def test_all_are_sent_away_at_once_and_keys_keep_their_place(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await occupied(farm, replicas)
+        async with replicas.replica() as one, replicas.replica() as other:
+            waits = await line_up(
+                replicas,
+                (one, pool, {"idempotency_key": "k", "fingerprint": b"f"}),
+                (one, pool, {}),
+                (other, pool, {}),
+            )
+            one.room.stop()
+            for waiting in waits[:2]:
+                with pytest.raises(ShuttingDownError):
+                    await waiting
+            with pytest.raises(ShuttingDownError):
+                await one.wait(pool)
+            await one.room.close()
+            kept, elsewhere = await replicas.tickets()
+            assert (kept["owner"], kept["replica"]) == ("0", None)
+            assert elsewhere["owner"] == "2"
+            again = other.wait(pool, owner="again", idempotency_key="k", fingerprint=b"f")
+            await replicas.until_parked(2)
+            await replicas.free(other, pool)
+            await again
+            assert replicas.order == ["again"]
+
+    async def test_who_is_being_granted_gets_its_users(self, farm: Farm, replicas: Replicas) -> None:
+        pool = await farm.pool(1)
+        may_commit = asyncio.Event()
+        async with replicas.replica() as one:
+            one.before_commit = may_commit.wait
+            waiting = one.wait(pool)
+            await until(lambda: bool(one.calls))
+            one.room.stop()
+            may_commit.set()
+            assert len((await waiting).ids) == 1
+
+
+async def test_a_thousand_that_wait_cost_no_connection_and_next_to_no_queries(
+    farm: Farm, replicas: Replicas
+) -> None:
+    pool = await occupied(farm, replicas, 100)
+    async with replicas.replica(pool_size=3) as one:
+        waits = [one.wait(pool, wait_seconds=120) for _ in range(1_000)]
+        await replicas.until_parked(1_000)
+        await looked(one)
+        statements: list[str] = []
+        engine = one.database._engine.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        async with asyncio.timeout(20):
+            while sum("INSERT INTO replicas" in statement for statement in statements) < 3:
+                await asyncio.sleep(0.05)
+        assert len(statements) <= 3 + 2, statements
+        connections = await farm.sql.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'replica%'"
+        )
+        assert connections <= 3 + 1
+        await replicas.free(one, pool, 100)
+        await until(lambda: sum(waiting.task.done() for waiting in waits) == 100)
+        for waiting in waits[:100]:
+            assert waiting.task.done(), "the first hundred were served"

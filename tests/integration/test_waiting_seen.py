@@ -1,0 +1,82 @@
+"""What is seen of those who wait, in the list and in the pools; and what is swept up after them."""
+
+import httpx
+
+from support.app import api_client
+from support.farm import Farm, test_settings
+from support.tickets import forge_replica, forge_ticket
+
+
+async def listed(api: httpx.AsyncClient, **query: str) -> list[dict[str, object]]:
+    answer = await api.get("/leases/waiting", params=query)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, object]] = answer.json()["items"]
+    return items
+
+
+async def test_the_line_is_listed_in_its_order(farm: Farm, database_url: str) -> None:
+    pool, other = await farm.pool(1), await farm.pool(1)
+    here = await forge_replica(farm)
+    second = await forge_ticket(farm, pool, here, waited=10, team="red")
+    first = await forge_ticket(farm, pool, here, waited=20, count=2)
+    elsewhere = await forge_ticket(farm, other, here, waited=5)
+    async with api_client(test_settings(database_url)) as api:
+        items = await listed(api, project_id=str(pool.project_id))
+        assert [(item["id"], item["place"], item["count"]) for item in items] == [
+            (first, 1, 2),
+            (second, 2, 1),
+        ]
+        line = items[1]
+        assert (line["env"], line["domain"], line["labels"]) == ("stage", "regular", {"team": "red"})
+        assert (line["principal"], line["owner"], line["priority"]) == ("elsewhere", "a job", 0)
+        assert 10 <= float(str(line["waited"])) < 20
+        assert 50 < float(str(line["ends_in"])) <= 60
+        assert {item["id"] for item in await listed(api)} == {first, second, elsewhere}
+        assert await listed(api, env="prod") == []
+        assert await listed(api, domain="canary") == []
+
+
+async def test_what_nobody_waits_with_is_not_in_the_line(farm: Farm, database_url: str) -> None:
+    pool = await farm.pool(1)
+    here, dead = await forge_replica(farm), await forge_replica(farm, seen_ago=6)
+    await forge_ticket(farm, pool, here, ends_in=-1)
+    await forge_ticket(farm, pool, dead)
+    await forge_ticket(farm, pool, None)
+    async with api_client(test_settings(database_url)) as api:
+        assert await listed(api) == []
+        (counts,) = (await api.get("/pools")).json()["items"]
+        assert (counts["waiting"], counts["oldest_wait"]) == (0, None)
+        await forge_ticket(farm, pool, here, waited=30)
+        await forge_ticket(farm, pool, here, waited=3)
+        (counts,) = (await api.get("/pools")).json()["items"]
+        assert counts["waiting"] == 2
+        assert 30 <= counts["oldest_wait"] < 60
+
+
+async def test_a_scope_sees_its_own_lines(farm: Farm, database_url: str) -> None:
+    pool, other = await farm.pool(1), await farm.pool(1)
+    here = await forge_replica(farm)
+    ours = await forge_ticket(farm, pool, here)
+    await forge_ticket(farm, other, here)
+    async with api_client(test_settings(database_url)) as api:
+        for projects, envs, seen in (
+            ([str(pool.project_id)], ["*"], [ours]),
+            (["*"], ["prod"], []),
+        ):
+            token = {"name": "eyes", "role": "viewer", "projects": projects, "envs": envs}
+            made = (await api.post("/tokens", json=token)).json()["token"]
+            answer = await api.get("/leases/waiting", headers={"Authorization": f"Bearer {made}"})
+            assert [item["id"] for item in answer.json()["items"]] == seen
+
+
+async def test_what_is_left_behind_is_pruned(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    here, long_gone = await forge_replica(farm), await forge_replica(farm, seen_ago=100_000)
+    await forge_ticket(farm, pool, here, ends_in=-61)
+    await forge_ticket(farm, pool, None, ends_in=-61)
+    recent = await forge_ticket(farm, pool, here, ends_in=-30)
+    waiting = await forge_ticket(farm, pool, here)
+    assert await farm.services.maintenance.prune_tickets() == 2
+    assert {row["id"] for row in await farm.sql.fetch("SELECT id FROM tickets")} == {recent, waiting}
+    assert [row["id"] for row in await farm.sql.fetch("SELECT id FROM replicas")] == [here]
+    assert long_gone != here

@@ -1,0 +1,64 @@
+"""Deadlines ring in their order, on one timer, and what is over is let go."""
+
+import asyncio
+
+from botfarm.services import deadlines
+from botfarm.services.deadlines import Deadlines
+
+
+class Wait:
+    def __init__(self, name: int, rung: list[int]) -> None:
+        self.name = name
+        self.has_ended = False
+        self._rung = rung
+
+    def is_over(self) -> bool:
+        return self.has_ended
+
+    def end(self) -> None:
+        self._rung.append(self.name)
+
+
+async def until(rung: list[int], count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(rung) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_they_ring_in_the_order_of_their_time() -> None:
+    rung: list[int] = []
+    waits, now = Deadlines[Wait](), asyncio.get_running_loop().time()
+    for number in (3, 1, 2, 0):
+        waits.add(now + number / 100, Wait(number, rung))
+    await until(rung, 4)
+    assert rung == [0, 1, 2, 3]
+
+
+async def test_what_is_over_does_not_ring() -> None:
+    rung: list[int] = []
+    waits, now = Deadlines[Wait](), asyncio.get_running_loop().time()
+    first, second = Wait(1, rung), Wait(2, rung)
+    waits.add(now, first)
+    waits.add(now, second)
+    first.has_ended = True
+    await until(rung, 1)
+    assert rung == [2]
+
+
+async def test_what_is_over_takes_no_memory_for_long() -> None:
+    waits, now = Deadlines[Wait](), asyncio.get_running_loop().time()
+    for number in range(10_000):
+        wait = Wait(number, [])
+        waits.add(now + 300, wait)
+        wait.has_ended = True
+    assert len(waits) <= deadlines.SMALL + 1
+    waits.close()
+
+
+async def test_a_closed_one_rings_no_more() -> None:
+    rung: list[int] = []
+    waits = Deadlines[Wait]()
+    waits.add(asyncio.get_running_loop().time(), Wait(1, rung))
+    waits.close()
+    await asyncio.sleep(0.01)
+    assert rung == []
