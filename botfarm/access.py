@@ -61,6 +61,8 @@ class Principal:
     scope: Scope
     max_leases: int | None = None
     """Users held at the same time; null means any number."""
+    expires_at: datetime | None = None
+    """When its token does; null means never."""
     address: str | None = None
     request_id: str | None = None
 

@@ -1,7 +1,7 @@
 """API tokens as they are written: `bf_<id>_<secret><checksum>`.
 
-The prefix lets scanners of leaked secrets find one, and the checksum lets the farm refuse a mistyped or made-up one
-without asking its database. The secret has 256 random bits, so a fast hash is enough to store it.
+The prefix lets scanners of leaked secrets find one, and the checksum lets the farm refuse a mistyped one without asking
+its database. It is no secret: who makes a token up can make up its checksum. The secret has 256 random bits, so a fast hash is enough to store it.
 """
 
 import hashlib

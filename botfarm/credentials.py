@@ -60,15 +60,15 @@ class KeyRing:
 
     def decrypt(self, stored: str, *, row_id: UUID, field: str) -> str:
         """Raises KeyRingError when the key is not in the ring or the value belongs to another row or field."""
-        version, key_id, encoded = (*stored.split("."), "", "")[:3]
+        key_id = key_id_of(stored)
+        if not key_id:  # whatever it is, it may be the clear text: none of it is shown
+            raise KeyRingError(f"the stored {field} of {row_id} is not encrypted by this farm")
         cipher = self._ciphers.get(key_id)
-        if version != "v1" or cipher is None:
-            raise KeyRingError(
-                f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for a {version} value of {field} {row_id}"
-            )
+        if cipher is None:
+            raise KeyRingError(f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for the {field} of {row_id}")
         associated = _associated_data(key_id, row_id, field)
         try:
-            sealed = base64.urlsafe_b64decode(encoded)
+            sealed = base64.urlsafe_b64decode(stored.rpartition(".")[2])
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated).decode()
         except (InvalidTag, ValueError):
             raise KeyRingError(
@@ -101,7 +101,7 @@ def is_key_id(text: str) -> bool:
 def key_id_of(stored: str) -> str:
     """Of the key that encrypted it; empty when it is no value of ours."""
     version, key_id, _ = (*stored.split(".", 2), "", "")[:3]
-    return key_id if version == "v1" else ""
+    return key_id if version == "v1" and is_key_id(key_id) else ""
 
 
 def generate_key(key_id: str) -> str:

@@ -10,6 +10,8 @@ from uuid import UUID
 Item = TypeVar("Item")
 MAX_LABELS = 64
 """Of one user."""
+MAX_SECRETS_BYTES = 262_144
+"""Of one user, as JSON. What a browser keeps for a site that is signed in to is some tens of kilobytes."""
 
 
 class Env(StrEnum):
@@ -292,3 +294,11 @@ class LeaseFilter:
     user_id: UUID | None = None
     owner: str | None = None
     principal: str | None = None
+
+
+def id_or_name(text: str) -> UUID | str:
+    """A project is found by either, so no name looks like a UUID."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text

@@ -8,8 +8,10 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 Logger = structlog.stdlib.BoundLogger
+# To the end of the message: the next thing that SQLAlchemy or Python says. What is quoted may have empty lines itself.
 _QUOTED = re.compile(
-    r"(^DETAIL:|invalid input for query argument \$\d+:).*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL
+    r"(^DETAIL:|invalid input for query argument \$\d+:).*?(?=\n\[SQL: |\n\n(?:The above|During handling of)|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 
 

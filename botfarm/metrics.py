@@ -116,13 +116,20 @@ def exposition(*, with_pools: bool) -> bytes:
 
 
 class _WithoutPools(Collector):
+    """A family of pools is left out with or without samples: when it has its first one is told, too."""
+
     @override
     def collect(self) -> Iterator[Metric]:
         for family in REGISTRY.collect():
-            if not any("project" in sample.labels for sample in family.samples):
+            if family.name not in _OF_POOLS:
                 yield family
 
 
+_OF_POOLS = frozenset(
+    family.name
+    for metric in (users, acquire_total, acquire_wait_seconds, lease_hold_seconds, leases_ended_total)
+    for family in metric.describe()
+)
 _WITHOUT_POOLS = CollectorRegistry()
 _WITHOUT_POOLS.register(_WithoutPools())
 

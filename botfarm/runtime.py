@@ -127,7 +127,7 @@ async def open_services(
             leases=leases,
             under_lease=UnderLease(database, key_ring, leases),
             pools=Pools(database),
-            tokens=Tokens(database, projects),
+            tokens=Tokens(database),
             audit=Audit(database),
             maintenance=Maintenance(database, notifier, history_days=settings.history_days),
             keys=Keys(database, key_ring),

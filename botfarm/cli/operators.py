@@ -8,7 +8,7 @@ from botfarm.access import EVERYTHING, Operator, Role
 from botfarm.cli.errors import one_line_errors
 from botfarm.domain import Project
 from botfarm.runtime import Services, open_services
-from botfarm.services.operators import ALL
+from botfarm.services.scopes import ALL
 from botfarm.settings import load_settings
 from botfarm_client.durations import format_moment
 from botfarm_client.output import Columns, print_json, print_table, say

@@ -1,4 +1,7 @@
-"""The audit: one row for each deed, written in the transaction of the deed, and read together with the leases."""
+"""The audit: what was done, written in the transaction of the deed, and read together with the leases.
+
+One row for each deed; one for each pool of an import, and two for a user that moves.
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,42 +9,46 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, insert, text
+from sqlalchemy import Row, TextClause, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import AuditEntry, AuditFilter, Principal, Scope
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.db.tables import AuditRow
-from botfarm.domain import Env
+from botfarm.domain import Env, LeaseOperation
 
 # A deed of no project, or of all envs of one, is outside of every scope that has only some of them.
-DEEDS = text(f"""
+_DEEDS = f"""
     SELECT id AS position, at, principal, address, request_id, action, target, target_id, project_id, env, details
     FROM audit AS a
-    WHERE id < :before AND {within("a")}
-      AND (CAST(:principal AS text) IS NULL OR principal = :principal)
-      AND (CAST(:action AS text) IS NULL OR action = :action)
-      AND (CAST(:project_id AS uuid) IS NULL OR project_id = :project_id)
-      AND (CAST(:target_id AS text) IS NULL OR target_id = :target_id)
-      AND (CAST(:since AS timestamptz) IS NULL OR at >= :since)
-      AND (CAST(:until AS timestamptz) IS NULL OR at < :until)
-    ORDER BY id DESC LIMIT :limit""")
+    WHERE id < :before AND {within("a")}{{conditions}}
+    ORDER BY id DESC LIMIT :limit"""
+_DEED_CONDITIONS = {
+    "principal": "principal = :principal",
+    "action": "action = :action",
+    "project_id": "project_id = :project_id",
+    "target_id": "target_id = :target_id",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
 
 # Found by the lease's id, or by that of one of its users.
-HAND_OUTS = text(f"""
+_HAND_OUTS = f"""
     SELECT fence AS position, acquired_at AS at, principal, address, request_id, operation AS action,
            'lease' AS target, id::text AS target_id, project_id, env,
            jsonb_build_object('user_ids', user_ids, 'owner', owner, 'domain', domain, 'expires_at', expires_at,
                               'ended_at', ended_at, 'ended_by', ended_by, 'outcome', outcome) AS details
     FROM leases AS l
-    WHERE fence < :before AND {within("l")}
-      AND (CAST(:principal AS text) IS NULL OR principal = :principal)
-      AND (CAST(:action AS text) IS NULL OR operation = :action)
-      AND (CAST(:project_id AS uuid) IS NULL OR project_id = :project_id)
-      AND (CAST(:target_id AS text) IS NULL OR id::text = :target_id OR :target_id = ANY (CAST(user_ids AS text[])))
-      AND (CAST(:since AS timestamptz) IS NULL OR acquired_at >= :since)
-      AND (CAST(:until AS timestamptz) IS NULL OR acquired_at < :until)
-    ORDER BY fence DESC LIMIT :limit""")
+    WHERE fence < :before AND {within("l")}{{conditions}}
+    ORDER BY fence DESC LIMIT :limit"""
+_HAND_OUT_CONDITIONS = {
+    "principal": "principal = :principal",
+    "action": "operation = :action",
+    "project_id": "project_id = :project_id",
+    "target_id": "(id = :target_id OR user_ids @> ARRAY[CAST(:target_id AS uuid)])",
+    "since": "acquired_at >= :since",
+    "until": "acquired_at < :until",
+}
 
 # Only this transaction says the word that the trigger of the table wants to hear.
 PRUNE = text("""
@@ -104,14 +111,26 @@ class Position:
 async def list_deeds(
     session: AsyncSession, chosen: AuditFilter, scope: Scope, *, before: int, limit: int
 ) -> list[Found]:
-    rows = await session.execute(DEEDS, _parameters(chosen, scope, before, limit))
+    statement, parameters = _chosen(_DEEDS, _DEED_CONDITIONS, asdict(chosen))
+    rows = await session.execute(
+        statement, {**parameters, **scope_parameters(scope), "before": before, "limit": limit}
+    )
     return [Found(_entry(row), deed=row.position) for row in rows]
 
 
 async def list_hand_outs(
     session: AsyncSession, chosen: AuditFilter, scope: Scope, *, before: int, limit: int
 ) -> list[Found]:
-    rows = await session.execute(HAND_OUTS, _parameters(chosen, scope, before, limit))
+    """Those of a target that is no UUID, or of an action that hands nothing out, are none: that is not asked."""
+    target_id = _uuid(chosen.target_id)
+    if (chosen.target_id is not None and target_id is None) or chosen.action not in {None, *LeaseOperation}:
+        return []
+    statement, parameters = _chosen(
+        _HAND_OUTS, _HAND_OUT_CONDITIONS, {**asdict(chosen), "target_id": target_id}
+    )
+    rows = await session.execute(
+        statement, {**parameters, **scope_parameters(scope), "before": before, "limit": limit}
+    )
     return [Found(_entry(row), fence=row.position) for row in rows]
 
 
@@ -121,8 +140,19 @@ async def prune_deeds(session: AsyncSession, *, days: int, batch: int) -> int:
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
 
 
-def _parameters(chosen: AuditFilter, scope: Scope, before: int, limit: int) -> dict[str, object]:
-    return {**asdict(chosen), **scope_parameters(scope), "before": before, "limit": limit}
+def _chosen(
+    statement: str, conditions: Mapping[str, str], values: Mapping[str, object]
+) -> tuple[TextClause, dict[str, object]]:
+    """With the conditions that have a value only: one of "null or equal" keeps the planner from its indexes."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return text(statement.format(conditions="".join(f" AND {conditions[name]}" for name in given))), given
+
+
+def _uuid(text_or_none: str | None) -> UUID | None:
+    try:
+        return UUID(text_or_none or "")
+    except ValueError:
+        return None
 
 
 def _entry(row: Row[Any]) -> AuditEntry:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -83,6 +84,13 @@ class Database:
         async with _session(self._engine, patience or self._patience) as session:
             yield session
             await session.commit()
+
+    @asynccontextmanager
+    async def long_reading(self, *, patience: float) -> AsyncIterator[AsyncSession]:
+        """For what may have to look at very many rows: all statements of the block together have so many seconds."""
+        async with self.transaction(patience=patience) as session:
+            await session.execute(text(f"SET LOCAL statement_timeout = {int(patience * 1000)}"))
+            yield session
 
     async def dispose(self) -> None:
         await self._engine.dispose()

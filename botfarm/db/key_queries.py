@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.credentials import is_key_id
 from botfarm.domain import Domain, Env, Pool, SealedCredentials
 
-# What is needed of a value is in its first characters: a long one is not fetched whole.
-_KEY_ID = "split_part(left({}, 36), '.', 2)"
+# What is needed of a value is in its first characters: a long one is not fetched whole. What is no value of ours may be
+# clear text, with dots in it.
+_KEY_ID = "CASE WHEN starts_with({0}, 'v1.') IS FALSE THEN '' ELSE split_part(left({0}, 36), '.', 2) END"
 
 # One scan whatever the number of keys: the rows are counted first, then the columns of the few groups are added up.
 ENCRYPTED_VALUES = text(f"""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Operator, Role, Scope
@@ -21,22 +22,21 @@ async def insert_operator(
     session: AsyncSession, *, name: str, password_hash: str, role: Role, scope: Scope
 ) -> Operator | None:
     """None when the name is taken."""
-    # No index knows that names differ in more than capitals: of two at once one has to wait.
-    await session.execute(text("LOCK TABLE operators IN SHARE ROW EXCLUSIVE MODE"))
-    if await find_operator(session, name) is not None:
-        return None
-    row = OperatorRow(
-        id=uuid4(),
-        name=name,
-        password_hash=password_hash,
-        role=role.value,
-        projects=project_list(scope),
-        envs=env_list(scope),
+    statement = (
+        insert(OperatorRow)
+        .values(
+            id=uuid4(),
+            name=name,
+            password_hash=password_hash,
+            role=role.value,
+            projects=project_list(scope),
+            envs=env_list(scope),
+        )
+        .on_conflict_do_nothing()
+        .returning(OperatorRow)
     )
-    session.add(row)
-    await session.flush()
-    await session.refresh(row)
-    return operator_of(row)
+    row = await session.scalar(statement)
+    return operator_of(row) if row else None
 
 
 async def list_operators(session: AsyncSession) -> list[Operator]:

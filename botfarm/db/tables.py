@@ -241,10 +241,13 @@ class TokenRow(Base):
 
 class OperatorRow(Base):
     __tablename__ = "operators"
-    __table_args__ = (CheckConstraint(_ROLES, name="role"),)
+    __table_args__ = (
+        CheckConstraint(_ROLES, name="role"),
+        Index("uq_operators_name", func.lower(text("name")), unique=True),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     password_hash: Mapped[str]
     role: Mapped[str]
     projects: Mapped[list[UUID] | None]
@@ -267,9 +270,10 @@ class SessionRow(Base):
 
 
 class AuditRow(Base):
-    """Append-only: a trigger refuses every change, and every deletion but that of what is past its retention."""
+    """Append-only: a trigger refuses every change, and every deletion but that of retention, of what is older than a day."""
 
     __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_target_id_id", "target_id", "id"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=_CLOCK)

@@ -1,9 +1,12 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    DateTime,
     Text,
     and_,
     bindparam,
@@ -47,15 +50,15 @@ class NewToken:
     scope: Scope
     max_leases: int | None
     expires_in: int | None
+    expires_at_most: datetime | None
     created_by: str
 
 
 async def insert_token(session: AsyncSession, new: NewToken) -> Token:
-    expires_at = (
-        None
-        if new.expires_in is None
-        else func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, new.expires_in)
-    )
+    expires_at: ColumnElement[Any] = literal(new.expires_at_most, DateTime(timezone=True))
+    if new.expires_in is not None:
+        wanted = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, new.expires_in)
+        expires_at = func.least(wanted, expires_at)  # which passes over null
     statement = (
         insert(TokenRow)
         .values(
@@ -74,9 +77,11 @@ async def insert_token(session: AsyncSession, new: NewToken) -> Token:
     return _token((await session.scalars(statement)).one())
 
 
-async def list_tokens(session: AsyncSession, scope: Scope) -> list[Token]:
+async def list_tokens(session: AsyncSession, scope: Scope, *, created_by: str | None) -> list[Token]:
     """Those whose own scope is within this one, revoked ones too, the newest first."""
     statement = select(TokenRow).where(_contained(scope)).order_by(TokenRow.created_at.desc(), TokenRow.id)
+    if created_by is not None:
+        statement = statement.where(TokenRow.created_by == created_by)
     return [_token(row) for row in await session.scalars(statement)]
 
 
@@ -104,7 +109,9 @@ async def live_tokens(session: AsyncSession, ids: Collection[str]) -> dict[str, 
     found = {}
     for row, expires_in in await session.execute(statement):
         token = _token(row)
-        principal = Principal(token.principal_name, token.role, token.scope, token.max_leases)
+        principal = Principal(
+            token.principal_name, token.role, token.scope, token.max_leases, token.expires_at
+        )
         found[token.id] = LiveToken(principal, row.secret_hash, float(expires_in) if row.expires_at else None)
     return found
 

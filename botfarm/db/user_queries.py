@@ -27,7 +27,7 @@ from sqlalchemy.orm import aliased
 
 from botfarm.access import Scope
 from botfarm.db.scopes import in_scope
-from botfarm.db.tables import UserRow
+from botfarm.db.tables import LeaseRow, UserRow
 from botfarm.db.user_state import USER_STATE
 from botfarm.domain import (
     MAX_LABELS,
@@ -176,7 +176,7 @@ async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Poo
 
 
 async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User | None:
-    statement = _select_users().where(u.id == user_id, _within(scope, u))
+    statement = _select_users(scope).where(u.id == user_id, _within(scope, u))
     row = (await session.execute(statement)).one_or_none()
     return _user(row) if row else None
 
@@ -185,7 +185,7 @@ async def list_users(
     session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
 ) -> list[User]:
     """In the order of the pool index: by project, env, domain, id."""
-    statement = _select_users().where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
+    statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if after is not None:
         statement = statement.where(tuple_(*_KEYSET) > after)
     for column, value in ((u.project_id, chosen.project_id), (u.env, chosen.env), (u.domain, chosen.domain)):
@@ -219,7 +219,15 @@ def cursor_of(user: User) -> UserCursor:
     return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
 
 
-def _select_users() -> Select[*tuple[Any, ...]]:
+def _last_lease(scope: Scope) -> ColumnElement[Any]:
+    """Its id. One of before the user was moved into the scope is not the scope's to know."""
+    if scope.is_whole:
+        return u.lease_id.label("lease_id")
+    here = in_scope(scope, project_id=LeaseRow.project_id, env=LeaseRow.env)
+    return select(LeaseRow.id).where(LeaseRow.id == u.lease_id, here).scalar_subquery().label("lease_id")
+
+
+def _select_users(scope: Scope) -> Select[*tuple[Any, ...]]:
     in_force = case((u.expires_at > clock.c.now, u.expires_at))
     return select(
         u.id,
@@ -231,7 +239,7 @@ def _select_users() -> Select[*tuple[Any, ...]]:
         u.locktime,
         u.expires_at,
         u.available_at,
-        u.lease_id,
+        _last_lease(scope),
         u.labels,
         u.status,
         u.status_reason,

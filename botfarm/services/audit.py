@@ -1,5 +1,6 @@
 """The audit as it is read: two records side by side, the leases for hand-outs and the table for all other deeds."""
 
+import asyncio
 import heapq
 from datetime import datetime
 
@@ -8,14 +9,18 @@ from botfarm.db import audit_queries
 from botfarm.db.audit_queries import Position
 from botfarm.db.engine import Database
 from botfarm.domain import Page
-from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.cursors import MAX_BIGINT, decode_bigints, encode_cursor
 
-MAX_POSITION = 2**63 - 1  # a bigint
+# Seconds. What a filter leaves may be anywhere in the history, and no index is worth its cost to every hand-out.
+PATIENCE = 10.0
+# Each has a connection for so long; the others are for those who lease.
+AT_ONCE = 2
 
 
 class Audit:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def list(
         self, scope: Scope, chosen: AuditFilter, *, cursor: str | None, limit: int
@@ -25,8 +30,8 @@ class Audit:
         Each record is read in its own order, which is that of time but for deeds of the same moment, and both are merged:
         so a page costs what it shows, and pages neither skip nor repeat.
         """
-        before = _decode(cursor) if cursor else Position(MAX_POSITION, MAX_POSITION)
-        async with self._database.autocommit() as session:
+        before = Position(*decode_bigints(cursor, 2)) if cursor else Position(MAX_BIGINT, MAX_BIGINT)
+        async with self._turns, self._database.long_reading(patience=PATIENCE) as session:
             deeds = await audit_queries.list_deeds(
                 session, chosen, scope, before=before.deed, limit=limit + 1
             )
@@ -45,13 +50,3 @@ class Audit:
 
 def _moment(found: audit_queries.Found) -> datetime:
     return found.entry.at
-
-
-def _decode(cursor: str) -> Position:
-    numbers = decode_cursor(cursor, 2)
-    if not all(
-        each.isdecimal() and len(each) <= len(str(MAX_POSITION)) and int(each) <= MAX_POSITION
-        for each in numbers
-    ):
-        raise invalid_cursor()
-    return Position(*map(int, numbers))

@@ -6,6 +6,8 @@ import json
 
 from botfarm.errors import FieldError, InvalidRequestError
 
+MAX_BIGINT = 2**63 - 1
+
 
 def encode_cursor(*key: object) -> str:
     return base64.urlsafe_b64encode(json.dumps([str(part) for part in key]).encode()).decode().rstrip("=")
@@ -21,6 +23,18 @@ def decode_cursor(cursor: str, length: int) -> list[str]:
     if not isinstance(key, list) or len(key) != length or not all(isinstance(part, str) for part in key):
         raise invalid_cursor()
     return key
+
+
+def decode_bigints(cursor: str, length: int) -> list[int]:
+    """Raises InvalidRequestError for anything but a cursor of `length` numbers that PostgreSQL can compare ids with."""
+    parts = decode_cursor(cursor, length)
+    # The length first: to read a very long number takes long.
+    if not all(part.isdecimal() and len(part) <= len(str(MAX_BIGINT)) for part in parts):
+        raise invalid_cursor()
+    numbers = [int(part) for part in parts]
+    if max(numbers) > MAX_BIGINT:
+        raise invalid_cursor()
+    return numbers
 
 
 def invalid_cursor() -> InvalidRequestError:

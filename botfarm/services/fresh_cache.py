@@ -4,9 +4,11 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from botfarm.services.coalescing import Coalescer
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -18,6 +20,8 @@ KEPT_UNUSED_FOR = 60.0
 REFRESH_INTERVAL = 2.0
 """For who calls `refresh`: short enough that entries in use never grow too old on the way."""
 MAX_ABSENT = 10_000
+MAX_KEYS = 1_000
+"""Of one question: anybody can make up keys, and each of them must not be a query of its own."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class FreshCache(Generic[Key, Value]):
         self._entries: dict[Key, _Entry[Value]] = {}
         self._absent: OrderedDict[Key, float] = OrderedDict()
         self._lookups: dict[Key, asyncio.Task[Value | None]] = {}
+        self._questions = Coalescer[Key, Value | None](self._ask_in_order, max_batch=MAX_KEYS)
         self._under_way: list[set[Key]] = []
 
     async def get(self, key: Key) -> Value | None:
@@ -68,8 +73,11 @@ class FreshCache(Generic[Key, Value]):
         return entry.value
 
     async def look_up(self, key: Key) -> Value | None:
-        """As `get`, but the database is always asked, after this call."""
-        return (await self._ask({key})).get(key)
+        """As `get`, but the database is always asked, after this call.
+
+        One question at a time, for all keys that came up while the last one was under way.
+        """
+        return await self._questions.submit(key)
 
     async def refresh(self) -> None:
         """Asks once for all keys that were used in the last minute, and lets go of the others."""
@@ -79,7 +87,10 @@ class FreshCache(Generic[Key, Value]):
             await self._ask(set(self._entries))
 
     def forget(self, key: Key) -> None:
-        """For who has just changed what it stands for. An answer that is under way does not count any more."""
+        """For who has just changed what it stands for. An answer that is under way is not kept any more.
+
+        Who waits for that answer already still gets it.
+        """
         self._entries.pop(key, None)
         self._absent.pop(key, None)
         self._lookups.pop(key, None)
@@ -98,6 +109,10 @@ class FreshCache(Generic[Key, Value]):
             del self._lookups[key]
         if not done.cancelled():
             done.exception()  # read: all of its callers may have hung up
+
+    async def _ask_in_order(self, keys: Sequence[Key]) -> Sequence[Value | None]:
+        found = await self._ask(keys)
+        return [found.get(key) for key in keys]
 
     async def _ask(self, keys: Collection[Key]) -> Mapping[Key, Value]:
         wanted, asked_at = set(keys), self._clock()

@@ -1,4 +1,4 @@
-"""What a guess of a password costs in time. It slows down and never locks out: whoever waits gets in."""
+"""What a guess of a password costs in time. Guesses at other names, or from elsewhere, slow a person down and never lock out."""
 
 import math
 import time
@@ -14,9 +14,11 @@ FREE_FAILURES = 3
 FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
 HALF_LIFE = 300.0
 LONGEST_QUEUE = 15.0
-"""How long attempts from one address may have to wait for each other."""
+"""How long attempts may have to wait for each other."""
+PACE = 0.05
+"""Between two attempts from an address that has failed: half of the passwords that can be looked at."""
 MAX_TALLIES = 10_000
-"""Of names, and of addresses: those that were quiet longest are forgotten first."""
+"""Of names, of addresses, and of both: those that were quiet longest are forgotten first."""
 _LONGEST_KEY = 320
 
 
@@ -40,36 +42,49 @@ class _Tally:
 
 
 class LoginThrottle:
-    """Failures by name and by address. It only reckons: who asks does the waiting."""
+    """Failures by name, by address, and by both. It only reckons: who asks does the waiting."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._names = _Tallies()
         self._addresses = _Tallies()
+        self._pairs = _Tallies()
 
     def delay(self, name: str, address: str | None) -> float:
         """Seconds to wait before the password is looked at. The attempt counts as a failure until it has `succeeded`.
 
-        Attempts from one address wait one after the other; raises SlowDownError when that would take too long. What
-        others did to a name costs a delay and never more, or they could lock its owner out.
+        Attempts at one name from one address wait one after the other, each as long as its delay; others from the
+        address only a moment, or who guesses there at any names could keep its neighbours out. Raises SlowDownError
+        when that would take too long. What others did to a name costs a delay and never more.
         """
         now = self._clock()
-        by_name, by_address = self._names.of(_name_key(name)), self._addresses.of(_address_key(address))
-        turn = max(now, by_address.free_at) + by_address.delay(now)
+        by_name, by_address, by_both = self._tallies(name, address)
+        by_address_turn = now + by_address.delay(now)
+        if by_address_turn > now:
+            by_address_turn = max(by_address_turn, by_address.free_at + PACE)
+        turn = max(by_address_turn, max(now, by_both.free_at) + by_both.delay(now))
         if turn - now > LONGEST_QUEUE:
             raise SlowDownError(retry_after=math.ceil(turn - now - LONGEST_QUEUE))
+        by_address.free_at, by_both.free_at = by_address_turn, turn
         wait = max(turn - now, by_name.delay(now))
-        by_address.free_at = turn
-        by_address.count(now, +1)
-        by_name.count(now, +1)
+        for tally in (by_name, by_address, by_both):
+            tally.count(now, +1)
         return wait
 
     def succeeded(self, name: str, address: str | None) -> None:
         """Forgives what failed under this name; other names that were tried from the address still count."""
         now = self._clock()
-        forgiven = self._names.of(_name_key(name)).failures_at(now)
+        _, by_address, by_both = self._tallies(name, address)
+        by_address.count(now, -by_both.failures_at(now))
         self._names.forget(_name_key(name))
-        self._addresses.of(_address_key(address)).count(now, -forgiven)
+        self._pairs.forget(_pair_key(name, address))
+
+    def _tallies(self, name: str, address: str | None) -> tuple[_Tally, _Tally, _Tally]:
+        return (
+            self._names.of(_name_key(name)),
+            self._addresses.of(_address_key(address)),
+            self._pairs.of(_pair_key(name, address)),
+        )
 
 
 class _Tallies:
@@ -89,6 +104,10 @@ class _Tallies:
 
 def _name_key(name: str) -> str:
     return name.lower()[:_LONGEST_KEY]
+
+
+def _pair_key(name: str, address: str | None) -> str:
+    return f"{_address_key(address)} {_name_key(name)}"
 
 
 def _address_key(address: str | None) -> str:

@@ -3,20 +3,19 @@
 import re
 import unicodedata
 from collections.abc import Collection
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope
-from botfarm.db import audit_queries, operator_queries, project_queries, session_queries
+from botfarm.db import audit_queries, operator_queries, session_queries
 from botfarm.db.engine import Database
-from botfarm.domain import Env
+from botfarm.domain import Env, id_or_name
 from botfarm.errors import OperatorError
 from botfarm.services.passwords import Passwords
+from botfarm.services.scopes import ALL, find_scope, scope_details
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MIN_PASSWORD, MAX_PASSWORD = 12, 1_024
-ALL = "*"
 
 
 class Operators:
@@ -28,17 +27,15 @@ class Operators:
 
     async def scope_of(self, projects: Collection[str], envs: Collection[str]) -> Scope:
         """Of projects by name or id, and envs; `*` means all."""
-        async with self._database.autocommit() as session:
-            known = await project_queries.list_projects(session, EVERYTHING)
-        ids = {project.name: project.id for project in known} | {
-            str(project.id): project.id for project in known
-        }
-        return Scope(
-            projects=None
-            if ALL in projects
-            else frozenset(_project_id(project, ids) for project in projects),
-            envs=None if ALL in envs else frozenset(map(_env, envs)),
+        scope, missing = await find_scope(
+            self._database,
+            None if ALL in projects else list(map(id_or_name, projects)),
+            None if ALL in envs else list(map(_env, envs)),
+            within=EVERYTHING,
         )
+        if missing:
+            raise OperatorError(f"there is no project {str(missing[0])[:64]!r}: see `botfarm projects list`")
+        return scope
 
     async def add(self, name: str, password: str, role: Role, scope: Scope) -> Operator:
         if not NAME.fullmatch(name):
@@ -52,7 +49,7 @@ class Operators:
                 raise OperatorError(
                     f"there is an operator {name} already: `botfarm operators set-password {name}` gives a new password"
                 )
-            await _record(session, "add_operator", operator, role=role.value, **_scope_details(scope))
+            await _record(session, "add_operator", operator, role=role.value, **scope_details(scope))
         return operator
 
     async def list(self) -> list[Operator]:
@@ -112,22 +109,8 @@ async def _record(session: AsyncSession, action: str, operator: Operator, **deta
     )
 
 
-def _project_id(name_or_id: str, ids: dict[str, UUID]) -> UUID:
-    found = ids.get(name_or_id) or ids.get(name_or_id.lower())
-    if found is None:
-        raise OperatorError(f"there is no project {name_or_id[:64]!r}: see `botfarm projects list`")
-    return found
-
-
 def _env(name: str) -> Env:
     try:
         return Env(name)
     except ValueError:
         raise OperatorError(f"an env is one of {', '.join(Env)}, or {ALL} for all") from None
-
-
-def _scope_details(scope: Scope) -> dict[str, object]:
-    return {
-        "projects": [ALL] if scope.projects is None else sorted(map(str, scope.projects)),
-        "envs": [ALL] if scope.envs is None else sorted(scope.envs),
-    }

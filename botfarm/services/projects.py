@@ -19,10 +19,7 @@ class Projects:
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
     ) -> Project:
         """Raises ProjectExistsError when the id or the name is taken, ForbiddenError without the whole farm in scope."""
-        if (
-            not principal.scope.is_whole
-        ):  # whose scope has some projects only must not learn the names of others
-            raise ForbiddenError("A new project needs a scope of all projects and envs.")
+        _require_everything(principal.scope, "A new project")
         async with self._database.transaction() as session:
             project = await project_queries.insert_project(
                 session, project_id=project_id or uuid4(), name=name, policy=policy
@@ -41,6 +38,8 @@ class Projects:
     async def update(self, principal: Principal, project_id: UUID, changes: ProjectChanges) -> Project:
         """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError, ForbiddenError."""
         _require_whole_project(principal.scope, project_id)
+        if changes.name is not None:
+            _require_everything(principal.scope, "A project's new name")
         async with self._database.transaction() as session:
             project = _existing(await project_queries.update_project(session, project_id, changes))
             await audit_queries.record(
@@ -105,6 +104,12 @@ def _require_whole_project(scope: Scope, project_id: UUID) -> None:
         raise NoSuchProjectError
     if scope.envs is not None:
         raise ForbiddenError("A project is for all envs, and your scope has some of them only.")
+
+
+def _require_everything(scope: Scope, what: str) -> None:
+    """Whose scope has some projects only must not learn the names of others, from a conflict with one."""
+    if not scope.is_whole:
+        raise ForbiddenError(f"{what} needs a scope of all projects and envs.")
 
 
 def _existing(project: Project | None) -> Project:

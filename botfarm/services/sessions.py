@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import jwt
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import EVERYTHING, Principal, Role, Session
 from botfarm.credentials import KeyRing, KeyRingError
@@ -16,6 +17,7 @@ from botfarm.db.operator_queries import Credentials
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.fresh_cache import FreshCache
 from botfarm.services.login_throttle import LoginThrottle
+from botfarm.services.operators import NAME
 from botfarm.services.passwords import Passwords
 from botfarm.services.turns import Turns
 
@@ -64,20 +66,33 @@ class Sessions:
         )
 
     async def login(
-        self, name: str, password: str, *, address: str | None, request_id: str | None
+        self,
+        name: str,
+        password: str,
+        *,
+        address: str | None,
+        request_id: str | None,
+        former: str | None = None,
     ) -> tuple[Session, Badge]:
-        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError, ShuttingDownError."""
+        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError, ShuttingDownError.
+
+        The session of the `former` token ends: the browser forgets it, and nobody could end it any more.
+        """
         await self._turns.pause(self._throttle.delay(name, address))
-        async with self._database.autocommit() as reading:
-            found = await operator_queries.find_credentials(reading, name)
+        found = await self._find(name)
         enabled = found if found and found.operator.disabled_at is None else None
         right, new_hash = await self._passwords.verify_and_update(
             password, enabled.password_hash if enabled else None
         )
-        session = await self._open(enabled, new_hash, address, request_id) if right and enabled else None
+        former_id = self._session_id(former) if former else None
+        session = (
+            await self._open(enabled, new_hash, former_id, address, request_id) if right and enabled else None
+        )
         if session is None:
             await self._record_failure(found, address, request_id)
             raise UnauthenticatedError("The name or the password is wrong.")
+        if former_id is not None:
+            self._live.forget(former_id)
         self._throttle.succeeded(name, address)
         return session, self._badge(session)
 
@@ -95,17 +110,11 @@ class Sessions:
 
     async def logout(self, token: str, *, address: str | None, request_id: str | None) -> None:
         """Harmless when the session has ended, or the token is none of ours."""
-        try:
-            session_id = self._claims(token).session_id
-        except UnauthenticatedError:
+        session_id = self._session_id(token)
+        if session_id is None:
             return
         async with self._database.transaction() as transaction:
-            session = (await session_queries.live_sessions(transaction, {session_id})).get(session_id)
-            if session is not None and await session_queries.end_session(transaction, session_id):
-                principal = _principal(session, address, request_id)
-                await audit_queries.record(
-                    transaction, principal, "logout", target="operator", target_id=session.operator.name
-                )
+            await _end(transaction, session_id, address, request_id)
         self._live.forget(session_id)
 
     async def refresh(self) -> None:
@@ -116,8 +125,20 @@ class Sessions:
         async with self._database.autocommit() as session:
             return await session_queries.live_sessions(session, ids)
 
+    async def _find(self, name: str) -> Credentials | None:
+        """A name that no operator can have is not asked for: PostgreSQL's capitals are not those the throttle counts by."""
+        if not NAME.fullmatch(name):
+            return None
+        async with self._database.autocommit() as session:
+            return await operator_queries.find_credentials(session, name)
+
     async def _open(
-        self, verified: Credentials, new_hash: str | None, address: str | None, request_id: str | None
+        self,
+        verified: Credentials,
+        new_hash: str | None,
+        former_id: UUID | None,
+        address: str | None,
+        request_id: str | None,
     ) -> Session | None:
         """None when the operator was disabled, or got another password, since the old one was verified."""
         operator = verified.operator
@@ -131,6 +152,8 @@ class Sessions:
             await audit_queries.record(
                 transaction, principal, "login", target="operator", target_id=operator.name
             )
+            if former_id is not None:
+                await _end(transaction, former_id, address, request_id)
         return session
 
     async def _record_failure(
@@ -167,6 +190,12 @@ class Sessions:
         signed = jwt.encode(claims, self._key_ring.derive(_PURPOSE), _ALGORITHM, headers=headers)
         return Badge(signed, session.seconds_left)
 
+    def _session_id(self, token: str) -> UUID | None:
+        try:
+            return self._claims(token).session_id
+        except UnauthenticatedError:
+            return None
+
     def _claims(self, token: str) -> _Claims:
         """Of a JWT that we signed, expired or not. Raises UnauthenticatedError."""
         try:
@@ -188,6 +217,17 @@ class Sessions:
             )
         except (jwt.PyJWTError, KeyRingError, LookupError, TypeError, ValueError, AttributeError):
             raise UnauthenticatedError("The session cannot be used: sign in again.") from None
+
+
+async def _end(
+    transaction: AsyncSession, session_id: UUID, address: str | None, request_id: str | None
+) -> None:
+    session = (await session_queries.live_sessions(transaction, {session_id})).get(session_id)
+    if session is not None and await session_queries.end_session(transaction, session_id):
+        principal = _principal(session, address, request_id)
+        await audit_queries.record(
+            transaction, principal, "logout", target="operator", target_id=session.operator.name
+        )
 
 
 def _principal(session: Session, address: str | None, request_id: str | None) -> Principal:

@@ -41,7 +41,9 @@ class UnderLease:
         password: str | None,
         secrets: Secrets,
     ) -> LeasedUser:
-        """The user as it is then. Secrets are merged by their names, null removes one.
+        """The user with the credentials of then, and with the labels and the lock of a moment before.
+
+        Secrets are merged by their names, null removes one. Nothing to write is a reading, and recorded as such.
 
         Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError; LeaseLapsedError when nothing was written.
         """
@@ -53,8 +55,11 @@ class UnderLease:
             if secrets:
                 merged = merge_secrets(self._key_ring, user_id, sealed.secrets, secrets)
                 sealed = replace(sealed, secrets=merged)
-            await lease_queries.write_back(session, user_id, password=sealed.password, secrets=sealed.secrets)
             written = [name for name, given in (("password", password), ("secrets", secrets)) if given]
+            if written:
+                await lease_queries.write_back(
+                    session, user_id, password=sealed.password, secrets=sealed.secrets
+                )
             details = {"user_id": user_id, "written": written}
             await record_of_lease(session, principal, "write_back", lease, details)
         return readable(replace(user, sealed=sealed), self._key_ring)

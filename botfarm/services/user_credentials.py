@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from botfarm.credentials import KeyRing
-from botfarm.domain import Lease, LeasedUser, SealedCredentials
+from botfarm.domain import MAX_SECRETS_BYTES, Lease, LeasedUser, SealedCredentials
+from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.totp import current_code
 
 Secrets = Mapping[str, Any]
@@ -36,9 +37,16 @@ def seal_secrets(key_ring: KeyRing, user_id: UUID, secrets: Secrets) -> str:
 
 
 def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes: Secrets) -> str | None:
-    """The names of `changes` replaced, those that are null removed, the rest kept; None when nothing is left."""
+    """The names of `changes` replaced, those that are null removed, the rest kept; None when nothing is left.
+
+    Raises InvalidRequestError when what is left is too large.
+    """
     merged = {**(_secrets(key_ring, user_id, sealed) or {}), **changes}
     left = {name: value for name, value in merged.items() if value is not None}
+    if len(json.dumps(left, ensure_ascii=False).encode()) > MAX_SECRETS_BYTES:
+        raise InvalidRequestError(
+            FieldError("secrets", "invalid", "must be at most 262144 bytes of JSON, those kept included")
+        )
     return seal_secrets(key_ring, user_id, left) if left else None
 
 

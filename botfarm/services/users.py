@@ -67,7 +67,13 @@ class Users:
             if is_live and after != before:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
             await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
-            await _record(session, principal, "update_user", user_id, after, **_what_changes(changes))
+            details = _what_changes(changes)
+            if _place(after) == _place(before):
+                await _record(session, principal, "update_user", user_id, after, **details)
+            else:  # those of where it was must see it go
+                moved = {"from": _place(before), "to": _place(after)}
+                await _record(session, principal, "update_user", user_id, before, **moved)
+                await _record(session, principal, "update_user", user_id, after, **details, **moved)
             user = await _with_last_lease(session, user_id, principal.scope)
         self._notifier.freed(after.project_id)
         return user
@@ -147,6 +153,11 @@ def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
     return Pool(
         changes.project_id or before.project_id, changes.env or before.env, changes.domain or before.domain
     )
+
+
+def _place(pool: Pool) -> dict[str, object]:
+    """What scopes are made of."""
+    return {"project_id": pool.project_id, "env": pool.env}
 
 
 def _require_pool(scope: Scope, pool: Pool) -> None:

@@ -2,19 +2,18 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AwareDatetime
 
 from botfarm.access import AuditEntry, AuditFilter, Role
 from botfarm.domain import Page
 from botfarm.web.dependencies import Caller, Cursor, Farm, Limit
-from botfarm.web.fields import SearchText
+from botfarm.web.fields import Moment, SearchText
 from botfarm.web.responses import AuditEntryOut, PageOut
 from botfarm.web.roles import needs
 from botfarm.web.routing import api_router, raises
 
 router = api_router("audit")
 
-Moment = Annotated[AwareDatetime | None, Query(description="With its offset: `2026-01-31T12:00:00Z`.")]
+MaybeMoment = Annotated[Moment | None, Query(description="With its offset: `2026-01-31T12:00:00Z`.")]
 
 
 @router.get("/audit", response_model=PageOut[AuditEntryOut], responses=raises())
@@ -29,8 +28,8 @@ async def get_audit(
     target_id: Annotated[
         SearchText, Query(description="A user's, lease's, project's or token's id, or an operator's name.")
     ] = None,
-    since: Moment = None,
-    until: Moment = None,
+    since: MaybeMoment = None,
+    until: MaybeMoment = None,
     cursor: Cursor = None,
 ) -> Page[AuditEntry]:
     """Who did what, from where, and when: hand-outs and all other deeds, the newest first."""

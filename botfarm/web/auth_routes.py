@@ -16,15 +16,17 @@ router = api_router("auth")
 @router.post("/auth/login", response_model=SessionOut, responses=raises(errors.SlowDownError, body=True))
 @public
 async def login(farm: Farm, body: SignIn, request: Request, response: Response) -> Session:
-    """Sign an operator in: the session is a cookie, for 12 hours at most."""
+    """Sign an operator in: the session is a cookie, for 12 hours at most. It ends the one of the cookie that is sent."""
     require_same_origin(request)
+    cookie = _cookie(request)
     session, badge = await farm.sessions.login(
         body.name,
         body.password.get_secret_value(),
         address=address_of(request),
         request_id=_request_id(request),
+        former=cookie.read(request),
     )
-    _cookie(request).set(response, badge)
+    cookie.set(response, badge)
     return session
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fastapi import Request, Response
 
 from botfarm.access import Principal, Role
-from botfarm.errors import ForbiddenError, UnauthenticatedError
+from botfarm.errors import DatabaseUnavailableError, ForbiddenError, UnauthenticatedError
 from botfarm.runtime import Services
 from botfarm.services.sessions import Badge
 from botfarm.web.session_cookie import SessionCookie, require_same_origin
@@ -25,16 +25,16 @@ async def admit(request: Request, role: Role) -> Badge | None:
     return badge
 
 
-async def check_still_welcome(request: Request) -> None:
-    """For a request that takes its time. Raises UnauthenticatedError when its token or session has ended meanwhile."""
+async def still_admitted(request: Request) -> None:
+    """For what takes its time: the token or the session may have ended since. Raises UnauthenticatedError."""
     await _identify(request)
 
 
 async def sees_everything(request: Request) -> bool:
-    """For what is open to anyone, and says more to those who may know it."""
+    """For what is open to anyone, and says more to those who may know it. False too when that cannot be found out."""
     try:
         principal, _ = await _identify(request)
-    except UnauthenticatedError:
+    except (UnauthenticatedError, ForbiddenError, DatabaseUnavailableError):
         return False
     return principal.scope.is_whole
 

@@ -1,11 +1,12 @@
 """Errors as RFC 9457 problems. The only file with status numbers and slugs: one row for each error of the farm."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_jsonable_python
@@ -18,6 +19,8 @@ from botfarm.logs import get_logger
 logger = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# As names of ours and misspellings of them look; and as tokens, keys, seeds and most passwords do not.
+_NAME = re.compile(r"[a-z][A-Za-z_-]{0,63}")
 URN = "urn:botfarm:problem:"
 
 PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
@@ -123,6 +126,13 @@ def add_error_handlers(app: FastAPI) -> None:
     async def of_validation(request: Request, error: RequestValidationError) -> Response:
         return problem_response(request, _invalid(error))
 
+    @app.exception_handler(ResponseValidationError)
+    async def of_our_own_answer(request: Request, error: ResponseValidationError) -> Response:
+        # Its text quotes the values that do not fit.
+        wrong = [f"{field_name(each['loc'])}: {each['type']}" for each in error.errors()]
+        logger.error("internal error", answer_does_not_fit=wrong)
+        return problem_response(request, errors.InternalError())
+
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
         if isinstance(error, BodyRefusedError):
@@ -166,6 +176,5 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
-    """The path of a field. A name that the caller made up is cut to what can be shown."""
-    path = ".".join(str(part)[:64] for part in location)
-    return "".join(character if character.isprintable() else "?" for character in path)
+    """The path of a field. A part of it may be the caller's: what does not look like a name is shown as a question mark."""
+    return ".".join(str(part) if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in location)

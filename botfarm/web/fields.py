@@ -1,14 +1,15 @@
 """The types of the fields that requests share. A message says what is wrong, never with the value: it may be secret."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from pydantic import AfterValidator, Field, SecretStr, Strict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain import MAX_LABELS
+from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES, id_or_name
 from botfarm.totp import read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
@@ -17,7 +18,6 @@ SPECIAL_USE_DOMAIN_NAMES.clear()
 MAX_TTL = 86_400
 MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255
 MAX_METADATA_BYTES, MAX_JSON_DEPTH = 4_096, 20
-MAX_SECRETS_BYTES = 262_144  # what a browser keeps for a site that is signed in to is some tens of kilobytes
 
 
 def _invalid(message: LiteralString) -> PydanticCustomError:
@@ -100,14 +100,6 @@ def _check_json(value: object, *, depth: int) -> None:
             return
 
 
-def id_or_name(text: str) -> UUID | str:
-    """A project is found by either, so no name looks like a UUID."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return text
-
-
 def _not_a_uuid(name: str) -> str:
     if isinstance(id_or_name(name), UUID):
         raise _invalid("must not look like a UUID: a project is found by its name or by its id")
@@ -122,6 +114,14 @@ def _password(password: SecretStr) -> SecretStr:
 def _label_changes(labels: dict[str, str | None]) -> dict[str, str | None]:
     _labels({key: value or "" for key, value in labels.items()})
     return labels
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """As the database keeps it; its first and its last day may be outside of the calendar there."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise _invalid("must be between the years 1 and 9999 in UTC") from None
 
 
 Integer = Annotated[int, Strict()]
@@ -148,3 +148,4 @@ Secrets = Annotated[dict[str, Any], AfterValidator(_secrets)]
 SecretChanges = Annotated[dict[str, Any], AfterValidator(_secrets)]
 Label = Annotated[Text, StringConstraints(pattern=r"^[^:]{1,63}:.{0,255}$")]
 SearchText = Annotated[Text | None, Field(max_length=320)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]

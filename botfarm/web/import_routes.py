@@ -1,10 +1,12 @@
+from collections.abc import AsyncIterator
 from typing import Literal
 
 from fastapi import Request
 
 from botfarm import errors
 from botfarm.access import Role
-from botfarm.domain import ImportResult
+from botfarm.domain import ImportResult, LineError, UserLine
+from botfarm.web.callers import still_admitted
 from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.json_lines import read_users
 from botfarm.web.requests import NewUser
@@ -24,7 +26,7 @@ BODY = {
 @router.post(
     "/users/import",
     response_model=ImportOut,
-    responses=raises(errors.ImportRejectedError, errors.TooLargeError, errors.UnsupportedMediaTypeError),
+    responses=raises(errors.ImportRejectedError, body=True),
     openapi_extra={"requestBody": BODY},
 )
 @needs(Role.MANAGER)
@@ -32,4 +34,12 @@ async def import_users(
     farm: Farm, caller: Caller, request: Request, on_error: Literal["fail", "skip"] = "fail"
 ) -> ImportResult:
     """Add many users at once: all of them or, unless errors are skipped, none."""
-    return await farm.importing.import_users(caller, read_users(request), skip_errors=on_error == "skip")
+    lines = _lines_of_the_admitted(request)
+    return await farm.importing.import_users(caller, lines, skip_errors=on_error == "skip")
+
+
+async def _lines_of_the_admitted(request: Request) -> AsyncIterator[UserLine | LineError]:
+    """Raises UnauthenticatedError after the last one when the caller has lost its token or session meanwhile."""
+    async for line in read_users(request):
+        yield line
+    await still_admitted(request)

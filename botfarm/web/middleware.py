@@ -36,7 +36,15 @@ _PAGE_HEADERS = (
     *_SECURITY_HEADERS,
     (
         b"content-security-policy",
-        b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'",
+        b"; ".join(
+            (
+                b"default-src 'self' 'unsafe-inline'",
+                b"img-src 'self' data:",
+                b"base-uri 'none'",
+                b"form-action 'none'",
+                b"frame-ancestors 'none'",
+            )
+        ),
     ),
 )
 _HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
@@ -101,8 +109,8 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     if template not in _QUIET and _log.isEnabledFor(logging.INFO):
         logger.info(
             "request",
-            operation=getattr(route, "name", None) or f"unmatched {scope['path'][:200]}",
-            method=scope["method"],
+            operation=getattr(route, "name", template),  # without the address: it may have a token in it
+            method=method,
             status=status,
             milliseconds=round(seconds * 1000, 1),
             principal=getattr(scope["state"].get("principal"), "name", None),

@@ -1,7 +1,7 @@
 from fastapi import Request
 from starlette.types import Message, Receive
 
-from botfarm.web.callers import check_still_welcome
+from botfarm.web.callers import still_admitted
 
 
 def at_once(receive: Receive) -> Message | None:
@@ -36,4 +36,4 @@ class RequestLifeline:
             pass
 
     async def check_welcome(self) -> None:
-        await check_still_welcome(self._request)
+        await still_admitted(self._request)

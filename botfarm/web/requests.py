@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import PydanticCustomError
 
 from botfarm.access import Role
-from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus
+from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus, id_or_name
 from botfarm.web.fields import (
     Cooldown,
     Integer,
@@ -27,7 +27,6 @@ from botfarm.web.fields import (
     TokenName,
     TotpSeed,
     Ttl,
-    id_or_name,
 )
 
 EVERYTHING = "*"
@@ -68,7 +67,7 @@ class NewUser(RequestBody):
     env: Env
     domain: Domain
     labels: Labels = {}
-    secrets: Secrets | None = None
+    secrets: Annotated[Secrets | None, Field(repr=False)] = None
     totp_seed: TotpSeed | None = None
 
     @property
@@ -86,7 +85,8 @@ class UserPatch(RequestBody):
     domain: Domain = _ABSENT
     labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
     secrets: Annotated[
-        SecretChanges | None, Field(description="Merged by their names; null removes one, or all of them.")
+        SecretChanges | None,
+        Field(repr=False, description="Merged by their names; null removes one, or all of them."),
     ] = {}
     totp_seed: Annotated[TotpSeed | None, Field(description="Null removes it.")] = _ABSENT
     status: UserStatus = _ABSENT
@@ -115,7 +115,7 @@ class NewToken(RequestBody):
     name: TokenName
     role: Role
     projects: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=64)]],
+        list[Annotated[Text, StringConstraints(min_length=1, max_length=64)]],
         Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
     ]
     envs: Annotated[
@@ -125,7 +125,12 @@ class NewToken(RequestBody):
         Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
     ] = None
     expires_in: Annotated[
-        Integer | None, Field(ge=1, le=315_360_000, description="Seconds; absent: it does not expire.")
+        Integer | None,
+        Field(
+            ge=1,
+            le=315_360_000,
+            description="Seconds; absent: it does not expire. What a token makes ends with it at the latest.",
+        ),
     ] = None
 
     @field_validator("projects", "envs")
@@ -148,7 +153,9 @@ class WriteBack(RequestBody):
     """Fields that are absent stay as they are."""
 
     password: Password = _ABSENT
-    secrets: Annotated[SecretChanges, Field(description="Merged by their names; null removes one.")] = {}
+    secrets: Annotated[
+        SecretChanges, Field(repr=False, description="Merged by their names; null removes one.")
+    ] = {}
 
 
 class LockRequest(RequestBody):

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from botfarm.access import Role
@@ -95,7 +95,7 @@ class UserDetailsOut(UserOut):
 
 
 class TotpOut(ResponseBody):
-    code: str
+    code: str = Field(repr=False)
     expires_in: Annotated[float, Field(description="Seconds until the next code.")]
 
 
@@ -107,8 +107,8 @@ class LeasedUserOut(OfPool, Identified):
     """Credentials are there for the holder of the live lease only."""
 
     login: str
-    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
-    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
+    secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
     totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
@@ -158,7 +158,23 @@ class TokenOut(ResponseBody):
 
 
 class MadeTokenOut(TokenOut):
-    token: Annotated[str, Field(description="The token itself. Nothing will show it again.")]
+    # What a token has comes from the token that was made, under the names and paths that it has there.
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda n: AliasPath("token", n))
+    )
+
+    projects: Chosen = Field(
+        validation_alias=AliasPath("token", "scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(validation_alias=AliasPath("token", "scope", "envs"), description='`["*"]` for all.')
+    token: Annotated[
+        str,
+        Field(
+            validation_alias="written",
+            repr=False,
+            description="The token itself. Nothing will show it again.",
+        ),
+    ]
 
 
 class AuditEntryOut(ResponseBody):

@@ -19,6 +19,8 @@ from botfarm.web.roles import needed_role
 JSON_LINES = "application/x-ndjson"
 BODY_PATIENCE = 10.0
 """Seconds without a byte of a body that was announced."""
+BODY_DEADLINE, LINES_DEADLINE = 30.0, 120.0
+"""Seconds for all of it: who was admitted must not stay so by sending a byte now and then."""
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
@@ -37,6 +39,10 @@ class FarmRoute(APIRoute):
     media_type: ClassVar[str] = "application/json"
     max_body_bytes: ClassVar[int] = 1_048_576
 
+    @property
+    def body_deadline(self) -> float:
+        return BODY_DEADLINE
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.role = needed_role(endpoint)
         super().__init__(path, endpoint, **options)
@@ -52,7 +58,8 @@ class FarmRoute(APIRoute):
             badge = None if self.role is None else await admit(request, self.role)
             _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
-            response = await handle(Request(request.scope, _limited(request, self.max_body_bytes)))
+            limited = _limited(request, self.max_body_bytes, self.body_deadline)
+            response = await handle(Request(request.scope, limited))
             if badge is not None:
                 give_badge(request, response, badge)
             return response
@@ -64,6 +71,11 @@ class JsonLinesRoute(FarmRoute):
     media_type = JSON_LINES
     max_body_bytes = 67_108_864
 
+    @property
+    @override
+    def body_deadline(self) -> float:
+        return LINES_DEADLINE
+
 
 def api_router(tag: str, *, route_class: type[FarmRoute] = FarmRoute) -> APIRouter:
     return APIRouter(prefix="/api/v1", tags=[tag], route_class=route_class)
@@ -74,15 +86,17 @@ def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | 
     return documented(*kinds, *(BODY_ERRORS if body else ()), *COMMON_ERRORS)
 
 
-def _limited(request: Request, max_bytes: int) -> Receive:
-    """The body up to its limit. The framework's own limit answers in plain text, and before a 401."""
+def _limited(request: Request, max_bytes: int, seconds: float) -> Receive:
+    """The body up to its limits. The framework's own limit answers in plain text, and before a 401."""
     left, more = max_bytes, True
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
 
     async def receive() -> Message:
         nonlocal left, more
         try:
             # Once the body is there, what is waited for is the end of the connection.
-            async with asyncio.timeout(BODY_PATIENCE if more else None):
+            async with asyncio.timeout_at(min(clock() + BODY_PATIENCE, deadline) if more else None):
                 message = await request.receive()
         except TimeoutError:
             raise BodyRefusedError(errors.MalformedJsonError("The body did not arrive in time.")) from None

@@ -1,5 +1,6 @@
 """The cookie of operators, and the proof that a request with it comes from a page of ours; see docs/decisions/0013."""
 
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request, Response
@@ -44,22 +45,27 @@ def require_same_origin(request: Request) -> None:
     if site is not None:
         is_ours = site in _OURS
     else:  # an old browser; or none, which sends neither
-        is_ours = origin is None or _is_origin_of(origin, request.headers.get("host", ""))
+        ours = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+        is_ours = origin is None or _is_same_origin(origin, ours)
     if not is_ours:
         raise ForbiddenError(
             "A page of another site asked for this, and a session is for the farm's own pages."
         )
 
 
-def _is_origin_of(origin: str, host: str) -> bool:
+def _is_same_origin(one: str, other: str) -> bool:
     try:
-        page = urlsplit(origin)
-        ours = urlsplit(f"//{host}")
-        default = _PORTS.get(page.scheme)
-        return page.hostname is not None and _address(page, default) == _address(ours, default)
+        origin = _origin(urlsplit(one))
+        return origin.host is not None and origin == _origin(urlsplit(other))
     except ValueError:
         return False
 
 
-def _address(parts: SplitResult, default_port: int | None) -> tuple[str | None, int | None]:
-    return parts.hostname, parts.port or default_port
+class _Origin(NamedTuple):
+    scheme: str
+    host: str | None
+    port: int | None
+
+
+def _origin(parts: SplitResult) -> _Origin:
+    return _Origin(parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))

@@ -1,7 +1,12 @@
+from typing import Annotated
+
+from fastapi import Query
+
 from botfarm import errors
 from botfarm.access import Role, Token
 from botfarm.services.tokens import MadeToken
 from botfarm.web.dependencies import Caller, Farm
+from botfarm.web.fields import SearchText, Text
 from botfarm.web.requests import NewToken
 from botfarm.web.responses import ListOut, MadeTokenOut, TokenOut
 from botfarm.web.roles import needs
@@ -32,13 +37,17 @@ async def create_token(farm: Farm, caller: Caller, body: NewToken) -> MadeToken:
 
 @router.get("/tokens", response_model=ListOut[TokenOut], responses=raises())
 @needs(Role.ADMIN)
-async def get_tokens(farm: Farm, caller: Caller) -> dict[str, list[Token]]:
+async def get_tokens(
+    farm: Farm,
+    caller: Caller,
+    created_by: Annotated[SearchText, Query(description="`token:NAME:ID` or `operator:NAME`.")] = None,
+) -> dict[str, list[Token]]:
     """All tokens within your scope, those that are revoked or expired too, the newest first."""
-    return {"items": await farm.tokens.list(caller.scope)}
+    return {"items": await farm.tokens.list(caller.scope, created_by=created_by)}
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=raises(errors.NoSuchTokenError))
 @needs(Role.ADMIN)
-async def delete_token(farm: Farm, caller: Caller, token_id: str) -> None:
+async def delete_token(farm: Farm, caller: Caller, token_id: Text) -> None:
     """Revoke a token on every replica, within 5 seconds; its leases end by themselves."""
     await farm.tokens.revoke(caller, token_id)

@@ -55,8 +55,8 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(ROLES, name=op.f("ck_operators_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operators")),
-        sa.UniqueConstraint("name", name=op.f("uq_operators_name")),
     )
+    op.create_index("uq_operators_name", "operators", [sa.text("lower(name)")], unique=True)
     op.create_table(
         "sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -85,12 +85,16 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
-    # Retention says so by a setting of its own transaction; nothing else of the farm ever sets it.
+    op.create_index("ix_audit_target_id_id", "audit", ["target_id", "id"])
+    # Retention says so by a setting of its own transaction; nothing else of the farm ever sets it. Who may delete can set it
+    # too, but has to wait for a day until the traces are old enough.
     op.execute("""
         CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF TG_OP = 'DELETE' AND current_setting('botfarm.retention', true) = 'on' THEN
-                RETURN OLD;
+                IF OLD.at < clock_timestamp() - interval '1 day' THEN
+                    RETURN OLD;
+                END IF;
             END IF;
             RAISE EXCEPTION 'the audit is append-only' USING ERRCODE = 'insufficient_privilege';
         END $$""")

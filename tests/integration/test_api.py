@@ -181,7 +181,7 @@ class TestLeases:
         lease = (await api.post("/leases", json=wanted)).json()
         waiting = asyncio.create_task(api.post("/leases", json={**wanted, "wait_seconds": 20}))
         async with asyncio.timeout(10):
-            while not (await api.get("/leases/waiting")).json()["items"]:
+            while (await api.get("/pools")).json()["items"][0]["waiting"] == 0:
                 await asyncio.sleep(0.01)
         await api.post(f"/leases/{lease['id']}/release")
         assert (await waiting).status_code == 201

@@ -1,16 +1,20 @@
 """The audit: every deed once, with who, from where and what; and nobody changes it."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import text
 
-from botfarm.access import Principal, Role, Scope
+from botfarm.access import AuditFilter, Principal, Role, Scope
+from botfarm.db import audit_queries
 from botfarm.errors import NoSuchUserError, UserBusyError
-from support.farm import MANAGER, Farm
+from support.farm import MANAGER, Farm, open_farm
 from support.http import LEASE, assert_problem, create_project, create_user
 
 SEED = "JBSWY3DPEHPK3PXP"
@@ -117,6 +121,26 @@ async def test_filters_and_pages(api: httpx.AsyncClient) -> None:
     assert_problem(await api.get("/audit", params={"cursor": "nonsense"}), 422, "invalid-request")
 
 
+async def test_a_user_that_moves_is_in_the_audit_of_both_places(api: httpx.AsyncClient) -> None:
+    shop, bank = await create_project(api), await create_project(api, name="bank")
+    user = await create_user(api, shop)
+    moved = await api.patch(
+        f"/users/{user['id']}", json={"project_id": bank, "env": "prod", "login": "a@b.test"}
+    )
+    assert moved.status_code == 200, moved.text
+    ends = {"from": {"project_id": shop, "env": "stage"}, "to": {"project_id": bank, "env": "prod"}}
+    seen = {}
+    for name, env in (("shop", "stage"), ("bank", "prod")):
+        token = {"name": "m", "role": "manager", "projects": [name], "envs": [env]}
+        made = (await api.post("/tokens", json=token)).json()["token"]
+        answer = await api.get("/audit", headers={"Authorization": f"Bearer {made}"})
+        (seen[name],) = [e for e in answer.json()["items"] if e["action"] == "update_user"]
+    assert seen["shop"]["details"] == ends, "and nothing of what it is in another place"
+    assert seen["bank"]["details"] == {"project_id": bank, "env": "prod", "login": "a@b.test", **ends}
+    await api.patch(f"/users/{user['id']}", json={"domain": "canary"})
+    assert len(await entries(api, action="update_user")) == 3, "within one place there is one"
+
+
 async def test_a_manager_sees_what_was_done_in_its_scope(api: httpx.AsyncClient) -> None:
     shop, bank = await create_project(api), await create_project(api, name="bank")
     await create_user(api, shop)
@@ -163,6 +187,9 @@ async def test_a_deed_that_fails_leaves_no_entry(farm: Farm) -> None:
         "DELETE FROM audit",
         "TRUNCATE audit",
         "WITH a AS (DELETE FROM audit RETURNING 1) SELECT * FROM a",
+        "SET botfarm.retention = 'on'; DELETE FROM audit",
+        "SET botfarm.retention = 'on'; TRUNCATE audit",
+        "SET botfarm.retention = 'on'; UPDATE audit SET at = at - interval '2 days'",
         """INSERT INTO audit (id, principal, action, target, target_id) OVERRIDING SYSTEM VALUE
            SELECT id, 'x', 'x', 'x', 'x' FROM audit LIMIT 1 ON CONFLICT (id) DO UPDATE SET principal = 'x'""",
     ],
@@ -186,3 +213,48 @@ async def test_retention_is_the_only_deletion(farm: Farm) -> None:
     assert await farm.services.maintenance.prune_audit() == 1
     assert await farm.sql.fetch("SELECT id FROM audit ORDER BY id") == kept
     assert await farm.services.maintenance.prune_audit() == 0
+
+
+async def test_a_target_among_very_many_is_found_by_an_index(farm: Farm) -> None:
+    await farm.sql.execute(
+        """INSERT INTO audit (principal, action, target, target_id)
+           SELECT 'p', 'update_user', 'user', gen_random_uuid() FROM generate_series(1, 20000)"""
+    )
+    await farm.sql.execute("ANALYZE audit")
+    chosen = {"target_id": str(uuid4())}
+    statement, parameters = audit_queries._chosen(
+        audit_queries._DEEDS, audit_queries._DEED_CONDITIONS, chosen
+    )
+    scope = {"scope_projects": None, "scope_envs": None}
+    async with farm.database.autocommit() as session:
+        plan = await session.execute(
+            text(f"EXPLAIN {statement.text}"), {**parameters, **scope, "before": 1_000_000, "limit": 101}
+        )
+    assert "ix_audit_target_id_id" in "\n".join(plan.scalars())
+
+
+@pytest.mark.parametrize("chosen", [AuditFilter(action="create_token"), AuditFilter(target_id="an-operator")])
+async def test_for_what_is_no_hand_out_the_leases_are_left_alone(farm: Farm, chosen: AuditFilter) -> None:
+    async with farm.sql.transaction():
+        await farm.sql.execute("LOCK TABLE leases")
+        page = await farm.services.audit.list(MANAGER.scope, chosen, cursor=None, limit=10)
+    assert page.items == ()
+
+
+async def test_a_long_history_has_more_patience_than_a_request(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botfarm.runtime.REQUEST_PATIENCE", 0.1)
+    slow = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+              AND clock_timestamp() - query_start > interval '0.6 seconds'"""
+    watching = await asyncpg.connect(database_url)  # a transaction sees pg_stat_activity as it was at first
+    async with open_farm(database_url) as farm:
+        async with farm.sql.transaction():
+            await farm.sql.execute("LOCK TABLE leases")
+            reading = asyncio.create_task(
+                farm.services.audit.list(MANAGER.scope, AuditFilter(), cursor=None, limit=10)
+            )
+            while not reading.done() and not await watching.fetchval(slow):
+                await asyncio.sleep(0.01)
+        assert (await reading).items == ()
+    await watching.close()

@@ -1,6 +1,7 @@
 """Signing in and out over HTTP."""
 
 import asyncio
+from http.cookiejar import DefaultCookiePolicy
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
@@ -152,6 +153,29 @@ async def test_logout_ends_the_session_and_clears_the_cookie(
         assert (cleared.key, cleared.value, cleared["max-age"], cleared["secure"]) == (NAME, "", "0", True)
     assert await farm.sql.fetchval("SELECT ended_at IS NOT NULL FROM sessions")
     assert await farm.sql.fetchval("SELECT count(*) FROM audit WHERE action = 'logout'") == 1
+
+
+@pytest.mark.usefixtures("ann")
+async def test_signing_in_again_ends_the_session_of_before(farm: Farm, anonymous: httpx.AsyncClient) -> None:
+    async def sign_in(cookie: str, **fields: str) -> httpx.Response:
+        headers = {"Cookie": f"{NAME}={cookie}"} if cookie else {}
+        return await anonymous.post("/auth/login", json={**SIGN_IN, **fields}, headers=headers)
+
+    async def status(cookie: str) -> int:
+        return (await anonymous.get("/pools", headers={"Cookie": f"{NAME}={cookie}"})).status_code
+
+    anonymous.cookies.jar.set_policy(
+        DefaultCookiePolicy(allowed_domains=[])
+    )  # each browser's is sent by hand
+    first, other = cookie_of(await sign_in("")).value, cookie_of(await sign_in("")).value
+    assert await status(first) == 200
+    assert (await sign_in(first, password="wrong")).status_code == 401
+    assert await status(first) == 200, "nobody has signed in"
+    second = cookie_of(await sign_in(first)).value
+    assert [await status(each) for each in (first, second, other)] == [401, 200, 200]
+    assert (await sign_in("nonsense")).status_code == 200
+    actions = await farm.sql.fetch("SELECT action FROM audit WHERE target = 'operator' ORDER BY id")
+    assert [row["action"] for row in actions].count("logout") == 1
 
 
 @pytest.mark.parametrize("cookie", [{}, {"Cookie": f"{NAME}=nonsense"}, {"Cookie": "botfarm=nonsense"}])

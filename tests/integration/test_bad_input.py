@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ BAD_BODIES = {
     "count 0": ("/leases", {**LEASE, "count": 0}, "count"),
     "count 10,000": ("/leases", {**LEASE, "count": 10_000}, "count"),
     "unknown field": ("/leases", {**LEASE, "tttl": SECRET}, "tttl"),
+    "a secret as a name": ("/leases", {**LEASE, SECRET: 1}, "?"),
     "owner with NUL": ("/leases", {**LEASE, "owner": f"{SECRET}\0"}, "owner"),
     "long owner": ("/leases", {**LEASE, "owner": SECRET * 100}, "owner"),
     "metadata with NUL": ("/leases", {**LEASE, "metadata": {"a": [f"{SECRET}\0"]}}, "metadata"),
@@ -96,6 +97,31 @@ async def test_half_a_character_is_refused(api: httpx.AsyncClient, field: str) -
 async def test_a_backslash_before_u0000_is_no_nul(api: httpx.AsyncClient) -> None:
     body = {**LEASE, "metadata": {"path": "C:\\u0000"}}
     assert_problem(await api.post("/leases", json=body), 404, "no-such-project")
+
+
+async def test_a_nul_is_met_wherever_text_goes_to_the_database(api: httpx.AsyncClient) -> None:
+    token = {"name": "ci", "role": "viewer", "projects": [f"{SECRET}\0"], "envs": ["*"]}
+    answer = await api.post("/tokens", json=token)
+    assert assert_problem(answer, 422, "invalid-request")["errors"][0]["field"] == "projects.0"
+    assert SECRET not in answer.text
+    problem = assert_problem(await api.delete("/tokens/a%00b"), 422, "invalid-request")
+    assert problem["errors"][0]["field"] == "token_id"
+
+
+@pytest.mark.parametrize(
+    ("field", "moment"),
+    [("since", "0001-01-01T00:00:00+14:00"), ("until", "9999-12-31T23:59:59-14:00")],
+)
+async def test_a_moment_before_or_after_the_calendar_is_refused(
+    api: httpx.AsyncClient, field: str, moment: str
+) -> None:
+    problem = assert_problem(await api.get("/audit", params={field: moment}), 422, "invalid-request")
+    assert problem["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_the_first_and_the_last_moment_are_fine(api: httpx.AsyncClient, moment: str) -> None:
+    assert (await api.get("/audit", params={"since": moment, "until": moment})).status_code == 200
 
 
 async def test_a_misspelled_filter_does_not_list_everything(api: httpx.AsyncClient) -> None:
@@ -190,6 +216,18 @@ async def test_a_body_that_stops_coming_is_not_waited_for(
     monkeypatch.setattr(routing, "BODY_PATIENCE", 0.05)
     async with on_a_socket(test_settings(database_url)) as url:
         assert (await answer_to(url, [b'{"project": '])).startswith("HTTP/1.1 400 ")
+
+
+async def test_a_body_that_trickles_has_an_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "BODY_DEADLINE", 0.2)
+    monkeypatch.setattr(routing, "BODY_PATIENCE", 60)
+
+    def trickle() -> Iterator[bytes]:
+        yield b'{"owner": "'
+        yield from itertools.repeat(b"x", 10_000)  # far below the limit of its size
+
+    async with on_a_socket(test_settings(database_url)) as url:
+        assert (await answer_to(url, trickle())).startswith("HTTP/1.1 400 ")
 
 
 async def test_a_body_that_never_ends_is_cut_at_its_limit(database_url: str) -> None:

@@ -28,6 +28,18 @@ class TestProjects:
         for bad in ({"name": None}, {"max_ttl": 0}, {"id": str(uuid4())}, {"cooldown": -1}):
             assert_problem(await api.patch(path, json=bad), 422, "invalid-request")
 
+    async def test_who_sees_some_projects_learns_no_name_of_another(self, api: httpx.AsyncClient) -> None:
+        project_id = await create_project(api)
+        await create_project(api, name="secret")
+        token = {"name": "admin", "role": "admin", "projects": ["shop"], "envs": ["*"]}
+        made = (await api.post("/tokens", json=token)).json()["token"]
+        headers = {"Authorization": f"Bearer {made}"}
+        for name in ("secret", "of-nobody"):
+            answer = await api.patch(f"/projects/{project_id}", json={"name": name}, headers=headers)
+            assert_problem(answer, 403, "forbidden")
+        answer = await api.patch(f"/projects/{project_id}", json={"cooldown": 5}, headers=headers)
+        assert answer.status_code == 200
+
     async def test_a_project_with_users_is_in_use(self, api: httpx.AsyncClient) -> None:
         project_id = await create_project(api)
         user = await create_user(api, project_id)

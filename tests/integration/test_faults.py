@@ -10,6 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
+from botfarm.api_tokens import new_token
 from botfarm.db import engine
 from botfarm.services import health
 from support.app import api_client
@@ -179,3 +180,18 @@ async def test_readiness_follows_the_database(
     assert (await api.get("http://farm.test/livez")).status_code == 200
     await proxy.mend()
     await until_ready(api, 200)
+
+
+async def test_metrics_are_there_when_the_database_is_not(
+    api: httpx.AsyncClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    await until_ready(api, 200)
+    await proxy.cut()
+    await until_ready(api, 503)
+    # A token that nobody has looked at yet: whether it may see pools is what the database would say.
+    headers = {"Authorization": f"Bearer {new_token().write()}"}
+    answer = await api.get("http://farm.test/metrics", headers=headers)
+    assert answer.status_code == 200
+    assert "botfarm_db_up 0.0" in answer.text
+    assert "botfarm_users{" not in answer.text

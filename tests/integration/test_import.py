@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -139,3 +139,30 @@ async def test_it_takes_64_mib_and_lines_of_1_mib(api: httpx.AsyncClient) -> Non
     for body in (b" " * 1_100_000, b"\n" * 67_108_865):
         assert_problem(await api.post("/users/import", content=body, headers=headers), 413, "too-large")
     assert_problem(await post(api, [], on_error="retry"), 422, "invalid-request")
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+async def test_who_has_lost_its_token_by_the_last_line_imports_nothing(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, revoked: bool
+) -> None:
+    monkeypatch.setattr("botfarm.services.freshness.REFRESH_INTERVAL", 0.05)
+    project_id = await create_project(api)
+    token = {"name": "m", "role": "manager", "projects": ["*"], "envs": ["*"]}
+    made = (await api.post("/tokens", json=token)).json()
+    bearer = {"Authorization": f"Bearer {made['token']}"}
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield json.dumps(user(project_id, 1)).encode() + b"\n"
+        assert (await api.get("/pools", headers=bearer)).status_code == 200
+        if revoked:
+            await api.delete(f"/tokens/{made['id']}")
+            async with asyncio.timeout(10):
+                while (await api.get("/pools", headers=bearer)).status_code != 401:
+                    await asyncio.sleep(0.01)
+        yield json.dumps(user(project_id, 2)).encode()
+
+    headers = {**bearer, "Content-Type": "application/x-ndjson"}
+    answer = await api.post("/users/import", content=lines(), headers=headers)
+    if revoked:
+        assert_problem(answer, 401, "unauthenticated")
+    assert await total(api) == (0 if revoked else 2)

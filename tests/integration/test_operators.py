@@ -1,8 +1,11 @@
 """Operators as the commands manage them."""
 
+import asyncio
+
 import pytest
 
 from botfarm.access import EVERYTHING, Role, Scope
+from botfarm.db import operator_queries
 from botfarm.domain import Env
 from botfarm.errors import OperatorError, UnauthenticatedError
 from support.farm import PASSWORD, Farm
@@ -30,6 +33,20 @@ async def test_an_operator_is_added_with_a_role_and_a_scope(farm: Farm) -> None:
     assert await farm.services.operators.list() == [added]
     assert (added.role, added.scope, added.disabled_at) == (Role.MANAGER, scope, None)
     assert await audited(farm) == [("command-line", "add_operator", "Ann.B")]
+
+
+async def test_of_two_of_one_name_at_once_one_is_added_and_nobody_else_waits(farm: Farm) -> None:
+    async with farm.database.transaction() as first:
+        ann = await operator_queries.insert_operator(
+            first, name="Ann", password_hash="x", role=Role.VIEWER, scope=EVERYTHING
+        )
+        second = asyncio.create_task(farm.services.operators.add("aNN", PASSWORD, Role.ADMIN, EVERYTHING))
+        await farm.until_blocked()
+        await farm.services.operators.add("bob", PASSWORD, Role.VIEWER, EVERYTHING)
+    with pytest.raises(OperatorError, match="set-password"):
+        await second
+    assert ann is not None
+    assert [operator.name for operator in await farm.services.operators.list()] == ["Ann", "bob"]
 
 
 async def test_a_password_is_nowhere_in_clear(farm: Farm) -> None:

@@ -125,6 +125,17 @@ async def test_wrong_unknown_and_disabled_get_the_same_answer(farm: Farm) -> Non
     assert PASSWORD not in str(await farm.sql.fetch("SELECT a::text FROM audit a"))
 
 
+async def test_a_name_that_no_operator_can_have_is_unknown_whatever_the_database_takes_it_for(
+    farm: Farm,
+) -> None:
+    """To some databases this Turkish capital is one of `admin`, and the throttle would count it as another name."""
+    await farm.services.operators.add("admin", PASSWORD, Role.ADMIN, EVERYTHING)
+    await farm.sql.execute("UPDATE operators SET name = $1", "ADM\u0130N")  # as if it were such a database
+    with pytest.raises(UnauthenticatedError):
+        await sign_in(farm.services.sessions, "ADM\u0130N")
+    assert [entry[-1] for entry in await audited(farm, "login_failed")] == [{"reason": "unknown-name"}]
+
+
 @pytest.mark.usefixtures("ann")
 async def test_a_hash_of_older_parameters_is_replaced_at_login(farm: Farm) -> None:
     old = CryptContext(["argon2"], argon2__type="ID", argon2__memory_cost=1_024, argon2__time_cost=1)

@@ -76,6 +76,39 @@ async def test_nobody_makes_a_token_that_may_more_than_itself(api: httpx.AsyncCl
     assert (await api.post("/tokens", json=within, headers=headers)).status_code == 201
 
 
+async def test_what_a_token_makes_neither_outlives_nor_outgrows_it(api: httpx.AsyncClient) -> None:
+    admin = await make(api, name="admin", role="admin", max_leases=2, expires_in=3_600)
+    headers = bearer(admin["token"])
+    for fields in ({}, {"max_leases": 3}):
+        answer = await api.post("/tokens", json={**TOKEN, **fields}, headers=headers)
+        assert "2 at most" in assert_problem(answer, 403, "forbidden")["detail"]
+    ends = []
+    for fields in ({}, {"expires_in": 86_400}, {"expires_in": 60}):
+        answer = await api.post("/tokens", json={**TOKEN, "max_leases": 2, **fields}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        ends.append(answer.json()["expires_at"])
+    assert ends[:2] == [admin["expires_at"]] * 2
+    assert ends[2] < admin["expires_at"]
+    assert (await make(api))["expires_at"] is None, "the maker does not end"
+
+
+async def test_the_audit_says_what_a_token_is_for_in_one_order(api: httpx.AsyncClient) -> None:
+    projects = [await create_project(api, name=name) for name in ("a", "b", "c", "d")]
+    await make(api, projects=["d", projects[1], "a", "c", "b"], envs=["stage", "prod"])
+    await make(api)
+    everything, some = (await api.get("/audit", params={"action": "create_token"})).json()["items"]
+    assert (some["details"]["projects"], some["details"]["envs"]) == (sorted(projects), ["prod", "stage"])
+    assert (everything["details"]["projects"], everything["details"]["envs"]) == (["*"], ["*"])
+
+
+async def test_what_a_token_made_is_found(api: httpx.AsyncClient) -> None:
+    admin = await make(api, name="admin", role="admin")
+    made = (await api.post("/tokens", json=TOKEN, headers=bearer(admin["token"]))).json()
+    found = (await api.get("/tokens", params={"created_by": f"token:admin:{admin['id']}"})).json()["items"]
+    assert [token["id"] for token in found] == [made["id"]]
+    assert (await api.get("/tokens", params={"created_by": "nobody"})).json()["items"] == []
+
+
 async def test_only_the_whole_secret_counts(api: httpx.AsyncClient) -> None:
     made, other = await make(api), new_token()
     assert (await api.get("/pools", headers=bearer(made["token"]))).status_code == 200

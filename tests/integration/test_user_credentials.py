@@ -100,6 +100,21 @@ async def test_secrets_of_any_shape_come_back_as_they_were(api: httpx.AsyncClien
     assert user["secrets"] == secrets
 
 
+async def test_secrets_have_a_size_however_many_requests_bring_them(api: httpx.AsyncClient) -> None:
+    half = "x" * 130_000
+    lease, user = await lease_of(api, secrets={"a": half})
+    paths = (f"/users/{user['id']}", f"/leases/{lease['id']}/users/{user['id']}")
+    assert (await api.patch(paths[0], json={"secrets": {"b": half}})).status_code == 200
+    for path in paths:
+        answer = await api.patch(path, json={"secrets": {"c": half}})
+        assert assert_problem(answer, 422, "invalid-request")["errors"][0]["field"] == "secrets"
+        assert half not in answer.text
+    secrets = (await api.get(f"/leases/{lease['id']}")).json()["users"][0]["secrets"]
+    assert set(secrets) == {"a", "b"}
+    for path, gone in zip(paths, ("a", "c"), strict=True):  # what goes makes room
+        assert (await api.patch(path, json={"secrets": {"c": half, gone: None}})).status_code == 200
+
+
 async def test_secrets_have_a_size(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     body = {
@@ -167,6 +182,14 @@ class TestWriteBack:
         path = f"/leases/{lease['id']}/users/{user['id']}"
         assert (await api.patch(path, json={})).json()["secrets"] == SECRETS
         assert (await api.patch(path, json={"secrets": {}})).json()["password"] == PASSWORD
+
+    async def test_nothing_to_write_is_a_reading(self, api: httpx.AsyncClient, farm: Farm) -> None:
+        lease, user = await lease_of(api, secrets=SECRETS)
+        before = await farm.sql.fetchval("SELECT xmin::text FROM users")
+        assert (await api.patch(f"/leases/{lease['id']}/users/{user['id']}", json={})).status_code == 200
+        assert await farm.sql.fetchval("SELECT xmin::text FROM users") == before
+        entry = (await api.get("/audit", params={"action": "write_back"})).json()["items"][0]
+        assert entry["details"] == {"user_id": user["id"], "written": []}
 
     async def test_only_the_holder_writes(self, farm: Farm) -> None:
         pool = await farm.pool(2)

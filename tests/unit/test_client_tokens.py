@@ -88,6 +88,14 @@ def test_tokens_are_listed_with_the_names_of_their_projects() -> None:
     assert farm.run("tokens", "list", "--json").json == {"items": [TOKEN, REVOKED, used]}
 
 
+def test_the_tokens_that_somebody_made_are_asked_for() -> None:
+    farm = farm_with(TOKEN)
+    farm.run("tokens", "list", "--created-by", "token:admin:t9", "--json")
+    assert dict(farm.requests[-1].url.params) == {"created_by": "token:admin:t9"}
+    farm.run("tokens", "list", "--json")
+    assert not farm.requests[-1].url.params
+
+
 @pytest.mark.parametrize("given", ["t1", "ci"])
 def test_a_token_is_revoked_by_its_id_and_by_the_name_that_only_it_has_and_lives(given: str) -> None:
     farm = farm_with(REVOKED, TOKEN, EXPIRED)

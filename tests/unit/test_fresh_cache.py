@@ -151,6 +151,37 @@ async def test_what_is_absent_is_asked_for_once_a_second(table: Table, cache: Ca
     assert await cache.get("a") is not None
 
 
+async def test_a_crowd_of_strangers_is_looked_for_in_one_question_at_a_time(
+    table: Table, cache: Cache
+) -> None:
+    table.rows["a"] = None
+    table.may_answer.clear()
+    crowd = [asyncio.create_task(cache.get(str(number))) for number in range(500)]
+    known = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    table.may_answer.set()
+    assert await known == ("row a", None)
+    assert await asyncio.gather(*crowd) == [None] * 500
+    assert len(table.asked) <= 2
+
+
+async def test_who_asks_after_a_change_is_not_told_of_before(table: Table, cache: Cache) -> None:
+    table.rows["a"] = None
+    table.may_answer.clear()
+    before = asyncio.create_task(cache.get("a"))
+    async with asyncio.timeout(1):
+        while not table.asked:
+            await asyncio.sleep(0)
+    del table.rows["a"]
+    cache.forget("a")
+    after = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0)
+    table.may_answer.set()
+    assert await before == ("row a", None)
+    assert await after is None
+
+
 async def test_strangers_take_a_bounded_amount_of_memory(
     table: Table, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,8 +218,10 @@ async def test_an_older_answer_does_not_overwrite_a_newer_one(table: Table, cach
     await asyncio.sleep(0)  # the rows are read
     del table.rows["a"]
     table.now += 0.5
+    late, table.may_answer = table.may_answer, asyncio.Event()
     table.may_answer.set()
-    assert await cache.look_up("a") is None  # before the refresh has its turn again
+    assert await cache.look_up("a") is None
+    late.set()
     await refreshing
     assert await cache.get("a") is None
 

@@ -1,10 +1,14 @@
 """What guessing costs, by a clock that stands until it is moved."""
 
+from collections import Counter
+from contextlib import suppress
+from random import Random
+
 import pytest
 
 from botfarm.errors import SlowDownError
 from botfarm.services import login_throttle
-from botfarm.services.login_throttle import HALF_LIFE, LONGEST_DELAY, LONGEST_QUEUE, LoginThrottle
+from botfarm.services.login_throttle import HALF_LIFE, LONGEST_DELAY, LONGEST_QUEUE, PACE, LoginThrottle
 
 HERE, THERE = "192.0.2.1", "198.51.100.1"
 
@@ -83,6 +87,54 @@ def test_attempts_at_once_wait_one_after_the_other_and_then_are_refused(
     assert throttle.delay("ann", HERE) <= LONGEST_QUEUE
 
 
+@pytest.mark.parametrize("guesses_a_second", [1, 10, 15])
+def test_who_shares_an_address_with_a_guesser_gets_in(
+    throttle: LoginThrottle, clock: Clock, guesses_a_second: int
+) -> None:
+    """Whatever names are guessed at, new ones or a few, as long as they are others."""
+    for number in range(60 * guesses_a_second):
+        for name in (f"name-{number}", f"operator-{number % 5}"):
+            with suppress(SlowDownError):
+                throttle.delay(name, HERE)
+        clock.now += 1 / guesses_a_second
+    assert throttle.delay("ann", HERE) <= LONGEST_QUEUE
+    throttle.succeeded("ann", HERE)
+    assert throttle.delay("ann", HERE) <= LONGEST_QUEUE
+
+
+def test_of_more_guesses_than_can_be_looked_at_some_are_refused_and_whoever_tries_again_gets_in(
+    throttle: LoginThrottle, clock: Clock
+) -> None:
+    """A hundred a second; the person tries again when told to, at any moment between two guesses."""
+    chance, let_through, come_back = Random(7), 0, 60.0
+    for number in range(300 * 100):
+        if number / 100 >= come_back:
+            try:
+                throttle.delay("ann", HERE)
+            except SlowDownError as refused:
+                come_back = number / 100 + float(str(refused.details["retry_after"])) + chance.random()
+            else:
+                let_through += 1
+                come_back = number / 100 + 30
+                throttle.succeeded("ann", HERE)
+        with suppress(SlowDownError):
+            throttle.delay(f"name-{number}", HERE)
+        clock.now += 0.01
+    assert let_through >= 3
+
+
+def test_an_address_gets_so_many_passwords_looked_at_and_no_more(
+    throttle: LoginThrottle, clock: Clock
+) -> None:
+    turns = []
+    for number in range(6_000):
+        with suppress(SlowDownError):
+            turns.append(clock.now + throttle.delay(f"name-{number}", HERE))
+        clock.now += 0.01
+    seconds = Counter(int(turn) for turn in turns)
+    assert max(seconds.values()) <= 1 / PACE + 3
+
+
 def test_being_refused_is_not_another_failure(throttle: LoginThrottle, clock: Clock) -> None:
     for _ in range(100):
         try:
@@ -131,4 +183,5 @@ def test_it_remembers_a_bounded_number(
     for number in range(10):
         throttle.delay(f"name-{number}", f"10.0.0.{number}")
     assert throttle.delay("ann", HERE) == 0
-    assert len(throttle._names._by_key) == len(throttle._addresses._by_key) == 10
+    for tallies in (throttle._names, throttle._addresses, throttle._pairs):
+        assert len(tallies._by_key) == 10

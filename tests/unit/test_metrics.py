@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
 from botfarm import metrics
 
@@ -15,3 +16,16 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert f"`{name}`" in DOCUMENT
         assert family.documentation
+
+
+def test_what_is_public_does_not_tell_whether_there_is_any_pool() -> None:
+    of_pools = {
+        family.name
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase) and "project" in metric._labelnames
+        for family in metric.describe()
+    }
+    public, whole = (metrics.exposition(with_pools=with_pools).decode() for with_pools in (False, True))
+    assert len(of_pools) == 5
+    assert [name for name in of_pools if name in public] == []
+    assert [name for name in of_pools if name not in whole] == []

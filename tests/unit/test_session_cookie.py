@@ -8,9 +8,9 @@ from botfarm.services.sessions import Badge
 from botfarm.web.session_cookie import SessionCookie, require_same_origin
 
 
-def request(method: str = "POST", **headers: str) -> Request:
+def request(method: str = "POST", *, scheme: str = "https", **headers: str) -> Request:
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "method": method, "headers": named})
+    return Request({"type": "http", "method": method, "scheme": scheme, "headers": named})
 
 
 def attributes(response: Response) -> tuple[str, set[str]]:
@@ -56,8 +56,9 @@ OURS = [
     {"sec_fetch_site": "same-origin", "origin": "https://other.test", "host": "farm.test"},
     {"origin": "https://farm.test", "host": "farm.test"},
     {"origin": "https://FARM.test", "host": "farm.test:443"},
-    {"origin": "http://127.0.0.1:8000", "host": "127.0.0.1:8000"},
-    {"origin": "http://[::1]:8000", "host": "[::1]:8000"},
+    {"origin": "http://127.0.0.1:8000", "host": "127.0.0.1:8000", "scheme": "http"},
+    {"origin": "http://[::1]:8000", "host": "[::1]:8000", "scheme": "http"},
+    {"origin": "http://farm.test:80", "host": "farm.test", "scheme": "http"},
 ]
 OTHERS = [
     {"sec_fetch_site": "cross-site"},
@@ -66,6 +67,9 @@ OTHERS = [
     {"origin": "null", "host": "farm.test"},
     {"origin": "", "host": ""},
     {"origin": "https://evil.test", "host": "farm.test"},
+    {"origin": "http://farm.test", "host": "farm.test"},
+    {"origin": "http://farm.test:443", "host": "farm.test:443"},
+    {"origin": "https://farm.test", "host": "farm.test", "scheme": "http"},
     {"origin": "https://farm.test:8443", "host": "farm.test"},
     {"origin": "http://127.0.0.1:9000", "host": "127.0.0.1:8000"},
     {"origin": "https://farm.test"},

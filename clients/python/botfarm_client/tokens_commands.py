@@ -30,10 +30,17 @@ class TokenEnv(StrEnum):
 
 
 @tokens.command("list")
-def list_tokens(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+def list_tokens(
+    *,
+    created_by: Annotated[
+        str | None, typer.Option("--created-by", help="Who made them: token:NAME:ID or operator:NAME.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
     """List the tokens, without their secrets."""
     with open_farm(url) as farm:
-        items = farm.items("/tokens")
+        items = farm.items("/tokens", created_by=created_by)
         names = {} if as_json else project_names(farm)
     if as_json:
         print_json({"items": items})

@@ -1,0 +1,50 @@
+"""The benchmark: read `main` from top to bottom. `make bench`, or `python -m benchmarks --help`."""
+
+import sys
+import time
+from functools import partial
+
+from benchmarks.database import durability, fetch_value, running_postgres
+from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.plan import read_plan
+from benchmarks.plot import draw
+from benchmarks.pools import measure_pools
+from benchmarks.processes import allow_many_files
+from benchmarks.ratios import compute_ratios
+from benchmarks.report import Report
+from benchmarks.results import Results
+from benchmarks.run import Run
+from benchmarks.throughput import measure_throughput
+from benchmarks.tools import find_tools
+from benchmarks.waiting import measure_waiting
+
+
+def main() -> int:
+    plan = read_plan()
+    tools = find_tools()
+    allow_many_files()
+    results = Results()
+    started = time.monotonic()
+    with running_postgres() as postgres:
+        settings = durability(postgres.url)
+        machine = describe_machine(postgres.folder)
+        versions = describe_versions(tools, str(fetch_value(postgres.url, "SHOW server_version")))
+        print(
+            f"PostgreSQL with fsync {settings['fsync']}; API and worker with BOTFARM_LOG_LEVEL=WARNING",
+            flush=True,
+        )
+        run = Run(plan, tools, postgres, results)
+        for measure in (measure_throughput, measure_pools, measure_waiting):
+            run.say(measure.__name__)
+            run.measure(measure.__name__, partial(measure, run))
+    ratios = compute_ratios(results, plan)
+    report = Report(plan, results, ratios, machine, versions, settings, time.monotonic() - started)
+    print("\n" + report.text())
+    report.write()
+    draw(results, plan.plot)
+    print(f"\nWritten: {plan.results}, {plan.page}, {plan.plot}")
+    return 1 if results.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

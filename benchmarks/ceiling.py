@@ -1,0 +1,110 @@
+"""One statement for each lease, without HTTP: pgbench with many clients, and asyncpg with one connection."""
+
+import asyncio
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import uvloop
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from benchmarks.processes import clean_environment
+from benchmarks.statements import HAND, LEASE, Statement, acquire_statement, release_statement
+from botfarm.db.acquire_queries import hand_after
+from botfarm.db.engine import create_engine
+
+PGBENCH_CLIENTS = 64
+# Each client starts its search at a random place, so that they meet as rarely as can be.
+_NOT_OF_THE_PLANNER = frozenset({"application_name", "client_encoding", "DateStyle", "TimeZone"})
+_RANDOM_HAND = "CAST(lpad(to_hex(CAST(:r AS bigint)), 8, '0') || '-0000-f000-8000-000000000000' AS uuid)"
+
+
+def write_pgbench_script(project_id: UUID, path: Path) -> None:
+    acquire = acquire_statement(project_id).with_literals({HAND: _RANDOM_HAND})
+    release = release_statement().with_literals({LEASE: ":id"})
+    path.write_text(f"\\set r random(0, 4294967295)\n{acquire}\n\\gset\n{release};\n")
+
+
+def measure_pgbench(pgbench: str, database_url: str, script: Path, *, seconds: int) -> float:
+    """Pairs per second."""
+    url = urlsplit(database_url)
+    run = subprocess.run(
+        [
+            *(pgbench, "--no-vacuum", "--protocol=prepared", f"--client={PGBENCH_CLIENTS}", "--jobs=2"),
+            *(f"--time={seconds}", f"--file={script}", f"--host={url.hostname}", f"--port={url.port}"),
+            *("--username", url.username or "", url.path[1:]),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            **clean_environment(),
+            "PGPASSWORD": url.password or "",
+            "PGOPTIONS": asyncio.run(_session_options(database_url)),
+        },
+    )
+    found = re.search(r"^tps = ([\d.]+)", run.stdout, re.MULTILINE)
+    if run.returncode or not found:
+        raise RuntimeError(f"pgbench failed: {(run.stdout + run.stderr)[-2000:]}")
+    return float(found[1])
+
+
+def measure_bare(database_url: str, project_id: UUID, *, seconds: int) -> tuple[float, float]:
+    """Median and p99 of an acquire on one connection in milliseconds, with a release between two of them."""
+    statements = acquire_statement(project_id), release_statement()
+    return uvloop.run(_measure_bare(database_url, *statements, seconds))
+
+
+async def _measure_bare(
+    database_url: str, acquire: Statement, release: Statement, seconds: int
+) -> tuple[float, float]:
+    acquire_text, acquire_names = acquire.for_driver()
+    release_text, release_names = release.for_driver()
+    engine = create_engine(database_url, application_name="bare", pool_size=1)
+    took: list[float] = []
+    hand = HAND
+    async with engine.connect() as connection:
+        driver = await _driver(connection)
+        warm_at = time.perf_counter() + 1
+        ends_at = warm_at + seconds
+        while (started := time.perf_counter()) < ends_at:
+            rows = await driver.fetch(acquire_text, *_values(acquire.parameters, acquire_names, HAND, hand))
+            done = time.perf_counter()
+            if started > warm_at:
+                took.append((done - started) * 1000)
+            hand = hand_after(rows[0]["user_id"])
+            await driver.fetch(
+                release_text, *_values(release.parameters, release_names, LEASE, rows[0]["id"])
+            )
+    await engine.dispose()
+    return statistics.median(took), statistics.quantiles(took, n=100)[98]
+
+
+def _values(parameters: Any, names: Sequence[str], placeholder: UUID, value: UUID) -> list[object]:
+    return [value if parameters[name] == placeholder else parameters[name] for name in names]
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    """Asyncpg's own connection, with the settings that the server's connections have."""
+    return (await connection.get_raw_connection()).driver_connection
+
+
+async def _session_options(database_url: str) -> str:
+    """What the server's own connections set, as pgbench's sessions are to set it."""
+    engine = create_engine(database_url, application_name="pgbench")
+    async with engine.connect() as connection:
+        driver = await _driver(connection)
+        rows = await driver.fetch("SELECT name, setting FROM pg_settings WHERE source = 'client'")
+    await engine.dispose()
+    wanted = {row["name"]: row["setting"] for row in rows if row["name"] not in _NOT_OF_THE_PLANNER}
+    return " ".join(f"-c {name}={_escaped(value)}" for name, value in wanted.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace(" ", r"\ ")

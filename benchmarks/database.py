@@ -1,0 +1,99 @@
+"""A PostgreSQL of the run's own, with fsync on, and SQL for the stage: never for what is measured."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from botfarm.db import schema
+from botfarm.embedded_postgres import EmbeddedPostgres
+
+Result = TypeVar("Result")
+
+# Beside these everything is PostgreSQL's default: fsync, full_page_writes and synchronous_commit are on.
+OPTIONS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "max_connections": "300"}
+HOLDER = "the-benchmark's-holder"
+
+_END_LEASES_OF_THE_LOAD = """
+    WITH l AS (
+        UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced' WHERE ended_at IS NULL AND principal <> $1
+        RETURNING id, user_ids
+    )
+    UPDATE users SET locktime = NULL, expires_at = NULL, available_at = clock_timestamp()
+    FROM l, unnest(l.user_ids) AS of_lease (id) WHERE users.id = of_lease.id AND users.lease_id = l.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    url: str
+    folder: Path
+
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "farm/postgres/postmaster.pid").read_text().splitlines()[0])
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 5432
+
+    def create_database(self, name: str) -> str:
+        """Migrated and empty; returns its URL."""
+        execute(self.url, f"CREATE DATABASE {name}")
+        url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+        asyncio.run(schema.migrate(url))
+        return url
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    # Not under /tmp, which may be in memory, where fsync costs nothing.
+    folder = Path(tempfile.mkdtemp(prefix="botfarm-bench-", dir="/var/tmp"))
+    folder.chmod(0o711)  # the server's account must pass
+    server = EmbeddedPostgres(folder / "farm", options=OPTIONS)
+    try:
+        yield Postgres(server.start(), folder)
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def with_connection(url: str, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        connection = await asyncpg.connect(url)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def execute(url: str, statement: str, *arguments: object) -> None:
+    with_connection(url, lambda connection: connection.execute(statement, *arguments))
+
+
+def fetch_value(url: str, statement: str, *arguments: object) -> Any:
+    return with_connection(url, lambda connection: connection.fetchval(statement, *arguments))
+
+
+def release_what_is_left(url: str) -> None:
+    """The load stops in the middle of its pairs: what it still holds goes back, so that each row starts the same."""
+    execute(url, _END_LEASES_OF_THE_LOAD, HOLDER)
+
+
+def settle(url: str) -> None:
+    """After the stage is set: neither its dead rows nor its unwritten pages are left for the first row to pay."""
+    for statement in ("VACUUM ANALYZE users", "VACUUM ANALYZE leases", "CHECKPOINT"):
+        execute(url, statement)
+
+
+def durability(url: str) -> dict[str, str]:
+    names = ["fsync", "synchronous_commit", "full_page_writes", *OPTIONS]
+    return {name: str(fetch_value(url, f"SHOW {name}")) for name in names}

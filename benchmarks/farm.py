@@ -1,0 +1,157 @@
+"""A farm to measure: a database of its own, API processes, a worker, and a token made through the API."""
+
+import asyncio
+import re
+import secrets
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from uuid import UUID, uuid4
+
+from benchmarks.client import connected, expect
+from benchmarks.database import Postgres, release_what_is_left
+from benchmarks.filling import add_users
+from benchmarks.processes import BOTFARM, Process, free_port, running
+from botfarm.credentials import KeyRing, generate_key
+from botfarm.settings import Settings
+
+KEYS = generate_key("bench")
+KEY_RING = KeyRing.parse(KEYS)
+_ADMIN = secrets.token_urlsafe(24)
+_GRANTED = re.compile(r'^botfarm_acquire_total\{[^}]*result="granted"[^}]*\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    port: int
+    process: Process
+
+    def pairs(self) -> int:
+        """How many leases it has granted since its start, by its own metrics."""
+        return int(sum(float(value) for value in _GRANTED.findall(self._metrics())))
+
+    def batch_size(self) -> tuple[float, float] | None:
+        """Sum and count of `botfarm_batch_size`; None for a build without."""
+        text = self._metrics()
+        total, count = (
+            sum(
+                float(value)
+                for value in re.findall(
+                    rf"^botfarm_batch_size_{part}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE
+                )
+            )
+            for part in ("sum", "count")
+        )
+        return (total, count) if count else None
+
+    def _metrics(self) -> str:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/metrics", headers={"Authorization": f"Bearer {_ADMIN}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError:  # the plain version has none
+            return ""
+
+
+@dataclass(slots=True)
+class Farm:
+    database_url: str
+    apis: list[Api]
+    token: str = ""
+    projects: dict[str, UUID] = field(default_factory=dict)
+
+    @property
+    def ports(self) -> list[int]:
+        return [api.port for api in self.apis]
+
+    def add_pool(self, name: str, users: int) -> UUID:
+        self.projects[name] = asyncio.run(self._create_project(name))
+        add_users(self.database_url, KEY_RING, self.projects[name], users)
+        return self.projects[name]
+
+    def clear(self) -> None:
+        release_what_is_left(self.database_url)
+
+    async def _create_project(self, name: str) -> UUID:
+        body = {"id": str(uuid4()), "name": name}
+        async with connected(self.ports[0], _ADMIN) as admin:
+            return UUID(expect(HTTPStatus.CREATED, await admin.request("POST", "/projects", body))["id"])
+
+    async def make_token(self) -> str:
+        body = {"name": "load", "role": "runner", "projects": ["*"], "envs": ["*"]}
+        async with connected(self.ports[0], _ADMIN) as admin:
+            return str(expect(HTTPStatus.CREATED, await admin.request("POST", "/tokens", body))["token"])
+
+
+@contextmanager
+def running_farm(postgres: Postgres, name: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
+    """API processes and a worker on a new database; `settings` for all of them."""
+    url = postgres.create_database(name)
+    with running_worker(url, **settings), running_apis(url, replicas=replicas, **settings) as farm:
+        farm.token = asyncio.run(farm.make_token())
+        yield farm
+
+
+@contextmanager
+def running_apis(database_url: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
+    with ExitStack() as stack:
+        apis = []
+        for _ in range(replicas):
+            port = free_port()
+            environment = _environment(database_url, {"port": port, **settings})
+            apis.append(Api(port, stack.enter_context(running([BOTFARM, "serve"], environment))))
+        for api in apis:
+            api.process.wait_until_ready(f"http://127.0.0.1:{api.port}/readyz")
+        yield Farm(database_url, apis)
+
+
+@contextmanager
+def running_worker(database_url: str, **settings: object) -> Iterator[None]:
+    environment = _environment(database_url, {"worker_port": free_port(), **settings})
+    with running([BOTFARM, "worker"], environment):
+        yield
+
+
+@contextmanager
+def running_plain_service(database_url: str) -> Iterator[Farm]:
+    """Two processes of benchmarks/plain_service.py."""
+    with ExitStack() as stack:
+        apis = []
+        for _ in range(2):
+            port = free_port()
+            arguments = (
+                "-m",
+                "uvicorn",
+                "benchmarks.plain_service:app",
+                "--port",
+                str(port),
+                "--log-level",
+                "warning",
+            )
+            environment = {"PLAIN_DATABASE_URL": database_url}
+            apis.append(Api(port, stack.enter_context(running([sys.executable, *arguments], environment))))
+        for api in apis:
+            api.process.wait_until_ready(f"http://127.0.0.1:{api.port}/docs")
+        yield Farm(database_url, apis, token="none-is-asked-for")
+
+
+def has_setting(name: str) -> bool:
+    """Whether this build knows `BOTFARM_<NAME>`: rows that need one that is yet to come are skipped."""
+    return name in Settings.model_fields
+
+
+def _environment(database_url: str, settings: Mapping[str, object]) -> dict[str, str]:
+    chosen = {
+        "database_url": database_url,
+        "encryption_keys": KEYS,
+        "bootstrap_token": _ADMIN,
+        "log_level": "WARNING",
+        **settings,
+    }
+    return {f"BOTFARM_{name.upper()}": str(value) for name, value in chosen.items()}

@@ -1,0 +1,71 @@
+"""How much is measured: the whole run, a shorter one, or a smoke test of the harness."""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CONNECTIONS = (1, 64, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    rounds: int = 3
+    seconds: int = 5
+    """Of each throughput measurement, beside a second to warm up."""
+    pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    filled_pool: int = 100_000
+    """Users of the pools that are leased in part."""
+    filled_percents: tuple[int, ...] = (10, 90, 99)
+    waiters: int = 1_000
+    idle_seconds: int = 10
+    wakes: int = 300
+    grants: int = 10_000
+    """Of the fairness row."""
+    expired: int = 100_000
+    memory_pairs: int = 200_000
+    memory_pairs_before: int = 10_000
+    publish: bool = True
+    """Into benchmarks/results.json and docs/, else into .bench/."""
+
+    @property
+    def results(self) -> Path:
+        return CHECKOUT / "benchmarks/results.json" if self.publish else CHECKOUT / ".bench/results.json"
+
+    @property
+    def page(self) -> Path:
+        return CHECKOUT / "docs/benchmarks.md" if self.publish else CHECKOUT / ".bench/benchmarks.md"
+
+    @property
+    def plot(self) -> Path:
+        return self.page.parent / "benchmarks/throughput-and-latency.png"
+
+
+_SMOKE = Plan(
+    rounds=1,
+    seconds=1,
+    pool_sizes=(1_000, 20_000),
+    filled_pool=10_000,
+    filled_percents=(10, 90),
+    waiters=100,
+    idle_seconds=1,
+    wakes=20,
+    grants=300,
+    expired=20_000,
+    memory_pairs=2_000,
+    memory_pairs_before=200,
+    publish=False,
+)
+
+
+def read_plan() -> Plan:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures this farm against itself."
+    )
+    parser.add_argument("--smoke", action="store_true", help="a minute that tests the harness, not the farm")
+    parser.add_argument("--rounds", type=int, help="alternating rounds; medians are taken over them")
+    parser.add_argument("--seconds", type=int, help="of each throughput measurement")
+    parser.add_argument("--grants", type=int, help="of the fairness row")
+    given = vars(parser.parse_args())
+    plan = _SMOKE if given.pop("smoke") else Plan()
+    return replace(plan, **{name: value for name, value in given.items() if value is not None})

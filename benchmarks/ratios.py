@@ -1,0 +1,83 @@
+"""The numbers to reach: each is a ratio within one run."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from typing_extensions import override
+
+from benchmarks.plan import CONNECTIONS, Plan
+from benchmarks.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    limit: float
+    at_least: bool
+    what: str
+    """With numbers of the plan in braces."""
+
+    @override
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+    def describe(self, plan: Plan) -> str:
+        return self.what.format(**asdict(plan), smallest=plan.pool_sizes[0], largest=plan.pool_sizes[-1])
+
+    def is_reached(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def _at_least(limit: float, what: str) -> Target:
+    return Target(limit, at_least=True, what=what)
+
+
+def _at_most(limit: float, what: str) -> Target:
+    return Target(limit, at_least=False, what=what)
+
+
+TARGETS = {
+    "http_vs_pgbench": _at_least(1.0, "pairs/s over HTTP with 256 connections ÷ pgbench"),
+    "http64_vs_pgbench": _at_least(0.9, "pairs/s over HTTP with 64 connections ÷ pgbench"),
+    "http_vs_plain": _at_least(20, "pairs/s with 256 connections ÷ the plain version at its best"),
+    "p99_vs_p50": _at_most(4, "acquire with 64 connections: p99 ÷ median"),
+    "single_vs_bare": _at_most(2.5, "acquire with 1 connection, median ÷ the bare statement through asyncpg"),
+    "million_vs_thousand": _at_least(0.8, "pairs/s with a pool of {largest:,} ÷ with {smallest:,}"),
+    "full_vs_empty": _at_least(0.8, "pairs/s with 90 % of the pool leased ÷ with 10 %"),
+    "idle_waiters_cpu": _at_most(0.02, "{waiters:,} parked waiters: share of a core of their process"),
+    "wake_vs_acquire": _at_most(
+        5, "release sent → waiter at another replica has its answer, p99 ÷ an uncontended acquire"
+    ),
+    "overtaken": _at_most(0, "tickets overtaken by one that came more than 100 ms later"),
+    "reap_p99": _at_most(2, "acquire p99 while {expired:,} expired leases are reaped ÷ before"),
+    "memory_growth": _at_most(
+        1.1, "resident memory after {memory_pairs:,} pairs ÷ after {memory_pairs_before:,}"
+    ),
+}
+
+
+def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
+    """None for what was skipped or failed."""
+    pairs = "pairs_per_second"
+    smallest, largest = plan.pool_sizes[0], plan.pool_sizes[-1]
+    found: dict[str, Callable[[], float | None]] = {
+        "http_vs_pgbench": lambda: results.ratio("http-256", pairs, "pgbench", pairs),
+        "http64_vs_pgbench": lambda: results.ratio("http-64", pairs, "pgbench", pairs),
+        "http_vs_plain": lambda: results.ratio("http-256", pairs, _best_plain(results), pairs),
+        "p99_vs_p50": lambda: results.ratio("http-64", "acquire_p99_ms", "http-64", "acquire_p50_ms"),
+        "single_vs_bare": lambda: results.ratio("http-1", "acquire_p50_ms", "bare-acquire", "acquire_p50_ms"),
+        "million_vs_thousand": lambda: results.ratio(f"pool-{largest}", pairs, f"pool-{smallest}", pairs),
+        "full_vs_empty": lambda: results.ratio("leased-90", pairs, "leased-10", pairs),
+        "idle_waiters_cpu": lambda: results.median("idle-waiters", "cpu"),
+        "wake_vs_acquire": lambda: results.ratio(
+            "wake", "from_release_sent_p99_ms", "wake", "acquire_p50_ms"
+        ),
+        "overtaken": lambda: results.median("fairness", "overtaken"),
+        "reap_p99": lambda: results.median("reaping", "ratio"),
+        "memory_growth": lambda: results.median("memory", "growth"),
+    }
+    return {key: found[key]() for key in TARGETS}
+
+
+def _best_plain(results: Results) -> str:
+    names = [f"plain-{connections}" for connections in CONNECTIONS]
+    return max(names, key=lambda name: results.median(name, "pairs_per_second") or 0)

@@ -1,0 +1,110 @@
+"""The server's own acquire and release, as it sends them today: recorded from its functions, so that rows follow the code."""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import TextClause
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.db import acquire_queries, lease_queries
+from botfarm.db.acquire_queries import LeaseTerms
+from botfarm.domain import Domain, Env, Outcome, Pool
+
+PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable
+HAND = UUID("00000000-0000-f000-8000-00000000feed")
+LEASE = UUID("00000000-0000-4000-8000-00000000beef")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    text: TextClause
+    parameters: Mapping[str, Any]
+
+    def for_driver(self) -> tuple[str, list[str]]:
+        """With $1, $2 as SQLAlchemy sends it, and the names of what they stand for."""
+        typed = self.text.bindparams(**self.parameters)
+        compiled: Any = typed.compile(dialect=postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
+        return compiled.string, list(compiled.positiontup)
+
+    def with_literals(self, expressions: Mapping[object, str]) -> str:
+        """Every parameter written out; a value that `expressions` knows becomes that expression instead."""
+        written = {
+            name: next((text for known, text in expressions.items() if known == value), None)
+            or _literal(value)
+            for name, value in self.parameters.items()
+        }
+        text = str(self.text)
+        for name, value in written.items():
+            text = _replace_name(text, name, value)
+        return text
+
+
+def acquire_statement(project_id: UUID) -> Statement:
+    terms = LeaseTerms(PRINCIPAL, None, "00000001", {}, None, None, "127.0.0.1", "0" * 32)
+    pool = Pool(project_id, Env.STAGE, Domain.REGULAR)
+    return _recorded(
+        lambda session: acquire_queries.acquire_from_pool(
+            session, pool, labels={}, count=1, hand=HAND, terms=terms
+        )
+    )
+
+
+def release_statement() -> Statement:
+    return _recorded(
+        lambda session: lease_queries.release(
+            session, LEASE, principal=PRINCIPAL, outcome=Outcome.OK, note=None
+        )
+    )
+
+
+class _RecordedError(Exception):
+    pass
+
+
+class _Recorder:
+    """In a session's place: keeps what it is asked to execute, and stops there."""
+
+    statement: Statement
+
+    async def execute(self, text: TextClause, parameters: Mapping[str, Any]) -> None:
+        self.statement = Statement(text, parameters)
+        raise _RecordedError
+
+
+def _recorded(call: Callable[[AsyncSession], Awaitable[object]]) -> Statement:
+    recorder = _Recorder()
+
+    async def run() -> None:
+        try:
+            await call(cast("AsyncSession", recorder))
+        except _RecordedError:
+            return
+
+    asyncio.run(run())
+    return recorder.statement
+
+
+def _replace_name(text: str, name: str, value: str) -> str:
+    return re.sub(rf"(?<![:\w\\]):{name}(?!\w)", lambda _: value, text)
+
+
+def _literal(value: object) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case bytes():
+            return f"'\\x{value.hex()}'"
+        case list() | tuple():
+            return "'{" + ",".join("NULL" if each is None else json.dumps(str(each)) for each in value) + "}'"
+        case _:
+            return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,168 @@
+"""Pairs of acquire and release in a second: ours, ours without coalescing, pgbench, and as it is usually written."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from uuid import UUID
+
+from benchmarks.ceiling import measure_bare, measure_pgbench, write_pgbench_script
+from benchmarks.database import Postgres, settle
+from benchmarks.farm import KEY_RING, Farm, has_setting, running_apis, running_farm, running_plain_service
+from benchmarks.filling import add_project, add_users
+from benchmarks.load import Throughput, measure_pairs
+from benchmarks.machine import cpu_seconds, resident_mb, tree_cpu_seconds
+from benchmarks.plan import CONNECTIONS
+from benchmarks.results import Results
+from benchmarks.run import Row, Run
+
+_POOL = "shop"
+_PGBENCH_BESIDE = 64
+"""Connections of the row that pgbench, with as many clients, is measured next to."""
+
+
+def measure_throughput(run: Run) -> None:
+    """All on pools of the smallest size. Last comes the memory of the processes that served it."""
+    with running_farm(run.postgres, "small") as farm, _uncoalesced(farm, run.results) as uncoalesced:
+        project_id = farm.add_pool(_POOL, run.plan.pool_sizes[0])
+        settle(farm.database_url)
+        with _plain(run) as plain:
+            _serve_until(farm, run.plan.memory_pairs_before, run)
+            before = _memory(farm)
+            run.measure_in_rounds(_rows(run, farm, uncoalesced, plain, project_id=project_id))
+        run.measure("memory", lambda: _measure_memory(farm, before, run))
+
+
+def _rows(run: Run, farm: Farm, uncoalesced: Farm | None, plain: Farm, *, project_id: UUID) -> list[Row]:
+    script = run.postgres.folder / "pair.sql"
+    write_pgbench_script(project_id, script)
+
+    def pgbench() -> None:
+        # Connecting so many clients takes its time, which counts for the end but not for the rate.
+        seconds = run.plan.seconds + 3
+        pairs = measure_pgbench(run.tools.pgbench, farm.database_url, script, seconds=seconds)
+        run.results.add("pgbench", pairs_per_second=pairs)
+        farm.clear()
+
+    def bare() -> None:
+        median, p99 = measure_bare(farm.database_url, project_id, seconds=run.plan.seconds)
+        run.results.add("bare-acquire", acquire_p50_ms=median, acquire_p99_ms=p99)
+
+    rows: list[Row] = [("bare-acquire", bare)]
+    for connections in CONNECTIONS:
+        for service, served in (("http", farm), ("uncoalesced", uncoalesced), ("plain", plain)):
+            if served:
+                name = f"{service}-{connections}"
+                rows.append((name, partial(load_row, run, name, served, _POOL, connections=connections)))
+        if connections == _PGBENCH_BESIDE:
+            rows.append(("pgbench", pgbench))
+    rows.append(
+        ("http-64-count-3", partial(load_row, run, "http-64-count-3", farm, _POOL, connections=64, count=3))
+    )
+    return rows
+
+
+def load_row(run: Run, name: str, farm: Farm, project: str, *, connections: int, count: int = 1) -> None:
+    batches = [api.batch_size() for api in farm.apis]
+    used = _cpu(run.postgres, farm)
+    started = time.monotonic()
+    measured = _load(run, farm, project, connections=connections, count=count)
+    took = time.monotonic() - started
+    used = [(after - before) / took for before, after in zip(used, _cpu(run.postgres, farm), strict=True)]
+    if measured.failure:
+        print(f"  {name}: {measured.failures} refused, the first one with {measured.failure}")
+    run.results.add(
+        name,
+        pairs_per_second=measured.pairs_per_second,
+        acquire_p50_ms=measured.acquire_p50_ms,
+        acquire_p99_ms=measured.acquire_p99_ms,
+        release_p50_ms=measured.release_p50_ms,
+        release_p99_ms=measured.release_p99_ms,
+        failures=measured.failures,
+        api_cpu=used[0],
+        postgres_cpu=used[1],
+        load_cpu=measured.load_cpu,
+        **_batch_size(batches, farm),
+    )
+    time.sleep(0.3)  # those whose answer was not awaited are undone by the server
+    farm.clear()
+
+
+def _load(run: Run, farm: Farm, project: str, *, connections: int, count: int = 1) -> Throughput:
+    return measure_pairs(
+        run.tools.wrk,
+        ports=farm.ports,
+        token=farm.token,
+        project=project,
+        connections=connections,
+        count=count,
+        seconds=run.plan.seconds,
+    )
+
+
+def _cpu(postgres: Postgres, farm: Farm) -> list[float]:
+    return [sum(cpu_seconds(api.process.pid) for api in farm.apis), tree_cpu_seconds(postgres.pid)]
+
+
+def _batch_size(before: list[tuple[float, float] | None], farm: Farm) -> dict[str, float]:
+    """The mean over this row; nothing for a build that does not batch."""
+    pairs = [
+        (then, now) for then, api in zip(before, farm.apis, strict=True) if then and (now := api.batch_size())
+    ]
+    requests = sum(now[0] - then[0] for then, now in pairs)
+    batches = sum(now[1] - then[1] for then, now in pairs)
+    return {"batch_size": requests / batches} if batches else {}
+
+
+@contextmanager
+def _uncoalesced(farm: Farm, results: Results) -> Iterator[Farm | None]:
+    """The same database and token through processes that send one statement for each request."""
+    if not has_setting("coalescing"):
+        for connections in CONNECTIONS:
+            results.skip(f"uncoalesced-{connections}", "this build has no BOTFARM_COALESCING")
+        yield None
+        return
+    with running_apis(farm.database_url, coalescing="off") as other:
+        other.token = farm.token
+        yield other
+
+
+@contextmanager
+def _plain(run: Run) -> Iterator[Farm]:
+    """On a database of its own: its users are not to be ours."""
+    url = run.postgres.create_database("plain")
+    add_users(url, KEY_RING, add_project(url, _POOL), run.plan.pool_sizes[0])
+    settle(url)
+    with running_plain_service(url) as plain:
+        yield plain
+
+
+def _memory(farm: Farm) -> list[tuple[int, float]]:
+    """Leases granted and resident megabytes of each API process."""
+    return [(api.pairs(), resident_mb(api.process.pid)) for api in farm.apis]
+
+
+def _serve_until(farm: Farm, pairs: int, run: Run, *, patience: float = 150) -> None:
+    deadline = time.monotonic() + patience
+    while min(api.pairs() for api in farm.apis) < pairs and time.monotonic() < deadline:
+        _load(run, farm, _POOL, connections=max(CONNECTIONS))
+        farm.clear()
+
+
+def _measure_memory(farm: Farm, before: list[tuple[int, float]], run: Run) -> None:
+    """Each process has served every kind of load by now; what is left to the wanted number is added."""
+    wanted = run.plan.memory_pairs
+    _serve_until(farm, wanted, run)
+    after = _memory(farm)
+    grown = [now[1] / then[1] for then, now in zip(before, after, strict=True)]
+    worst = grown.index(max(grown))
+    if after[worst][0] < wanted:
+        run.say(f"memory: only {after[worst][0]:,} pairs of {wanted:,} were served in time")
+    run.results.add(
+        "memory",
+        megabytes_before=before[worst][1],
+        pairs_before=before[worst][0],
+        megabytes_after=after[worst][1],
+        pairs_after=after[worst][0],
+        growth=grown[worst],
+    )

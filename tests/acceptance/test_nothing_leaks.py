@@ -1,0 +1,475 @@
+"""Credentials travel through every operation and every error of the real processes, and are found nowhere but where
+they belong: in the answers to their holder."""
+
+import asyncio
+import base64
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+import pyotp
+
+from botfarm.api_tokens import parse_token
+from botfarm.credentials import generate_key
+from support.breakages import clear_text_in, closed, constraints_that_fail
+from support.canaries import Canaries
+from support.driver import Driver, open_driver
+from support.dumps import dump_of
+from support.processes import BOTFARM, Process, clean_environment, running
+from support.wrong_requests import content_of, wrong_requests
+
+Json = dict[str, Any]
+World = dict[str, str]
+"""Ids: of each user by its login, and by the names that paths have for them."""
+PASSWORD, WRITTEN = "canary-Passw0rd-7f3a91", "canary-Writt3n-51c0de"
+SECRET_NAME, SECRET = "canary-Nam3-0b7e44", "canary-S3cret-93ad27"
+OPERATORS_PASSWORD = "canary-Op3rator-d41d8c"
+BOOTSTRAP = "canary-B00tstrap-token-e1f2"
+KEY = generate_key("k1")
+SEED = pyotp.random_base32()
+
+CREDENTIALS = frozenset({"password", "secret's name", "secret", "code"})
+BELONGS = {
+    ("bootstrap", "create_token", 201): {"token", "token's secret"},
+    ("nobody", "login", 200): {"session"},
+    ("holder", "acquire_lease", 201): CREDENTIALS,
+    ("holder", "acquire_lease", 200): CREDENTIALS,
+    ("limited", "acquire_lease", 201): CREDENTIALS,
+    ("holder", "acquire_lock", 200): CREDENTIALS,
+    ("holder", "get_lease", 200): CREDENTIALS,
+    ("holder", "renew_lease", 200): CREDENTIALS,
+    ("holder", "get_totp", 200): {"code"},
+    ("holder", "write_back", 200): CREDENTIALS - {"password"} | {"written password"},
+}
+# Documented with others, but who is not signed in may sign out, and an import is malformed only when it ends half way.
+NEVER = {"logout": {401}, "import_users": {400}}
+# Those that are made to fail with a 500. To the others nothing that is stored can do so.
+BROKEN = {"acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "update_user",
+          "renew_lease", "get_lease", "get_totp", "write_back"}  # fmt: skip
+GONE = str(uuid4())
+CLEAR_TEXT = {
+    "password": f"{PASSWORD}.{SECRET}.{WRITTEN}",
+    "secrets": json.dumps({SECRET_NAME: SECRET}),
+    "totp_seed": SEED,
+    "labels": json.dumps({"login": "odd", "list": [SECRET]}),
+}
+
+
+def user(world: Json, login: str, **fields: Any) -> Json:
+    return {
+        "login": f"{login.replace(' ', '-')}@shop.test",
+        "password": PASSWORD,
+        "project_id": world["project_id"],
+        "env": "stage",
+        "domain": "regular",
+        "labels": {"login": login},
+        "secrets": {SECRET_NAME: SECRET},
+        "totp_seed": world["seed"],
+        **fields,
+    }
+
+
+def lease(login: str, **fields: Any) -> Json:
+    return {"project": "shop", "env": "stage", "labels": {"login": login}, **fields}
+
+
+def right_bodies(world: World) -> dict[str, Json | None]:
+    """Of every operation. None of these is asked for as it stands here."""
+    new = user(world, "new")
+    return {
+        "create_project": {"id": str(uuid4()), "name": "new", "default_ttl": 60},
+        "get_projects": None,
+        "get_project": None,
+        "update_project": {"name": "shop", "cooldown": 0},
+        "delete_project": None,
+        "create_user": new,
+        "import_users": new,
+        "get_users": None,
+        "get_user": None,
+        "update_user": {**new, "status": "quarantined", "status_reason": "a reason"},
+        "delete_user": None,
+        "acquire_lock": {"ttl_seconds": 60, "owner": "job", "metadata": {"a": 1}},
+        "release_lock": {"lease_id": world["lease_id"]},
+        "acquire_lease": lease("new", count=1, ttl_seconds=60, wait_seconds=0, priority=0, domain="regular",
+                               owner="job", metadata={"a": 1}),
+        "get_leases": None,
+        "get_lease": None,
+        "renew_lease": {"ttl_seconds": 60},
+        "release_lease": {"outcome": "ok", "note": "a note"},
+        "force_release_lease": {"reason": "stuck"},
+        "get_totp": None,
+        "write_back": {"password": WRITTEN, "secrets": {SECRET_NAME: SECRET}},
+        "get_pools": None,
+        "create_token": {"name": "ci", "role": "runner", "projects": ["shop"], "envs": ["stage"],
+                         "max_leases": 1, "expires_in": 60},
+        "get_tokens": None,
+        "delete_token": None,
+        "get_audit": None,
+        "login": {"name": "ann", "password": OPERATORS_PASSWORD},
+        "logout": None,
+    }  # fmt: skip
+
+
+async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str, database_url: str) -> None:
+    canaries = Canaries()
+    for name, value in (
+        ("password", PASSWORD),
+        ("written password", WRITTEN),
+        ("secret's name", SECRET_NAME),
+        ("secret", SECRET),
+        ("seed", SEED),
+        ("operator's password", OPERATORS_PASSWORD),
+        ("bootstrap token", BOOTSTRAP),
+        ("encryption key", KEY.partition(":")[2]),
+    ):
+        canaries.add(name, value)
+    world: World = {"seed": canaries.add_codes_of("code", SEED)}
+    environment = {
+        "BOTFARM_DATABASE_URL": database_url,
+        "BOTFARM_ENCRYPTION_KEYS": KEY,
+        "BOTFARM_BOOTSTRAP_TOKEN": BOOTSTRAP,
+        "BOTFARM_TRUSTED_PROXIES": "127.0.0.1",
+        "BOTFARM_LOG_LEVEL": "DEBUG",
+        "BOTFARM_PORT": "0",
+        "BOTFARM_WORKER_PORT": "0",
+        "BOTFARM_REAP_INTERVAL": "0.2",
+        "BOTFARM_GAUGES_INTERVAL": "0.2",
+    }
+    said = {"operators add": add_operator(environment)}
+    with (
+        running(BOTFARM, "serve", environment=environment) as api,
+        running(BOTFARM, "worker", environment=environment) as worker,
+    ):
+        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        probes = worker.wait_for(r'"probes": "(\S+)", "event": "working"')[1]
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+            farm = await open_driver(http)
+            await sign_everybody_in(farm, canaries)
+            await succeed(farm, world)
+            async with crowd_that_guesses(farm):
+                await refuse(farm, world, canaries)
+                ids = [UUID(world["odd"]), UUID(world["also odd"])]
+                async with clear_text_in(database_url, ids, **CLEAR_TEXT):
+                    await fail(farm, world)
+                    said["metrics of the worker"] = await metrics_when(http, probes, 'key_id=""')
+                async with constraints_that_fail(database_url):
+                    await fail_to_write(farm, world)
+                await look_at_everything(farm, world)
+                said["answers to what is no HTTP"] = await garble(url)
+                said |= await public_pages(farm)
+                said["command lines"] = command_lines(api, worker)
+                await farm.ask("logout", caller="operator")
+                async with closed(postgres_url, database_url):
+                    await be_unavailable(farm, world)
+                    worker.wait_for('"event": "job failed"')
+        for process in (worker, api):
+            process.terminate()
+            assert process.wait() == 0, process.output
+    said |= {"log of the API": api.output, "log of the worker": worker.output}
+    said["dump"] = await dump_of(database_url)
+    assert_all_was_tried(farm, said)
+    assert {where: found for where, text in said.items() if (found := canaries.in_text(text))} == {}
+    assert found_in_answers(farm, canaries) == BELONGS
+
+
+def add_operator(environment: dict[str, str]) -> str:
+    command = [BOTFARM, "operators", "add", "ann", "--role", "admin"]
+    added = subprocess.run(
+        command,
+        input=OPERATORS_PASSWORD,
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return added.stdout + added.stderr
+
+
+async def sign_everybody_in(farm: Driver, canaries: Canaries) -> None:
+    farm.callers["bootstrap"] = {"Authorization": f"Bearer {BOOTSTRAP}"}
+    for caller, role, more in (
+        ("admin", "admin", {}),
+        ("viewer", "viewer", {}),
+        ("holder", "runner", {}),
+        ("other", "runner", {}),
+        ("limited", "runner", {"max_leases": 1}),
+    ):
+        body = {"name": caller, "role": role, "projects": ["*"], "envs": ["*"], **more}
+        token = (await farm.ask("create_token", caller="bootstrap", json=body)).json()["token"]
+        farm.callers[caller] = {"Authorization": f"Bearer {token}"}
+        parsed = parse_token(canaries.add("token", token))
+        assert parsed is not None
+        canaries.add("token's secret", parsed.secret)
+    answer = await farm.ask("login", caller="nobody", json={"name": "ANN", "password": OPERATORS_PASSWORD})
+    session = canaries.add("session", answer.headers["set-cookie"].partition(";")[0].partition("=")[2])
+    farm.callers["operator"] = {"Cookie": f"__Host-botfarm={session}"}
+
+
+async def succeed(farm: Driver, world: World) -> None:
+    """Every operation, and what later errors need."""
+    for name in ("shop", "empty", "other"):
+        created = await farm.ask("create_project", json={"name": name, "lock_delay": 0})
+        world["project_id" if name == "shop" else name] = created.json()["id"]
+    for login in ("held", "written", "locked", "forced", "free", "odd", "also odd", "quarantined", "spare"):
+        created = await farm.ask("create_user", json=user(world, login))
+        assert created.status_code == 201, created.text
+        world[login] = created.json()["id"]
+    lines = "\n".join(json.dumps(user(world, login)) for login in ("imported", "also-imported"))
+    headers = {"Content-Type": "application/x-ndjson"}
+    await farm.ask("import_users", content=lines, headers=headers)
+    renewed = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}, "totp_seed": world["seed"]}
+    await farm.ask("update_user", path={"user_id": world["free"]}, json=renewed)
+    quarantine = {"status": "quarantined", "status_reason": "captcha"}
+    await farm.ask("update_user", path={"user_id": world["quarantined"]}, json=quarantine)
+
+    world["user_id"] = world["held"]
+    world["lease_id"] = await take(farm, "held", headers={"Idempotency-Key": "again"})
+    await take(farm, "held", headers={"Idempotency-Key": "again"})
+    for caller in ("holder", "viewer"):
+        await farm.ask("get_lease", caller=caller, path=world)
+    for name in ("renew_lease", "get_totp"):
+        await farm.ask(name, caller="holder", path=world)
+    path = {"user_id": world["written"], "lease_id": await take(farm, "written")}
+    written = {"password": WRITTEN, "secrets": {SECRET_NAME: SECRET}}
+    await farm.ask("write_back", caller="holder", path=path, json=written)
+    await farm.ask("release_lease", caller="holder", path=path)
+    for name in ("acquire_lock", "release_lock"):
+        await farm.ask(name, caller="holder", path={"user_id": world["locked"]})
+    world["lease of odd"] = await take(farm, "odd")
+    world["ended"] = await take(farm, "forced", headers={"Idempotency-Key": "ended"})
+    await farm.ask("force_release_lease", path={"lease_id": world["ended"]}, json={"reason": "stuck"})
+
+    await farm.ask("delete_user", path={"user_id": world["spare"]})
+    await farm.ask("delete_project", path={"project_id": world["empty"]})
+    await farm.ask("update_project", path=world, json={"cooldown": 0})
+    world["token_id"] = (await farm.ask("get_tokens")).json()["items"][-1]["id"]
+    spare = {"name": "spare", "role": "viewer", "projects": ["shop"], "envs": ["stage"]}
+    made = await farm.ask("create_token", caller="bootstrap", json=spare)
+    await farm.ask("delete_token", path={"token_id": made.json()["id"]})
+    await look_at_everything(farm, world)
+
+
+async def look_at_everything(farm: Driver, world: World) -> None:
+    for caller in ("admin", "operator"):
+        for name in ("get_projects", "get_project", "get_users", "get_user", "get_leases", "get_pools",
+                     "get_tokens", "get_audit"):  # fmt: skip
+            answer = await farm.ask(name, caller=caller, path=world)
+            assert answer.status_code == 200, answer.text
+    for state in ("active", "ended"):
+        await farm.ask("get_leases", params={"state": state, "owner": PASSWORD, "principal": SECRET})
+
+
+async def take(farm: Driver, login: str, *, caller: str = "holder", headers: Json | None = None) -> str:
+    answer = await farm.ask("acquire_lease", caller=caller, json=lease(login), headers=headers)
+    assert answer.is_success, answer.text
+    return str(answer.json()["id"])
+
+
+async def refuse(farm: Driver, world: World, canaries: Canaries) -> None:
+    """Every 4xx that an operation knows, with credentials in what was asked."""
+    misplaced = " ".join(canaries.values)
+    nothing_there = {"user_id": GONE, "lease_id": GONE, "project_id": GONE, "token_id": "aaaaaaaaaaaa"}
+    for name, body in right_bodies(world).items():
+        operation = farm.operations[name]
+        for expected, request in wrong_requests(operation, misplaced, world, body):
+            answer = await farm.ask(name, **request)
+            assert answer.status_code in expected, f"{name}, {list(request)}: {answer.text}"
+        content = {} if body is None else content_of(operation, body)
+        if operation.parameters("path"):
+            answer = await farm.ask(name, path=nothing_there, **content)
+            assert answer.status_code in {403, 404}, answer.text
+        if operation.needs_role is None:
+            continue
+        for bad in bad_callers(canaries):
+            headers = {**content.get("headers", {}), **bad}
+            answer = await farm.ask(name, caller="nobody", path=world, **{**content, "headers": headers})
+            assert answer.status_code == 401, answer.text
+        if operation.needs_role != "viewer":
+            answer = await farm.ask(name, caller="viewer", path=world, **content)
+            assert answer.status_code == 403, answer.text
+    await refuse_by_state(farm, world)
+    await refuse_operators(farm)
+
+
+async def refuse_operators(farm: Driver) -> None:
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    for name, wrong in (("ann", PASSWORD), (PASSWORD, OPERATORS_PASSWORD)):
+        sent: Json = {"json": {"name": name, "password": wrong}, "caller": "nobody"}
+        await farm.ask("login", **sent, headers={"X-Forwarded-For": "192.0.2.1"})
+        await farm.ask("login", **sent, headers=elsewhere)
+    await farm.ask("logout", caller="operator", headers=elsewhere)
+
+
+def bad_callers(canaries: Canaries) -> list[dict[str, str]]:
+    """Some are almost right."""
+    return [
+        headers
+        for value in canaries.values
+        for headers in (
+            {"Authorization": f"Bearer {value}x"},
+            {"Authorization": f"Basic {base64.b64encode(f'ann:{value}'.encode()).decode()}"},
+            {"Cookie": f"__Host-botfarm={value}x", "User-Agent": value, "Referer": value},
+        )
+    ]
+
+
+async def refuse_by_state(farm: Driver, world: World) -> None:
+    """What is right and cannot be done as things stand."""
+    held = {"user_id": world["held"]}
+    over = {"user_id": world["forced"], "lease_id": world["ended"]}
+    again, ended = {"Idempotency-Key": "again"}, {"Idempotency-Key": "ended"}
+    credentials = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}}
+    await take(farm, "free", caller="limited")
+    for status, name, request in (
+        (409, "create_project", {"json": {"name": "shop"}}),
+        (409, "update_project", {"path": world, "json": {"name": "other"}}),
+        (409, "delete_project", {"path": world}),
+        (409, "create_user", {"json": user(world, "held")}),
+        (404, "create_user", {"json": user(world, "new", project_id=GONE)}),
+        (409, "update_user", {"path": held, "json": {**credentials, "env": "prod"}}),
+        (409, "update_user", {"path": {"user_id": world["forced"]}, "json": {"login": "held@shop.test"}}),
+        (404, "update_user", {"path": {"user_id": world["forced"]}, "json": {"project_id": GONE}}),
+        (409, "delete_user", {"path": held}),
+        (409, "acquire_lock", {"path": held, "caller": "holder"}),
+        (409, "acquire_lock", {"path": {"user_id": world["quarantined"]}, "caller": "holder"}),
+        (422, "acquire_lock", {"path": held, "caller": "holder", "headers": again}),
+        (429, "acquire_lock", {"path": held, "caller": "limited"}),
+        (403, "release_lock", {"path": held, "caller": "other"}),
+        (409, "release_lock", {"path": held, "caller": "holder"}),
+        (410, "release_lock", {"path": over, "caller": "holder", "json": {"lease_id": over["lease_id"]}}),
+        (404, "release_lock", {"path": held, "caller": "holder", "json": {"lease_id": GONE}}),
+        (409, "acquire_lease", {"json": lease("held")}),
+        (409, "acquire_lease", {"json": lease("held", count=2)}),
+        (409, "acquire_lease", {"json": lease("forced"), "caller": "holder", "headers": ended}),
+        (422, "acquire_lease", {"json": lease("free"), "caller": "holder", "headers": again}),
+        (404, "acquire_lease", {"json": lease("held", project="nowhere")}),
+        (404, "acquire_lease", {"json": lease(SECRET)}),
+        (429, "acquire_lease", {"json": lease("forced"), "caller": "limited"}),
+        (404, "create_token", {"json": {"name": "x", "role": "viewer", "projects": [SECRET], "envs": ["*"]}}),
+        *((403, name, {"path": world, "caller": "other"}) for name in ("renew_lease", "release_lease", "get_totp")),
+        (403, "write_back", {"path": world, "caller": "other", "json": credentials}),
+        *((410, name, {"path": over, "caller": "holder"}) for name in ("renew_lease", "release_lease", "get_totp")),
+        (410, "write_back", {"path": over, "caller": "holder", "json": credentials}),
+    ):  # fmt: skip
+        answer = await farm.ask(name, **request)
+        assert answer.status_code == status, f"{name} {status}: {answer.text}"
+
+
+@asynccontextmanager
+async def crowd_that_guesses(farm: Driver) -> AsyncIterator[None]:
+    """From one address, so that the last ones are told to slow down; those before them wait for their turn."""
+    headers = {"X-Forwarded-For": "192.0.2.66"}
+
+    async def guess(number: int) -> None:
+        body = {"name": f"nobody-{number}", "password": OPERATORS_PASSWORD}
+        await farm.ask("login", caller="nobody", json=body, headers=headers)
+
+    guesses = [asyncio.create_task(guess(number)) for number in range(12)]
+    try:
+        yield
+    finally:
+        for each in guesses:
+            each.cancel()
+        await asyncio.gather(*guesses, return_exceptions=True)
+
+
+async def fail(farm: Driver, world: World) -> None:
+    odd = {"user_id": world["odd"], "lease_id": world["lease of odd"]}
+    for name, request in (
+        ("get_lease", {}),
+        ("renew_lease", {}),
+        ("get_totp", {}),
+        ("write_back", {"json": {"secrets": {SECRET_NAME: SECRET}}}),
+        ("get_user", {}),
+        ("get_users", {}),
+        ("update_user", {"caller": "admin", "json": {"secrets": {SECRET_NAME: SECRET}}}),
+        ("acquire_lock", {"path": {"user_id": world["also odd"]}}),
+        ("acquire_lease", {"json": lease("odd")}),
+    ):
+        answer = await farm.ask(name, **{"caller": "holder", "path": odd, **request})
+        assert answer.status_code == 500, f"{name}: {answer.text}"
+
+
+async def fail_to_write(farm: Driver, world: World) -> None:
+    broken = user(world, "broken")
+    for name, request in (
+        ("create_user", {"json": broken}),
+        ("import_users", content_of(farm.operations["import_users"], broken)),
+        ("update_user", {"path": {"user_id": world["forced"]}, "json": {"login": broken["login"]}}),
+        ("acquire_lease", {"json": lease("forced", owner=f"broken\n\n{SECRET}")}),
+    ):
+        answer = await farm.ask(name, **request)
+        assert answer.status_code == 500, f"{name}: {answer.text}"
+
+
+async def metrics_when(http: httpx.AsyncClient, url: str, there: str) -> str:
+    async with asyncio.timeout(20):
+        while there not in (text := (await http.get(f"{url}/metrics")).text):
+            await asyncio.sleep(0.05)
+    return text
+
+
+async def garble(url: str) -> str:
+    """What is no HTTP at all."""
+    parts, said = urlsplit(url), ""
+    for head in (f"{PASSWORD} / HTTP/1.1", f"GET /{SECRET}\x00 HTTP/1.1", f"GET / HTTP/{SEED}"):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"{head}\r\nHost: {PASSWORD}\r\nX-{SECRET}: {SECRET}\r\n\r\n".encode())
+        writer.write_eof()
+        said += (await reader.read()).decode()
+        writer.close()
+    return said
+
+
+async def public_pages(farm: Driver) -> dict[str, str]:
+    pages = ("/metrics", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", f"/{PASSWORD}", f"/docs/{SECRET}",
+             f"/docs/?{SECRET}", f"/api/v1/{SEED}", f"/api/v1/users/{PASSWORD}/{SECRET}?{SECRET_NAME}={SECRET}")  # fmt: skip
+    said = {}
+    for page in pages:
+        for caller in ("nobody", "admin"):
+            answer = await farm.http.get(page, headers=farm.callers[caller])
+            said[f"{page} as {caller}"] = f"{answer.headers}\n\n{answer.text}"
+    return said
+
+
+def command_lines(*processes: Process) -> str:
+    """As everybody on the machine sees them."""
+    seen = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    for process in processes:
+        assert str(process.pid) in seen.stdout
+    return seen.stdout
+
+
+async def be_unavailable(farm: Driver, world: World) -> None:
+    for name, body in right_bodies(world).items():
+        content = {} if body is None else content_of(farm.operations[name], body)
+        caller = "operator" if name == "logout" else "admin"
+        answer = await farm.ask(name, caller=caller, path=world, **content)
+        assert answer.status_code == 503, f"{name}: {answer.text}"
+
+
+def assert_all_was_tried(farm: Driver, said: dict[str, str]) -> None:
+    untried = {}
+    for name, operation in farm.operations.items():
+        never = NEVER.get(name, set()) | ({403} if operation.needs_role == "viewer" else set())
+        never |= set() if name in BROKEN else {500}
+        if missing := operation.statuses - never - farm.seen(name):
+            untried[name] = missing
+    assert untried == {}
+    assert '"event": "internal error"' in said["log of the API"]
+    assert "Traceback" in said["log of the API"]
+    assert "v1.k1." in said["dump"]
+    assert all(answer.headers["cache-control"] == "no-store" for answer in farm.answers)
+
+
+def found_in_answers(farm: Driver, canaries: Canaries) -> dict[tuple[str, str, int], set[str]]:
+    found: dict[tuple[str, str, int], set[str]] = {}
+    for answer in farm.answers:
+        if shown := canaries.in_text(answer.text):
+            found.setdefault((answer.caller, answer.operation, answer.status), set()).update(shown)
+    return found

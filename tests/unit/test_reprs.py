@@ -1,0 +1,95 @@
+"""What is shown of an object in a traceback, a log line or a debugger has no credential in it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+
+from botfarm.access import EVERYTHING, Operator, Principal, Role
+from botfarm.api_tokens import ApiToken
+from botfarm.credentials import KeyRing, generate_key
+from botfarm.db import operator_queries, token_queries, user_queries
+from botfarm.db.tables import OperatorRow, TokenRow, UserRow
+from botfarm.domain import (
+    Domain,
+    Env,
+    LeasedUser,
+    Pool,
+    SealedCredentials,
+    TotpCode,
+    UserChanges,
+    UserLine,
+)
+from botfarm.services.key_rotation import rotate_ring
+from botfarm.services.sessions import Badge
+from botfarm.services.tokens import MadeToken
+from botfarm.settings import Settings
+from botfarm.web.requests import NewUser, SignIn, UserPatch, WriteBack
+from botfarm.web.responses import LeasedUserOut, MadeTokenOut, TotpOut
+
+CANARY = "canary-f00d"
+SECRETS = {CANARY: CANARY}
+SEED = "JBSWY3DPEHPK3PXP"
+HASH = CANARY.encode()
+KEY = generate_key("k1")
+POOL = Pool(UUID(int=1), Env.STAGE, Domain.REGULAR)
+SEALED = SealedCredentials(CANARY, CANARY, CANARY)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TOKEN = ("id", "ci", Role.RUNNER, EVERYTHING, None, NOW, "ann", None, None, None)
+
+
+def leased_user() -> LeasedUser:
+    return LeasedUser(uuid4(), "u", POOL, NOW, {}, SEALED, CANARY, SECRETS, TotpCode(CANARY, 1.0))
+
+
+def made_token() -> MadeToken:
+    names = [name for name in MadeToken.__dataclass_fields__ if name != "token"]
+    return MadeToken(**dict(zip(names, TOKEN, strict=True)), token=CANARY)
+
+
+HOLDERS: dict[str, Callable[[], object]] = {
+    "LeasedUser": leased_user,
+    "UserLine": lambda: UserLine(1, "u", CANARY, POOL, {}, SECRETS, CANARY),
+    "UserChanges": lambda: UserChanges(password=CANARY, secrets=SECRETS, totp_seed=CANARY),
+    "SealedCredentials": lambda: SEALED,
+    "a new user": lambda: user_queries.NewUser(uuid4(), "u", SEALED, POOL, {}),
+    "TotpCode": lambda: TotpCode(CANARY, 1.0),
+    "ApiToken": lambda: ApiToken("id", CANARY),
+    "MadeToken": made_token,
+    "LiveToken": lambda: token_queries.LiveToken(Principal("p", Role.ADMIN, EVERYTHING), HASH, None),
+    "a new token": lambda: token_queries.NewToken(
+        "id", HASH, "ci", Role.RUNNER, EVERYTHING, None, None, "ann"
+    ),
+    "an operator's hash": lambda: operator_queries.Credentials(
+        Operator(uuid4(), "ann", Role.ADMIN, EVERYTHING, NOW, None), CANARY
+    ),
+    "Badge": lambda: Badge(CANARY, 1.0),
+    "KeyRing": lambda: KeyRing.parse(KEY),
+    "NextRing": lambda: rotate_ring(KEY, None),
+    "Settings": lambda: Settings(
+        database_url=f"postgresql://u:{CANARY}@h/d", encryption_keys=KEY, bootstrap_token=CANARY * 3
+    ),
+    "rows": lambda: (
+        UserRow(password=CANARY, secrets=CANARY, totp_seed=CANARY),
+        TokenRow(secret_hash=HASH),
+        OperatorRow(password_hash=CANARY),
+    ),
+    "create_user": lambda: NewUser(
+        login="u@x.test", password=CANARY, project_id=uuid4(), env="stage", domain="regular", secrets=SECRETS,
+        totp_seed=SEED,
+    ),
+    "update_user": lambda: UserPatch(password=CANARY, secrets=SECRETS, totp_seed=SEED),
+    "write_back": lambda: WriteBack(password=CANARY, secrets=SECRETS),
+    "login": lambda: SignIn(name="ann", password=CANARY),
+    "the answer of acquire_lease": lambda: LeasedUserOut.model_validate(leased_user()),
+    "the answer of get_totp": lambda: TotpOut(code=CANARY, expires_in=1.0),
+    "the answer of create_token": lambda: MadeTokenOut.model_validate(made_token()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_holds_a_credential_does_not_show_it(holder: str) -> None:
+    shown = repr(HOLDERS[holder]()) + str(HOLDERS[holder]())
+    for secret in (CANARY, SEED, repr(HASH), KEY.partition(":")[2]):
+        assert secret not in shown
