@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 
 import botfarm
 from botfarm.runtime import Services, open_services
+from botfarm.services.keys import Keys
 from botfarm.settings import Settings
 from botfarm.web import (
     audit_routes,
@@ -38,10 +39,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         async with open_services(settings, "api") as services:
             app.state.services = services
             unchecked = None if keys_checked else services.keys
-            watches = [
-                asyncio.create_task(watch)
-                for watch in (services.health.watch(unchecked), services.freshness.watch())
-            ]
+            watches = [asyncio.create_task(watch) for watch in _watches(services, unchecked)]
             try:
                 yield
             finally:
@@ -84,8 +82,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     return app
 
 
-def _watches(services: Services) -> Iterator[Coroutine[Any, Any, None]]:
-    yield services.health.watch()
+def _watches(services: Services, unchecked: Keys | None) -> Iterator[Coroutine[Any, Any, None]]:
+    yield services.health.watch(unchecked)
     yield services.freshness.watch()
     if services.listener:
         yield services.listener.watch()
