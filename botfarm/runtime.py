@@ -135,6 +135,9 @@ async def open_services(
         )
     finally:
         passwords.close()
+        waiting_room.stop()
+        await waiting_room.close()
+        await notifier.close()
         await database.dispose()
         await health_database.dispose()
 

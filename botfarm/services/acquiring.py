@@ -151,7 +151,7 @@ class Acquiring:
             payload=Turn(principal, labels, terms, lifeline),
         )
         return await self._waiting_room.wait(
-            request, wait_seconds=seconds - (time.monotonic() - started), gone=lifeline.until_gone()
+            request, started=started, wait_seconds=seconds, gone=lifeline.until_gone()
         )
 
     async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, lifeline: Lifeline) -> Grant:

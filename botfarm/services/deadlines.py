@@ -26,8 +26,9 @@ class Deadlines(Generic[Item]):
         self._timer: asyncio.TimerHandle | None = None
         self._limit = SMALL
 
-    def add(self, when: float, item: Item) -> None:
-        """`when` is of the event loop's clock."""
+    def add(self, seconds: float, item: Item) -> None:
+        """From now."""
+        when = asyncio.get_running_loop().time() + seconds
         heapq.heappush(self._heap, (when, next(self._numbers), item))
         if len(self._heap) > self._limit:
             self._forget_what_is_over()

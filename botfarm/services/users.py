@@ -70,10 +70,9 @@ class Users:
             details = _what_changes(changes)
             if _place(after) == _place(before):
                 await _record(session, principal, "update_user", user_id, after, **details)
-            else:  # those of where it was must see it go
-                moved = {"from": _place(before), "to": _place(after)}
-                await _record(session, principal, "update_user", user_id, before, **moved)
-                await _record(session, principal, "update_user", user_id, after, **details, **moved)
+            else:  # those of where it was must see it go, and neither side may know of the other
+                await _record(session, principal, "update_user", user_id, before, moved="away")
+                await _record(session, principal, "update_user", user_id, after, **details, moved="here")
             user = await _with_last_lease(session, user_id, principal.scope)
         self._notifier.freed(after.project_id)
         return user
@@ -155,9 +154,9 @@ def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
     )
 
 
-def _place(pool: Pool) -> dict[str, object]:
+def _place(pool: Pool) -> tuple[UUID, Env]:
     """What scopes are made of."""
-    return {"project_id": pool.project_id, "env": pool.env}
+    return pool.project_id, pool.env
 
 
 def _require_pool(scope: Scope, pool: Pool) -> None:

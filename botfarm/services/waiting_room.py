@@ -7,6 +7,7 @@ has decided.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -78,13 +79,15 @@ class WaitingRoom(Generic[GrantedT]):
         if listener:
             listener.call(self.wake)
 
-    async def wait(self, request: WaitingRequest, *, wait_seconds: float, gone: Awaitable[None]) -> GrantedT:
-        """Until the request is granted. `gone` ends when the caller has hung up; it is cancelled with the wait.
+    async def wait(
+        self, request: WaitingRequest, *, started: float, wait_seconds: float, gone: Awaitable[None]
+    ) -> GrantedT:
+        """Until the request is granted, for so many seconds since it started, by the monotonic clock.
 
+        `gone` ends when the caller has hung up; it is cancelled with the wait.
         Raises PoolExhaustedError, CallerGoneError, WaitSupersededError, IdempotencyKeyReusedError,
         TooManyWaitersError, ShuttingDownError, and what the grant raises.
         """
-        started = asyncio.get_running_loop().time()
         caller = asyncio.ensure_future(gone)
         self._present += 1
         try:
@@ -136,7 +139,7 @@ class WaitingRoom(Generic[GrantedT]):
             await self._presence.begin()
             if self._listener:
                 await self._listener.listen(request.pool.project_id)
-            ticket = await self._park(request, max(0.0, deadline - asyncio.get_running_loop().time()))
+            ticket = await self._park(request, max(0.0, deadline - time.monotonic()))
             waiter = Waiter[GrantedT](request, ticket)
             line = self._line_of(request.pool)
             former = line.waiters.get(ticket.id)
@@ -151,7 +154,7 @@ class WaitingRoom(Generic[GrantedT]):
         except BaseException:
             self._forget(waiter)
             raise
-        self._deadlines.add(deadline, waiter)
+        self._deadlines.add(deadline - time.monotonic(), waiter)
         line.wake()
         return waiter
 
@@ -195,7 +198,7 @@ class WaitingRoom(Generic[GrantedT]):
     async def _why_none(
         self, waiter: Waiter[GrantedT], left: Left | None, *, caller_is_gone: bool, started: float
     ) -> BotfarmError:
-        request, waited = waiter.request, asyncio.get_running_loop().time() - started
+        request, waited = waiter.request, time.monotonic() - started
         if left is None and not caller_is_gone:
             is_taken_over = request.idempotency_key is not None
             return WaitSupersededError() if is_taken_over else PoolExhaustedError(waited=round(waited, 3))

@@ -32,6 +32,8 @@ router = api_router("leases")
             errors.NoSuchPoolError,
             errors.PoolExhaustedError,
             errors.PoolTooSmallError,
+            errors.WaitSupersededError,
+            errors.TooManyWaitersError,
             errors.QuotaExceededError,
             errors.IdempotencyKeyEndedError,
             errors.IdempotencyKeyReusedError,

@@ -36,14 +36,9 @@ _PAGE_HEADERS = (
     *_SECURITY_HEADERS,
     (
         b"content-security-policy",
-        b"; ".join(
-            (
-                b"default-src 'self' 'unsafe-inline'",
-                b"img-src 'self' data:",
-                b"base-uri 'none'",
-                b"form-action 'none'",
-                b"frame-ancestors 'none'",
-            )
+        (
+            b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+            b"frame-ancestors 'none'"
         ),
     ),
 )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -183,14 +184,18 @@ def reads(a: Ids, b: Ids, until: str) -> Iterator[tuple[str, Json]]:
 
 
 @contextmanager
-def statements() -> Iterator[Counter[str]]:
-    """Those of the requests that are probes: as many, and the same, mean the same work and the same time."""
+def statements(own_project: str) -> Iterator[Counter[str]]:
+    """Those of the requests that are probes: as many, and the same, mean the same work and the same time.
+
+    Without those that a cache spares: for the caller's token and its own project.
+    """
     executed: Counter[str] = Counter()
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        # A token is looked up when it is not known well enough any more, whatever is asked with it.
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         is_token = "FROM tokens" in statement and "expires_in" in statement
-        if structlog.contextvars.get_contextvars().get("request_id") == PROBE and not is_token:
+        is_project = "FROM projects" in statement and own_project in str(parameters)
+        is_probe = structlog.contextvars.get_contextvars().get("request_id") == PROBE
+        if is_probe and not is_token and not is_project:
             executed[statement] += 1
 
     event.listen(Engine, "before_cursor_execute", note)
@@ -213,14 +218,17 @@ async def waiter(api: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterat
 
 
 async def answers_to(
-    api: httpx.AsyncClient, caller: dict[str, str], asked: list[Asked]
+    api: httpx.AsyncClient, caller: dict[str, str], own_project: str, asked: list[Asked]
 ) -> list[tuple[str, ...]]:
     """All that can be known of each: status, headers, body, and what the database was asked."""
     answers = []
     for method, path, content in asked:
         headers = {**caller, **content.get("headers", {}), "X-Request-ID": PROBE}
-        with statements() as executed:
-            answer = await api.request(method, path, **{**content, "headers": headers})
+        for _ in range(3):
+            with statements(own_project) as executed:
+                answer = await api.request(method, path, **{**content, "headers": headers})
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:  # a machine under load takes its time
+                break
         assert method == "GET" or answer.status_code >= 400 or '"created":0' in answer.text, (
             path,
             answer.text,
@@ -258,14 +266,14 @@ async def test_that_there_is_another_project_cannot_be_found_out(
 
     asked = list(requests(a, b, until))
     async with waiter(api, bearer(holder)):
-        with_b = {role: await answers_to(api, caller, asked) for role, caller in callers.items()}
+        with_b = {role: await answers_to(api, caller, project_id, asked) for role, caller in callers.items()}
         audits = [
             (await api.get("/audit", headers=callers[role])).text for role in (Role.MANAGER, Role.ADMIN)
         ]
     async with connection_to(database_url) as sql:
         await sql.execute(REMOVE)
     for role, caller in callers.items():
-        without_b = await answers_to(api, caller, asked)
+        without_b = await answers_to(api, caller, project_id, asked)
         assert [pair for pair in zip(with_b[role], without_b, strict=True) if pair[0] != pair[1]] == [], role
 
     shown = "".join([body for answers in with_b.values() for *_, body, _ in answers] + audits)

@@ -1,6 +1,7 @@
 """Replicas of a waiting room, with the simplest grant that keeps to its contract."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -91,7 +92,9 @@ class Replica:
     def wait(self, pool: Pool, *, wait_seconds: float = 30, **wanted: Any) -> "Waiting":
         hung_up = asyncio.Event()
         request = WaitingRequest(**{"pool": pool, "principal": "runner", **wanted})
-        task = asyncio.create_task(self.room.wait(request, wait_seconds=wait_seconds, gone=_until(hung_up)))
+        task = asyncio.create_task(
+            self.room.wait(request, started=time.monotonic(), wait_seconds=wait_seconds, gone=_until(hung_up))
+        )
         self.tasks.append(task)
         return Waiting(task, hung_up)
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from botfarm.access import EVERYTHING, Operator, Principal, Role
+from botfarm.access import EVERYTHING, Operator, Principal, Role, Token
 from botfarm.api_tokens import ApiToken
 from botfarm.credentials import KeyRing, generate_key
 from botfarm.db import operator_queries, token_queries, user_queries
@@ -36,7 +36,6 @@ KEY = generate_key("k1")
 POOL = Pool(UUID(int=1), Env.STAGE, Domain.REGULAR)
 SEALED = SealedCredentials(CANARY, CANARY, CANARY)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TOKEN = ("id", "ci", Role.RUNNER, EVERYTHING, None, NOW, "ann", None, None, None)
 
 
 def leased_user() -> LeasedUser:
@@ -44,8 +43,8 @@ def leased_user() -> LeasedUser:
 
 
 def made_token() -> MadeToken:
-    names = [name for name in MadeToken.__dataclass_fields__ if name != "token"]
-    return MadeToken(**dict(zip(names, TOKEN, strict=True)), token=CANARY)
+    token = Token("id", "ci", Role.RUNNER, EVERYTHING, None, NOW, "ann", None, None, None)
+    return MadeToken(token, CANARY)
 
 
 HOLDERS: dict[str, Callable[[], object]] = {
@@ -59,7 +58,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "MadeToken": made_token,
     "LiveToken": lambda: token_queries.LiveToken(Principal("p", Role.ADMIN, EVERYTHING), HASH, None),
     "a new token": lambda: token_queries.NewToken(
-        "id", HASH, "ci", Role.RUNNER, EVERYTHING, None, None, "ann"
+        "id", HASH, "ci", Role.RUNNER, EVERYTHING, None, None, None, "ann"
     ),
     "an operator's hash": lambda: operator_queries.Credentials(
         Operator(uuid4(), "ann", Role.ADMIN, EVERYTHING, NOW, None), CANARY
