@@ -127,7 +127,15 @@ class _WithoutPools(Collector):
 
 _OF_POOLS = frozenset(
     family.name
-    for metric in (users, acquire_total, acquire_wait_seconds, lease_hold_seconds, leases_ended_total)
+    for metric in (
+        users,
+        waiters,
+        oldest_wait_seconds,
+        acquire_total,
+        acquire_wait_seconds,
+        lease_hold_seconds,
+        leases_ended_total,
+    )
     for family in metric.describe()
 )
 _WITHOUT_POOLS = CollectorRegistry()
