@@ -1,5 +1,6 @@
 """The benchmark: read `main` from top to bottom. `make bench`, or `python -m benchmarks --help`."""
 
+import signal
 import sys
 import time
 from functools import partial
@@ -23,6 +24,7 @@ def main() -> int:
     plan = read_plan()
     tools = find_tools()
     allow_many_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
     results = Results()
     started = time.monotonic()
     with running_postgres() as postgres:

@@ -5,30 +5,35 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks.processes import clean_environment
-from benchmarks.statements import HAND, LEASE, Statement, acquire_statement, release_statement
+from benchmarks.single_lease import RANDOM_HAND, single_lease_script
+from benchmarks.statements import HAND, LEASE, PRINCIPAL, Statement, acquire_statement, release_statement
 from botfarm.db.acquire_queries import hand_after
 from botfarm.db.engine import create_engine
 
 PGBENCH_CLIENTS = 64
-# Each client starts its search at a random place, so that they meet as rarely as can be.
 _NOT_OF_THE_PLANNER = frozenset({"application_name", "client_encoding", "DateStyle", "TimeZone"})
-_RANDOM_HAND = "CAST(lpad(to_hex(CAST(:r AS bigint)), 8, '0') || '-0000-f000-8000-000000000000' AS uuid)"
 
 
-def write_pgbench_script(project_id: UUID, path: Path) -> None:
-    acquire = acquire_statement(project_id).with_literals({HAND: _RANDOM_HAND})
-    release = release_statement().with_literals({LEASE: ":id"})
-    path.write_text(f"\\set r random(0, 4294967295)\n{acquire}\n\\gset\n{release};\n")
+def write_single_lease_script(project_id: UUID, path: Path) -> None:
+    _write_script(path, *single_lease_script(project_id, PRINCIPAL))
+
+
+def write_server_script(project_id: UUID, path: Path) -> None:
+    acquire = acquire_statement(project_id).with_literals({HAND: RANDOM_HAND, LEASE: "gen_random_uuid()"})
+    _write_script(path, acquire, release_statement().with_literals({LEASE: ":id"}) + ";\n")
+
+
+def _write_script(path: Path, acquire: str, release: str) -> None:
+    path.write_text(f"\\set r random(0, 4294967295)\n{acquire.rstrip()}\n\\gset\n{release}")
 
 
 def measure_pgbench(pgbench: str, database_url: str, script: Path, *, seconds: int) -> float:
@@ -74,20 +79,17 @@ async def _measure_bare(
         warm_at = time.perf_counter() + 1
         ends_at = warm_at + seconds
         while (started := time.perf_counter()) < ends_at:
-            rows = await driver.fetch(acquire_text, *_values(acquire.parameters, acquire_names, HAND, hand))
+            lease_id = uuid4()
+            rows = await driver.fetch(
+                acquire_text, *acquire.values(acquire_names, {HAND: hand, LEASE: lease_id})
+            )
             done = time.perf_counter()
             if started > warm_at:
                 took.append((done - started) * 1000)
             hand = hand_after(rows[0]["user_id"])
-            await driver.fetch(
-                release_text, *_values(release.parameters, release_names, LEASE, rows[0]["id"])
-            )
+            await driver.fetch(release_text, *release.values(release_names, {LEASE: lease_id}))
     await engine.dispose()
     return statistics.median(took), statistics.quantiles(took, n=100)[98]
-
-
-def _values(parameters: Any, names: Sequence[str], placeholder: UUID, value: UUID) -> list[object]:
-    return [value if parameters[name] == placeholder else parameters[name] for name in names]
 
 
 async def _driver(connection: AsyncConnection) -> Any:

@@ -13,6 +13,8 @@ class Plan:
     rounds: int = 3
     seconds: int = 5
     """Of each throughput measurement, beside a second to warm up."""
+    compared_connections: tuple[int, ...] = CONNECTIONS
+    """Of the rows that are there for comparison."""
     pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled_pool: int = 100_000
     """Users of the pools that are leased in part."""
@@ -44,6 +46,7 @@ class Plan:
 _SMOKE = Plan(
     rounds=1,
     seconds=1,
+    compared_connections=(64,),
     pool_sizes=(1_000, 20_000),
     filled_pool=10_000,
     filled_percents=(10, 90),
@@ -51,7 +54,7 @@ _SMOKE = Plan(
     idle_seconds=1,
     wakes=20,
     grants=300,
-    expired=20_000,
+    expired=10_000,
     memory_pairs=2_000,
     memory_pairs_before=200,
     publish=False,

@@ -25,7 +25,7 @@ def draw(results: Results, path: Path) -> None:
         _line(throughput, results, service, "pairs_per_second", label=label, color=color)
         _line(latency, results, service, "acquire_p50_ms", label=f"{label}, p50", color=color)
         _line(latency, results, service, "acquire_p99_ms", label=f"{label}, p99", color=color, linestyle="--")
-    ceiling = results.median("pgbench", "pairs_per_second")
+    ceiling = max(results.median(name, "pairs_per_second") or 0 for name in ("pgbench", "pgbench-single"))
     if ceiling:
         throughput.axhline(ceiling, color="black", linestyle=":", label="pgbench, 64 clients")
     throughput.set(ylabel="acquire + release pairs in a second", title="Throughput")

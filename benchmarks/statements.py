@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
@@ -12,8 +12,10 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db import acquire_queries, lease_queries
+from botfarm.db import batch_queries, lease_queries
 from botfarm.db.acquire_queries import LeaseTerms
+from botfarm.db.batch_queries import WantedLease
+from botfarm.db.lease_queries import Release
 from botfarm.domain import Domain, Env, Outcome, Pool
 
 PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable
@@ -32,35 +34,33 @@ class Statement:
         compiled: Any = typed.compile(dialect=postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
         return compiled.string, list(compiled.positiontup)
 
-    def with_literals(self, expressions: Mapping[object, str]) -> str:
-        """Every parameter written out; a value that `expressions` knows becomes that expression instead."""
-        written = {
-            name: next((text for known, text in expressions.items() if known == value), None)
-            or _literal(value)
-            for name, value in self.parameters.items()
-        }
+    def with_literals(self, expressions: Mapping[UUID, str]) -> str:
+        """Every parameter written out; an id that `expressions` knows becomes that expression instead."""
         text = str(self.text)
-        for name, value in written.items():
-            text = _replace_name(text, name, value)
+        for name, value in self.parameters.items():
+            text = _replace_name(text, name, _written(value, expressions))
         return text
+
+    def values(self, names: Sequence[str], ids: Mapping[UUID, UUID]) -> list[object]:
+        """Of these parameters, with other ids in the place of some."""
+        return [_exchanged(self.parameters[name], ids) for name in names]
 
 
 def acquire_statement(project_id: UUID) -> Statement:
-    terms = LeaseTerms(PRINCIPAL, None, "00000001", {}, None, None, "127.0.0.1", "0" * 32)
+    """For one request; it names the lease that it makes."""
+    terms = LeaseTerms(PRINCIPAL, None, None, {}, None, None, "127.0.0.1", "0" * 32)
     pool = Pool(project_id, Env.STAGE, Domain.REGULAR)
+    wanted = [WantedLease(LEASE, 1, terms)]
     return _recorded(
-        lambda session: acquire_queries.acquire_from_pool(
-            session, pool, labels={}, count=1, hand=HAND, terms=terms
+        lambda session: batch_queries.acquire_batch(
+            session, pool, wanted, labels={}, hand=HAND, replica=LEASE
         )
     )
 
 
 def release_statement() -> Statement:
-    return _recorded(
-        lambda session: lease_queries.release(
-            session, LEASE, principal=PRINCIPAL, outcome=Outcome.OK, note=None
-        )
-    )
+    wanted = [Release(LEASE, PRINCIPAL, Outcome.OK, None)]
+    return _recorded(lambda session: lease_queries.release(session, wanted))
 
 
 class _RecordedError(Exception):
@@ -92,6 +92,20 @@ def _recorded(call: Callable[[AsyncSession], Awaitable[object]]) -> Statement:
 
 def _replace_name(text: str, name: str, value: str) -> str:
     return re.sub(rf"(?<![:\w\\]):{name}(?!\w)", lambda _: value, text)
+
+
+def _written(value: object, expressions: Mapping[UUID, str]) -> str:
+    if isinstance(value, UUID) and value in expressions:
+        return expressions[value]
+    if isinstance(value, list) and expressions.keys() & set(value):
+        return f"ARRAY[{', '.join(_written(each, expressions) for each in value)}]"
+    return _literal(value)
+
+
+def _exchanged(value: object, ids: Mapping[UUID, UUID]) -> object:
+    if isinstance(value, list):
+        return [_exchanged(each, ids) for each in value]
+    return ids.get(value, value) if isinstance(value, UUID) else value
 
 
 def _literal(value: object) -> str:

@@ -4,16 +4,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from uuid import UUID
 
-from benchmarks.ceiling import measure_bare, measure_pgbench, write_pgbench_script
+from benchmarks.ceiling import measure_bare, measure_pgbench, write_server_script, write_single_lease_script
 from benchmarks.database import Postgres, settle
 from benchmarks.farm import KEY_RING, Farm, has_setting, running_apis, running_farm, running_plain_service
 from benchmarks.filling import add_project, add_users
 from benchmarks.load import Throughput, measure_pairs
 from benchmarks.machine import cpu_seconds, resident_mb, tree_cpu_seconds
 from benchmarks.plan import CONNECTIONS
-from benchmarks.results import Results
 from benchmarks.run import Row, Run
 
 _POOL = "shop"
@@ -23,7 +23,7 @@ _PGBENCH_BESIDE = 64
 
 def measure_throughput(run: Run) -> None:
     """All on pools of the smallest size. Last comes the memory of the processes that served it."""
-    with running_farm(run.postgres, "small") as farm, _uncoalesced(farm, run.results) as uncoalesced:
+    with running_farm(run.postgres, "small") as farm, _uncoalesced(farm, run) as uncoalesced:
         project_id = farm.add_pool(_POOL, run.plan.pool_sizes[0])
         settle(farm.database_url)
         with _plain(run) as plain:
@@ -34,32 +34,36 @@ def measure_throughput(run: Run) -> None:
 
 
 def _rows(run: Run, farm: Farm, uncoalesced: Farm | None, plain: Farm, *, project_id: UUID) -> list[Row]:
-    script = run.postgres.folder / "pair.sql"
-    write_pgbench_script(project_id, script)
-
-    def pgbench() -> None:
-        # Connecting so many clients takes its time, which counts for the end but not for the rate.
-        seconds = run.plan.seconds + 3
-        pairs = measure_pgbench(run.tools.pgbench, farm.database_url, script, seconds=seconds)
-        run.results.add("pgbench", pairs_per_second=pairs)
-        farm.clear()
-
-    def bare() -> None:
-        median, p99 = measure_bare(farm.database_url, project_id, seconds=run.plan.seconds)
-        run.results.add("bare-acquire", acquire_p50_ms=median, acquire_p99_ms=p99)
-
-    rows: list[Row] = [("bare-acquire", bare)]
+    rows: list[Row] = [("bare-acquire", partial(_bare_row, run, farm, project_id))]
     for connections in CONNECTIONS:
         for service, served in (("http", farm), ("uncoalesced", uncoalesced), ("plain", plain)):
-            if served:
+            if served and (served is farm or connections in run.plan.compared_connections):
                 name = f"{service}-{connections}"
                 rows.append((name, partial(load_row, run, name, served, _POOL, connections=connections)))
         if connections == _PGBENCH_BESIDE:
-            rows.append(("pgbench", pgbench))
-    rows.append(
-        ("http-64-count-3", partial(load_row, run, "http-64-count-3", farm, _POOL, connections=64, count=3))
-    )
-    return rows
+            for name, write in (
+                ("pgbench", write_server_script),
+                ("pgbench-single", write_single_lease_script),
+            ):
+                script = run.postgres.folder / f"{name}.sql"
+                write(project_id, script)
+                rows.append((name, partial(_pgbench_row, run, name, farm, script)))
+    count_3 = partial(load_row, run, "http-64-count-3", farm, _POOL, connections=64, count=3)
+    return [*rows, ("http-64-count-3", count_3)]
+
+
+def _bare_row(run: Run, farm: Farm, project_id: UUID) -> None:
+    median, p99 = measure_bare(farm.database_url, project_id, seconds=run.plan.seconds)
+    run.results.add("bare-acquire", acquire_p50_ms=median, acquire_p99_ms=p99)
+
+
+def _pgbench_row(run: Run, name: str, farm: Farm, script: Path) -> None:
+    used, started = tree_cpu_seconds(run.postgres.pid), time.monotonic()
+    # Connecting so many clients takes its time, which counts for the end but not for the rate.
+    pairs = measure_pgbench(run.tools.pgbench, farm.database_url, script, seconds=run.plan.seconds + 3)
+    share = (tree_cpu_seconds(run.postgres.pid) - used) / (time.monotonic() - started)
+    run.results.add(name, pairs_per_second=pairs, postgres_cpu=share)
+    farm.clear()
 
 
 def load_row(run: Run, name: str, farm: Farm, project: str, *, connections: int, count: int = 1) -> None:
@@ -115,11 +119,11 @@ def _batch_size(before: list[tuple[float, float] | None], farm: Farm) -> dict[st
 
 
 @contextmanager
-def _uncoalesced(farm: Farm, results: Results) -> Iterator[Farm | None]:
+def _uncoalesced(farm: Farm, run: Run) -> Iterator[Farm | None]:
     """The same database and token through processes that send one statement for each request."""
     if not has_setting("coalescing"):
-        for connections in CONNECTIONS:
-            results.skip(f"uncoalesced-{connections}", "this build has no BOTFARM_COALESCING")
+        for connections in run.plan.compared_connections:
+            run.results.skip(f"uncoalesced-{connections}", "this build has no BOTFARM_COALESCING")
         yield None
         return
     with running_apis(farm.database_url, coalescing="off") as other:

@@ -98,8 +98,8 @@ def right_bodies(world: World) -> dict[str, Json | None]:
         "acquire_lease": lease("new", count=1, ttl_seconds=60, wait_seconds=0, priority=0, domain="regular",
                                owner="job", metadata={"a": 1}),
         "get_leases": None,
-        "get_lease": None,
         "get_waiting": None,
+        "get_lease": None,
         "renew_lease": {"ttl_seconds": 60},
         "release_lease": {"outcome": "ok", "note": "a note"},
         "force_release_lease": {"reason": "stuck"},
@@ -257,7 +257,8 @@ async def succeed(farm: Driver, world: World) -> None:
 
 async def look_at_everything(farm: Driver, world: World) -> None:
     for caller in ("admin", "operator"):
-        for name in ("get_projects", "get_project", "get_users", "get_user", "get_leases", "get_waiting", "get_pools",
+        for name in ("get_projects", "get_project", "get_users", "get_user", "get_leases", "get_waiting",
+                     "get_pools",
                      "get_tokens", "get_audit"):  # fmt: skip
             answer = await farm.ask(name, caller=caller, path=world)
             assert answer.status_code == 200, answer.text
