@@ -17,7 +17,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
@@ -128,8 +127,15 @@ class _WithoutPools(Collector):
 
 _OF_POOLS = frozenset(
     family.name
-    for metric in [*globals().values()]
-    if isinstance(metric, MetricWrapperBase) and POOL[0] in metric._labelnames  # noqa: SLF001  no list to forget one in
+    for metric in (
+        users,
+        waiters,
+        oldest_wait_seconds,
+        acquire_total,
+        acquire_wait_seconds,
+        lease_hold_seconds,
+        leases_ended_total,
+    )
     for family in metric.describe()
 )
 _WITHOUT_POOLS = CollectorRegistry()
