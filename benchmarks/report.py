@@ -74,7 +74,7 @@ class Report:
         lines = ["| ratio | value | target | reached | what |", "|---|---|---|---|---|"]
         for key, target in TARGETS.items():
             value = self.ratios[key]
-            shown = "not measured" if value is None else f"{value:.3g}"
+            shown = "not measured" if value is None else _number(value)
             reached = "" if value is None else "yes" if target.is_reached(value) else "**no**"
             lines.append(f"| `{key}` | {shown} | {target} | {reached} | {target.describe(self.plan)} |")
         return lines

@@ -144,6 +144,7 @@ async def test_hang_ups_leak_no_connection(database_url: str) -> None:
             {**LEASE, "labels": {"a": "b"}},
         ):
             await asyncio.gather(*(ask_and_hang_up(api, "/leases", body) for _ in range(5)))
-        answers = await asyncio.gather(*(api.get("/users") for _ in range(10)))
-        assert {answer.status_code for answer in answers} == {200}
+        for _ in range(5):  # as many at once as there are connections
+            answers = await asyncio.gather(*(api.get("/users") for _ in range(2)))
+            assert [answer.status_code for answer in answers] == [200, 200]
         assert (await api.post("/leases", json=LEASE)).status_code == 201

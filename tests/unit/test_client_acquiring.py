@@ -72,6 +72,12 @@ def test_a_wait_longer_than_the_farm_allows_is_several_requests_under_one_key() 
     assert scene.keys == {"key"}
 
 
+def test_where_too_many_wait_already_it_tries_again_a_second_later() -> None:
+    scene = Scene(lambda _: problem(429, "too-many-waiters"), granted)
+    assert scene.acquire(wait=60) == LEASE
+    assert scene.waits == [60, 59]
+
+
 def test_when_the_wait_is_over_the_problem_knows_how_long_it_was() -> None:
     scene = Scene()
     scene._answers = [scene.exhausted_after(50)]

@@ -44,7 +44,7 @@ class Acquiring:
                 return self._post(body, wait=deadline - asked_at)
             except (ProblemError, httpx.HTTPError) as error:
                 failure = error
-            if _is_exhausted(failure):
+            if _took_nothing(failure):
                 lost, until = False, deadline
             elif not _may_pass(failure) or (_is_unreachable(failure) and not reached):
                 raise failure
@@ -63,8 +63,9 @@ class Acquiring:
         return self.farm.post("/leases", whole, idempotency_key=self.idempotency_key, wait=seconds)
 
 
-def _is_exhausted(failure: Failure) -> bool:
-    return isinstance(failure, ProblemError) and failure.slug == "pool-exhausted"
+def _took_nothing(failure: Failure) -> bool:
+    """For now: all users are taken, or as many requests wait at this replica as may."""
+    return isinstance(failure, ProblemError) and failure.slug in {"pool-exhausted", "too-many-waiters"}
 
 
 def _is_unreachable(failure: Failure) -> bool:
