@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from botfarm.db import engine
 from botfarm.db.schema import migrate
 from botfarm.logs import configure_logging
 from support.app import api_client
@@ -21,6 +22,16 @@ def _surroundings() -> Iterator[None]:
             if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine even a first connection may take longer than callers are let wait for one.
+
+    What is about that patience is marked `impatient`, and has the one of the service.
+    """
+    if request.node.get_closest_marker("impatient") is None:
+        monkeypatch.setattr(engine, "CHECK_OUT_PATIENCE", 10.0)
 
 
 @pytest.fixture(scope="session")

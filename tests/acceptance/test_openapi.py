@@ -41,7 +41,7 @@ def test_the_server_keeps_to_its_document(
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"]
         options = [
             *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
-            *("--phases", PHASES[operations], "--max-examples", "20"),
+            *("--phases", PHASES[operations], "--max-examples", "10"),
             *("--include-operation-id" if operations == "login" else "--exclude-operation-id", "login"),
             *("--generation-database", "none", "--warnings", "off", "--continue-on-failure"),
         ]

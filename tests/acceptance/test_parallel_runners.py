@@ -17,7 +17,7 @@ from botfarm.credentials import generate_key
 from support.farm import TOKEN
 from support.processes import BOTFARM, Process, running
 
-RUNNERS, USERS, PROCESSES, ROUNDS = 200, 50, 3, 4
+RUNNERS, USERS, PROCESSES, ROUNDS = 200, 50, 3, 2
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
 from support.proxy import Proxy, proxy_to
 
+pytestmark = pytest.mark.impatient
+
 # Not pg_stat_activity, which shows one moment to a whole transaction.
 WAITING = """SELECT count(*) FROM pg_locks WHERE NOT granted
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
@@ -49,7 +51,7 @@ async def assert_unavailable(request: Awaitable[httpx.Response]) -> None:
     answer = await request
     assert_problem(answer, 503, "database-unavailable")
     assert int(answer.headers["retry-after"]) >= 1
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 4  # three, and one for a busy machine
 
 
 async def until_served(api: httpx.AsyncClient) -> None:
