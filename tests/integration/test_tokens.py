@@ -139,6 +139,23 @@ async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_o
     assert_problem(await api.delete("/tokens/aaaaaaaaaaaa"), 404, "no-such-token")
 
 
+async def test_who_waits_with_a_token_that_is_revoked_meanwhile_gets_nobody(api: httpx.AsyncClient) -> None:
+    await create_user(api, await create_project(api))
+    held = (await api.post("/leases", json=LEASE)).json()
+    made = await make(api)
+    headers = bearer(made["token"])
+    waiting = asyncio.create_task(api.post("/leases", json={**LEASE, "wait_seconds": 30}, headers=headers))
+    async with asyncio.timeout(20):
+        while (await api.get("/pools")).json()["items"][0]["waiting"] == 0:
+            await asyncio.sleep(0.01)
+        await api.delete(f"/tokens/{made['id']}")
+        while (await api.get("/pools", headers=headers)).status_code != 401:
+            await asyncio.sleep(0.01)
+        await api.post(f"/leases/{held['id']}/release")
+        assert_problem(await waiting, 401, "unauthenticated")
+    assert (await api.get("/pools")).json()["items"][0]["free"] == 1
+
+
 async def test_a_token_ends_by_itself(api: httpx.AsyncClient, farm: Farm) -> None:
     made = await make(api, expires_in=3_600)
     await farm.sql.execute("UPDATE tokens SET expires_at = clock_timestamp() - interval '1 second'")
