@@ -191,7 +191,7 @@ class Acquiring:
             count_end(each)
 
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
-        project = await self._projects.get(principal.scope, pool.project_id)
+        project = await self._projects.look_up(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
 
 

@@ -97,6 +97,11 @@ class FreshCache(Generic[Key, Value]):
         for wanted in self._under_way:
             wanted.discard(key)
 
+    def forget_values(self, is_meant: Callable[[Value], bool]) -> None:
+        """As `forget`, for all keys that stand for such a value."""
+        for key in [key for key, entry in self._entries.items() if is_meant(entry.value)]:
+            self.forget(key)
+
     async def _shared_lookup(self, key: Key) -> Value | None:
         lookup = self._lookups.get(key)
         if lookup is None:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm import metrics
 from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
-from botfarm.db import audit_queries, lease_queries, user_queries
+from botfarm.db import audit_queries, lease_queries, lease_reading_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Release, Renewal
 from botfarm.domain import (
@@ -30,11 +30,9 @@ from botfarm.errors import (
     UseReleaseLeaseError,
 )
 from botfarm.services.coalescing import Coalescer
-from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.cursors import decode_bigints, encode_cursor
 from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import readable_lease
-
-MAX_FENCE = 2**63 - 1  # a bigint
 
 
 class Leases:
@@ -111,12 +109,14 @@ class Leases:
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
         """With credentials for the holder while the lease is live, which the audit records. Raises NoSuchLeaseError."""
         async with self._database.transaction() as session:
-            lease = await lease_queries.get_lease(session, lease_id, principal.scope)
+            lease = await lease_reading_queries.get_lease(session, lease_id, principal.scope)
             if lease is None:
                 raise NoSuchLeaseError
             if not lease.is_live or lease.principal != principal.name:
                 return lease
-            held = await lease_queries.get_lease(session, lease_id, principal.scope, with_credentials=True)
+            held = await lease_reading_queries.get_lease(
+                session, lease_id, principal.scope, with_credentials=True
+            )
             if held is None or not held.is_live:
                 return lease
             await record_of_lease(session, principal, "get_lease", held)
@@ -124,9 +124,9 @@ class Leases:
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
         """The newest first, never with credentials."""
-        before = _decode(cursor) if cursor else None
+        before = decode_bigints(cursor, 1)[0] if cursor else None
         async with self._database.autocommit() as session:
-            leases = await lease_queries.list_leases(
+            leases = await lease_reading_queries.list_leases(
                 session, chosen, scope, before_fence=before, limit=limit + 1
             )
         more = len(leases) > limit
@@ -169,7 +169,7 @@ class Leases:
 
     async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
         async with self._database.autocommit() as session:
-            lease = await lease_queries.get_lease(session, lease_id, scope)
+            lease = await lease_reading_queries.get_lease(session, lease_id, scope)
         if lease is None:
             raise NoSuchLeaseError
         return lease
@@ -215,10 +215,3 @@ def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -
     labels = metrics.pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
     metrics.leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
     metrics.lease_hold_seconds.labels(*labels).observe(ended.held_for)
-
-
-def _decode(cursor: str) -> int:
-    (fence,) = decode_cursor(cursor, 1)
-    if not fence.isdecimal() or len(fence) > len(str(MAX_FENCE)) or int(fence) > MAX_FENCE:
-        raise invalid_cursor()
-    return int(fence)

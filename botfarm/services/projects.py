@@ -51,7 +51,7 @@ class Projects:
                 project_id=project_id,
                 details={name: value for name, value in asdict(changes).items() if value is not None},
             )
-        self._known.forget(project_id)
+        self._forget(project_id)
         return project
 
     async def delete(self, principal: Principal, project_id: UUID) -> None:
@@ -68,6 +68,7 @@ class Projects:
                 target_id=project_id,
                 project_id=project_id,
             )
+        self._forget(project_id)
 
     async def list(self, scope: Scope) -> list[Project]:
         async with self._database.autocommit() as session:
@@ -91,6 +92,10 @@ class Projects:
     async def refresh(self) -> None:
         """Asks once for all projects in use, so that requests need not."""
         await self._known.refresh()
+
+    def _forget(self, project_id: UUID) -> None:
+        """Under its id and every name it had."""
+        self._known.forget_values(lambda project: project.id == project_id)
 
     async def _load(self, keys: Collection[UUID | str]) -> Mapping[UUID | str, Project]:
         async with self._database.autocommit() as session:

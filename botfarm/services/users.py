@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Principal, Scope
 from botfarm.credentials import KeyRing
-from botfarm.db import audit_queries, lease_queries, user_queries
+from botfarm.db import audit_queries, lease_reading_queries, user_queries
 from botfarm.db.engine import Database
 from botfarm.db.tables import UserRow
 from botfarm.db.user_queries import NewUser, UserCursor
@@ -112,7 +112,7 @@ def busy(user: User) -> UserBusyError:
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:
     user = _existing(await user_queries.get_user(session, user_id, scope))
-    last = await lease_queries.get_lease(session, user.lease_id, scope) if user.lease_id else None
+    last = await lease_reading_queries.get_lease(session, user.lease_id, scope) if user.lease_id else None
     return replace(user, last_lease=last)
 
 

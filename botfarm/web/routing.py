@@ -19,8 +19,6 @@ from botfarm.web.roles import needed_role
 JSON_LINES = "application/x-ndjson"
 BODY_PATIENCE = 10.0
 """Seconds without a byte of a body that was announced."""
-BODY_DEADLINE, LINES_DEADLINE = 30.0, 120.0
-"""Seconds for all of it: who was admitted must not stay so by sending a byte now and then."""
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
@@ -38,10 +36,8 @@ class FarmRoute(APIRoute):
 
     media_type: ClassVar[str] = "application/json"
     max_body_bytes: ClassVar[int] = 1_048_576
-
-    @property
-    def body_deadline(self) -> float:
-        return BODY_DEADLINE
+    body_deadline: ClassVar[float] = 30.0
+    """Seconds for all of it: who was admitted must not stay so by sending a byte now and then."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.role = needed_role(endpoint)
@@ -70,11 +66,7 @@ class FarmRoute(APIRoute):
 class JsonLinesRoute(FarmRoute):
     media_type = JSON_LINES
     max_body_bytes = 67_108_864
-
-    @property
-    @override
-    def body_deadline(self) -> float:
-        return LINES_DEADLINE
+    body_deadline = 120.0
 
 
 def api_router(tag: str, *, route_class: type[FarmRoute] = FarmRoute) -> APIRouter:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from support.farm import PASSWORD
-from support.http import assert_problem, create_project, create_user
+from support.http import LEASE, assert_problem, create_project, create_user
 
 
 class TestProjects:
@@ -185,6 +185,22 @@ class TestLeases:
                 await asyncio.sleep(0.01)
         await api.post(f"/leases/{lease['id']}/release")
         assert (await waiting).status_code == 201
+
+    async def test_a_project_that_was_renamed_or_deleted_is_not_found_by_what_it_was(
+        self, api: httpx.AsyncClient
+    ) -> None:
+        project_id = await create_project(api)
+        user = await create_user(api, project_id)
+        lease = (await api.post("/leases", json=LEASE)).json()
+        await api.post(f"/leases/{lease['id']}/release")
+        await api.patch(f"/projects/{project_id}", json={"name": "store"})
+        assert_problem(await api.post("/leases", json=LEASE), 404, "no-such-project")
+        by_id = {"project_id": project_id, "env": "stage"}
+        lease = (await api.post("/leases", json=by_id)).json()
+        await api.post(f"/leases/{lease['id']}/release")
+        await api.delete(f"/users/{user['id']}")
+        assert (await api.delete(f"/projects/{project_id}")).status_code == 204
+        assert_problem(await api.post("/leases", json=by_id), 404, "no-such-project")
 
     async def test_a_wait_that_is_over_says_how_long_it_was(self, api: httpx.AsyncClient) -> None:
         project_id = await create_project(api)

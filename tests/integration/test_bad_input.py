@@ -219,7 +219,7 @@ async def test_a_body_that_stops_coming_is_not_waited_for(
 
 
 async def test_a_body_that_trickles_has_an_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "BODY_DEADLINE", 0.2)
+    monkeypatch.setattr(routing.FarmRoute, "body_deadline", 0.2)
     monkeypatch.setattr(routing, "BODY_PATIENCE", 60)
 
     def trickle() -> Iterator[bytes]:
