@@ -58,19 +58,18 @@ class TestRelease:
             await waiting
 
     async def test_where_nobody_waits_nothing_is_said(self, farm: Farm, replicas: Replicas) -> None:
-        pool, elsewhere = await farm.pool(1), await farm.pool(1)
+        pool, elsewhere = await farm.pool(1), await farm.pool(2)
         await replicas.occupy(pool)
         await replicas.occupy(elsewhere)
         woken: list[Any] = []
         async with replicas.replica() as one:
-            one.wait(elsewhere)
+            one.wait(elsewhere, count=2)  # one is not enough: it waits on
             await replicas.until_parked()
             assert one.listener
             await one.listener.listen(pool.project_id)
             one.listener.call(woken.append)
             await replicas.free(one, pool)
             await replicas.free(one, elsewhere)
-            await one.tasks[0]
             await until(lambda: bool(woken))
         assert pool.project_id not in woken
 
