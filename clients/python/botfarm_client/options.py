@@ -38,11 +38,22 @@ ProjectOption = Annotated[str, _PROJECT]
 MaybeProject = Annotated[str | None, _PROJECT]
 EnvOption = Annotated[Env, typer.Option("--env")]
 MaybeEnv = Annotated[Env | None, typer.Option("--env")]
+# Of a hand-out: the same variables as the SDK reads.
+PoolProject = Annotated[
+    str, typer.Option("--project", envvar="BOTFARM_PROJECT", metavar="PROJECT", help="Its name or id.")
+]
+PoolEnv = Annotated[Env, typer.Option("--env", envvar="BOTFARM_ENV")]
 DomainOption = Annotated[Domain, typer.Option("--domain")]
 MaybeDomain = Annotated[Domain | None, typer.Option("--domain")]
 
 LabelOptions = Annotated[
     list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")
+]
+
+Count = Annotated[int, typer.Option("--count", min=1, max=100, help="All of them or none.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Who you are, for those who look.")]
+MetadataOptions = Annotated[
+    list[str], typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the lease. Repeatable.")
 ]
 
 
