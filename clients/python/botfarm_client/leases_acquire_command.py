@@ -1,18 +1,20 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
-from botfarm_client.acquiring import Acquiring, LostAnswerError
+from botfarm_client.acquiring import Acquiring
+from botfarm_client.calls import Json
+from botfarm_client.command_errors import CommandError
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import CommandError
+from botfarm_client.errors import BotfarmError, LostAnswerError
 from botfarm_client.explanations import explain
 from botfarm_client.farm_access import open_farm
+from botfarm_client.ids import is_id
 from botfarm_client.lease_views import print_lease
-from botfarm_client.lookups import is_id
 from botfarm_client.options import (
     DEFAULT_URL,
     AsJson,
@@ -26,6 +28,7 @@ from botfarm_client.options import (
 )
 from botfarm_client.output import print_json
 from botfarm_client.pairs import parse_pairs
+from botfarm_client.retrying import carry_out
 
 
 def acquire(
@@ -53,7 +56,7 @@ def acquire(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Take users and print them with their credentials. They are yours until the lease ends."""
-    body: dict[str, Any] = {
+    body: Json = {
         "project_id" if is_id(project) else "project": project,
         "env": env,
         "domain": domain,
@@ -70,12 +73,12 @@ def acquire(
         print_lease(lease, project=project)
 
 
-def _take(body: dict[str, Any], *, key: str, wait: int, url: str) -> dict[str, Any]:
+def _take(body: Json, *, key: str, wait: int, url: str) -> Json:
     with open_farm(url) as farm, _waiting(wait):
         try:
-            return Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait)
+            return carry_out(Acquiring(body, wait=wait, keys=[key]).steps(), farm).answer
         except LostAnswerError as lost:
-            cause = explain(lost.cause, url)
+            cause = explain(lost.__cause__ if isinstance(lost.__cause__, BotfarmError) else lost, url)
             raise CommandError(
                 f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
                 exit_code=cause.exit_code,
