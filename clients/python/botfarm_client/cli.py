@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from botfarm_client.errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
-from botfarm_client.errors import ExitCode
+from botfarm_client.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
+from botfarm_client.command_errors import ExitCode
 
 GROUP = "botfarm.commands"
 OVER_HTTP = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from botfarm_client.errors import CommandError
+from botfarm_client.command_errors import CommandError
 
 # As shells have them.
 CANNOT_RUN, NOT_FOUND = 126, 127

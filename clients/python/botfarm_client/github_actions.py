@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from botfarm_client.errors import CommandError, ExitCode
+from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.lease_variables import Variables
 from botfarm_client.output import say
 

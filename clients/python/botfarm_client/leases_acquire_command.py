@@ -1,22 +1,23 @@
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
 from botfarm_client import github_actions
-from botfarm_client.acquiring import Acquiring, LostAnswerError
+from botfarm_client.acquiring import Acquiring
+from botfarm_client.calls import Json
 from botfarm_client.ci_variables import this_job
+from botfarm_client.command_errors import CommandError
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import CommandError
+from botfarm_client.errors import BotfarmError, LostAnswerError
 from botfarm_client.explanations import explain
 from botfarm_client.farm_access import open_farm
+from botfarm_client.ids import is_id
 from botfarm_client.lease_variables import lease_variables, shell_lines
 from botfarm_client.lease_views import print_lease
-from botfarm_client.lookups import is_id
 from botfarm_client.options import (
     DEFAULT_URL,
     AsJson,
@@ -33,6 +34,8 @@ from botfarm_client.options import (
 )
 from botfarm_client.output import note, print_json, say
 from botfarm_client.pairs import parse_pairs
+from botfarm_client.retrying import carry_out
+from botfarm_client.waiting_notice import waiting_notice
 
 
 class Format(StrEnum):
@@ -77,7 +80,7 @@ def acquire(
         github_actions.require_files()
     # Under a key of the caller's the same must be asked for from wherever it is repeated.
     job = None if idempotency_key else this_job()
-    body: dict[str, Any] = {
+    body: Json = {
         "project_id" if is_id(project) else "project": project,
         "env": env,
         "domain": domain,
@@ -97,19 +100,19 @@ def acquire(
         )
 
 
-def _take(body: dict[str, Any], *, key: str, wait: int, url: str) -> dict[str, Any]:
-    with open_farm(url) as farm, _waiting(wait):
+def _take(body: Json, *, key: str, wait: int, url: str) -> Json:
+    with open_farm(url) as farm, waiting_notice(wait):
         try:
-            return Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait)
+            return carry_out(Acquiring(body, wait=wait, keys=[key]).steps(), farm).answer
         except LostAnswerError as lost:
-            cause = explain(lost.cause, url)
+            cause = explain(lost.__cause__ if isinstance(lost.__cause__, BotfarmError) else lost, url)
             raise CommandError(
                 f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
                 exit_code=cause.exit_code,
             ) from None
 
 
-def _hand_over(lease: dict[str, Any], output_format: Format, *, project: str) -> None:
+def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
     variables = lease_variables(lease["id"], lease["users"])
     match output_format:
         case Format.TEXT:
@@ -125,7 +128,7 @@ def _hand_over(lease: dict[str, Any], output_format: Format, *, project: str) ->
 
 
 @contextmanager
-def _released_if_not_handed_over(lease: dict[str, Any], *, url: str, can_be_repeated: bool) -> Iterator[None]:
+def _released_if_not_handed_over(lease: Json, *, url: str, can_be_repeated: bool) -> Iterator[None]:
     """Where nobody has learned of a lease, nobody will release it."""
     try:
         yield
@@ -134,15 +137,3 @@ def _released_if_not_handed_over(lease: dict[str, Any], *, url: str, can_be_repe
             with suppress(CommandError), open_farm(url) as farm:
                 farm.post(f"/leases/{lease['id']}/release", {"note": "it could not be handed over"})
         raise
-
-
-@contextmanager
-def _waiting(seconds: int) -> Iterator[None]:
-    """Something moves where somebody looks."""
-    if not seconds or sys.stderr is None or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console  # noqa: PLC0415  only where somebody looks
-
-    with Console(stderr=True).status(f"Waiting, {format_duration(seconds)} at most; Ctrl-C gives up"):
-        yield

@@ -7,8 +7,8 @@ from uuid import UUID
 import typer
 
 from botfarm_client.durations import parse_duration, parse_moment
+from botfarm_client.farm_settings import DEFAULT_URL as DEFAULT_URL  # noqa: PLC0414  an option's default
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_LIMIT = 100
 
 
