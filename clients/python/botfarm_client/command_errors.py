@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     BUSY = 5
     LAPSED = 6
     UNAVAILABLE = 7
+    LEASE_LOST = 75
     INTERRUPTED = 130
 
 

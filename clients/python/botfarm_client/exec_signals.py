@@ -63,10 +63,12 @@ class Signals:
 
     def _is_of_our_terminal(self, number: int) -> bool:
         """Then the program, which is in our process group, has got it too: twice would be Ctrl-C twice."""
-        if number == signal.SIGHUP:
-            return self._had_terminal and _foreground_group() is None
         if number in {signal.SIGINT, signal.SIGQUIT}:
             return _foreground_group() == os.getpgrp()
+        if (
+            number == signal.SIGHUP
+        ):  # of a terminal that is gone; the first process of a session is told alone
+            return self._had_terminal and _foreground_group() is None and os.getsid(0) != os.getpid()
         return False
 
 
