@@ -3,15 +3,16 @@
 import os
 from collections.abc import Callable
 from logging import getLogger
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from botfarm_client import Botfarm, Lease, LeasedUser
 from botfarm_client.ci_variables import as_owner, this_holder
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.pytest_plugin.settings import duration, setting, terms
+from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError
+from botfarm_client.explanations import explain
+from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
 
 LeaseFactory = Callable[..., Lease]
 
@@ -21,11 +22,11 @@ logger = getLogger("botfarm_client")
 def open_farm(config: pytest.Config) -> Botfarm:
     url = setting(config, "url")
     if url is None:
-        _fail("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
+        raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
     try:
         return Botfarm(url, project=setting(config, "project"))
     except BotfarmError as error:
-        _fail(str(error))
+        raise failure(str(error)) from None
 
 
 class Leases:
@@ -49,7 +50,7 @@ class Leases:
         try:
             lease = self._farm.acquire(owner=self._owner(), **wanted)
         except BotfarmError as error:
-            _fail(str(error))
+            raise failure(self._explained(error)) from None
         self._taken.append(lease)
         if self._item is not None:
             self._item.user_properties += _properties(lease)
@@ -58,7 +59,7 @@ class Leases:
     def take_one(self) -> LeasedUser:
         count = terms(self._config, self._item, {}).get("count", 1)
         if count != 1:
-            _fail(f"botfarm_user is one user: with count={count} take botfarm_lease().users")
+            raise failure(f"botfarm_user is one user: with count={count} take botfarm_lease().users")
         return self.take().user
 
     def report_to(self, item: pytest.Item) -> None:
@@ -73,7 +74,7 @@ class Leases:
                 lease.check()
             except LeaseLostError as lost:
                 self._said_lost.add(lease.id)
-                _fail(f"{_logins(lease)}: {lost}")
+                raise failure(f"{_logins(lease)}: {lost}") from None
 
     def look_at(self, failure: BaseException) -> None:
         """Of a test that failed before its end: whether its users are broken, and whether they are kept."""
@@ -101,6 +102,7 @@ class Leases:
                     f"  to give it back:      botfarm leases release {lease.id}",
                 ]
             elif lease.lost.is_set():
+                self._said_lost.add(lease.id)
                 lines.append("lost under the test: somebody else may have used it meanwhile")
         return "\n".join(lines)
 
@@ -121,17 +123,18 @@ class Leases:
             except BotfarmError as error:
                 logger.warning("lease %s was not released, and ends by itself: %s", lease.id, error)
         if losses:
-            _fail("; ".join(losses))
+            raise failure("; ".join(losses))
+
+    def _explained(self, error: BotfarmError) -> str:
+        """An exhausted pool says of itself what matters to a test; for the rest there are the words of the commands."""
+        if isinstance(error, PoolExhaustedError):
+            return str(error)
+        return str(explain(error, setting(self._config, "url") or "BOTFARM_URL"))
 
     def _owner(self) -> str:
         if self._item is not None:
             return as_owner(self._item.nodeid)
         return as_owner(" ".join(filter(None, (_worker(), this_holder().owner))))
-
-
-def _fail(message: str) -> NoReturn:
-    """One line: the traceback would be ours."""
-    pytest.fail(f"botfarm: {message}", pytrace=False)
 
 
 def _worker() -> str:

@@ -47,7 +47,7 @@ def seconds(value: object, *, of: str) -> int:
     try:
         return parse_duration(str(value))
     except typer.BadParameter as error:
-        pytest.fail(f"botfarm: {of}: {error}", pytrace=False)
+        raise failure(f"{of}: {error}") from None
 
 
 def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, A
     for source in (*(_of_marker(marker) for marker in reversed(markers)), given):
         if unknown := source.keys() - set(TERMS):
             names = ", ".join(sorted(unknown))
-            pytest.fail(f"botfarm: unknown: {names}; there are {', '.join(TERMS)}", pytrace=False)
+            raise failure(f"unknown: {names}; there are {', '.join(TERMS)}")
         found |= source
     for name in ("wait", "ttl"):
         if found[name] is not None:
@@ -66,11 +66,14 @@ def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, A
     return {name: value for name, value in found.items() if value is not None}
 
 
+def failure(message: str) -> BaseException:
+    """Of a test, in one line: the traceback would be ours."""
+    return pytest.fail.Exception(f"botfarm: {message}", pytrace=False)
+
+
 def _of_marker(marker: pytest.Mark) -> Mapping[str, Any]:
     if marker.args:
-        pytest.fail(
-            "botfarm: write the marker's arguments with their names: botfarm(env='stage')", pytrace=False
-        )
+        raise failure("write the marker's arguments with their names: botfarm(env='stage')")
     return marker.kwargs
 
 
