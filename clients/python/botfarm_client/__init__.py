@@ -4,14 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from botfarm_client.async_farm import AsyncBotfarm
+    from botfarm_client.async_lease import AsyncLease, AsyncLeasedUser
     from botfarm_client.farm import Botfarm
     from botfarm_client.lease import Lease, LeasedUser
 
 __version__ = "0.1.0"
-__all__ = ["Botfarm", "Lease", "LeasedUser"]
+__all__ = ["AsyncBotfarm", "AsyncLease", "AsyncLeasedUser", "Botfarm", "Lease", "LeasedUser"]
 
 # Loaded when they are asked for: pytest reads this package at each start, and most runs want no farm.
-_HOMES = {"Botfarm": "farm", "Lease": "lease", "LeasedUser": "lease"}
+_HOMES = {
+    "AsyncBotfarm": "async_farm",
+    "AsyncLease": "async_lease",
+    "AsyncLeasedUser": "async_lease",
+    "Botfarm": "farm",
+    "Lease": "lease",
+    "LeasedUser": "lease",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -14,6 +14,15 @@ def _clock_id() -> int | None:
 _CLOCK_ID = _clock_id()
 
 
+_ahead = 0.0
+
+
 def now() -> float:
     """Seconds."""
-    return time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID)
+    return _ahead + (time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID))
+
+
+def advance(seconds: float) -> None:
+    """For tests: as if this machine had been asleep for so long."""
+    global _ahead  # noqa: PLW0603  there is one time
+    _ahead += seconds

@@ -88,6 +88,8 @@ class Hold:
     def rest(self) -> float:
         """Seconds until it is to be looked at again."""
         with self._lock:
+            if self.loss or self.is_released:
+                return TICK
             due = self._lost_at if self._is_renewing else min(self._renew_at, self._lost_at)
             return min(TICK, max(0.0, due - self._now()))
 

@@ -2,8 +2,11 @@ import threading
 from collections.abc import Callable
 
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError, FarmUnreachableError
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError
 from botfarm_client.holding import Hold, Renewal
+
+Look = Callable[[], LeaseLostError | None]
+"""Looks at a lease, and tells whom it may concern when it is lost."""
 
 
 class Keeper:
@@ -15,12 +18,11 @@ class Keeper:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._holds: dict[Hold, Callable[[], object]] = {}
+        self._holds: dict[Hold, Look] = {}
         self._is_looking = False
         self._changed = threading.Event()
 
-    def keep(self, hold: Hold, look: Callable[[], object]) -> None:
-        """`look` is called at every look at the lease: it tells whom it may concern when that is lost."""
+    def keep(self, hold: Hold, look: Look) -> None:
         with self._lock:
             self._holds[hold] = look
             if not self._is_looking:
@@ -47,12 +49,13 @@ class Keeper:
                     self._is_looking = False
                     return
             for hold, look in holds.items():
-                look()
-                if renewal := hold.due():
+                if look():
+                    self.forget(hold)
+                elif renewal := hold.due():
                     self._begin(renewal, hold, look)
             self._changed.wait(min(hold.rest() for hold in holds))
 
-    def _begin(self, renewal: Renewal, hold: Hold, look: Callable[[], object]) -> None:
+    def _begin(self, renewal: Renewal, hold: Hold, look: Look) -> None:
         renewing = threading.Thread(
             target=self._renew, args=(renewal, hold, look), name="botfarm-renewal", daemon=True
         )
@@ -61,7 +64,7 @@ class Keeper:
         except RuntimeError as error:  # as many threads as may be, or the process is at its end
             hold.not_renewed(FarmUnreachableError(str(error)))
 
-    def _renew(self, renewal: Renewal, hold: Hold, look: Callable[[], object]) -> None:
+    def _renew(self, renewal: Renewal, hold: Hold, look: Look) -> None:
         try:
             answer = self._connection.send(renewal.call)
         except BotfarmError as error:
