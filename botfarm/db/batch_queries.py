@@ -19,11 +19,14 @@ from botfarm.db.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
 from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
 from botfarm.domain import Lease, LeasedUser, LeaseOperation, Pool, SealedCredentials
 
+_FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
+
 
 # The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
-# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort: the row
-# comparison is one that only this index can answer. With `u.id > :hand` the planner takes the primary key as soon as
-# its statistics know one pool only, and then walks past every user of the pools that come later.
+# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort, between two
+# rows. With `u.id > :hand` the planner takes the primary key as soon as its statistics know one pool only, and then walks
+# past every user of the pools that come later. And with `u.project_id = :project_id` beside the row it starts at the
+# first user of the pool, not at the hand: an equality is preferred to find the start, the row is then only a filter.
 # The clock is read after the users are locked, so a lease never starts before it could be granted.
 def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
     return text(f"""
@@ -41,15 +44,15 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
     ),
     ahead AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
-          AND (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+        WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, {_LAST})
           AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :total FOR UPDATE SKIP LOCKED
     ),
     behind AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
+        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, {_FIRST})
           AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
           AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
