@@ -28,6 +28,7 @@ from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_t
 from botfarm.services.leases import count_end
 from botfarm.services.lifeline import Lifeline
 from botfarm.services.notifier import Notifier
+from botfarm.services.pool_counting import sorted_labels
 from botfarm.services.pool_grants import Grant, PoolGrants, Turn, replay
 from botfarm.services.projects import Projects
 from botfarm.services.quotas import hold_to_quota
@@ -127,7 +128,7 @@ class Acquiring:
         self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
     ) -> Grant:
         started = time.monotonic()
-        labels, seconds = tuple(sorted(wanted.labels.items())), min(wanted.wait_seconds, self._max_wait)
+        labels, seconds = sorted_labels(wanted.labels), min(wanted.wait_seconds, self._max_wait)
         outcome = await self._grants.take(
             principal, pool, labels, wanted.count, terms, deadline=started + seconds
         )

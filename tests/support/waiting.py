@@ -14,6 +14,7 @@ from botfarm.db.engine import Database, create_engine
 from botfarm.db.listener import Listener
 from botfarm.domain import Pool
 from botfarm.services.notifier import Notifier
+from botfarm.services.pool_counting import PoolCounting
 from botfarm.services.waiting_room import WaitingRoom
 from botfarm.tickets import WaitingRequest
 from support.farm import Farm
@@ -162,6 +163,7 @@ class Replicas:
             database,
             listener if self.notify else None,
             notifier,
+            PoolCounting(database),
             replica_id=replica_id,
             max_waiters=max_waiters,
             grant=grant,
