@@ -48,7 +48,7 @@ _GRANT = f"""
                CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea), CAST(:address AS text), CAST(:request_id AS text)
         FROM moment, p
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING *
+        RETURNING *, xmin AS row_version
     ),
     u AS (
         UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
@@ -57,7 +57,7 @@ _GRANT = f"""
         WHERE users.id = granted.id
         RETURNING users.*
     )
-    SELECT {LEASE_COLUMNS}, {CREDENTIALS} FROM l, p, u ORDER BY u.id"""
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}, l.row_version FROM l, p, u ORDER BY u.id"""
 
 ACQUIRE_USER = text(f"""
     WITH p AS MATERIALIZED (

@@ -79,7 +79,7 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
         FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {of_claimed}, LATERAL (SELECT {POLICY.format(ttl="w.ttl")} AS ttl) AS granted
         ORDER BY w.principal, w.idempotency_key
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until
+        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, xmin AS row_version
     ),
     u AS (
         UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
@@ -88,7 +88,7 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
         WHERE users.id = granted.id
         RETURNING users.id, users.login, users.password, users.secrets, users.totp_seed, users.labels, users.lease_id
     )
-    SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, p.name AS project_name,
+    SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version, p.name AS project_name,
            extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
            u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels
     FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id""")
@@ -193,6 +193,7 @@ def _lease(rows: Sequence[Row[Any]], pool: Pool, terms: LeaseTerms) -> Lease:
         note=None,
         fingerprint=terms.fingerprint,
         users=tuple(_leased_user(each, pool) for each in rows),
+        row_version=row.row_version,
     )
 
 

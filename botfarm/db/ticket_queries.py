@@ -27,12 +27,14 @@ OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :dom
 KEPT_FOR = 10.0
 
 # The newest request owns the ticket of its key, at the place of the first one, unless that place is not kept any more.
-# A place is that of the moment when the request arrived, however long it then took to get here. In the order of their
-# keys: two statements never wait for each other.
+# A place is that of the moment when the request arrived, however long it then took to get here; but never before those
+# that its process parked earlier, whose statements may have been on their way for longer. In the order of their keys:
+# two statements never wait for each other.
 PARK = text(f"""
     WITH new AS MATERIALIZED (
         SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,
-               c.now - make_interval(secs => w.since) AS arrived_at, c.now + make_interval(secs => w.seconds) AS deadline
+               least(c.now, greatest(c.now - make_interval(secs => w.since), CAST(:not_before AS timestamptz))) AS arrived_at,
+               c.now + make_interval(secs => w.seconds) AS deadline
         FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]), CAST(:labels AS text[]),
                     CAST(:counts AS integer[]), CAST(:priorities AS integer[]), CAST(:since AS float8[]),
                     CAST(:seconds AS float8[]), CAST(:principals AS text[]), CAST(:owners AS text[]),
@@ -57,7 +59,7 @@ PARK = text(f"""
         WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
         RETURNING id, deadline, principal, idempotency_key
     )
-    SELECT new.position, parked.id, parked.deadline
+    SELECT new.position, new.arrived_at, parked.id, parked.deadline
     FROM parked JOIN new ON parked.id = new.id
                          OR (parked.principal = new.principal AND parked.idempotency_key = new.idempotency_key)""")
 
@@ -162,11 +164,17 @@ class Left:
     waiting: int
 
 
-async def park(session: AsyncSession, arrivals: Sequence[Arriving], *, replica: UUID) -> list[Parked | None]:
-    """A place in the line for each; a key may be there once. None when the key has a place for another request."""
+async def park(
+    session: AsyncSession, arrivals: Sequence[Arriving], *, replica: UUID, not_before: datetime | None
+) -> tuple[list[Parked | None], datetime | None]:
+    """A place in the line for each, and the moment of the latest one. A key may be there once.
+
+    None when the key has a place for another request.
+    """
     requests = [each.request for each in arrivals]
     parameters = {
         "replica": replica,
+        "not_before": not_before,
         "project_ids": [each.pool.project_id for each in requests],
         "envs": [each.pool.env.value for each in requests],
         "domains": [each.pool.domain.value for each in requests],
@@ -180,9 +188,10 @@ async def park(session: AsyncSession, arrivals: Sequence[Arriving], *, replica: 
         "idempotency_keys": [each.idempotency_key for each in requests],
         "fingerprints": [each.fingerprint for each in requests],
     }
-    rows = await session.execute(PARK, parameters)
+    rows = (await session.execute(PARK, parameters)).all()
     parked = {row.position: Parked(row.id, row.deadline) for row in rows}
-    return [parked.get(position) for position in range(1, len(arrivals) + 1)]
+    latest = max((row.arrived_at for row in rows), default=not_before)
+    return [parked.get(position) for position in range(1, len(arrivals) + 1)], latest
 
 
 async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: str) -> bool:

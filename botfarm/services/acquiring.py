@@ -181,7 +181,7 @@ class Acquiring:
             await self._take_back(lease, None, "the caller was gone before its answer", "none")
             return
         async with self._database.autocommit() as session:
-            await lease_queries.cut_short(session, lease.id, principal=lease.principal, seconds=UNCLAIMED_TTL)
+            await lease_queries.cut_short(session, lease, seconds=UNCLAIMED_TTL)
 
     async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str, rest: Rest) -> None:
         async with self._database.autocommit() as session:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime
 from typing import Generic
 from uuid import UUID
 
@@ -48,6 +49,7 @@ class Arrivals(Generic[GrantedT]):
         self._replica_id = replica_id
         self._admit = admit
         self._arriving = arriving
+        self._latest: datetime | None = None
         self._parking = Coalescer[Arrival[GrantedT], Waiter[GrantedT] | None](
             self._park, max_batch=MAX_BATCH, key=_key
         )
@@ -74,7 +76,9 @@ class Arrivals(Generic[GrantedT]):
                 for each in arrivals
             ]
             async with self._database.autocommit() as session:
-                tickets = await ticket_queries.park(session, wanted, replica=self._replica_id)
+                tickets, self._latest = await ticket_queries.park(
+                    session, wanted, replica=self._replica_id, not_before=self._latest
+                )
             for arrival, ticket in zip(arrivals, tickets, strict=True):
                 if ticket and not arrival.is_abandoned:
                     arrival.waiter = Waiter(arrival.request, ticket)

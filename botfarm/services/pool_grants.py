@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -177,10 +176,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
         return None
     if lease.fingerprint != terms.fingerprint:
         raise IdempotencyKeyReusedError
-    was_cut_short = lease.expires_at - lease.acquired_at < timedelta(seconds=lease.ttl_seconds)
-    live = lease if lease.is_live else None
-    if live and was_cut_short:
-        live = await lease_queries.restore(session, lease.id, principal=lease.principal)
+    live = await lease_queries.restore(session, lease.id, principal=lease.principal)
     if live is None:
         raise IdempotencyKeyEndedError
     await record_of_lease(session, principal, f"replay_{lease.operation}", live)

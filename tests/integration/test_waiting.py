@@ -161,6 +161,17 @@ class TestOrder:
                 await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
         assert replicas.order == list("012345")
 
+    async def test_who_was_received_earlier_stands_in_front_of_who_was_parked_earlier(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await occupied(farm, replicas, 2)
+        async with replicas.replica() as one, replicas.replica() as other:
+            await line_up(replicas, (one, pool, {}), (other, pool, {"ago": 2}))
+            for served in (1, 2):
+                await replicas.free(one, pool)
+                await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
+        assert replicas.order == ["1", "0"]
+
     async def test_several_users_at_once_go_to_the_first_ones(self, farm: Farm, replicas: Replicas) -> None:
         pool = await occupied(farm, replicas, 4)
         async with replicas.replica() as one, replicas.replica() as other:

@@ -90,11 +90,14 @@ class Replica:
         self.order.append(request.owner or "")
         return Users(ids)
 
-    def wait(self, pool: Pool, *, wait_seconds: float = 30, **wanted: Any) -> "Waiting":
+    def wait(self, pool: Pool, *, wait_seconds: float = 30, ago: float = 0, **wanted: Any) -> "Waiting":
+        """A request that was received so many seconds ago."""
         hung_up = asyncio.Event()
         request = WaitingRequest(**{"pool": pool, "principal": "runner", **wanted})
         task = asyncio.create_task(
-            self.room.wait(request, started=time.monotonic(), wait_seconds=wait_seconds, gone=_until(hung_up))
+            self.room.wait(
+                request, started=time.monotonic() - ago, wait_seconds=wait_seconds, gone=_until(hung_up)
+            )
         )
         self.tasks.append(task)
         return Waiting(task, hung_up)
