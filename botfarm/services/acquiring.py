@@ -12,7 +12,7 @@ from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
-from botfarm.domain import Lease, Outcome, Pool, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -129,17 +129,6 @@ class Acquiring:
     ) -> Grant:
         started = time.monotonic()
         labels, seconds = sorted_labels(wanted.labels), min(wanted.wait_seconds, self._max_wait)
-        outcome = await self._grants.take(
-            principal, pool, labels, wanted.count, terms, deadline=started + seconds
-        )
-        if isinstance(outcome, Grant):
-            return outcome
-        if outcome.total == 0:
-            raise NoSuchPoolError
-        if outcome.total < wanted.count:
-            raise PoolTooSmallError(total=outcome.total)
-        if seconds <= 0:
-            raise exhausted(outcome, waited=time.monotonic() - started)
         request = WaitingRequest(
             pool=pool,
             principal=principal.name,
@@ -151,6 +140,25 @@ class Acquiring:
             fingerprint=terms.fingerprint,
             payload=Turn(principal, labels, terms, lifeline),
         )
+        # Behind others who wait for the same it would get nobody: it goes to their line at once. Except with a quota,
+        # of which it is to hear before it waits.
+        if not (
+            seconds > 0 and principal.max_leases is None and self._waiting_room.is_behind_others(request)
+        ):
+            outcome = await self._grants.take(
+                principal,
+                pool,
+                labels,
+                wanted.count,
+                terms,
+                will_wait=seconds > 0,
+                deadline=started + seconds,
+            )
+            if isinstance(outcome, Grant):
+                return outcome
+            _check_that_it_is_worth_waiting(outcome, wanted.count)
+            if seconds <= 0:
+                raise exhausted(outcome, waited=time.monotonic() - started)
         return await self._waiting_room.wait(
             request, started=started, wait_seconds=seconds, gone=lifeline.until_gone()
         )
@@ -194,6 +202,13 @@ class Acquiring:
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
+
+
+def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:
+    if counts.total == 0:
+        raise NoSuchPoolError
+    if counts.total < count:
+        raise PoolTooSmallError(total=counts.total)
 
 
 def _refusal(user: User) -> BotfarmError:

@@ -75,9 +75,12 @@ class PoolGrants:
         count: int,
         terms: LeaseTerms,
         *,
+        will_wait: bool,
         deadline: float,
     ) -> Grant | PoolCounts:
         """A lease, or how the users that match stand. The deadline is of the monotonic clock.
+
+        Who will wait does not insist: others may have come before, and are on their way to the line.
 
         Raises QuotaExceededError, the key's errors, and ConnectionsBusyError.
         """
@@ -87,7 +90,7 @@ class PoolGrants:
             if lease is not None:
                 return Grant(lease)
             outcome = await self._otherwise(principal, pool, labels, terms)
-            if isinstance(outcome, Grant) or outcome.free < count or outcome.waiting > 0:
+            if isinstance(outcome, Grant) or will_wait or outcome.free < count or outcome.waiting > 0:
                 return outcome
         alone = partial(self._take_alone, principal, pool, labels, wanted)
         return await self._turns.take(alone, deadline=deadline)

@@ -114,6 +114,15 @@ class WaitingRoom(Generic[GrantedT]):
             self._present -= 1
             caller.cancel()
 
+    def is_behind_others(self, request: WaitingRequest) -> bool:
+        """Whether somebody waits here for such users, and for as many of them: so there are as many, and none are left over."""
+        line = self._lines.get(request.pool)
+        return line is not None and any(
+            waiter.request.labels == request.labels and waiter.request.count >= request.count
+            for waiter in line.waiters.values()
+            if not waiter.is_over()
+        )
+
     def wake(self, project_id: UUID | None) -> None:
         """Users of the project may have been freed; of any, with None."""
         for pool, line in self._lines.items():
