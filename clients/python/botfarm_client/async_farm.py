@@ -110,6 +110,7 @@ class AsyncBotfarm:
         for hold in self._keeper.forget_all():
             with suppress(BotfarmError):
                 await carry_out(hold.releasing(None, None), self._connection)
+        await self._keeper.close()
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:
