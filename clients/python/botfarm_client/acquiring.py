@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 from uuid import uuid4
 
@@ -37,7 +37,7 @@ _TOOK_NOTHING = (PoolExhaustedError, QuotaExceededError, TooManyWaitersError, Wa
 
 @dataclass(frozen=True)
 class Grant:
-    answer: Json
+    answer: Json = field(repr=False)
     asked_at: float
     """By the clock of this machine: the lease cannot be older than that."""
 
