@@ -98,7 +98,7 @@ async def test_a_network_that_stays_away_is_told_before_anybody_else_has_the_use
         with stage.farm(proxy.url) as farm, stage.farm() as other:
 
             def use() -> None:
-                with farm.lease(ttl=2) as lease:
+                with farm.lease(ttl=3) as lease:
                     lease.on_lost(lambda _: lost_at.append(time.monotonic()))
                     held.append(lease)
                     assert lease.lost.wait(20)
@@ -113,7 +113,7 @@ async def test_a_network_that_stays_away_is_told_before_anybody_else_has_the_use
             assert got.user.id == held[0].user.id
             assert lost_at[0] < got_at
             await proxy.cut()
-            with pytest.raises(LeaseLostError, match="not renewed for 2 s"):
+            with pytest.raises(LeaseLostError, match="it was not renewed for"):
                 await using
             with pytest.raises(LeaseLostError):
                 _ = held[0].user.password
@@ -127,7 +127,7 @@ async def test_a_task_is_cancelled_before_anybody_else_has_its_user(stage: Stage
         holds = asyncio.Event()
 
         async def use() -> None:
-            async with farm.lease(ttl=2):
+            async with farm.lease(ttl=3):
                 holds.set()
                 try:
                     await asyncio.Event().wait()

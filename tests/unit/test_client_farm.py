@@ -169,6 +169,17 @@ def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(
     assert lease.user.login in {"a@shop.test", "b@shop.test"}
 
 
+def test_what_was_held_as_long_as_may_be_is_lost_and_says_why() -> None:
+    fake = FakeFarm(policy=FakePolicy(default_ttl=60, max_hold=60))
+    with fake.botfarm() as farm:
+        lease = farm.acquire()
+        fake.advance(30)
+        lease.renew()
+        fake.advance(25)
+        with pytest.raises(LeaseLostError, match="max_hold"):
+            lease.check()
+
+
 def test_the_keeper_notices_a_loss_by_itself(fake: FakeFarm, farm: Botfarm) -> None:
     lease = farm.acquire(ttl=60)
     fake.advance(59)
