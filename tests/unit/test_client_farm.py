@@ -310,6 +310,20 @@ def test_who_waits_gets_what_is_released(farm: Botfarm) -> None:
     assert len(got) == 1
 
 
+def test_a_lease_is_not_older_for_the_wait_before_it(fake: FakeFarm, farm: Botfarm) -> None:
+    held = farm.acquire(count=2)
+    got: list[Lease] = []
+    waiting = threading.Thread(target=lambda: got.append(farm.acquire(ttl=10, wait=300)))
+    waiting.start()
+    while not fake.waiting:
+        threading.Event().wait(0.01)
+    fake.advance(60)
+    held.release()
+    waiting.join(20)
+    assert got[0].expires_in > 5
+    got[0].check()
+
+
 def test_settings_come_from_the_environment(fake: FakeFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake:
         for name, value in fake.environment.items():
