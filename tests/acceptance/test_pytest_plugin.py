@@ -158,7 +158,7 @@ def test_a_failed_test_may_keep_its_user_for_a_post_mortem(run: Run, farm: LiveF
 
         def test_passes(botfarm_user): ...
     """
-    result = run(suite, "--botfarm-hold-failed=20m", "--botfarm-ttl=2s", project=project)
+    result = run(suite, "--botfarm-hold-failed=20m", "--botfarm-ttl=5s", project=project)
     result.assert_outcomes(passed=1, failed=1)
     kept, released = farm.leases(project)
     assert released["ended_by"] == "released"
@@ -185,7 +185,7 @@ def test_a_test_that_loses_its_user_fails_even_when_it_does_not_notice(run: Run,
             headers = {"Authorization": f"Bearer {os.environ['BOTFARM_TOKEN']}"}
             httpx.post(url, json={"reason": "to see"}, headers=headers).raise_for_status()
 
-        @pytest.mark.botfarm(ttl=1)
+        @pytest.mark.botfarm(ttl=3)
         def test_renewed_in_vain(botfarm_lease):
             lease = botfarm_lease()
             force_release(lease.id)
@@ -194,7 +194,7 @@ def test_a_test_that_loses_its_user_fails_even_when_it_does_not_notice(run: Run,
         def test_noticed_at_the_end(botfarm_lease):
             force_release(botfarm_lease().id)
 
-        @pytest.mark.botfarm(ttl=1)
+        @pytest.mark.botfarm(ttl=3)
         def test_notices(botfarm_lease):
             lease = botfarm_lease()
             force_release(lease.id)
@@ -231,7 +231,7 @@ def test_what_a_test_says_is_broken_is_left_as_broken(run: Run, farm: LiveFarm) 
 
 
 def test_workers_share_nothing_and_a_crash_disturbs_nobody(run: Run, farm: LiveFarm) -> None:
-    ttl, lock_delay = 2, 1
+    ttl, lock_delay = 5, 1
     project = farm.project(users=8, lock_delay=lock_delay)
     suite = """
         import os, pytest

@@ -71,7 +71,7 @@ def run(job: Job, folder: Path, variables: Mapping[str, str]) -> Outcome:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         outcome.codes.append(finished.returncode)

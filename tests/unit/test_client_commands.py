@@ -62,7 +62,7 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
 
 def test_exec_explains_itself() -> None:
     text = run("exec", "--help")
-    assert "Usage: botfarm exec [OPTIONS] {COMMAND}..." in text
+    assert "Usage: botfarm exec [OPTIONS] " in text
     for option in ("BOTFARM_PROJECT", "BOTFARM_ENV", "BOTFARM_URL", "--keep-token"):
         assert option in text
 

@@ -34,7 +34,10 @@ _TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
 
 
 def run_under_lease(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="And its arguments.")],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND...", help="With its arguments; after --, if it has options."),
+    ],
     *,
     project: PoolProject,
     env: PoolEnv,
