@@ -9,10 +9,9 @@ from uuid import uuid4
 
 import httpx
 
-from botfarm.credentials import generate_key
 from support.farm import PASSWORD, TOKEN
 from support.postgres import fresh_database
-from support.processes import BOTFARM, running
+from support.stage import serving
 
 Result = TypeVar("Result")
 Json = dict[str, Any]
@@ -63,17 +62,12 @@ class LiveFarm:
 @contextmanager
 def live_farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
     with fresh_database(postgres_url, template=template) as database_url:
-        environment = {
-            "BOTFARM_DATABASE_URL": database_url,
-            "BOTFARM_ENCRYPTION_KEYS": generate_key("test"),
-            "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
-            "BOTFARM_PORT": "0",
-        }
-        with running(BOTFARM, "serve", environment=environment) as api:
-            url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=30) as http:
-                yield LiveFarm(url, http)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with (
+            serving(database_url) as (_, url),
+            httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=30) as http,
+        ):
+            yield LiveFarm(url, http)
 
 
 def until(look: Callable[[], Result], *, seconds: float = 20) -> Result:
