@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+from botfarm_client.pytest_plugin.settings import _SETTINGS, _VARIABLES, TERMS
+from support.processes import CHECKOUT
+
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
@@ -138,3 +141,11 @@ def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> No
             "botfarm: wait: a duration is written as *",
         ]
     )
+
+
+def test_the_guide_names_all_there_is() -> None:
+    guide = (CHECKOUT / "docs/pytest.md").read_text()
+    options = [f"`--botfarm-{name}`" for name in _SETTINGS]
+    keys = [f"`botfarm_{name.replace('-', '_')}`" for name in _SETTINGS]
+    terms = [f"`{name}`" for name in TERMS]
+    assert not [name for name in (*options, *keys, *terms, *_VARIABLES.values()) if name not in guide]
