@@ -76,6 +76,8 @@ def run_under_lease(
             environment = _environment(lease, keep_token=keep_token)
             exit_code = _run(command, environment, lease, signals)
             _release(lease, command[0])
+    except LeaseLostError as lost:  # before the command has begun: the machine slept
+        raise CommandError(str(lost), exit_code=ExitCode.LEASE_LOST) from None
     except BotfarmError as error:
         raise explain(error, url) from None
     raise typer.Exit(exit_code)
