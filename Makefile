@@ -10,10 +10,10 @@ READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 
-.PHONY: help run test bench bench-smoke check lint types layers format lock clean
+.PHONY: help run test test-playwright bench bench-smoke check lint types layers format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
 	@exec $(BIN)/botfarm dev
@@ -26,6 +26,9 @@ bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md
 
 bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in a minute and a half, into .bench/
 	@$(BIN)/python -m benchmarks --smoke
+
+test-playwright: $(READY) ## Test the npm package with real browsers (Node.js 20; as root installs Chromium)
+	@sh clients/playwright/test.sh
 
 check: lint types layers ## Linters, types and import layers
 
