@@ -30,6 +30,10 @@ export class Process {
     return this.#child.exitCode;
   }
 
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
   async end(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const closed = once(this.#child, "close");

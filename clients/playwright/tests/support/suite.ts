@@ -22,33 +22,39 @@ export interface Ran {
   text: string;
 }
 
-export async function run(
+interface Options {
+  files?: string[];
+  workers?: number;
+  env?: Record<string, string>;
+  folder?: string;
+  reporter?: string;
+}
+
+/** `output` is a folder that the caller removes. */
+export async function started(
   project: Project,
-  { files = [], workers = 1, env = {}, folder = OURS }: {
-    files?: string[];
-    workers?: number;
-    env?: Record<string, string>;
-    folder?: string;
-  },
-): Promise<Ran> {
+  { files = [], workers = 1, env = {}, folder = OURS, reporter = "json" }: Options,
+): Promise<{ process: Process; output: string }> {
   const output = await mkdtemp(join(tmpdir(), "botfarm-suite-"));
   const playwright = join(dirname(require.resolve("@playwright/test/package.json", { paths: [folder] })), "cli.js");
-  const suite = new Process(
-    process.execPath,
-    [playwright, "test", ...files, `--workers=${workers}`, "--reporter=json", `--output=${join(output, "results")}`],
-    {
-      cwd: folder,
-      env: cleanEnvironment({
-        BOTFARM_URL: url,
-        BOTFARM_TOKEN: token,
-        BOTFARM_PROJECT: project.name,
-        BOTFARM_ENV: "stage",
-        SHOP_URL: shopUrl,
-        PLAYWRIGHT_JSON_OUTPUT_FILE: join(output, "report.json"),
-        ...env,
-      }),
-    },
-  );
+  const how = [`--workers=${workers}`, `--reporter=${reporter}`, `--output=${join(output, "results")}`];
+  const suite = new Process(process.execPath, [playwright, "test", ...files, ...how], {
+    cwd: folder,
+    env: cleanEnvironment({
+      BOTFARM_URL: url,
+      BOTFARM_TOKEN: token,
+      BOTFARM_PROJECT: project.name,
+      BOTFARM_ENV: "stage",
+      SHOP_URL: shopUrl,
+      PLAYWRIGHT_JSON_OUTPUT_FILE: join(output, "report.json"),
+      ...env,
+    }),
+  });
+  return { process: suite, output };
+}
+
+export async function run(project: Project, options: Options): Promise<Ran> {
+  const { process: suite, output } = await started(project, options);
   try {
     const exitCode = await suite.ended();
     const report = await readFile(join(output, "report.json"), "utf8").catch(() => {
