@@ -144,6 +144,15 @@ def test_it_ends_as_its_command_does(farm: LiveFarm, script: str, code: int) -> 
     assert only_lease(farm, project)["ended_by"] == "released"
 
 
+def test_the_commands_options_are_its_own(farm: LiveFarm) -> None:
+    project = farm.project()
+    code, out, _ = run(farm, project, command=("printf", "%s|", "--count", "7", "--", "-x"))
+    assert (code, out) == (0, "--count|7|--|-x|")
+    bare = [BOTFARM, "exec", "--project", project, "--env", "stage", "printf", "%s|", "--url", "nowhere"]
+    finished = subprocess.run(bare, env=clean_environment(farm.environment), capture_output=True, check=True)
+    assert finished.stdout == b"--url|nowhere|"
+
+
 def test_for_a_command_that_cannot_run_no_user_is_taken(farm: LiveFarm, tmp_path: Path) -> None:
     project = farm.project()
     plain = tmp_path / "plain"

@@ -324,5 +324,5 @@ def test_settings_come_from_the_command_line_before_variables_before_the_ini_fil
     seen = [(lease["env"], lease["domain"], lease["ttl_seconds"]) for lease in farm.leases(project)]
     assert seen == [("stage", "canary", 100), ("preprod", "canary", 120)]
     wrong = run(suite, "--botfarm-ttl=soon", project=project)
-    wrong.assert_outcomes(errors=1)
-    wrong.stdout.fnmatch_lines(["botfarm: --botfarm-ttl (or botfarm_ttl): a duration is written as *"])
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["ERROR: botfarm: --botfarm-ttl (or botfarm_ttl): a duration is written as *"])

@@ -99,7 +99,8 @@ def _load(entry: EntryPoint, *, panel: str) -> Any:
         command = typer.main.get_group(loaded)  # as a group it has no completion options of its own
     else:
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(entry.name)(loaded)
+        # What follows the first argument is that argument's: `exec` has a command with options of its own.
+        single.command(entry.name, context_settings={"allow_interspersed_args": False})(loaded)
         command = typer.main.get_command(single)
     command.name = entry.name
     command.rich_help_panel = panel

@@ -34,7 +34,7 @@ _TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
 
 
 def run_under_lease(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="And its arguments.")],
     *,
     project: PoolProject,
     env: PoolEnv,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from botfarm_client.pytest_plugin.settings import MARKER, add_settings
+from botfarm_client.pytest_plugin.settings import MARKER, add_settings, check_settings
 
 if TYPE_CHECKING:
     from botfarm_client import Botfarm, LeasedUser
@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    check_settings(config)
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,9 @@ class Leases:
         self._config = config
         self._item = item
         self._taken: list[Lease] = []
-        self._kept: dict[str, str] = {}
-        """What is said of those that are kept for a post-mortem, by their ids."""
+        self._kept: set[str] = set()
+        self._notes: dict[str, list[str]] = {}
+        """What else is said of a lease. By its id, as those that are kept for a post-mortem, and those said to be lost."""
         self._said_lost: set[str] = set()
         self._broken_on: tuple[type[BaseException], ...] = ()
         self._broken_by: str | None = None
@@ -85,23 +86,22 @@ class Leases:
             try:
                 lease.renew(seconds)
             except BotfarmError as error:
-                self._kept.pop(lease.id, None)
-                logger.warning("lease %s cannot be kept: %s", lease.id, error)
+                self._notes[lease.id] = [f"not kept for a post-mortem: {error}"]
             else:
-                self._kept[lease.id] = format_duration(lease.expires_in)
+                self._kept.add(lease.id)
+                self._notes[lease.id] = [
+                    f"kept for a post-mortem, for {format_duration(lease.expires_in)} from now on",
+                    f"  to see the password:  botfarm leases show {lease.id}",
+                    f"  to give it back:      botfarm leases release {lease.id}",
+                ]
 
     def story(self) -> str:
         """For the report of a test that failed. Credentials are shown by the farm only."""
         lines = []
         for lease in self._taken:
             lines.append(f"{_logins(lease)}  (pool {lease.pool}, lease {lease.id})")
-            if time_left := self._kept.get(lease.id):
-                lines += [
-                    f"kept for a post-mortem, for {time_left} from now on",
-                    f"  to see the password:  botfarm leases show {lease.id}",
-                    f"  to give it back:      botfarm leases release {lease.id}",
-                ]
-            elif lease.lost.is_set():
+            lines += self._notes.get(lease.id, [])
+            if lease.lost.is_set():
                 self._said_lost.add(lease.id)
                 lines.append("lost under the test: somebody else may have used it meanwhile")
         return "\n".join(lines)

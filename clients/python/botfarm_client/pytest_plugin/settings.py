@@ -17,6 +17,7 @@ _SETTINGS = {
     "ttl": ("DURATION", "how long users stay taken when a run is killed; else as the project says"),
     "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),
 }
+_DURATIONS = ("wait", "ttl", "hold-failed")
 _VARIABLES = {"url": "BOTFARM_URL", "project": "BOTFARM_PROJECT", "env": "BOTFARM_ENV"}
 
 
@@ -33,21 +34,19 @@ def setting(config: pytest.Config, name: str) -> str | None:
     return config.getoption(_key(name)) or variable or config.getini(_key(name)) or None
 
 
+def check_settings(config: pytest.Config) -> None:
+    """Before the first test, not in each. Raises UsageError."""
+    for name in _DURATIONS:
+        try:
+            duration(config, name)
+        except pytest.fail.Exception as failed:
+            raise pytest.UsageError(failed.msg) from None
+
+
 def duration(config: pytest.Config, name: str) -> int | None:
     """Seconds."""
     value = setting(config, name)
-    return None if value is None else seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
-
-
-def seconds(value: object, *, of: str) -> int:
-    import typer  # noqa: PLC0415  only where a duration is given
-
-    from botfarm_client.durations import parse_duration  # noqa: PLC0415
-
-    try:
-        return parse_duration(str(value))
-    except typer.BadParameter as error:
-        raise failure(f"{of}: {error}") from None
+    return None if value is None else _seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
 
 
 def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,13 +61,24 @@ def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, A
         found |= source
     for name in ("wait", "ttl"):
         if found[name] is not None:
-            found[name] = seconds(found[name], of=name)
+            found[name] = _seconds(found[name], of=name)
     return {name: value for name, value in found.items() if value is not None}
 
 
 def failure(message: str) -> BaseException:
     """Of a test, in one line: the traceback would be ours."""
     return pytest.fail.Exception(f"botfarm: {message}", pytrace=False)
+
+
+def _seconds(value: object, *, of: str) -> int:
+    import typer  # noqa: PLC0415  only where a duration is given
+
+    from botfarm_client.durations import parse_duration  # noqa: PLC0415
+
+    try:
+        return parse_duration(str(value))
+    except typer.BadParameter as error:
+        raise failure(f"{of}: {error}") from None
 
 
 def _of_marker(marker: pytest.Mark) -> Mapping[str, Any]:
