@@ -21,7 +21,7 @@ fi
 export CHROMIUM
 
 install() {
-    npm ci --no-audit --no-fund --loglevel=error >/dev/null
+    npm ci --no-audit --no-fund --loglevel=error
 }
 install # builds the package, too
 npm run --silent openapi:check

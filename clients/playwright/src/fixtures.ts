@@ -82,7 +82,8 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     if (botSession) await signedIn(context, botUser, botSession);
     await use(botUser);
     lost.removeEventListener("abort", stop);
-    await context.close(); // a page that is still open could go on with the user when that is somebody else's
+    // A page that is still open could go on with the user when that is somebody else's.
+    await context.close();
   },
 });
 

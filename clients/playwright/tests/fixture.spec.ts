@@ -93,6 +93,13 @@ test("a test that fails gives its user back, and has its screenshot and trace", 
   expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released", outcome: "dirty" });
 });
 
+test("nothing goes on with a user that has been given back", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["afterwards"] });
+  expect(ran.results.get("thoughtful")?.status).toBe("passed");
+  expect(ran.results.get("careless")?.errors[0]?.message).toContain("browser has been closed");
+});
+
 test("a test without a user says what it waited for", async () => {
   const project = await Project.ofTheShop(1);
   await project.client().withLease({}, async () => {
