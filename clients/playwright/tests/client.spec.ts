@@ -114,20 +114,23 @@ test("a network away for shorter than the lease does no harm", async ({ network 
   await lease.release();
 });
 
-test("a network away for longer is told before anybody else can get the user", async ({ network }) => {
-  const project = await Project.withUsers(1, { default_ttl: 3, lock_delay: 0 });
-  const lease = await project.client(network.url).acquire();
-  network.decide(() => "cut");
-  const lostAt = new Promise<number>((resolve) => {
-    lease.lost.addEventListener("abort", () => resolve(Date.now()));
+for (const fate of ["cut", "silent"] as const) {
+  test(`a network that is ${fate} for longer is told before anybody else can get the user`, async ({ network }) => {
+    const project = await Project.withUsers(1, { default_ttl: 3, lock_delay: 0 });
+    const lease = await project.client(network.url).acquire();
+    network.decide(() => fate);
+    const lostAt = new Promise<number>((resolve) => {
+      lease.lost.addEventListener("abort", () => resolve(Date.now()));
+    });
+    const other = await project.client().acquire({ wait: 60 });
+    expect(await lostAt).toBeLessThan(Date.parse((await leaseOf(other.id)).acquired_at));
+    expect(lease.lost.reason).toBeInstanceOf(LeaseLostError);
+    network.decide(() => "pass");
+    await lease.release();
+    expect(await leaseOf(other.id)).toMatchObject({ ended_at: null });
+    await other.release();
   });
-  const other = await project.client().acquire({ wait: 60 });
-  expect(await lostAt).toBeLessThan(Date.parse((await leaseOf(other.id)).acquired_at));
-  expect(lease.lost.reason).toBeInstanceOf(LeaseLostError);
-  await lease.release();
-  expect(await leaseOf(other.id)).toMatchObject({ ended_at: null });
-  await other.release();
-});
+}
 
 test("a lease that the farm has ended is lost at the next renewal, whatever the work says", async () => {
   const project = await Project.withUsers(1, { default_ttl: 4 });

@@ -6,8 +6,8 @@ import type { AddressInfo } from "node:net";
 
 import { url as farmUrl } from "./farm";
 
-/** What happens to a request: nothing, a page instead of the farm, its answer cut off, or no answer ever. */
-export type Fate = "pass" | "busy" | "lose-answer" | "cut";
+/** What happens to a request: nothing, a page instead of the farm, its answer cut off, a connection cut, or one on which nothing comes. */
+export type Fate = "pass" | "busy" | "lose-answer" | "cut" | "silent";
 
 export interface Seen {
   path: string;
@@ -49,6 +49,7 @@ export class Proxy {
     const path = (incoming.url ?? "").replace("/api/v1", "");
     const fate = this.#fate(path, this.seen.filter((one) => one.path === path).length);
     this.seen.push({ path, key: incoming.headers["idempotency-key"]?.toString(), fate });
+    if (fate === "silent") return;
     if (fate === "cut") return void incoming.socket.destroy();
     if (fate === "busy") return void outgoing.writeHead(503, { "Retry-After": "1" }).end("<html>busy</html>");
     const { method, headers } = incoming;
