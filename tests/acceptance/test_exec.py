@@ -25,7 +25,7 @@ SHOW = (
 )
 # Writes down each signal, and ends with 40 and the number of them on USR1.
 COUNT = """
-import os, signal, sys
+import os, signal, sys, time
 heard = []
 def hear(number, _):
     heard.append(signal.Signals(number).name)
@@ -36,7 +36,7 @@ for name in ("SIGTERM", "SIGINT", "SIGHUP"):
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(40 + len(heard)))
 print("ready", os.getppid(), flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.05)
 """
 
 
@@ -213,16 +213,19 @@ def test_what_a_terminal_sends_reaches_the_command_once(
     pid = int(ready[1])
     try:
         if number == signal.SIGINT:
+            os.kill(pid, signal.SIGSTOP)  # so that the two do not come at once and count as one
             os.write(terminal, b"\x03")
         else:
             os.close(terminal)
         assert until(lambda: content(heard)) == number.name
+        os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGUSR1)
         _, status = os.waitpid(leader, 0)
         assert_dies(pid)
     finally:
-        if is_alive(pid):
-            os.kill(pid, signal.SIGKILL)
+        for each in {leader, pid}:
+            if is_alive(each):
+                os.kill(each, signal.SIGKILL)
     assert shell or os.waitstatus_to_exitcode(status) == 41
     assert content(heard) == number.name
     assert only_lease(farm, project)["ended_by"] == "released"

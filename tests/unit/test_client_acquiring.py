@@ -19,7 +19,7 @@ from botfarm_client.errors import (
 from botfarm_client.retrying import FIRST_PAUSE, LONGEST_PAUSE, Result, Steps, carry_out
 
 Answer = Callable[[httpx.Request], httpx.Response]
-LEASE = {"id": "the lease"}
+LEASE = {"id": "the lease", "expires_in": 600}
 WANTED = {"project": "shop", "env": "stage", "domain": "canary"}
 
 
@@ -35,7 +35,8 @@ class Scene:
 
     def acquire(self, *, wait: float, keys: Iterable[str] | None = ("key",)) -> Json:
         self.acquiring = Acquiring(WANTED, wait=wait, keys=keys, now=lambda: self.now)
-        return self.carry_out(self.acquiring.steps()).answer
+        self.grant = self.carry_out(self.acquiring.steps())
+        return self.grant.answer
 
     def carry_out(self, steps: Steps[Result]) -> Result:
         client = httpx.Client(transport=httpx.MockTransport(self._handle))
@@ -204,6 +205,23 @@ def test_a_farm_that_is_never_reached_is_not_waited_for_long() -> None:
     with pytest.raises(FarmUnreachableError):
         scene.acquire(wait=0)
     assert len(scene.waits) == 1
+
+
+def test_a_lease_that_came_after_a_long_wait_is_asked_for_once_more_to_know_its_age() -> None:
+    def granted_late(_: httpx.Request) -> httpx.Response:
+        scene.now += 50
+        return httpx.Response(201, json={**LEASE, "expires_in": 30})
+
+    scene = Scene(granted_late, granted)
+    assert scene.acquire(wait=300) == LEASE
+    assert scene.keys == ["key", "key"]
+    assert scene.grant.asked_at == 150
+    scene = Scene(lost, granted_late, refused, granted)
+    assert scene.acquire(wait=300) == LEASE
+    assert len(scene.keys) == 4
+    scene = Scene(granted_late, refused)
+    with pytest.raises(LostAnswerError):
+        scene.acquire(wait=0)
 
 
 def test_an_interrupted_request_is_asked_for_once_more_and_what_it_got_is_released() -> None:

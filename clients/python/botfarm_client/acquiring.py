@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 from uuid import uuid4
 
@@ -29,6 +29,8 @@ GRACE = 10.0
 UNREACHED = 10.0
 # Seconds from a request to the next one where the first was answered sooner than it asked for.
 PAUSE = 1.0
+# A lease may look older than it is by this share of what it has left.
+FRESH = 0.1
 # Seconds for the answer of what is asked once more after an interruption.
 LAST_CALL = 3.0
 
@@ -37,7 +39,7 @@ _TOOK_NOTHING = (PoolExhaustedError, QuotaExceededError, TooManyWaitersError, Wa
 
 @dataclass(frozen=True)
 class Grant:
-    answer: Json
+    answer: Json = field(repr=False)
     asked_at: float
     """By the clock of this machine: the lease cannot be older than that."""
 
@@ -62,38 +64,36 @@ class Acquiring:
 
     def steps(self) -> Steps[Grant]:
         """Raises LostAnswerError where users may have been taken, any other BotfarmError where none were."""
-        started = self._now()
-        deadline = until = started + self._wait
-        reached = lost = False
-        backoff = Backoff()
+        patience = _Patience(self._now(), self._wait)
+        backoff, known = Backoff(), ""
         while True:
             asked_at = self._now()
             self._may_hold = True
             try:
-                answer = yield self._call(wait=deadline - asked_at)
+                answer = yield self._call(wait=patience.deadline - asked_at)
+            except IdempotencyKeyEndedError as error:
+                self._begin_anew(error, is_late=self._now() >= patience.until)
+                patience.took_nothing()
+                continue
             except BotfarmError as error:
                 failure = error
             else:
-                return Grant(answer, asked_at)
-            if isinstance(failure, IdempotencyKeyEndedError):
-                self._begin_anew(failure, is_late=self._now() >= until)
-                lost, until = False, deadline
+                if self._key == known or self._now() - asked_at <= FRESH * float(answer["expires_in"]):
+                    return Grant(answer, asked_at)
+                # The farm kept the request open, so when the lease began is not known; under the same key it tells.
+                known = self._key
+                patience.may_have_taken(self._now())
                 continue
-            if isinstance(failure, _TOOK_NOTHING):
-                lost, until = False, deadline
-            elif _may_have_taken(failure) and not lost:
-                lost, until = True, max(deadline, self._now() + GRACE)
-            reached = reached or not _is_unreachable(failure)
-            self._may_hold = lost
             now, least, pause = self._now(), failure.retry_after or 0.0, backoff.pause()
+            patience.meet(failure, now)
+            self._may_hold = patience.is_lost
             if isinstance(failure, PoolExhaustedError | WaitSupersededError):
                 # It has waited already, in a line where it keeps its place for a while.
                 least, pause, backoff = 0.0, max(0.0, PAUSE - (now - asked_at)), Backoff()
-            last = until if reached else min(until, started + UNREACHED)
-            if not _can_be_waited_out(failure) or now + least >= last:
-                self._give_up(failure, lost=lost, waited=now - started)
+            if not _can_be_waited_out(failure) or now + least >= patience.last:
+                self._give_up(failure, lost=patience.is_lost, waited=now - patience.started)
             if least + pause > 0:
-                yield Pause(min(least + pause, last - now))
+                yield Pause(min(least + pause, patience.last - now))
 
     def taking_back(self) -> Steps[None]:
         """After an interruption: releases what the request may have got all the same."""
@@ -133,6 +133,36 @@ class Acquiring:
                 f"{failure}; users may have been taken, and come back by themselves"
             ) from failure
         raise failure
+
+
+class _Patience:
+    """Until when it is asked again."""
+
+    def __init__(self, now: float, wait: float) -> None:
+        self.started = now
+        self.deadline = self.until = now + wait
+        self.is_lost = False
+        """A lease may have been taken whose answer did not arrive, or too late."""
+        self._is_reached = False
+
+    @property
+    def last(self) -> float:
+        return self.until if self._is_reached else min(self.until, self.started + UNREACHED)
+
+    def meet(self, failure: BotfarmError, now: float) -> None:
+        self._is_reached = self._is_reached or not _is_unreachable(failure)
+        if isinstance(failure, _TOOK_NOTHING):
+            self.took_nothing()
+        elif _may_have_taken(failure):
+            self.may_have_taken(now)
+
+    def took_nothing(self) -> None:
+        self.is_lost, self.until = False, self.deadline
+
+    def may_have_taken(self, now: float) -> None:
+        self._is_reached = True
+        if not self.is_lost:
+            self.is_lost, self.until = True, max(self.deadline, now + GRACE)
 
 
 def _new_keys() -> Iterator[str]:

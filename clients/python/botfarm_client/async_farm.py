@@ -10,7 +10,7 @@ from botfarm_client.async_keeper import AsyncKeeper
 from botfarm_client.async_lease import AsyncLease
 from botfarm_client.async_retrying import carry_out
 from botfarm_client.calls import LIMITS
-from botfarm_client.errors import BotfarmError
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.finishing import finish
 from botfarm_client.wanting import wanted_lease
@@ -107,9 +107,11 @@ class AsyncBotfarm:
 
     async def close(self) -> None:
         """Releases the leases that are still held."""
-        for hold in self._keeper.forget_all():
-            with suppress(BotfarmError):
-                await carry_out(hold.releasing(None, None), self._connection)
+        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
+            for hold in self._keeper.forget_all():
+                with suppress(LeaseLostError, ProblemError):
+                    await carry_out(hold.releasing(None, None), self._connection)
+        await self._keeper.close()
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:

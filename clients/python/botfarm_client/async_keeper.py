@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from botfarm_client.async_connection import AsyncConnection
@@ -13,14 +14,14 @@ class AsyncKeeper:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._holds: dict[Hold, Look] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     def keep(self, hold: Hold, look: Look) -> None:
         self._holds[hold] = look
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_after(), name="botfarm-keeper")
+            self._looking = self._begin(self._look_after())
         self._changed.set()
 
     def forget(self, hold: Hold) -> None:
@@ -35,6 +36,11 @@ class AsyncKeeper:
             self.forget(hold)
         return holds
 
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _look_after(self) -> None:
         while holds := dict(self._holds):
             self._changed.clear()
@@ -42,15 +48,10 @@ class AsyncKeeper:
                 if look():
                     self._holds.pop(hold, None)
                 elif renewal := hold.due():
-                    self._begin(renewal, hold, look)
+                    _ = self._begin(self._renew(renewal, hold, look))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(hold.rest() for hold in holds))
         self._looking = None
-
-    def _begin(self, renewal: Renewal, hold: Hold, look: Look) -> None:
-        renewing = asyncio.create_task(self._renew(renewal, hold, look), name="botfarm-renewal")
-        self._renewals.add(renewing)
-        renewing.add_done_callback(self._renewals.discard)
 
     async def _renew(self, renewal: Renewal, hold: Hold, look: Look) -> None:
         try:
@@ -61,3 +62,9 @@ class AsyncKeeper:
             hold.renewed(answer, renewal.asked_at)
         look()
         self._changed.set()
+
+    def _begin(self, work: Coroutine[object, object, None]) -> "asyncio.Future[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -9,7 +9,7 @@ from botfarm_client.ci_variables import this_holder
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.exec_programs import end_programs, require_program, start_program
+from botfarm_client.exec_programs import end_programs, require_program, start_program, wait_for
 from botfarm_client.exec_signals import Signals
 from botfarm_client.explanations import explain
 from botfarm_client.lease_variables import lease_variables
@@ -90,19 +90,18 @@ def _environment(lease: Lease, *, keep_token: bool) -> dict[str, str]:
 
 
 def _run(command: list[str], environment: dict[str, str], lease: Lease, signals: Signals) -> int:
-    """The exit code as a shell has it."""
     program = signals.start(lambda: start_program(command, environment))
     mark = f"BOTFARM_LEASE_ID={lease.id}"
     stopping = threading.Thread(target=end_programs, args=(mark, program), daemon=True)
     lease.on_lost(lambda _: stopping.start())
-    status = program.wait()
+    exit_code = wait_for(program)
     if lease.lost.is_set() or signals.told_to_end:
         end_programs(mark, program)  # what it has left behind, too
     try:
         lease.check()
     except LeaseLostError as lost:
         raise CommandError(f"{lost}; {command[0]} was stopped", exit_code=ExitCode.LEASE_LOST) from None
-    return status if status >= 0 else 128 - status
+    return exit_code
 
 
 def _release(lease: Lease, command: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from botfarm_client.command_errors import CommandError
@@ -41,6 +42,17 @@ def start_program(command: Sequence[str], environment: Mapping[str, str]) -> "su
             errno.ENOEXEC: "it is no program, and no script that begins with #!",
         }.get(error.errno or 0, error.strerror)
         raise CommandError(f"cannot run {command[0]}: {reason}", exit_code=CANNOT_RUN) from None
+
+
+def wait_for(program: "subprocess.Popen[bytes]") -> int:
+    """The exit code as a shell has it.
+
+    In short waits: one without a limit would not be woken by a signal that came just before it, until the next one.
+    """
+    while (status := program.poll()) is None:
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(timeout=1)
+    return status if status >= 0 else 128 - status
 
 
 def end_programs(mark: str, child: "subprocess.Popen[bytes]") -> None:

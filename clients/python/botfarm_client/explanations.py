@@ -2,7 +2,7 @@
 
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import BotfarmError, FarmUnreachableError, ProblemError, SettingError
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, ProblemError
 from botfarm_client.printable import printable
 
 _EXIT_CODES = {
@@ -31,8 +31,6 @@ def explain(error: BotfarmError, url: str) -> CommandError:
             return CommandError(_line(error, url), exit_code=_exit_code(error))
         case FarmUnreachableError():
             return CommandError(str(error), exit_code=ExitCode.UNAVAILABLE)
-        case SettingError():
-            return CommandError(str(error), exit_code=ExitCode.USAGE)
         case _:
             return CommandError(str(error))
 

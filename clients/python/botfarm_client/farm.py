@@ -7,7 +7,7 @@ import httpx
 from botfarm_client.acquiring import Acquiring
 from botfarm_client.calls import LIMITS
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.keeper import Keeper
 from botfarm_client.lease import Lease
@@ -116,9 +116,10 @@ class Botfarm:
 
     def close(self) -> None:
         """Releases the leases that are still held."""
-        for hold in self._keeper.forget_all():
-            with suppress(BotfarmError):
-                carry_out(hold.releasing(None, None), self._connection)
+        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
+            for hold in self._keeper.forget_all():
+                with suppress(LeaseLostError, ProblemError):
+                    carry_out(hold.releasing(None, None), self._connection)
         self._client.close()
 
     def __enter__(self) -> Self:

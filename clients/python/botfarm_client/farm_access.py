@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError
+from botfarm_client.errors import BotfarmError, SettingError
 from botfarm_client.explanations import explain
-from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.farm_settings import FarmSettings, plain_url
 
 
 @contextmanager
 def open_farm(url: str) -> Iterator[Connection]:
+    try:
+        plain_url(url)
+    except SettingError as error:  # it comes from an option
+        raise CommandError(str(error), exit_code=ExitCode.USAGE) from None
     try:
         settings = FarmSettings.of(url)
         with Connection(settings.url, settings.token) as farm:

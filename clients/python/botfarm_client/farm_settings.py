@@ -31,15 +31,15 @@ class FarmSettings:
     ) -> Self:
         """Raises SettingError, which never repeats a value: a URL may hold a password."""
         return cls(
-            url=_plain_url(os.environ.get("BOTFARM_URL") or DEFAULT_URL if url is None else url),
+            url=plain_url(os.environ.get("BOTFARM_URL") or DEFAULT_URL if url is None else url),
             token=_token(token),
             project=project or os.environ.get("BOTFARM_PROJECT") or None,
             env=env or os.environ.get("BOTFARM_ENV") or None,
         )
 
 
-def _plain_url(url: str) -> str:
-    """A password in it would be sent instead of the token."""
+def plain_url(url: str) -> str:
+    """Raises SettingError: a password in it would be sent instead of the token."""
     try:
         parsed = httpx.URL(url)
         parsed.host.encode("idna")  # as the system does when it looks the name up

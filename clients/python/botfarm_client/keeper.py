@@ -19,15 +19,16 @@ class Keeper:
         self._connection = connection
         self._lock = threading.Lock()
         self._holds: dict[Hold, Look] = {}
-        self._is_looking = False
+        self._looking: threading.Thread | None = None
         self._changed = threading.Event()
 
     def keep(self, hold: Hold, look: Look) -> None:
         with self._lock:
             self._holds[hold] = look
-            if not self._is_looking:
-                self._is_looking = True
-                threading.Thread(target=self._look_after, name="botfarm-keeper", daemon=True).start()
+            if self._looking is None or not self._looking.is_alive():  # a forked process has no threads
+                looking = threading.Thread(target=self._look_after, name="botfarm-keeper", daemon=True)
+                looking.start()
+                self._looking = looking
         self._changed.set()
 
     def forget(self, hold: Hold) -> None:
@@ -46,7 +47,7 @@ class Keeper:
             with self._lock:
                 holds = dict(self._holds)
                 if not holds:
-                    self._is_looking = False
+                    self._looking = None
                     return
             for hold, look in holds.items():
                 if look():

@@ -1,10 +1,11 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Self
 from uuid import uuid4
 
 from botfarm_client import clock
 from botfarm_client.async_farm import AsyncBotfarm
+from botfarm_client.calls import API
 from botfarm_client.farm import Botfarm
 from botfarm_client.testing.fake_api import Answered, Asked, FakeApi, answered_problem
 from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy
@@ -38,6 +39,8 @@ class FakeFarm:
         self._leasing = FakeLeasing(chosen, policy, max_leases=max_leases)
         self._api = FakeApi(self._leasing, token=TOKEN, project=project, project_id=self.project_id)
         self._failures: list[str] = []
+        self.on_answer: Callable[[str], object] | None = None
+        """Called with `POST /leases` and the like, when what was asked for is done and before the answer arrives."""
         self._stack = ExitStack()
         self._url: str | None = None
         self.transport = FakeTransport(self._answer)
@@ -80,6 +83,11 @@ class FakeFarm:
         """All there ever were, the oldest first."""
         return list(self._leasing.leases)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for users."""
+        return self._leasing.waiting
+
     def advance(self, seconds: float) -> None:
         """Time passes here, and for every client in this process, as if it had been asleep meanwhile."""
         clock.advance(seconds)
@@ -111,11 +119,13 @@ class FakeFarm:
 
     def _answer(self, asked: Asked) -> Answered:
         failure = self._failures.pop(0) if self._failures else None
-        if failure is None:
-            return self._api.answer(asked)
         if failure == "refused":
             raise NotAnsweredError(refused=True)
+        if failure not in {None, "lost"}:
+            return answered_problem(FakeProblem(str(failure)))
+        answered = self._api.answer(asked)
+        if self.on_answer:
+            self.on_answer(f"{asked.method} {asked.path.removeprefix(API)}")
         if failure == "lost":
-            self._api.answer(asked)
             raise NotAnsweredError(refused=False)
-        return answered_problem(FakeProblem(failure))
+        return answered

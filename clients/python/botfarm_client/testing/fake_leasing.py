@@ -32,12 +32,16 @@ class FakeLeasing:
         self._max_leases = max_leases
         self._fences = itertools.count(1)
         self._lock = threading.RLock()
-        self._line: dict[object, float] = {}
-        """The ranks of those who wait."""
+        self._line: dict[object, tuple[float, Callable[[], bool]]] = {}
+        """The ranks of those who wait, and whether they have hung up."""
         self._arrivals: dict[str, float] = {}
         """The ranks of the keys that have waited: they keep their places."""
         self.users = users
         self.leases: list[FakeLease] = []
+
+    @property
+    def waiting(self) -> int:
+        return sum(not is_gone() for _, is_gone in self._line.values())
 
     def acquire(
         self, wanted: Mapping[str, Any], key: str | None, is_gone: Callable[[], bool]
@@ -51,13 +55,13 @@ class FakeLeasing:
             while True:
                 with self._lock:
                     self._close_what_expired()
-                    found = self._replayed(wanted, key) or self._taken(wanted, key, rank)
+                    found = None if is_gone() else self._found(wanted, key, rank)
                     if found:
                         return found
-                    if clock.now() - started >= wanted["wait_seconds"] or is_gone():
+                    if is_gone() or clock.now() - started >= wanted["wait_seconds"]:
                         self._line.pop(me, None)
                         raise self._exhausted(wanted, waited=clock.now() - started)
-                    self._line[me] = rank
+                    self._line[me] = rank, is_gone
                 _sleep()
         finally:
             with self._lock:
@@ -114,6 +118,11 @@ class FakeLeasing:
                 return user
         raise FakeProblem("no-such-user")
 
+    def _found(
+        self, wanted: Mapping[str, Any], key: str | None, rank: float
+    ) -> tuple[FakeLease, bool] | None:
+        return self._replayed(wanted, key) or self._taken(wanted, key, rank)
+
     def _replayed(self, wanted: Mapping[str, Any], key: str | None) -> tuple[FakeLease, bool] | None:
         lease = next((each for each in self.leases if key is not None and each.key == key), None)
         if lease is None:
@@ -136,9 +145,12 @@ class FakeLeasing:
         if self._max_leases is not None and held + count > self._max_leases:
             raise FakeProblem("quota-exceeded", held=held, count=count, max_leases=self._max_leases)
         free = [user for user in matching if _is_free(user)]
-        if len(free) < count or any(other < rank for other in self._line.values()):
+        if len(free) < count or self._has_others_before(rank):
             return None
         return self._handed_out(wanted, key, free[:count]), False
+
+    def _has_others_before(self, rank: float) -> bool:
+        return any(other < rank and not is_gone() for other, is_gone in self._line.values())
 
     def _handed_out(self, wanted: Mapping[str, Any], key: str | None, users: list[FakeUser]) -> FakeLease:
         now, policy = clock.now(), self._policy
@@ -186,7 +198,7 @@ class FakeLeasing:
             leased=len(leased),
             resting=len(resting),
             quarantined=0,
-            waiting=len(self._line),
+            waiting=self.waiting,
             next_free_in=round(next_free_in, 3),
         )
 
