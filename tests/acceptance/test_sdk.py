@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import threading
@@ -45,8 +46,9 @@ def database(postgres_url: str, template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url(database: str) -> Iterator[str]:
-    with serving(database) as (_, url):
+    with serving(database) as (process, url):
         yield url
+        assert not re.findall(r'.*"level": "error".*', process.output), "the farm found a bug in itself"
 
 
 @pytest.fixture
