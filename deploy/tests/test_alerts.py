@@ -5,14 +5,9 @@ import re
 import pytest
 import yaml
 
+from alert_rules import ALERTS
 from stages import CHECKOUT, DEPLOY, run, tool
 
-ALERTS = [
-    rule
-    for group in yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
-    if "alert" in rule
-]
 NAMES = [alert["alert"] for alert in ALERTS]
 
 
