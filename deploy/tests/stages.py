@@ -32,7 +32,7 @@ def tool(name: str) -> str:
 def run(
     *command: str, cwd: Path = CHECKOUT, environment: Mapping[str, str] | None = None, seconds: float = 60
 ) -> str:
-    """What it printed. Fails the test with all of it when it does not end well."""
+    """Its standard output. Fails the test with that and with its errors when it does not end well."""
     finished = subprocess.run(
         command,
         cwd=cwd,
@@ -42,6 +42,6 @@ def run(
         timeout=seconds,
         check=False,
     )
-    output = finished.stdout + finished.stderr
-    assert finished.returncode == 0, f"{' '.join(command)} ended with {finished.returncode}:\n{output}"
-    return output
+    said = f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stdout}{finished.stderr}"
+    assert finished.returncode == 0, said
+    return finished.stdout
