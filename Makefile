@@ -11,10 +11,10 @@ READY := .venv/.ready
 BENCH_READY := .venv/.bench-ready
 OPS_READY := .venv/.ops-ready
 
-.PHONY: help run test test-ops bench bench-smoke check lint types layers format lock clean
+.PHONY: help run test test-ops test-ops-all bench bench-smoke check lint types layers format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
 	@exec $(BIN)/botfarm dev
@@ -23,6 +23,10 @@ test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
 
 test-ops: $(OPS_READY) ## Test what is deployed with the real tools: Prometheus, Helm, Compose and others
+	@$(BIN)/python -m pytest -n 0 -m 'not heavy' deploy/tests
+
+test-ops-all: $(OPS_READY) ## The same, with the image built and the whole of Docker Compose (ten minutes)
+	@sh deploy/tests/install-docker.sh
 	@$(BIN)/python -m pytest -n 0 deploy/tests
 
 bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: quarter of an hour)

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +168,6 @@ def test_wrong_values_are_refused(wrong: str, said: str) -> None:
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert said in refused.stderr
-
-
-def test_the_chart_is_of_the_version_of_the_distribution() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["version"] == chart["appVersion"] == version("botfarm")
 
 
 def test_the_plain_set_is_what_the_chart_renders(tmp_path: Path) -> None:
