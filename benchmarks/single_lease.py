@@ -10,21 +10,26 @@ from uuid import UUID
 RANDOM_HAND = "CAST(lpad(to_hex(CAST(:r AS bigint)), 8, '0') || '-0000-f000-8000-000000000000' AS uuid)"
 """Each client starts its search at a random place, so that they meet as rarely as can be."""
 
-_POOL = "u.project_id = '{project_id}' AND u.env = 'stage' AND u.domain = 'regular'"
 _FREE = "u.status = 'active' AND u.available_at <= clock_timestamp() AND u.labels @> '{{}}'::jsonb"
-_SEEN = (
-    f"(u.project_id, u.env, u.domain, u.id) {{beside}} ('{{project_id}}', 'stage', 'regular', {RANDOM_HAND})"
+_ROW = "(u.project_id, u.env, u.domain, u.id)"
+_PLACE = "('{project_id}', 'stage', 'regular', {id})"
+_AHEAD, _BEHIND = (
+    " AND ".join(f"{_ROW} {side} {_PLACE.replace('{id}', place)}" for side, place in sides)
+    for sides in (
+        [(">", RANDOM_HAND), ("<=", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")],
+        [(">=", "'00000000-0000-0000-0000-000000000000'"), ("<", RANDOM_HAND)],
+    )
 )
 _ORDER = "ORDER BY u.project_id, u.env, u.domain, u.id"
 
 _ACQUIRE = f"""
 WITH p AS MATERIALIZED (SELECT * FROM projects WHERE id = '{{project_id}}'),
 ahead AS MATERIALIZED (
-    SELECT u.id FROM users AS u WHERE {_POOL} AND {_SEEN.replace("{beside}", ">")} AND {_FREE}
+    SELECT u.id FROM users AS u WHERE {_AHEAD} AND {_FREE}
     {_ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED
 ),
 behind AS MATERIALIZED (
-    SELECT u.id FROM users AS u WHERE {_POOL} AND {_SEEN.replace("{beside}", "<")} AND {_FREE}
+    SELECT u.id FROM users AS u WHERE {_BEHIND} AND {_FREE}
     {_ORDER} LIMIT 1 - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
 ),
 taken AS MATERIALIZED (SELECT id, clock_timestamp() AS now FROM (SELECT id FROM ahead UNION ALL SELECT id FROM behind) AS t),

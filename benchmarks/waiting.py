@@ -34,7 +34,7 @@ def measure_waiting(run: Run) -> None:
         hold_users(farm.database_url, farm.add_pool("all-leased", 10), percent=100)
         farm.add_pool("shop", plan.pool_sizes[0])
         farm.add_pool("one-user", 1)
-        farm.add_pool("few-users", 30)
+        farm.add_pool("few-users", 20)
         settle(farm.database_url)
         for name, measure in (
             ("idle-waiters", lambda: _measure_idle_waiters(farm, run)),

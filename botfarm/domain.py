@@ -227,6 +227,8 @@ class Lease:
     """What its release said, or the reason of a forced one."""
     fingerprint: bytes | None
     users: tuple[LeasedUser, ...]
+    row_version: int | None = None
+    """Of a new lease: what its row's `xmin` is until somebody renews, replays or ends it."""
 
     @property
     def is_live(self) -> bool:

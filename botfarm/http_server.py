@@ -8,6 +8,7 @@ from typing import Any
 import uvicorn
 from typing_extensions import override
 
+from botfarm.one_write import OneWriteProtocol
 from botfarm.settings import SettingsError
 
 # Longer than any statement may take, shorter than the usual grace period of 30 s.
@@ -49,6 +50,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=OneWriteProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -23,6 +23,7 @@ from botfarm.services.maintenance import Maintenance
 from botfarm.services.notifier import Notifier
 from botfarm.services.operators import Operators
 from botfarm.services.passwords import Passwords
+from botfarm.services.pool_counting import PoolCounting
 from botfarm.services.pool_grants import Grant, PoolGrants
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
@@ -91,11 +92,13 @@ async def open_services(
     leases = Leases(database, key_ring, notifier, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
-    grants = PoolGrants(database, turns, replica_id=replica_id, max_batch=max_batch)
+    counting = PoolCounting(database)
+    grants = PoolGrants(database, counting, turns, replica_id=replica_id, max_batch=max_batch)
     waiting_room = WaitingRoom[Grant](
         database,
         listener,
         notifier,
+        counting,
         replica_id=replica_id,
         max_waiters=settings.max_waiters,
         grant=grants.take_turn,

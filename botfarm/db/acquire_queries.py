@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.access import Scope
 from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.scopes import scope_parameters, within
+from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
 from botfarm.db.user_state import CLOCK, POOL_COUNTS
 from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
 
@@ -47,7 +48,7 @@ _GRANT = f"""
                CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea), CAST(:address AS text), CAST(:request_id AS text)
         FROM moment, p
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING *
+        RETURNING *, xmin AS row_version
     ),
     u AS (
         UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
@@ -56,7 +57,7 @@ _GRANT = f"""
         WHERE users.id = granted.id
         RETURNING users.*
     )
-    SELECT {LEASE_COLUMNS}, {CREDENTIALS} FROM l, p, u ORDER BY u.id"""
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}, l.row_version FROM l, p, u ORDER BY u.id"""
 
 ACQUIRE_USER = text(f"""
     WITH p AS MATERIALIZED (
@@ -81,8 +82,9 @@ LEASE_BY_KEY = text(f"""
     ORDER BY u.id""")
 
 COUNT_POOL = text(f"""
-    SELECT {POOL_COUNTS} FROM users AS u, {CLOCK}
-    WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.labels @> CAST(:labels AS jsonb)""")
+    SELECT {POOL_COUNTS},
+           (SELECT count(*) FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}) AS waiting
+    FROM users AS u, {CLOCK} WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb)""")
 
 
 def hand_after(user_id: UUID) -> UUID:
@@ -124,6 +126,7 @@ async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: s
 
 
 async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
+    """The users that match the labels, and all who wait in the pool, whatever they wait for."""
     counts = (await session.execute(COUNT_POOL, pool_parameters(pool, labels))).mappings().one()
     return PoolCounts(**counts)
 

@@ -19,11 +19,14 @@ from botfarm.db.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
 from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
 from botfarm.domain import Lease, LeasedUser, LeaseOperation, Pool, SealedCredentials
 
+_FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
+
 
 # The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
-# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort: the row
-# comparison is one that only this index can answer. With `u.id > :hand` the planner takes the primary key as soon as
-# its statistics know one pool only, and then walks past every user of the pools that come later.
+# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort, between two
+# rows. With `u.id > :hand` the planner takes the primary key as soon as its statistics know one pool only, and then walks
+# past every user of the pools that come later. And with `u.project_id = :project_id` beside the row it starts at the
+# first user of the pool, not at the hand: an equality is preferred to find the start, the row is then only a filter.
 # The clock is read after the users are locked, so a lease never starts before it could be granted.
 def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
     return text(f"""
@@ -41,15 +44,15 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
     ),
     ahead AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
-          AND (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+        WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, {_LAST})
           AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :total FOR UPDATE SKIP LOCKED
     ),
     behind AS MATERIALIZED (
         SELECT u.id FROM users AS u
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
+        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, {_FIRST})
           AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
           AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
@@ -76,7 +79,7 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
         FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {of_claimed}, LATERAL (SELECT {POLICY.format(ttl="w.ttl")} AS ttl) AS granted
         ORDER BY w.principal, w.idempotency_key
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until
+        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, xmin AS row_version
     ),
     u AS (
         UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
@@ -85,7 +88,7 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
         WHERE users.id = granted.id
         RETURNING users.id, users.login, users.password, users.secrets, users.totp_seed, users.labels, users.lease_id
     )
-    SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, p.name AS project_name,
+    SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version, p.name AS project_name,
            extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
            u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels
     FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id""")
@@ -190,6 +193,7 @@ def _lease(rows: Sequence[Row[Any]], pool: Pool, terms: LeaseTerms) -> Lease:
         note=None,
         fingerprint=terms.fingerprint,
         users=tuple(_leased_user(each, pool) for each in rows),
+        row_version=row.row_version,
     )
 
 

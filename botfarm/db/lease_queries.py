@@ -40,7 +40,8 @@ _LOCKED_USERS = """
 # Any number of leases at once, each of its own holder. In the order of their ids: two batches never wait for each other.
 _LEASES_OF_HOLDERS = f"""
     lease AS MATERIALIZED (
-        SELECT leases.* FROM wanted JOIN leases ON leases.id = wanted.id AND leases.principal = wanted.principal
+        SELECT leases.*, leases.xmin AS row_version
+        FROM wanted JOIN leases ON leases.id = wanted.id AND leases.principal = wanted.principal
         ORDER BY leases.id FOR UPDATE OF leases
     ),
     {_LOCKED_USERS},
@@ -69,7 +70,7 @@ _ENDED = f"""
 
 
 def _with_end_at(
-    wanted: str, expires_at: str, *, ttl: str = "live.ttl_seconds", besides: str = ""
+    wanted: str, expires_at: str, *, ttl: str = "live.ttl_seconds", where: str = "true", besides: str = ""
 ) -> TextClause:
     """Moves the end of live leases; the expressions may use `live`, its project `p` and the granted `ttl`."""
     return text(f"""
@@ -79,6 +80,7 @@ def _with_end_at(
         SELECT live.id, p.lock_delay, granted.ttl, {expires_at} AS expires_at
         FROM live JOIN wanted ON wanted.id = live.id JOIN projects AS p ON p.id = live.project_id,
              LATERAL (SELECT {ttl} AS ttl) AS granted
+        WHERE {where}
     ),
     l AS (
         UPDATE leases SET expires_at = moved.expires_at, ttl_seconds = moved.ttl
@@ -116,8 +118,13 @@ RENEW = _with_end_at(
                              CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
     besides=_RENEWED_ELSEWHERE,
 )
-# A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that.
-CUT_SHORT = _with_end_at(_ONE, "least(live.expires_at, live.now + make_interval(secs => :seconds))")
+# A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that. Either
+# may come first: so a lease is cut short only while its row is as the hand-out left it, and a retry always writes it.
+CUT_SHORT = _with_end_at(
+    _ONE,
+    "least(live.expires_at, live.now + make_interval(secs => :seconds))",
+    where="live.row_version = CAST(CAST(:row_version AS text) AS xid)",
+)
 RESTORE = _with_end_at(
     _ONE,
     "greatest(live.expires_at, least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))",
@@ -222,14 +229,19 @@ async def release(session: AsyncSession, wanted: Sequence[Release]) -> dict[UUID
     return {lease.id: lease for lease in leases_from_rows(await session.execute(RELEASE, parameters))}
 
 
-async def cut_short(session: AsyncSession, lease_id: UUID, *, principal: str, seconds: float) -> Lease | None:
-    """Lets the lease end in so many seconds, or earlier if it was to. None when it is not live."""
-    parameters = {"lease_id": lease_id, "principal": principal, "seconds": seconds}
-    return lease_from_rows(await session.execute(CUT_SHORT, parameters))
+async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> None:
+    """Lets the lease end in so many seconds, or earlier if it was to, unless something has become of it since its hand-out."""
+    parameters = {
+        "lease_id": new.id,
+        "principal": new.principal,
+        "row_version": str(new.row_version),
+        "seconds": seconds,
+    }
+    await session.execute(CUT_SHORT, parameters)
 
 
 async def restore(session: AsyncSession, lease_id: UUID, *, principal: str) -> Lease | None:
-    """Undoes `cut_short`. None when the lease is not live."""
+    """Undoes `cut_short`, or forestalls it. None when the lease is not live."""
     return lease_from_rows(await session.execute(RESTORE, {"lease_id": lease_id, "principal": principal}))
 
 

@@ -70,6 +70,7 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         note=row.note,
         fingerprint=row.fingerprint,
         users=tuple(_leased_user(each) for each in rows if each.user_id is not None),
+        row_version=row.row_version if "row_version" in row._fields else None,
     )
 
 

@@ -5,7 +5,7 @@ that also deletes it: whoever deletes a ticket has decided what became of it.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -27,22 +27,41 @@ OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :dom
 KEPT_FOR = 10.0
 
 # The newest request owns the ticket of its key, at the place of the first one, unless that place is not kept any more.
+# A place is that of the moment when the request arrived, however long it then took to get here; but never before those
+# that its process parked earlier, whose statements may have been on their way for longer. In the order of their keys:
+# two statements never wait for each other.
 PARK = text(f"""
-    INSERT INTO tickets AS t (project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
-                              principal, owner, idempotency_key, fingerprint)
-    SELECT CAST(:project_id AS uuid), CAST(:env AS text), CAST(:domain AS text), CAST(:labels AS jsonb),
-           CAST(:count AS integer), CAST(:priority AS integer), c.now - CAST(:priority AS integer) * interval '60 seconds',
-           c.now, CAST(:replica AS uuid), c.now + make_interval(secs => CAST(:seconds AS float8)),
-           CAST(:principal AS text), CAST(:owner AS text), CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea)
-    FROM {CLOCK}
-    ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
-    SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain, labels = excluded.labels,
-        count = excluded.count, priority = excluded.priority, owner = excluded.owner,
-        fingerprint = excluded.fingerprint, replica = excluded.replica, deadline = excluded.deadline,
-        rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
-        arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at ELSE excluded.arrived_at END
-    WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
-    RETURNING id, deadline""")
+    WITH new AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,
+               least(c.now, greatest(c.now - make_interval(secs => w.since), CAST(:not_before AS timestamptz))) AS arrived_at,
+               c.now + make_interval(secs => w.seconds) AS deadline
+        FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]), CAST(:labels AS text[]),
+                    CAST(:counts AS integer[]), CAST(:priorities AS integer[]), CAST(:since AS float8[]),
+                    CAST(:seconds AS float8[]), CAST(:principals AS text[]), CAST(:owners AS text[]),
+                    CAST(:idempotency_keys AS text[]), CAST(:fingerprints AS bytea[])) WITH ORDINALITY
+             AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner, idempotency_key,
+                   fingerprint, position), {CLOCK}
+    ),
+    parked AS (
+        INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
+                                  principal, owner, idempotency_key, fingerprint)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
+               arrived_at - priority * interval '60 seconds', arrived_at, :replica, deadline, principal, owner,
+               idempotency_key, fingerprint
+        FROM new ORDER BY principal, idempotency_key, id
+        ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
+        SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain, labels = excluded.labels,
+            count = excluded.count, priority = excluded.priority, owner = excluded.owner,
+            fingerprint = excluded.fingerprint, replica = excluded.replica, deadline = excluded.deadline,
+            rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
+            arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at ELSE excluded.arrived_at END
+        WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
+        RETURNING id, deadline, principal, idempotency_key
+    )
+    SELECT new.position, new.arrived_at, parked.id, parked.deadline
+    FROM parked JOIN new ON parked.id = new.id
+                         OR (parked.principal = new.principal AND parked.idempotency_key = new.idempotency_key)""")
 
 HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
@@ -119,6 +138,17 @@ NOTIFY = text(f"""
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """A request that comes to wait."""
+
+    request: WaitingRequest
+    since: float
+    """Seconds since it was received."""
+    seconds: float
+    """How long it still waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """A ticket as its owner knows it."""
 
@@ -135,23 +165,33 @@ class Left:
 
 
 async def park(
-    session: AsyncSession, request: WaitingRequest, *, replica: UUID, seconds: float
-) -> Parked | None:
-    """A place in the line, for so many seconds. None when the key has a place for another request."""
+    session: AsyncSession, arrivals: Sequence[Arriving], *, replica: UUID, not_before: datetime | None
+) -> tuple[list[Parked | None], datetime | None]:
+    """A place in the line for each, and the moment of the latest one. A key may be there once.
+
+    None when the key has a place for another request.
+    """
+    requests = [each.request for each in arrivals]
     parameters = {
-        **pool_parameters(request.pool),
         "replica": replica,
-        "seconds": seconds,
-        "labels": json.dumps(dict(request.labels)),
-        "count": request.count,
-        "priority": request.priority,
-        "principal": request.principal,
-        "owner": request.owner,
-        "idempotency_key": request.idempotency_key,
-        "fingerprint": request.fingerprint,
+        "not_before": not_before,
+        "project_ids": [each.pool.project_id for each in requests],
+        "envs": [each.pool.env.value for each in requests],
+        "domains": [each.pool.domain.value for each in requests],
+        "labels": [json.dumps(dict(each.labels)) for each in requests],
+        "counts": [each.count for each in requests],
+        "priorities": [each.priority for each in requests],
+        "since": [each.since for each in arrivals],
+        "seconds": [each.seconds for each in arrivals],
+        "principals": [each.principal for each in requests],
+        "owners": [each.owner for each in requests],
+        "idempotency_keys": [each.idempotency_key for each in requests],
+        "fingerprints": [each.fingerprint for each in requests],
     }
-    row = (await session.execute(PARK, parameters)).one_or_none()
-    return Parked(row.id, row.deadline) if row else None
+    rows = (await session.execute(PARK, parameters)).all()
+    parked = {row.position: Parked(row.id, row.deadline) for row in rows}
+    latest = max((row.arrived_at for row in rows), default=not_before)
+    return [parked.get(position) for position in range(1, len(arrivals) + 1)], latest
 
 
 async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: str) -> bool:

@@ -48,6 +48,8 @@ clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STA
 # The keyset of a list is the pool index itself, so a page costs what it shows.
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
+_NOTHING: UserCursor = (UUID(int=0), "", "", UUID(int=0))
+"""Before every user."""
 
 
 INSERT_USERS = text("""
@@ -186,9 +188,13 @@ async def list_users(
 ) -> list[User]:
     """In the order of the pool index: by project, env, domain, id."""
     statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
+    if chosen.project_id is not None:
+        # An equality would be preferred to find the start of the page: it walks the project up to the cursor.
+        after = max(after or _NOTHING, (chosen.project_id, *_NOTHING[1:]), key=lambda cursor: cursor[0])
+        statement = statement.where(u.project_id <= chosen.project_id)
     if after is not None:
         statement = statement.where(tuple_(*_KEYSET) > after)
-    for column, value in ((u.project_id, chosen.project_id), (u.env, chosen.env), (u.domain, chosen.domain)):
+    for column, value in ((u.env, chosen.env), (u.domain, chosen.domain)):
         if value is not None:
             statement = statement.where(column == value)
     if chosen.login is not None:

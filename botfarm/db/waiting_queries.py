@@ -5,15 +5,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Scope
 from botfarm.db.scopes import scope_parameters, within
-from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS, pool_parameters
+from botfarm.db.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.db.user_state import CLOCK
 from botfarm.domain import Domain, Env, Pool
 from botfarm.tickets import Ticket, TicketFilter
 
 PRUNED_AFTER = 60.0
 """Seconds past its deadline: by then its own process would have cleared it."""
-
-WAITING_IN = text(f"SELECT count(*) FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET}")
 
 WAITING = text(f"""
     SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority, t.principal, t.owner, t.arrived_at,
@@ -33,11 +31,6 @@ PRUNE_TICKETS = text(
 PRUNE_REPLICAS = text(
     "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day' RETURNING id"
 )
-
-
-async def waiting_in(session: AsyncSession, pool: Pool) -> int:
-    """How many requests wait in the pool, on all replicas."""
-    return int(await session.scalar(WAITING_IN, pool_parameters(pool)) or 0)
 
 
 async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:

@@ -12,7 +12,7 @@ from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
 from botfarm.db.lease_queries import Rest
-from botfarm.domain import Lease, Outcome, Pool, User, UserState
+from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -28,6 +28,7 @@ from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_t
 from botfarm.services.leases import count_end
 from botfarm.services.lifeline import Lifeline
 from botfarm.services.notifier import Notifier
+from botfarm.services.pool_counting import sorted_labels
 from botfarm.services.pool_grants import Grant, PoolGrants, Turn, replay
 from botfarm.services.projects import Projects
 from botfarm.services.quotas import hold_to_quota
@@ -127,18 +128,7 @@ class Acquiring:
         self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
     ) -> Grant:
         started = time.monotonic()
-        labels, seconds = tuple(sorted(wanted.labels.items())), min(wanted.wait_seconds, self._max_wait)
-        outcome = await self._grants.take(
-            principal, pool, labels, wanted.count, terms, deadline=started + seconds
-        )
-        if isinstance(outcome, Grant):
-            return outcome
-        if outcome.total == 0:
-            raise NoSuchPoolError
-        if outcome.total < wanted.count:
-            raise PoolTooSmallError(total=outcome.total)
-        if seconds <= 0:
-            raise exhausted(outcome, waited=time.monotonic() - started)
+        labels, seconds = sorted_labels(wanted.labels), min(wanted.wait_seconds, self._max_wait)
         request = WaitingRequest(
             pool=pool,
             principal=principal.name,
@@ -150,6 +140,25 @@ class Acquiring:
             fingerprint=terms.fingerprint,
             payload=Turn(principal, labels, terms, lifeline),
         )
+        # Behind others who wait for the same it would get nobody: it goes to their line at once. Except with a quota,
+        # of which it is to hear before it waits.
+        if not (
+            seconds > 0 and principal.max_leases is None and self._waiting_room.is_behind_others(request)
+        ):
+            outcome = await self._grants.take(
+                principal,
+                pool,
+                labels,
+                wanted.count,
+                terms,
+                will_wait=seconds > 0,
+                deadline=started + seconds,
+            )
+            if isinstance(outcome, Grant):
+                return outcome
+            _check_that_it_is_worth_waiting(outcome, wanted.count)
+            if seconds <= 0:
+                raise exhausted(outcome, waited=time.monotonic() - started)
         return await self._waiting_room.wait(
             request, started=started, wait_seconds=seconds, gone=lifeline.until_gone()
         )
@@ -180,7 +189,7 @@ class Acquiring:
             await self._take_back(lease, None, "the caller was gone before its answer", "none")
             return
         async with self._database.autocommit() as session:
-            await lease_queries.cut_short(session, lease.id, principal=lease.principal, seconds=UNCLAIMED_TTL)
+            await lease_queries.cut_short(session, lease, seconds=UNCLAIMED_TTL)
 
     async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str, rest: Rest) -> None:
         async with self._database.autocommit() as session:
@@ -193,6 +202,13 @@ class Acquiring:
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
+
+
+def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:
+    if counts.total == 0:
+        raise NoSuchPoolError
+    if counts.total < count:
+        raise PoolTooSmallError(total=counts.total)
 
 
 def _refusal(user: User) -> BotfarmError:

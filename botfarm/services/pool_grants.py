@@ -1,8 +1,7 @@
 """Users of a pool for those who ask: many requests in one statement, and what becomes of one that found too few."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -14,18 +13,16 @@ from botfarm.db import acquire_queries, batch_queries, lease_queries
 from botfarm.db.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.batch_queries import WantedLease
 from botfarm.db.engine import Database
-from botfarm.db.waiting_queries import waiting_in
 from botfarm.domain import Lease, Pool, PoolCounts
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.coalescing import Coalescers
 from botfarm.services.leases import record_of_lease
 from botfarm.services.lifeline import Lifeline
+from botfarm.services.pool_counting import Labels, PoolCounting
 from botfarm.services.quotas import hold_to_quota
 from botfarm.services.turns import Turns
 from botfarm.tickets import WaitingRequest
 
-Labels = tuple[tuple[str, str], ...]
-"""Sorted, so that equal ones are one group."""
 Group = tuple[Pool, Labels, bool]
 """The last one: whether they waited."""
 
@@ -47,8 +44,17 @@ class Turn:
 
 
 class PoolGrants:
-    def __init__(self, database: Database, turns: Turns, *, replica_id: UUID, max_batch: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        counting: PoolCounting,
+        turns: Turns,
+        *,
+        replica_id: UUID,
+        max_batch: int,
+    ) -> None:
         self._database = database
+        self._counting = counting
         self._turns = turns
         self._replica_id = replica_id
         # Users of one batch: a larger statement is not faster for each of them, and makes the first ones wait.
@@ -69,9 +75,12 @@ class PoolGrants:
         count: int,
         terms: LeaseTerms,
         *,
+        will_wait: bool,
         deadline: float,
     ) -> Grant | PoolCounts:
         """A lease, or how the users that match stand. The deadline is of the monotonic clock.
+
+        Who will wait does not insist: others may have come before, and are on their way to the line.
 
         Raises QuotaExceededError, the key's errors, and ConnectionsBusyError.
         """
@@ -80,6 +89,9 @@ class PoolGrants:
             lease = await self._batches.submit((pool, labels, False), wanted)
             if lease is not None:
                 return Grant(lease)
+            outcome = await self._otherwise(principal, pool, labels, terms)
+            if isinstance(outcome, Grant) or will_wait or outcome.free < count or outcome.waiting > 0:
+                return outcome
         alone = partial(self._take_alone, principal, pool, labels, wanted)
         return await self._turns.take(alone, deadline=deadline)
 
@@ -113,34 +125,33 @@ class PoolGrants:
             leases = await self._acquire(session, pool, labels, wanted)
         return [leases.get(each.lease_id) for each in wanted]
 
+    async def _otherwise(
+        self, principal: Principal, pool: Pool, labels: Labels, terms: LeaseTerms
+    ) -> Grant | PoolCounts:
+        """What there is for who got no lease: that of the first try under the same key, or the pool's numbers."""
+        if terms.idempotency_key is not None:
+            async with self._database.transaction() as session:
+                replayed = await replay(session, principal, terms)
+            if replayed:
+                return replayed
+        return await self._counting.count(pool, labels)
+
     async def _take_alone(
         self, principal: Principal, pool: Pool, labels: Labels, wanted: WantedLease
     ) -> Grant | PoolCounts:
-        """For a request that found too few, and for one that a quota keeps out of the batches."""
-        if principal.max_leases is None:
-            async with self._database.transaction() as session:
-                outcome = await self._otherwise(session, principal, pool, labels, wanted)
-            if isinstance(outcome, Grant) or outcome.free < wanted.count or outcome.waiting > 0:
-                return outcome
-        # Enough are free: statements under way held some of them while this one looked. Two batches can so deny each
-        # other the last users; under the pool's lock each of them has a turn in which it is alone.
+        """For a request that a quota keeps out of the batches, and for one that found too few although enough are free.
+
+        Then statements under way held some of them while this one looked. Two batches can so deny each other the last
+        users; under the pool's lock each of them has a turn in which it is alone.
+        """
         async with self._database.transaction() as session:
             await hold_to_quota(session, principal, wanted.terms, count=wanted.count)
             await acquire_queries.lock_pool(session, pool)
             granted = await self._acquire(session, pool, labels, [wanted])
             if granted:
                 return Grant(granted[wanted.lease_id])
-            return await self._otherwise(session, principal, pool, labels, wanted)
-
-    async def _otherwise(
-        self, session: AsyncSession, principal: Principal, pool: Pool, labels: Labels, wanted: WantedLease
-    ) -> Grant | PoolCounts:
-        """What there is for who got no lease: that of the first try under the same key, or the pool's numbers."""
-        replayed = await replay(session, principal, wanted.terms)
-        if replayed:
-            return replayed
-        counts = await acquire_queries.count_pool(session, pool, labels=dict(labels))
-        return replace(counts, waiting=await waiting_in(session, pool))
+            replayed = await replay(session, principal, wanted.terms)
+            return replayed or await acquire_queries.count_pool(session, pool, labels=dict(labels))
 
     async def _acquire(
         self, session: AsyncSession, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
@@ -168,10 +179,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
         return None
     if lease.fingerprint != terms.fingerprint:
         raise IdempotencyKeyReusedError
-    was_cut_short = lease.expires_at - lease.acquired_at < timedelta(seconds=lease.ttl_seconds)
-    live = lease if lease.is_live else None
-    if live and was_cut_short:
-        live = await lease_queries.restore(session, lease.id, principal=lease.principal)
+    live = await lease_queries.restore(session, lease.id, principal=lease.principal)
     if live is None:
         raise IdempotencyKeyEndedError
     await record_of_lease(session, principal, f"replay_{lease.operation}", live)

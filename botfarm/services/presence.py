@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from botfarm.db import ticket_queries
@@ -24,14 +23,14 @@ class Presence:
         *,
         is_needed: Callable[[], bool],
         known: Callable[[], Collection[int]],
-        nobody_arrives: Callable[[], AbstractAsyncContextManager[None]],
+        arriving: asyncio.Lock,
     ) -> None:
-        """`known` are the ids of the tickets that somebody waits with here; while `nobody_arrives`, none is made."""
+        """`known` are the ids of the tickets that somebody waits with here; while `arriving` is held, some are being made."""
         self._database = database
         self._replica_id = replica_id
         self._is_needed = is_needed
         self._known = known
-        self._nobody_arrives = nobody_arrives
+        self._arriving = arriving
         self._may_have_strays = False
         self._seen_at = float("-inf")
         self._turn = asyncio.Lock()
@@ -82,7 +81,7 @@ class Presence:
 
     async def _remove_strays(self) -> None:
         """Their places are kept for the keys that they may have: a caller may come back."""
-        async with self._nobody_arrives(), self._database.autocommit() as session:
+        async with self._arriving, self._database.autocommit() as session:
             self._may_have_strays = False
             try:
                 strays = await ticket_queries.strays(session, self._replica_id, known=self._known())

@@ -8,7 +8,7 @@ has decided.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic
@@ -22,17 +22,18 @@ from botfarm.domain import Pool
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
-    IdempotencyKeyReusedError,
     PoolExhaustedError,
     ShuttingDownError,
     TooManyWaitersError,
     UnavailableError,
     WaitSupersededError,
 )
+from botfarm.services.arrivals import Arrival, Arrivals
 from botfarm.services.deadlines import Deadlines
 from botfarm.services.departures import Departures
 from botfarm.services.exhausted import exhausted
 from botfarm.services.notifier import Notifier
+from botfarm.services.pool_counting import PoolCounting, sorted_labels
 from botfarm.services.pool_line import Grant, PoolLine
 from botfarm.services.presence import Presence
 from botfarm.services.waiters import GrantedT, Waiter
@@ -40,8 +41,6 @@ from botfarm.tickets import WaitingRequest
 
 # Seconds between two looks at a pool that nobody woke: where a wake may be missed, and where there are none.
 INTERVAL, INTERVAL_DEAF = 5.0, 1.0
-# A crowd that comes leaves connections for those who are here.
-ARRIVALS_AT_ONCE = 4
 
 
 class WaitingRoom(Generic[GrantedT]):
@@ -50,6 +49,7 @@ class WaitingRoom(Generic[GrantedT]):
         database: Database,
         listener: Listener | None,
         notifier: Notifier,
+        counting: PoolCounting,
         *,
         replica_id: UUID,
         max_waiters: int,
@@ -59,6 +59,7 @@ class WaitingRoom(Generic[GrantedT]):
         self._database = database
         self._listener = listener
         self._notifier = notifier
+        self._counting = counting
         self._replica_id = replica_id
         self._max_waiters = max_waiters
         self._grant = grant
@@ -66,14 +67,17 @@ class WaitingRoom(Generic[GrantedT]):
         self._present = 0
         self._lines: dict[Pool, PoolLine[GrantedT]] = {}
         self._deadlines = Deadlines[Waiter[GrantedT]]()
-        self._arrivals = asyncio.Semaphore(ARRIVALS_AT_ONCE)
         self._departures = Departures(database, replica_id)
+        arriving = asyncio.Lock()
         self._presence = Presence(
             database,
             replica_id,
             is_needed=lambda: self._present > 0,
             known=lambda: [ticket_id for line in self._lines.values() for ticket_id in line.waiters],
-            nobody_arrives=self._nobody_arrives,
+            arriving=arriving,
+        )
+        self._arrivals = Arrivals[GrantedT](
+            database, listener, self._presence, replica_id=replica_id, arriving=arriving, admit=self._admit
         )
         self._turning_away: set[asyncio.Task[None]] = set()
         if listener:
@@ -95,7 +99,7 @@ class WaitingRoom(Generic[GrantedT]):
                 raise ShuttingDownError
             if self._present > self._max_waiters:
                 raise TooManyWaitersError
-            waiter = await self._arrive(request, started + wait_seconds)
+            waiter = await self._arrive(Arrival(request, started=started, deadline=started + wait_seconds))
             try:
                 await self._sleep(waiter, caller)
                 if waiter.outcome.done():
@@ -109,6 +113,15 @@ class WaitingRoom(Generic[GrantedT]):
         finally:
             self._present -= 1
             caller.cancel()
+
+    def is_behind_others(self, request: WaitingRequest) -> bool:
+        """Whether somebody waits here for such users, and for as many of them: so there are as many, and none are left over."""
+        line = self._lines.get(request.pool)
+        return line is not None and any(
+            waiter.request.labels == request.labels and waiter.request.count >= request.count
+            for waiter in line.waiters.values()
+            if not waiter.is_over()
+        )
 
     def wake(self, project_id: UUID | None) -> None:
         """Users of the project may have been freed; of any, with None."""
@@ -132,44 +145,29 @@ class WaitingRoom(Generic[GrantedT]):
         await asyncio.gather(*self._turning_away)
         await self._presence.close()
 
-    async def _arrive(self, request: WaitingRequest, deadline: float) -> Waiter[GrantedT]:
-        async with self._arrivals:
-            if self._is_stopped:
-                raise ShuttingDownError
-            await self._presence.begin()
-            if self._listener:
-                await self._listener.listen(request.pool.project_id)
-            ticket = await self._park(request, max(0.0, deadline - time.monotonic()))
-            waiter = Waiter[GrantedT](request, ticket)
-            line = self._line_of(request.pool)
-            former = line.waiters.get(ticket.id)
-            if former:
-                former.fail(WaitSupersededError(), has_ticket=False)
-            line.waiters[ticket.id] = waiter
+    async def _arrive(self, arrival: Arrival[GrantedT]) -> Waiter[GrantedT]:
         try:
+            waiter = await self._arrivals.park(arrival)
             if self._is_stopped:
                 self._turn_away([waiter])
-            elif await self._was_granted_meanwhile(request):
-                line.try_now(waiter)
-        except BaseException:
-            self._forget(waiter)
-            raise
-        self._deadlines.add(deadline - time.monotonic(), waiter)
-        line.wake()
-        return waiter
-
-    async def _park(self, request: WaitingRequest, seconds: float) -> Parked:
-        try:
-            async with self._database.autocommit() as session:
-                ticket = await ticket_queries.park(
-                    session, request, replica=self._replica_id, seconds=seconds
-                )
+            elif await self._was_granted_meanwhile(arrival.request):
+                self._line_of(arrival.request.pool).try_now(waiter)
         except BaseException:  # a cancelled caller's ticket may be there, too
+            arrival.is_abandoned = True
+            if arrival.waiter:
+                self._forget(arrival.waiter)
             self._presence.suspect_strays()
             raise
-        if ticket is None:
-            raise IdempotencyKeyReusedError
-        return ticket
+        self._deadlines.add(arrival.deadline - time.monotonic(), waiter)
+        self._line_of(arrival.request.pool).wake()
+        return waiter
+
+    def _admit(self, waiter: Waiter[GrantedT]) -> None:
+        waiters = self._line_of(waiter.request.pool).waiters
+        former = waiters.get(waiter.ticket.id)
+        if former:
+            former.fail(WaitSupersededError(), has_ticket=False)
+        waiters[waiter.ticket.id] = waiter
 
     async def _was_granted_meanwhile(self, request: WaitingRequest) -> bool:
         """While this request was on its way the one that it repeats may have got its users, and the ticket with them."""
@@ -202,7 +200,7 @@ class WaitingRoom(Generic[GrantedT]):
         if left is None and not caller_is_gone:
             is_taken_over = request.idempotency_key is not None
             return WaitSupersededError() if is_taken_over else PoolExhaustedError(waited=round(waited, 3))
-        counts = await self._departures.count(request.pool, request.labels)
+        counts = await self._counting.count(request.pool, sorted_labels(request.labels))
         if counts.free > 0:
             self._free_for_others(request.pool)
         if left is None or caller_is_gone:
@@ -259,15 +257,3 @@ class WaitingRoom(Generic[GrantedT]):
 
     def _interval(self) -> float:
         return INTERVAL if self._listener and self._listener.is_connected else INTERVAL_DEAF
-
-    @contextlib.asynccontextmanager
-    async def _nobody_arrives(self) -> AsyncIterator[None]:
-        held = 0
-        try:
-            for _ in range(ARRIVALS_AT_ONCE):
-                await self._arrivals.acquire()
-                held += 1
-            yield
-        finally:
-            for _ in range(held):
-                self._arrivals.release()

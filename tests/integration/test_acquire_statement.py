@@ -92,6 +92,19 @@ async def test_it_walks_the_pool_index_without_a_sort(
     assert not [node for node in below_the_locks if "Sort" in node["Node Type"]]
 
 
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_it_starts_at_the_hand(farm: Farm, plan: str) -> None:
+    """What it reads does not depend on the size of the pool, nor on the pools beside it."""
+    for _ in range(3):
+        pool = await fill(farm, 10_000)
+    await farm.sql.execute("ANALYZE users")
+    for hand in (UUID(int=1), hand_after(UUID(int=2**127)), UUID(int=2**128 - 1)):
+        nodes = _nodes(await explain(farm, pool, hand, plan_cache_mode=plan, options="ANALYZE, BUFFERS"))
+        scans = [node for node in nodes if node.get("Index Name") == "ix_users_pool"]
+        assert len(scans) == 2
+        assert sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in scans) < 20
+
+
 async def test_in_steady_state_its_updates_are_hot(database_url: str) -> None:
     """An update that is not HOT leaves an entry in every index, and dead rows that only vacuum removes."""
     async with open_farm(database_url) as farm:
@@ -113,7 +126,9 @@ async def test_in_steady_state_its_updates_are_hot(database_url: str) -> None:
     assert hot / updates >= 0.95, (updates, hot)
 
 
-async def explain(farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str) -> dict[str, Any]:
+async def explain(
+    farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str, options: str = "VERBOSE off"
+) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
     compiled = batch_queries.ACQUIRE.compile(dialect=dialect.dialect())
     values = batch_queries._parameters(pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand)
@@ -122,7 +137,10 @@ async def explain(farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str) -
         connection = await session.connection()
         await connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {plan_cache_mode}")
         await connection.exec_driver_sql(f"PREPARE acquire AS {compiled}")
-        plan = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE acquire ({arguments})")
+        plan = await connection.exec_driver_sql(
+            f"EXPLAIN (FORMAT JSON, {options}) EXECUTE acquire ({arguments})"
+        )
+        await connection.exec_driver_sql("DEALLOCATE acquire")
         return dict(plan.scalar_one()[0]["Plan"])
 
 

@@ -98,6 +98,30 @@ class TestUsers:
         assert set(seen) == {french["id"], *(user["id"] for user in others)}
         assert len((await api.get("/users", params={"limit": 100_000})).json()["items"]) == 5
 
+    async def test_a_list_of_one_project_shows_it_whole_and_nothing_else(
+        self, api: httpx.AsyncClient
+    ) -> None:
+        projects = [await create_project(api, name=name) for name in ("shop", "till", "depot")]
+        users = {
+            project_id: {(await create_user(api, project_id))["id"] for _ in range(3)}
+            for project_id in projects
+        }
+        cursors: list[str | None] = [None]
+        while cursors[-1] or len(cursors) == 1:  # also pages that begin in another project
+            query = {"limit": 1, **({"cursor": cursors[-1]} if cursors[-1] else {})}
+            cursors.append((await api.get("/users", params=query)).json()["next_cursor"])
+        for project_id in projects:
+            pages = [
+                (await api.get("/users", params={"project_id": project_id, "cursor": cursor})).json()
+                for cursor in cursors[1:-1]
+            ]
+            assert {user["id"] for page in pages for user in page["items"]} <= users[project_id]
+            first = (await api.get("/users", params={"project_id": project_id, "limit": 2})).json()
+            rest = {"project_id": project_id, "limit": 2, "cursor": first["next_cursor"]}
+            second = (await api.get("/users", params=rest)).json()
+            shown = [user["id"] for page in (first, second) for user in page["items"]]
+            assert (set(shown), len(shown), second["next_cursor"]) == (users[project_id], 3, None)
+
     async def test_a_cursor_that_is_none_is_refused(self, api: httpx.AsyncClient) -> None:
         for cursor in ("x", "WyIyIl0", "!!", "W10"):
             problem = assert_problem(

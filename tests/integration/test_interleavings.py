@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +46,12 @@ async def until_expired(farm: Farm, lease: Lease) -> None:
             await asyncio.sleep(0.02)
 
 
+async def ends_at(farm: Farm, lease: Lease) -> datetime:
+    moment: datetime = await farm.sql.fetchval("SELECT expires_at FROM leases WHERE id = $1", lease.id)
+    assert await farm.sql.fetchval("SELECT expires_at FROM users WHERE lease_id = $1", lease.id) == moment
+    return moment
+
+
 async def release(session: AsyncSession, lease: Lease) -> Lease | None:
     wanted = Release(lease.id, RUNNER.name, Outcome.OK, None)
     return (await lease_queries.release(session, [wanted])).get(lease.id)
@@ -52,6 +59,38 @@ async def release(session: AsyncSession, lease: Lease) -> Lease | None:
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
     return (await lease_queries.renew(session, [Renewal(lease.id, RUNNER, 60)])).get(lease.id)
+
+
+class TestCutShortAgainstReplay:
+    """The caller of an acquire hung up, and is back with its key before the server has noticed."""
+
+    async def test_a_replay_before_it_keeps_the_lease_whole(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        new = await farm.acquire(pool, idempotency_key="job 7")
+        replayed = await farm.acquire(pool, idempotency_key="job 7")
+        async with farm.database.autocommit() as session:
+            await lease_queries.cut_short(session, new, seconds=1)
+        assert await ends_at(farm, new) == replayed.expires_at == new.expires_at
+
+    async def test_a_replay_under_way_is_awaited_and_keeps_it_whole(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        new = await farm.acquire(pool, idempotency_key="job 7")
+        async with farm.database.transaction() as replaying:
+            assert await lease_queries.restore(replaying, new.id, principal=RUNNER.name)
+            cutting = await blocked(farm, self.cut_short(farm, new))
+        await cutting
+        assert await ends_at(farm, new) == new.expires_at
+
+    async def test_a_replay_after_it_restores_the_lease(self, farm: Farm) -> None:
+        pool = await farm.pool(1)
+        new = await farm.acquire(pool, idempotency_key="job 7")
+        await self.cut_short(farm, new)
+        assert await ends_at(farm, new) < new.expires_at
+        assert (await farm.acquire(pool, idempotency_key="job 7")).expires_at == new.expires_at
+
+    async def cut_short(self, farm: Farm, new: Lease) -> None:
+        async with farm.database.autocommit() as session:
+            await lease_queries.cut_short(session, new, seconds=1)
 
 
 class TestRenewAgainstReap:

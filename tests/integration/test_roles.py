@@ -1,7 +1,6 @@
 """Every route by every role and scope: what a principal may do, and that what it may not see is not there."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -9,13 +8,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from botfarm.access import Role
 from botfarm.web.app import create_app
 from botfarm.web.roles import needed_role, public
 from botfarm.web.routing import FarmRoute, api_router
+from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import assert_problem, create_project, create_user
+from support.postgres import fresh_database
 
 Json = dict[str, Any]
 SEED = "JBSWY3DPEHPK3PXP"
@@ -154,31 +156,53 @@ async def token_for(api: httpx.AsyncClient, role: Role, projects: list[str], env
     return str(answer.json()["token"])
 
 
-@asynccontextmanager
-async def world_of(
-    api: httpx.AsyncClient, headers: dict[str, str], *, may_hold: bool
-) -> AsyncIterator[World]:
-    """A leased and a free user in the project `here`; the lease is the caller's own where it may have one."""
-    here = (await api.get("/projects")).json()["items"]
-    project = next(each["id"] for each in here if each["name"] == "here")
-    user = await create_user(api, project, totp_seed=SEED)
-    free = await create_user(api, project)
-    holder = headers if may_hold else dict(api.headers)
-    lease = await api.post(f"/users/{user['id']}/acquire_lock", headers=holder)
-    assert lease.status_code == 200, lease.text
-    token = await api.post(
-        "/tokens", json={"name": "ci", "role": "runner", "projects": [project], "envs": ["stage"]}
-    )
-    yield World(
-        {
-            "project": project,
-            "user": user["id"],
-            "free_user": free["id"],
-            "lease": lease.json()["id"],
-            "token": token.json()["id"],
-            "new": f"new-{uuid4().hex}",
+@dataclass(frozen=True)
+class Stage:
+    """One farm for all cases: the projects `here` and `elsewhere`, a token for each role and scope."""
+
+    api: httpx.AsyncClient
+    project: str
+    tokens: dict[tuple[Role, str], str]
+    worlds: dict[object, World] = field(default_factory=dict)
+    """As they were left: a case that succeeds uses its world up."""
+
+    async def world_of(self, caller: object, headers: dict[str, str]) -> World:
+        """A leased and a free user in `here`; the lease is that of the headers."""
+        if caller not in self.worlds:
+            user = await create_user(self.api, self.project, totp_seed=SEED)
+            free = await create_user(self.api, self.project)
+            lease = await self.api.post(f"/users/{user['id']}/acquire_lock", headers=headers)
+            assert lease.status_code == 200, lease.text
+            body = {"name": "ci", "role": "runner", "projects": [self.project], "envs": ["stage"]}
+            self.worlds[caller] = World(
+                {
+                    "project": self.project,
+                    "user": user["id"],
+                    "free_user": free["id"],
+                    "lease": lease.json()["id"],
+                    "token": (await self.api.post("/tokens", json=body)).json()["id"],
+                    "new": f"new-{uuid4().hex}",
+                }
+            )
+        return self.worlds[caller]
+
+
+@pytest.fixture(scope="module")
+def stage_url(postgres_url: str, template: str) -> Iterator[str]:
+    with fresh_database(postgres_url, template=template) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def stage(stage_url: str) -> AsyncIterator[Stage]:
+    async with api_client(test_settings(stage_url)) as api:
+        project = await create_project(api, name="here")
+        await create_project(api, name="elsewhere")
+        tokens = {
+            (role, scope): await token_for(api, role, projects, envs)
+            for role, (scope, (projects, envs)) in product(Role, SCOPES.items())
         }
-    )
+        yield Stage(api, project, tokens)
 
 
 async def ask(api: httpx.AsyncClient, case: Case, world: World, headers: dict[str, str]) -> httpx.Response:
@@ -221,39 +245,43 @@ def test_a_route_that_declares_nothing_does_not_start() -> None:
     router.get("/remembered")(public(forgotten))
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("operation", [name for name, case in CASES.items() if case.role])
-async def test_what_each_role_and_scope_may(api: httpx.AsyncClient, operation: str) -> None:
+async def test_what_each_role_and_scope_may(stage: Stage, operation: str) -> None:
     case = CASES[operation]
     assert case.role is not None
-    await create_project(api, name="here")
-    await create_project(api, name="elsewhere")
-    for role, (scope, (projects, envs)) in product(Role, SCOPES.items()):
-        headers = {"Authorization": f"Bearer {await token_for(api, role, projects, envs)}"}
+    for (role, scope), token in stage.tokens.items():
+        headers = {"Authorization": f"Bearer {token}"}
         may_hold = role.includes(RUNNER) and scope in SEES
-        async with world_of(api, headers, may_hold=may_hold) as world:
-            answer = await ask(api, case, world, headers)
-            context = f"{operation} as {role} of {scope}"
-            if not role.includes(case.role):
-                assert_problem(answer, 403, "forbidden")
-            elif scope in case.scopes:
-                assert answer.status_code == case.status, f"{context}: {answer.text}"
-            elif case.elsewhere is None:
-                assert answer.status_code == 200, context
-                hidden = "token" if operation == "get_tokens" else "project"
-                assert world.names[hidden] not in answer.text, context
-            elif scope in {"another env", "its project and env"} and operation in ENV_PROBLEMS:
-                assert_problem(answer, *ENV_PROBLEMS[operation])
-            elif operation == "create_project":
-                assert_problem(answer, 403, "forbidden")
-            else:
-                assert_problem(answer, *case.elsewhere)
+        caller = (role, scope) if may_hold else None
+        world = await stage.world_of(caller, headers if may_hold else {})
+        answer = await ask(stage.api, case, world, headers)
+        context = f"{operation} as {role} of {scope}"
+        if not role.includes(case.role):
+            assert_problem(answer, 403, "forbidden")
+        elif scope in case.scopes:
+            assert answer.status_code == case.status, f"{context}: {answer.text}"
+            if case.request[0] != "GET":
+                del stage.worlds[caller]
+        elif case.elsewhere is None:
+            assert answer.status_code == 200, context
+            hidden = "token" if operation == "get_tokens" else "project"
+            assert world.names[hidden] not in answer.text, context
+        elif scope in {"another env", "its project and env"} and operation in ENV_PROBLEMS:
+            assert_problem(answer, *ENV_PROBLEMS[operation])
+        elif operation == "create_project":
+            assert_problem(answer, 403, "forbidden")
+        else:
+            assert_problem(answer, *case.elsewhere)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("operation", [name for name, case in CASES.items() if case.role])
-async def test_without_a_token_nothing_is_told(api: httpx.AsyncClient, operation: str) -> None:
-    await create_project(api, name="here")
-    async with world_of(api, {}, may_hold=False) as world:
-        del api.headers["Authorization"]
-        assert_problem(await ask(api, CASES[operation], world, {}), 401, "unauthenticated")
-        bad = {"Authorization": "Bearer bf_aaaaaaaaaaaa_not-a-token"}
-        assert_problem(await ask(api, CASES[operation], world, bad), 401, "unauthenticated")
+async def test_without_a_token_nothing_is_told(
+    stage: Stage, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await stage.world_of(None, {})
+    monkeypatch.delitem(stage.api.headers, "Authorization")
+    assert_problem(await ask(stage.api, CASES[operation], world, {}), 401, "unauthenticated")
+    bad = {"Authorization": "Bearer bf_aaaaaaaaaaaa_not-a-token"}
+    assert_problem(await ask(stage.api, CASES[operation], world, bad), 401, "unauthenticated")

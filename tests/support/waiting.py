@@ -14,6 +14,7 @@ from botfarm.db.engine import Database, create_engine
 from botfarm.db.listener import Listener
 from botfarm.domain import Pool
 from botfarm.services.notifier import Notifier
+from botfarm.services.pool_counting import PoolCounting
 from botfarm.services.waiting_room import WaitingRoom
 from botfarm.tickets import WaitingRequest
 from support.farm import Farm
@@ -89,11 +90,14 @@ class Replica:
         self.order.append(request.owner or "")
         return Users(ids)
 
-    def wait(self, pool: Pool, *, wait_seconds: float = 30, **wanted: Any) -> "Waiting":
+    def wait(self, pool: Pool, *, wait_seconds: float = 30, ago: float = 0, **wanted: Any) -> "Waiting":
+        """A request that was received so many seconds ago."""
         hung_up = asyncio.Event()
         request = WaitingRequest(**{"pool": pool, "principal": "runner", **wanted})
         task = asyncio.create_task(
-            self.room.wait(request, started=time.monotonic(), wait_seconds=wait_seconds, gone=_until(hung_up))
+            self.room.wait(
+                request, started=time.monotonic() - ago, wait_seconds=wait_seconds, gone=_until(hung_up)
+            )
         )
         self.tasks.append(task)
         return Waiting(task, hung_up)
@@ -162,6 +166,7 @@ class Replicas:
             database,
             listener if self.notify else None,
             notifier,
+            PoolCounting(database),
             replica_id=replica_id,
             max_waiters=max_waiters,
             grant=grant,
