@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def farm_processes(database_url: str) -> Iterator[FarmProcesses]:
+def farm_processes(database_url: str, **settings: str) -> Iterator[FarmProcesses]:
     metrics_port = free_port()
     environment = {
         "BOTFARM_DATABASE_URL": database_url,
@@ -42,6 +42,7 @@ def farm_processes(database_url: str) -> Iterator[FarmProcesses]:
         "BOTFARM_METRICS_PORT": str(metrics_port),
         "BOTFARM_REAP_INTERVAL": "1",
         "BOTFARM_GAUGES_INTERVAL": "1",
+        **settings,
     }
     for command in ("migrate", "demo"):
         run(BOTFARM, command, environment=environment)
