@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from botfarm import runtime
 from botfarm.db import engine
 from botfarm.db.schema import migrate
 from botfarm.logs import configure_logging
@@ -26,12 +27,13 @@ def _surroundings() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine even a first connection may take longer than callers are let wait for one.
+    """On a busy machine a first connection, and any statement, may take longer than callers are let wait for them.
 
     What is about that patience is marked `impatient`, and has the one of the service.
     """
     if request.node.get_closest_marker("impatient") is None:
         monkeypatch.setattr(engine, "CHECK_OUT_PATIENCE", 10.0)
+        monkeypatch.setattr(runtime, "REQUEST_PATIENCE", 15.0)
 
 
 @pytest.fixture(scope="session")

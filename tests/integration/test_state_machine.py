@@ -58,7 +58,7 @@ from botfarm.services.pool_grants import Grant
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, Present, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
-EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "25"))
 STEPS = 50
 # After so many steps of time, a second more than 100 s each, what is due in 30 s or 100 s is at least 10 s away.
 MOST_TIME_STEPS = 20

@@ -166,7 +166,7 @@ class TestOrder:
     ) -> None:
         pool = await occupied(farm, replicas, 2)
         async with replicas.replica() as one, replicas.replica() as other:
-            await line_up(replicas, (one, pool, {}), (other, pool, {"ago": 2}))
+            await line_up(replicas, (one, pool, {}), (other, pool, {"ago": 60, "wait_seconds": 120}))
             for served in (1, 2):
                 await replicas.free(one, pool)
                 await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
