@@ -1,6 +1,8 @@
-"""Under load: PostgreSQL crashes and comes back, and a replica is told to stop. Nothing acknowledged is lost, nobody shares."""
+"""Under load: PostgreSQL crashes, fails over, a replica is told to stop. Nothing acknowledged is lost, nobody shares a user."""
 
 import asyncio
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 from botfarm.embedded_postgres import EmbeddedPostgres
 from farm_load import POOL
 from farm_processes import FarmProcesses, farm_processes
+from standby import standby_of
 from support.postgres import temporary_folder
 
 RUNNERS = 8
@@ -149,6 +152,27 @@ def test_a_crash_of_the_database_loses_nothing_and_the_service_comes_back(
                 record_property(f"back after crash {crash}, seconds", round(seconds, 2))
         assert runners.refused > 0
         runners.assert_nothing_is_lost(url)
+
+
+def test_after_a_failover_the_service_goes_on_by_itself(
+    durable: EmbeddedPostgres, record_property: Callable[[str, object], None]
+) -> None:
+    """Both hosts are in the URL; the standby is synchronous, and is promoted when the primary is gone for good."""
+    url = durable.start()
+    with temporary_folder() as folder:
+        shutil.chown(folder, durable._account or os.geteuid())
+        with standby_of(durable, url, folder) as standby, farm_processes(standby.url_of_both) as farm:
+            runners = runners_of(farm)
+            with runners.at_work():
+                runners.until_more_are_acquired()
+                durable._pg_ctl("stop", "-m", "immediate")
+                standby.pg_ctl("promote", "-w")
+                record_property(
+                    "back after the promotion of a standby, seconds",
+                    round(runners.until_more_are_acquired(), 2),
+                )
+            assert runners.refused > 0
+            runners.assert_nothing_is_lost(standby.url)
 
 
 def test_a_replica_that_is_told_to_stop_finishes_and_loses_nothing(database_url: str) -> None:
