@@ -11,13 +11,16 @@ READY := .venv/.ready
 BENCH_READY := .venv/.bench-ready
 OPS_READY := .venv/.ops-ready
 
-.PHONY: help run test test-ops test-ops-all bench bench-smoke check lint types layers format lock clean
+.PHONY: help run demo test test-demo test-ops test-ops-all test-playwright bench bench-smoke check lint types layers format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
 	@exec $(BIN)/botfarm dev
+
+demo: $(READY) ## Run 200 tests of a demo shop with a farm, and without one, side by side (a minute)
+	@cd examples/shop && exec ../../$(BIN)/python -m demo
 
 test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
@@ -35,6 +38,12 @@ bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md
 bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in a minute and a half, into .bench/
 	@$(BIN)/python -m benchmarks --smoke
 
+test-playwright: $(READY) ## Test the npm package with real browsers (Node.js 20; as root installs Chromium)
+	@sh clients/playwright/test.sh
+
+test-demo: $(READY) ## Test the demo: what it shows, and that it cleans up after itself (two minutes)
+	@$(BIN)/python -m pytest -n 0 examples/shop/test_demo.py
+
 check: lint types layers ## Linters, types and import layers
 
 lint: $(READY)
@@ -44,6 +53,7 @@ lint: $(READY)
 
 types: $(READY)
 	@$(BIN)/mypy
+	@MYPYPATH=examples/shop $(BIN)/mypy --package shop --package demo
 
 layers: $(READY)
 	@$(BIN)/lint-imports

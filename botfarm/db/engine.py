@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
-from botfarm.errors import ConnectionsBusyError, DatabaseUnavailableError
+from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
@@ -136,11 +136,9 @@ def _settings_of_transaction(patience: float) -> TextClause:
 @asynccontextmanager
 async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
     """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
-    async with _translated_errors(), AsyncSession(engine, expire_on_commit=False) as session:
+    async with _translated_errors() as cut, AsyncSession(engine, expire_on_commit=False) as session:
         driver = await _check_out(session)
-        # Cut, not cancelled: a server that has not ended the statement by now is out of reach, and saying goodbye to it
-        # would take seconds more.
-        cut = asyncio.get_running_loop().call_later(patience + GRACE, driver.terminate)
+        cutting = asyncio.get_running_loop().call_later(patience + GRACE, cut, driver)
         try:
             yield session
         except DBAPIError as error:
@@ -148,7 +146,7 @@ async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncS
                 await session.invalidate()  # it would stay connected to what is a standby now
             raise
         finally:
-            cut.cancel()
+            cutting.cancel()
 
 
 async def _check_out(session: AsyncSession) -> asyncpg.Connection:
@@ -164,17 +162,40 @@ async def _check_out(session: AsyncSession) -> asyncpg.Connection:
     return (await connection.get_raw_connection()).driver_connection
 
 
+class _Cut:
+    """Ends a connection under a statement that has not ended in time.
+
+    Cut, not cancelled: a server that is silent by now is out of reach, and saying goodbye to it would take seconds more.
+    """
+
+    def __init__(self) -> None:
+        self.is_made = False
+
+    def __call__(self, driver: asyncpg.Connection) -> None:
+        self.is_made = True
+        driver.terminate()
+
+
 @asynccontextmanager
-async def _translated_errors() -> AsyncIterator[None]:
+async def _translated_errors() -> AsyncIterator[_Cut]:
     """Raises DatabaseUnavailableError for what is no fault of the statement; lets everything else through."""
+    cut = _Cut()
     try:
-        yield
+        yield cut
     except DBAPIError as error:
         if error.connection_invalidated or _sqlstate(error.orig).startswith(_UNAVAILABLE):
             raise unavailable(error) from error
         raise
     except OSError as error:
         raise unavailable(error) from error
+    except BotfarmError:
+        raise
+    except Exception as error:
+        if (
+            cut.is_made
+        ):  # the driver stumbles over what is gone: an AttributeError, where it was between two steps
+            raise unavailable(error) from error
+        raise
 
 
 def unavailable(error: Exception) -> DatabaseUnavailableError:

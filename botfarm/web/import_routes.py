@@ -9,7 +9,6 @@ from botfarm.domain import ImportResult, LineError, UserLine
 from botfarm.web.callers import still_admitted
 from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.json_lines import read_users
-from botfarm.web.requests import NewUser
 from botfarm.web.responses import ImportOut
 from botfarm.web.roles import needs
 from botfarm.web.routing import JSON_LINES, JsonLinesRoute, api_router, raises
@@ -19,7 +18,7 @@ router = api_router("users", route_class=JsonLinesRoute)
 BODY = {
     "required": True,
     "description": "One user in each line, as `create_user` takes it; 64 MiB at most.",
-    "content": {JSON_LINES: {"schema": NewUser.model_json_schema()}},
+    "content": {JSON_LINES: {"schema": {"$ref": "#/components/schemas/NewUser"}}},
 }
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from support.farm import KEYS, TOKEN
-from support.processes import BOTFARM, running
+from support.processes import BOTFARM, CHECKOUT, clean_environment, running
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 CALLERS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,15 @@ def test_the_server_keeps_to_its_document(
             *("--include-operation-id" if operations == "login" else "--exclude-operation-id", "login"),
             *("--generation-database", "none", "--warnings", "off", "--continue-on-failure"),
         ]
-        run = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+        hooks = {"PYTHONPATH": str(CHECKOUT / "tests"), "SCHEMATHESIS_HOOKS": "support.json_lines_serializer"}
+        run = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env=clean_environment(hooks),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert run.returncode == 0, run.stdout[-10_000:]
     assert f"{1 if operations == 'login' else 28} selected / 29 total" in run.stdout
 

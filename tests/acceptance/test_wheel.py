@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from botfarm.credentials import generate_key
 from support.farm import TOKEN
@@ -69,3 +73,42 @@ def _run(*command: str, cwd: Path = CHECKOUT, environment: dict[str, str] | None
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
+
+
+def test_the_client_alone_brings_little_and_is_small(installed: Path) -> None:
+    """What pip brings into an empty environment, by what is installed here."""
+    environment = {"python_version": "3.11", "extra": "", **default_environment()}
+    brought, asked = set[str](), ["botfarm-client"]
+    while asked:
+        name = canonicalize_name(asked.pop())
+        if name not in brought:
+            brought.add(name)
+            needed = [Requirement(each) for each in distribution(name).requires or []]
+            asked += [each.name for each in needed if not each.marker or each.marker.evaluate(environment)]
+    light = {
+        "httpx",
+        "typer",
+        "typing-extensions",
+        "rich",
+        "pygments",
+        "anyio",
+        "certifi",
+        "idna",
+        "h11",
+        "httpcore",
+    }
+    light |= {"shellingham", "click", "markdown-it-py", "mdurl", "sniffio", "annotated-doc", "botfarm-client"}
+    assert brought <= light
+    sizes = [_size(distribution(name)) for name in brought - {"botfarm-client"}]
+    ours = sum(
+        file.stat().st_size
+        for file in (installed / "botfarm_client").rglob("*")
+        if file.suffix != ".pyc" and file.is_file()
+    )
+    assert sum(sizes) + ours < 15_000_000
+
+
+def _size(installed: Distribution) -> int:
+    """Without what Python compiles."""
+    files = [Path(str(file.locate())) for file in installed.files or [] if file.suffix != ".pyc"]
+    return sum(file.stat().st_size for file in files if file.exists())

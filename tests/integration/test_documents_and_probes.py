@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import httpx
 
@@ -25,6 +26,15 @@ async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
         for status, answer in operation["responses"].items():
             expected = "application/json" if int(status) < 400 else "application/problem+json"
             assert list(answer.get("content", {})) == ([] if status == "204" else [expected])
+
+
+async def test_every_reference_of_the_document_leads_somewhere(api: httpx.AsyncClient) -> None:
+    """Who generates a client from it follows them all."""
+    answer = await api.get("http://farm.test/openapi.json")
+    references = set(re.findall(r'"\$ref":\s*"([^"]+)"', answer.text))
+    schemas = {f"#/components/schemas/{name}" for name in answer.json()["components"]["schemas"]}
+    assert references, "there are some"
+    assert references <= schemas
 
 
 async def test_a_request_id_of_the_callers_own_is_kept(api: httpx.AsyncClient) -> None:

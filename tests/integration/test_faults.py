@@ -3,15 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import text
 
 from botfarm.api_tokens import new_token
 from botfarm.db import engine
+from botfarm.errors import DatabaseUnavailableError
 from botfarm.services import health
 from support.app import api_client
 from support.farm import test_settings
@@ -197,3 +200,29 @@ async def test_metrics_are_there_when_the_database_is_not(
     assert answer.status_code == 200
     assert "botfarm_db_up 0.0" in answer.text
     assert "botfarm_users{" not in answer.text
+
+
+async def test_time_is_over_between_two_steps_of_the_driver(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not look whether its connection is still there: it asks what an array of UUIDs is."""
+    introspect = asyncpg.Connection._introspect_types
+
+    async def introspect_too_late(connection: asyncpg.Connection, *arguments: Any) -> Any:
+        async with asyncio.timeout(10):
+            while not connection.is_closed():
+                await asyncio.sleep(0.01)
+        return await introspect(connection, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspect_too_late)
+    database = engine.Database(engine.create_engine(database_url, application_name="test"), patience=0.0)
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            await ask(database, "SELECT CAST(ARRAY[gen_random_uuid()] AS uuid[])")
+    finally:
+        await database.dispose()
+
+
+async def ask(database: engine.Database, statement: str) -> None:
+    async with database.autocommit() as session:
+        await session.execute(text(statement))

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from botfarm_client.calls import API
 from botfarm_client.cli import app
-from botfarm_client.connection import API, Connection
-from botfarm_client.errors import CommandError
+from botfarm_client.command_errors import CommandError
+from botfarm_client.connection import Connection
 
 PROJECT_ID = "11111111-1111-4111-8111-111111111111"
 PROJECTS = {"GET /projects": {"items": [{"id": PROJECT_ID, "name": "shop"}]}}

@@ -1,14 +1,26 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import httpx
 import pytest
 
-from botfarm_client.acquiring import GRACE, Acquiring, LostAnswerError
-from botfarm_client.connection import Connection, Json, ProblemError
+from botfarm_client.acquiring import GRACE, UNREACHED, Acquiring
+from botfarm_client.calls import Json
+from botfarm_client.connection import Connection
+from botfarm_client.errors import (
+    FarmUnreachableError,
+    IdempotencyKeyEndedError,
+    LostAnswerError,
+    PoolExhaustedError,
+    ProblemError,
+    QuotaExceededError,
+    TooManyWaitersError,
+)
+from botfarm_client.retrying import FIRST_PAUSE, LONGEST_PAUSE, Result, Steps, carry_out
 
 Answer = Callable[[httpx.Request], httpx.Response]
-LEASE = {"id": "the lease"}
+LEASE = {"id": "the lease", "expires_in": 600}
+WANTED = {"project": "shop", "env": "stage", "domain": "canary"}
 
 
 class Scene:
@@ -18,34 +30,43 @@ class Scene:
         self._answers = list(answers)
         self.now = 100.0
         self.waits: list[int] = []
-        self.keys: set[str] = set()
+        self.keys: list[str] = []
+        self.pauses: list[float] = []
 
-    def acquire(self, *, wait: float) -> Json:
+    def acquire(self, *, wait: float, keys: Iterable[str] | None = ("key",)) -> Json:
+        self.acquiring = Acquiring(WANTED, wait=wait, keys=keys, now=lambda: self.now)
+        self.grant = self.carry_out(self.acquiring.steps())
+        return self.grant.answer
+
+    def carry_out(self, steps: Steps[Result]) -> Result:
         client = httpx.Client(transport=httpx.MockTransport(self._handle))
         with client, Connection("http://farm.test", "token", client=client) as farm:
-            acquiring = Acquiring(farm=farm, idempotency_key="key", clock=lambda: self.now, sleep=self._sleep)
-            return acquiring.acquire({"env": "stage"}, wait=wait)
+            return carry_out(steps, farm, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         assert seconds > 0
+        self.pauses.append(seconds)
         self.now += seconds
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
-        self.waits.append(json.loads(request.read())["wait_seconds"])
-        self.keys.add(request.headers["idempotency-key"])
+        if request.url.path == "/api/v1/leases":
+            self.waits.append(json.loads(request.read())["wait_seconds"])
+            self.keys.append(request.headers["idempotency-key"])
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return answer(request)
 
-    def exhausted_after(self, seconds: float) -> Answer:
+    def exhausted_after(self, seconds: float, **details: object) -> Answer:
         def answer(_: httpx.Request) -> httpx.Response:
             self.now += seconds
-            return problem(409, "pool-exhausted", waited=seconds)
+            return problem(409, "pool-exhausted", waited=seconds, **details)
 
         return answer
 
 
-def problem(status: int, slug: str, **details: object) -> httpx.Response:
-    return httpx.Response(status, json={"type": f"urn:botfarm:problem:{slug}", "detail": slug, **details})
+def problem(status: int, slug: str, retry_after: int | None = None, **details: object) -> httpx.Response:
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    document = {"type": f"urn:botfarm:problem:{slug}", "detail": slug, **details}
+    return httpx.Response(status, json=document, headers=headers)
 
 
 def granted(_: httpx.Request) -> httpx.Response:
@@ -69,13 +90,48 @@ def test_a_wait_longer_than_the_farm_allows_is_several_requests_under_one_key() 
     scene._answers = [scene.exhausted_after(50), scene.exhausted_after(50), granted]
     assert scene.acquire(wait=320) == LEASE
     assert scene.waits == [300, 270, 220]
-    assert scene.keys == {"key"}
+    assert set(scene.keys) == {"key"}
 
 
-def test_where_too_many_wait_already_it_tries_again_a_second_later() -> None:
-    scene = Scene(lambda _: problem(429, "too-many-waiters"), granted)
+def test_where_too_many_wait_already_it_tries_again_and_not_sooner_than_it_was_told() -> None:
+    scene = Scene(lambda _: problem(429, "too-many-waiters", retry_after=7), granted)
     assert scene.acquire(wait=60) == LEASE
-    assert scene.waits == [60, 59]
+    assert 7 <= scene.pauses[0] <= 8
+
+
+def test_a_pause_for_which_there_is_no_time_ends_it_at_once() -> None:
+    scene = Scene(lambda _: problem(429, "too-many-waiters", retry_after=7))
+    with pytest.raises(TooManyWaitersError):
+        scene.acquire(wait=5)
+    assert len(scene.waits) == 1
+
+
+def test_failures_that_follow_each_other_are_paused_for_longer_and_longer_and_never_alike() -> None:
+    scene = Scene(lambda _: problem(429, "too-many-waiters"))
+    with pytest.raises(TooManyWaitersError):
+        scene.acquire(wait=600)
+    limits = [min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) for number in range(len(scene.pauses))]
+    assert all(pause <= limit for pause, limit in zip(scene.pauses, limits, strict=True))
+    assert max(scene.pauses) > FIRST_PAUSE * 2
+    assert len(set(scene.pauses)) > 20
+
+
+def test_a_quota_is_waited_out() -> None:
+    full = problem(429, "quota-exceeded", held=3, max_leases=3, count=1)
+    scene = Scene(lambda _: full, lambda _: full, granted)
+    assert scene.acquire(wait=60) == LEASE
+    scene = Scene(lambda _: full)
+    with pytest.raises(
+        QuotaExceededError, match=r"no user of shop/stage/canary after 60 s.* holds 3 .* of the 3"
+    ):
+        scene.acquire(wait=60)
+
+
+def test_a_quota_that_never_allows_it_is_not_waited_for() -> None:
+    scene = Scene(lambda _: problem(429, "quota-exceeded", held=0, max_leases=3, count=4))
+    with pytest.raises(QuotaExceededError):
+        scene.acquire(wait=60)
+    assert len(scene.waits) == 1
 
 
 def test_when_the_wait_is_over_the_problem_knows_how_long_it_was() -> None:
@@ -85,6 +141,15 @@ def test_when_the_wait_is_over_the_problem_knows_how_long_it_was() -> None:
         scene.acquire(wait=120)
     assert scene.waits == [120, 70, 20]
     assert raised.value.details["waited"] == 150
+
+
+def test_who_got_nobody_is_told_of_which_pool_and_how_it_stands() -> None:
+    scene = Scene()
+    scene._answers = [scene.exhausted_after(120, waiting=12, next_free_in=40.2)]
+    with pytest.raises(PoolExhaustedError) as raised:
+        scene.acquire(wait=120)
+    assert str(raised.value) == "pool shop/stage/canary exhausted after 120 s: 12 waiting, next free in 40 s"
+    assert (raised.value.waited, raised.value.waiting, raised.value.next_free_in) == (120, 12, 40.2)
 
 
 def test_who_does_not_wait_asks_once() -> None:
@@ -107,21 +172,85 @@ def test_a_farm_that_does_not_wait_is_not_asked_without_a_pause() -> None:
 def test_after_a_lost_answer_the_key_is_tried_again_even_without_a_wait(answer: Answer) -> None:
     scene = Scene(answer, refused, granted)
     assert scene.acquire(wait=0) == LEASE
-    assert scene.keys == {"key"}
+    assert set(scene.keys) == {"key"}
 
 
 def test_a_lost_answer_that_stays_lost_is_told_apart() -> None:
     scene = Scene(lost)
-    with pytest.raises(LostAnswerError) as raised:
+    with pytest.raises(LostAnswerError, match="users may have been taken"):
         scene.acquire(wait=0)
-    assert isinstance(raised.value.cause, httpx.ReadError)
-    assert scene.now == 100 + GRACE
+    assert GRACE - LONGEST_PAUSE < scene.now - 100 <= GRACE
 
 
-def test_a_farm_that_was_never_reached_ends_it_at_once() -> None:
+def test_a_lease_given_up_before_its_answer_was_asked_for_again_is_taken_anew_while_there_is_time() -> None:
+    def ended(_: httpx.Request) -> httpx.Response:
+        return problem(409, "idempotency-key-ended")
+
+    scene = Scene(lost, ended, granted)
+    assert scene.acquire(wait=0, keys=None) == LEASE
+    first, again, anew = scene.keys
+    assert first == again != anew
+    scene = Scene(lost, ended, granted)
+    with pytest.raises(IdempotencyKeyEndedError):  # who chose the key wants the lease of this key
+        scene.acquire(wait=60, keys=["mine"])
+
+
+def test_a_farm_that_is_never_reached_is_not_waited_for_long() -> None:
     scene = Scene(refused)
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(FarmUnreachableError, match="cannot reach the farm at http://farm"):
         scene.acquire(wait=600)
+    assert len(scene.waits) > 1
+    assert scene.now - 100 <= UNREACHED
+    scene = Scene(refused)
+    with pytest.raises(FarmUnreachableError):
+        scene.acquire(wait=0)
+    assert len(scene.waits) == 1
+
+
+def test_a_lease_that_came_after_a_long_wait_is_asked_for_once_more_to_know_its_age() -> None:
+    def granted_late(_: httpx.Request) -> httpx.Response:
+        scene.now += 50
+        return httpx.Response(201, json={**LEASE, "expires_in": 30})
+
+    scene = Scene(granted_late, granted)
+    assert scene.acquire(wait=300) == LEASE
+    assert scene.keys == ["key", "key"]
+    assert scene.grant.asked_at == 150
+    scene = Scene(lost, granted_late, refused, granted)
+    assert scene.acquire(wait=300) == LEASE
+    assert len(scene.keys) == 4
+    scene = Scene(granted_late, refused)
+    with pytest.raises(LostAnswerError):
+        scene.acquire(wait=0)
+
+
+def test_an_interrupted_request_is_asked_for_once_more_and_what_it_got_is_released() -> None:
+    released: list[str] = []
+
+    def interrupted(_: httpx.Request) -> httpx.Response:
+        raise KeyboardInterrupt
+
+    def release(request: httpx.Request) -> httpx.Response:
+        released.append(request.url.path)
+        return httpx.Response(200, json={})
+
+    scene = Scene(interrupted, granted, release)
+    with pytest.raises(KeyboardInterrupt):
+        scene.acquire(wait=60)
+    scene.carry_out(scene.acquiring.taking_back())
+    assert scene.waits == [60, 0]
+    assert released == ["/api/v1/leases/the lease/release"]
+
+
+def test_who_is_interrupted_in_a_pause_has_nothing_to_give_back() -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    scene = Scene(lambda _: problem(429, "too-many-waiters"), granted)
+    scene._sleep = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        scene.acquire(wait=60)
+    scene.carry_out(scene.acquiring.taking_back())
     assert len(scene.waits) == 1
 
 
@@ -134,9 +263,9 @@ def test_a_farm_that_restarts_during_a_wait_is_waited_for() -> None:
 def test_a_farm_that_goes_away_during_a_wait_is_unreachable_when_the_wait_is_over() -> None:
     scene = Scene()
     scene._answers = [scene.exhausted_after(50), refused]
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(FarmUnreachableError):
         scene.acquire(wait=60)
-    assert scene.now == 160
+    assert 155 < scene.now <= 160
 
 
 def test_what_waiting_cannot_mend_ends_it_at_once() -> None:

@@ -35,7 +35,7 @@ def run(*arguments: str, exit_code: int = 0) -> str:
 
 def test_the_help_of_all_commands_shows_the_exit_codes() -> None:
     text = run("--help")
-    assert not [noun for noun in (*COMMANDS, *SINGLE) if noun not in text]
+    assert not [noun for noun in (*COMMANDS, *SINGLE, "exec") if noun not in text]
     assert "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing" in text
 
 
@@ -60,9 +60,19 @@ def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
         assert option in text
 
 
+def test_exec_explains_itself() -> None:
+    text = run("exec", "--help")
+    assert "Usage: botfarm exec [OPTIONS] " in text
+    for option in ("BOTFARM_PROJECT", "BOTFARM_ENV", "BOTFARM_URL", "--keep-token"):
+        assert option in text
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("exec", *WHERE),
+        ("exec", "--project", "shop", "--env", "moon", "--", "true"),
+        ("exec", *WHERE, "--json", "true"),
         ("users", "add", "a@x.test"),
         ("users", "add", "a@x.test", *WHERE, "--password", "hunter2"),
         ("users", "add", "a@x.test", *WHERE, "--label", "team"),

@@ -1,9 +1,11 @@
 import httpx
 import pytest
 
-from botfarm_client.connection import Connection, ProblemError, UnexpectedAnswerError
-from botfarm_client.errors import CommandError
-from botfarm_client.explanations import Failure, explain
+from botfarm_client.calls import failure, no_farm
+from botfarm_client.command_errors import CommandError
+from botfarm_client.connection import Connection
+from botfarm_client.errors import BotfarmError, ProblemError, UnexpectedAnswerError, problem_error
+from botfarm_client.explanations import explain
 from botfarm_client.farm_access import open_farm
 
 URL = "http://farm.test"
@@ -11,14 +13,14 @@ URL = "http://farm.test"
 
 def problem(status: int, slug: str, **details: object) -> ProblemError:
     common = {"title": "Title", "status": status, "request_id": "the-id"}
-    return ProblemError(
+    return problem_error(
         status,
         {"type": f"urn:botfarm:problem:{slug}", "detail": "It is so.", **common, **details},
     )
 
 
 @pytest.mark.parametrize(
-    ("failure", "exit_code", "line"),
+    ("error", "exit_code", "line"),
     [
         (problem(401, "unauthenticated"), 1, "the farm does not know this token: set BOTFARM_TOKEN"),
         (
@@ -69,24 +71,28 @@ def problem(status: int, slug: str, **details: object) -> ProblemError:
             7,
             f"the farm at {URL} is not available: 502 Bad Gateway",
         ),
-        (UnexpectedAnswerError(), 1, f"what answers at {URL} is no farm: check BOTFARM_URL"),
+        (no_farm(URL), 1, f"what answers at {URL} is no farm: check BOTFARM_URL"),
         (
-            httpx.ConnectError("[Errno 111] Connection refused"),
+            failure(httpx.ConnectError("[Errno 111] Connection refused"), URL),
             7,
             f"cannot reach the farm at {URL}: is it running? set BOTFARM_URL",
         ),
         (
-            httpx.ConnectTimeout(""),
+            failure(httpx.ConnectTimeout(""), URL),
             7,
             f"cannot reach the farm at {URL} (timed out): is it running? set BOTFARM_URL",
         ),
-        (httpx.ReadTimeout(""), 7, f"the farm at {URL} did not answer in time: try again"),
-        (httpx.RemoteProtocolError(""), 7, f"the connection to the farm at {URL} broke: try again"),
+        (failure(httpx.ReadTimeout(""), URL), 7, f"the farm at {URL} did not answer in time: try again"),
+        (
+            failure(httpx.RemoteProtocolError(""), URL),
+            7,
+            f"the connection to the farm at {URL} broke: try again",
+        ),
     ],
 )
-def test_a_failure_is_one_line_and_one_exit_code(failure: Failure, exit_code: int, line: str) -> None:
-    error = explain(failure, URL)
-    assert (str(error), error.exit_code) == (line, exit_code)
+def test_a_failure_is_one_line_and_one_exit_code(error: BotfarmError, exit_code: int, line: str) -> None:
+    explained = explain(error, URL)
+    assert (str(explained), explained.exit_code) == (line, exit_code)
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ from botfarm.services.tokens import MadeToken
 from botfarm.settings import Settings
 from botfarm.web.requests import NewUser, SignIn, UserPatch, WriteBack
 from botfarm.web.responses import LeasedUserOut, MadeTokenOut, TotpOut
+from botfarm_client import Botfarm, Lease
+from botfarm_client.acquiring import Grant
+from botfarm_client.calls import Bearer, Call
+from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.testing import FakeFarm, FakeUser
 
 CANARY = "canary-f00d"
 SECRETS = {CANARY: CANARY}
@@ -85,6 +90,25 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "the answer of get_totp": lambda: TotpOut(code=CANARY, expires_in=1.0),
     "the answer of create_token": lambda: MadeTokenOut.model_validate(made_token()),
 }  # fmt: skip
+
+
+def released() -> Lease:
+    with FakeFarm([FakeUser("u", CANARY, secrets=SECRETS, totp=CANARY)]).botfarm() as farm:
+        return farm.acquire()
+
+
+GRANTED = {
+    "id": "x", "fence": 1, "expires_in": 9.0, "expires_at": "a", "hold_until": "b",
+    "users": [{"id": "y", "login": "u", "password": CANARY, "secrets": SECRETS, "labels": {}}],
+}  # fmt: skip
+HOLDERS |= {
+    "FarmSettings": lambda: FarmSettings.of("http://farm.test", CANARY),
+    "a client's token": lambda: (Bearer(CANARY), vars(Botfarm("http://farm.test", CANARY))),
+    "a call": lambda: Call(method="PATCH", path="/", json={"password": CANARY, "secrets": SECRETS}),
+    "Grant": lambda: Grant(GRANTED, 0.0),
+    "a lease that is held": released,
+    "a user of the fake farm": lambda: FakeUser("u", CANARY, secrets=SECRETS, totp=CANARY),
+}
 
 
 @pytest.mark.parametrize("holder", HOLDERS)

@@ -9,14 +9,15 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from botfarm_client.errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
-from botfarm_client.errors import ExitCode
+from botfarm_client.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
+from botfarm_client.command_errors import ExitCode
 
 GROUP = "botfarm.commands"
 OVER_HTTP = {
     name: EntryPoint(name, f"botfarm_client.{value}", GROUP)
     for name, value in {
         "audit": "audit_command:audit",
+        "exec": "exec_command:run_under_lease",
         "leases": "leases_commands:leases",
         "pools": "pools_command:pools",
         "projects": "projects_commands:projects",
@@ -28,7 +29,7 @@ OVER_HTTP = {
 EPILOG = (
     "BOTFARM_URL and BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE) say which farm, and who asks.\n\n"
     "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing, 5 busy or exhausted, "
-    "6 lapsed, 7 farm unreachable or unavailable, 130 Ctrl-C."
+    "6 lapsed, 7 farm unreachable or unavailable, 130 Ctrl-C; of `exec` its command's, or 75 when the users are lost."
 )
 
 
@@ -98,7 +99,8 @@ def _load(entry: EntryPoint, *, panel: str) -> Any:
         command = typer.main.get_group(loaded)  # as a group it has no completion options of its own
     else:
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(entry.name)(loaded)
+        # What follows the first argument is that argument's: `exec` has a command with options of its own.
+        single.command(entry.name, context_settings={"allow_interspersed_args": False})(loaded)
         command = typer.main.get_command(single)
     command.name = entry.name
     command.rich_help_panel = panel

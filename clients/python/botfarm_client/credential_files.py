@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from botfarm_client.errors import CommandError, ExitCode
+from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.json_objects import json_object
 from botfarm_client.prompts import read_password
 

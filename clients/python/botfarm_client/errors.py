@@ -1,23 +1,246 @@
-"""How a command ends when something is wrong. The numbers are a contract with scripts: docs/command-line.md."""
+"""What can go wrong between a test and the farm.
 
-from enum import IntEnum
+BotfarmError
+├── SettingError                        a setting is missing, or cannot be
+├── FarmUnreachableError                nobody answers
+│   └── LostAnswerError                 it was asked; what it answered, and did, is not known
+├── UnexpectedAnswerError               what answers is no farm
+├── LeaseLostError                      the users may be somebody else's by now
+└── ProblemError                        the farm says no; one class for each of its slugs
+    ├── UnauthenticatedError
+    ├── ForbiddenError, NotTheHolderError
+    ├── NotFoundError
+    │   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchTokenError, NoSuchPageError
+    ├── ConflictError
+    │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
+    │   ├── UserBusyError, UserQuarantinedError
+    │   ├── PoolExhaustedError, PoolTooSmallError
+    │   ├── IdempotencyKeyEndedError, WaitSupersededError
+    │   └── LeaseIdRequiredError, UseReleaseLeaseError
+    ├── LeaseLapsedError
+    ├── MalformedJsonError, TooLargeError, UnsupportedMediaTypeError, MethodNotAllowedError
+    ├── InvalidRequestError, IdempotencyKeyReusedError
+    ├── QuotaExceededError, TooManyWaitersError, SlowDownError
+    ├── InternalError
+    └── UnavailableError
+        └── DatabaseUnavailableError, ShuttingDownError
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from typing_extensions import override
 
 
-class ExitCode(IntEnum):
-    OK = 0
-    ERROR = 1
-    USAGE = 2
-    BAD_LINES = 3
-    NO_SUCH_THING = 4
-    BUSY = 5
-    LAPSED = 6
-    UNAVAILABLE = 7
-    INTERRUPTED = 130
+class BotfarmError(Exception):
+    """What a user of botfarm may want to catch."""
+
+    retry_after: float | None = None
+    """Seconds before which the farm does not want to be asked again."""
 
 
-class CommandError(Exception):
-    """Ends a command with one line on standard error: what is wrong, and the way out."""
+class SettingError(BotfarmError):
+    """A setting is missing or cannot be; the message never repeats it."""
 
-    def __init__(self, message: str, *, exit_code: int = ExitCode.ERROR) -> None:
-        super().__init__(message)
-        self.exit_code = int(exit_code)
+
+class FarmUnreachableError(BotfarmError):
+    """Nobody answers where the farm should be."""
+
+
+class LostAnswerError(FarmUnreachableError):
+    """The farm was asked and did not answer: what it did is not known."""
+
+
+class UnexpectedAnswerError(BotfarmError):
+    """An answer that is no farm's: something else is at this address."""
+
+
+class LeaseLostError(BotfarmError):
+    """The lease ended under its holder; its users may be somebody else's by now."""
+
+
+class ProblemError(BotfarmError):
+    """The farm answered with a problem. `slug` is the stable name of its kind, `details` the rest of the document."""
+
+    classes: ClassVar[dict[str, type["ProblemError"]]] = {}
+    """By slug."""
+
+    @override
+    def __init_subclass__(cls, slug: str = "") -> None:
+        if slug:
+            cls.classes[slug] = cls
+
+    def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
+        self.status = status
+        self.slug = str(problem.get("type", "")).rpartition(":")[2]
+        self.detail = str(problem.get("detail", ""))
+        self.details = dict(problem)
+        self.retry_after = retry_after
+        super().__init__(f"{status} {self.slug}: {self.detail}")
+
+
+def problem_error(
+    status: int, problem: Mapping[str, Any], *, retry_after: float | None = None
+) -> ProblemError:
+    """Of the class of its slug; what the farm of a later version may say is a plain ProblemError."""
+    slug = str(problem.get("type", "")).rpartition(":")[2]
+    return ProblemError.classes.get(slug, ProblemError)(status, problem, retry_after=retry_after)
+
+
+class UnauthenticatedError(ProblemError, slug="unauthenticated"): ...
+
+
+class ForbiddenError(ProblemError, slug="forbidden"): ...
+
+
+class NotTheHolderError(ProblemError, slug="not-the-holder"): ...
+
+
+class NotFoundError(ProblemError): ...
+
+
+class NoSuchProjectError(NotFoundError, slug="no-such-project"): ...
+
+
+class NoSuchUserError(NotFoundError, slug="no-such-user"): ...
+
+
+class NoSuchLeaseError(NotFoundError, slug="no-such-lease"): ...
+
+
+class NoSuchPoolError(NotFoundError, slug="no-such-pool"):
+    """No user has this project, env, domain and these labels: a typo, not a busy pool."""
+
+
+class NoSuchTokenError(NotFoundError, slug="no-such-token"): ...
+
+
+class NoSuchPageError(NotFoundError, slug="no-such-page"): ...
+
+
+class ConflictError(ProblemError): ...
+
+
+class ProjectExistsError(ConflictError, slug="project-exists"): ...
+
+
+class ProjectInUseError(ConflictError, slug="project-in-use"): ...
+
+
+class UserExistsError(ConflictError, slug="user-exists"): ...
+
+
+class UserBusyError(ConflictError, slug="user-busy"): ...
+
+
+class UserQuarantinedError(ConflictError, slug="user-quarantined"): ...
+
+
+class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
+    """All users that match are taken, and the wait is over. Its numbers are attributes; None where the farm gave none."""
+
+    pool = ""
+    """`project/env/domain`, as they were asked for."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
+        super().__init__(status, problem, retry_after=retry_after)
+        self.waited: float | None = problem.get("waited")
+        self.total: int | None = problem.get("total")
+        self.leased: int | None = problem.get("leased")
+        self.resting: int | None = problem.get("resting")
+        self.quarantined: int | None = problem.get("quarantined")
+        self.waiting: int | None = problem.get("waiting")
+        self.next_free_in: float | None = problem.get("next_free_in")
+
+    @override
+    def __str__(self) -> str:
+        """`pool shop/stage/canary exhausted after 120 s: 12 waiting, next free in 40 s`."""
+        if not self.pool:
+            return super().__str__()
+        due = "none due" if self.next_free_in is None else f"next free in {self.next_free_in:.0f} s"
+        after = f" after {self.waited:.0f} s" if round(self.waited or 0) else ""
+        return f"pool {self.pool} exhausted{after}: {self.waiting or 0} waiting, {due}"
+
+
+class PoolTooSmallError(ConflictError, slug="pool-too-small"):
+    """More users were asked for at once than there are: waiting would not help."""
+
+
+class IdempotencyKeyEndedError(ConflictError, slug="idempotency-key-ended"): ...
+
+
+class WaitSupersededError(ConflictError, slug="wait-superseded"): ...
+
+
+class LeaseIdRequiredError(ConflictError, slug="lease-id-required"): ...
+
+
+class UseReleaseLeaseError(ConflictError, slug="use-release-lease"): ...
+
+
+class LeaseLapsedError(ProblemError, slug="lease-lapsed"): ...
+
+
+class MalformedJsonError(ProblemError, slug="malformed-json"): ...
+
+
+class TooLargeError(ProblemError, slug="too-large"): ...
+
+
+class UnsupportedMediaTypeError(ProblemError, slug="unsupported-media-type"): ...
+
+
+class MethodNotAllowedError(ProblemError, slug="method-not-allowed"): ...
+
+
+class InvalidRequestError(ProblemError, slug="invalid-request"): ...
+
+
+class IdempotencyKeyReusedError(ProblemError, slug="idempotency-key-reused"): ...
+
+
+class QuotaExceededError(ProblemError, slug="quota-exceeded"):
+    """The token holds as many users as it may; `held`, `max_leases` and what was asked for, `count`."""
+
+    pool = ""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
+        super().__init__(status, problem, retry_after=retry_after)
+        self.waited: float | None = problem.get("waited")
+        self.held: int | None = problem.get("held")
+        self.count: int | None = problem.get("count")
+        self.max_leases: int | None = problem.get("max_leases")
+
+    @property
+    def is_for_ever(self) -> bool:
+        """More was asked for at once than the token may ever hold."""
+        return bool(self.count and self.max_leases and self.count > self.max_leases)
+
+    @override
+    def __str__(self) -> str:
+        """`no user of shop/stage/canary after 120 s: this token holds 3 users of the 3 it may, and 1 more was wanted`."""
+        if not self.pool:
+            return super().__str__()
+        after = f" after {self.waited:.0f} s" if round(self.waited or 0) else ""
+        return (
+            f"no user of {self.pool}{after}: this token holds {self.held} users of the {self.max_leases} it may, "
+            f"and {self.count} more was wanted"
+        )
+
+
+class TooManyWaitersError(ProblemError, slug="too-many-waiters"): ...
+
+
+class SlowDownError(ProblemError, slug="slow-down"): ...
+
+
+class InternalError(ProblemError, slug="internal"): ...
+
+
+class UnavailableError(ProblemError): ...
+
+
+class DatabaseUnavailableError(UnavailableError, slug="database-unavailable"): ...
+
+
+class ShuttingDownError(UnavailableError, slug="shutting-down"): ...

@@ -1,11 +1,9 @@
 """What went wrong between a command and the farm: one line for people, one exit code for scripts."""
 
-import httpx
-
-from botfarm_client.connection import ProblemError, UnexpectedAnswerError
+from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import CommandError, ExitCode
-from botfarm_client.output import printable
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, ProblemError
+from botfarm_client.printable import printable
 
 _EXIT_CODES = {
     404: ExitCode.NO_SUCH_THING,
@@ -26,23 +24,15 @@ _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", 
 _DURATIONS = frozenset({"waited", "next_free_in", "expires_in", "oldest_wait"})
 _BUGS_BEGIN = 500
 
-Failure = ProblemError | UnexpectedAnswerError | httpx.HTTPError
 
-
-def explain(error: Failure, url: str) -> CommandError:
+def explain(error: BotfarmError, url: str) -> CommandError:
     match error:
         case ProblemError():
             return CommandError(_line(error, url), exit_code=_exit_code(error))
-        case UnexpectedAnswerError():
-            return CommandError(f"what answers at {url} is no farm: check BOTFARM_URL")
-        case httpx.ConnectError() | httpx.ConnectTimeout():
-            reason = "" if "refused" in str(error) else f" ({printable(str(error)) or 'timed out'})"
-            line = f"cannot reach the farm at {url}{reason}: is it running? set BOTFARM_URL"
-        case httpx.TimeoutException():
-            line = f"the farm at {url} did not answer in time: try again"
+        case FarmUnreachableError():
+            return CommandError(str(error), exit_code=ExitCode.UNAVAILABLE)
         case _:
-            line = f"the connection to the farm at {url} broke: try again"
-    return CommandError(line, exit_code=ExitCode.UNAVAILABLE)
+            return CommandError(str(error))
 
 
 def _exit_code(problem: ProblemError) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from botfarm_client.errors import CommandError
+from botfarm_client.command_errors import CommandError
 from botfarm_client.json_objects import json_object
 
 REQUIRED = ("login", "password", "env", "domain")

@@ -5,9 +5,11 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from botfarm_client.connection import Connection, Json, ProblemError
+from botfarm_client.calls import Json
+from botfarm_client.connection import Connection
+from botfarm_client.errors import ProblemError
+from botfarm_client.ids import is_id
 from botfarm_client.import_files import BadLine, Record
-from botfarm_client.lookups import is_id
 
 CHUNK_BYTES = 65_536
 # The farm refuses the whole request for one line of more than that.

@@ -1,94 +1,139 @@
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
-from botfarm_client.acquiring import Acquiring, LostAnswerError
+from botfarm_client import github_actions
+from botfarm_client.acquiring import Acquiring
+from botfarm_client.calls import Json
+from botfarm_client.ci_variables import this_job
+from botfarm_client.command_errors import CommandError
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import CommandError
+from botfarm_client.errors import BotfarmError, LostAnswerError
 from botfarm_client.explanations import explain
 from botfarm_client.farm_access import open_farm
+from botfarm_client.ids import is_id
+from botfarm_client.lease_variables import lease_variables, shell_lines
 from botfarm_client.lease_views import print_lease
-from botfarm_client.lookups import is_id
 from botfarm_client.options import (
     DEFAULT_URL,
     AsJson,
+    Count,
     Domain,
     DomainOption,
-    EnvOption,
     LabelOptions,
-    ProjectOption,
+    MetadataOptions,
+    Owner,
+    PoolEnv,
+    PoolProject,
     Url,
     duration_option,
 )
-from botfarm_client.output import print_json
+from botfarm_client.output import note, print_json, say
 from botfarm_client.pairs import parse_pairs
+from botfarm_client.retrying import carry_out
+from botfarm_client.waiting_notice import waiting_notice
+
+
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    ENV = "env"
+    GITHUB = "github"
 
 
 def acquire(
     *,
-    project: ProjectOption,
-    env: EnvOption,
+    project: PoolProject,
+    env: PoolEnv,
     domain: DomainOption = Domain.REGULAR,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
-    count: Annotated[int, typer.Option("--count", min=1, max=100, help="All of them or none.")] = 1,
+    count: Count = 1,
     ttl: Annotated[
         int | None, duration_option("--ttl", "How long to have them; else as the project says.")
     ] = None,
     wait: Annotated[
         int | None, duration_option("--wait", "How long to wait until enough are free; else not at all.")
     ] = None,
-    owner: Annotated[str | None, typer.Option("--owner", help="Who you are, for those who look.")] = None,
-    metadata: Annotated[
-        list[str], typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the lease. Repeatable.")
-    ] = [],  # noqa: B006
+    owner: Owner = None,
+    metadata: MetadataOptions = [],  # noqa: B006
     idempotency_key: Annotated[
         str | None,
         typer.Option("--idempotency-key", metavar="KEY", help="The same key gets the same live lease."),
     ] = None,
+    output_format: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="env: lines for eval in a shell; github: for the later steps of the job, masked."
+        ),
+    ] = Format.TEXT,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Take users and print them with their credentials. They are yours until the lease ends."""
-    body: dict[str, Any] = {
+    if as_json and output_format not in {Format.TEXT, Format.JSON}:
+        raise typer.BadParameter("not together with --json", param_hint="--format")
+    if output_format is Format.GITHUB:
+        github_actions.require_files()
+    # Under a key of the caller's the same must be asked for from wherever it is repeated.
+    job = None if idempotency_key else this_job()
+    body: Json = {
         "project_id" if is_id(project) else "project": project,
         "env": env,
         "domain": domain,
         "labels": parse_pairs(label, option="--label"),
         "count": count,
         "ttl_seconds": ttl,
-        "owner": owner,
-        "metadata": parse_pairs(metadata, option="--metadata"),
+        "owner": owner or (job and job.owner),
+        "metadata": {**(job.metadata if job else {}), **parse_pairs(metadata, option="--metadata")},
     }
     lease = _take(body, key=idempotency_key or str(uuid4()), wait=wait or 0, url=url)
-    if as_json:
-        print_json(lease)
-    else:
-        print_lease(lease, project=project)
+    with _released_if_not_handed_over(lease, url=url, can_be_repeated=idempotency_key is not None):
+        _hand_over(lease, Format.JSON if as_json else output_format, project=project)
+    if ttl and lease["ttl_seconds"] < ttl:
+        granted = format_duration(lease["ttl_seconds"])
+        note(
+            f"the farm grants {granted} of the {format_duration(ttl)}: renew in time (`botfarm leases renew`)"
+        )
 
 
-def _take(body: dict[str, Any], *, key: str, wait: int, url: str) -> dict[str, Any]:
-    with open_farm(url) as farm, _waiting(wait):
+def _take(body: Json, *, key: str, wait: int, url: str) -> Json:
+    with open_farm(url) as farm, waiting_notice(wait):
         try:
-            return Acquiring(farm=farm, idempotency_key=key).acquire(body, wait=wait)
+            return carry_out(Acquiring(body, wait=wait, keys=[key]).steps(), farm).answer
         except LostAnswerError as lost:
-            cause = explain(lost.cause, url)
+            cause = explain(lost.__cause__ if isinstance(lost.__cause__, BotfarmError) else lost, url)
             raise CommandError(
                 f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
                 exit_code=cause.exit_code,
             ) from None
 
 
-@contextmanager
-def _waiting(seconds: int) -> Iterator[None]:
-    """Something moves where somebody looks."""
-    if not seconds or sys.stderr is None or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console  # noqa: PLC0415  only where somebody looks
+def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
+    variables = lease_variables(lease["id"], lease["users"])
+    match output_format:
+        case Format.TEXT:
+            print_lease(lease, project=project)
+        case Format.JSON:
+            print_json(lease)
+        case Format.ENV:
+            say(shell_lines(variables))
+        case Format.GITHUB:
+            github_actions.hand_on(variables, lease["users"])
+            logins = ", ".join(user["login"] for user in lease["users"])
+            say(f"Leased {logins} for {format_duration(lease['expires_in'])}: lease {lease['id']}")
 
-    with Console(stderr=True).status(f"Waiting, {format_duration(seconds)} at most; Ctrl-C gives up"):
+
+@contextmanager
+def _released_if_not_handed_over(lease: Json, *, url: str, can_be_repeated: bool) -> Iterator[None]:
+    """Where nobody has learned of a lease, nobody will release it."""
+    try:
         yield
+    except CommandError:
+        if not can_be_repeated:
+            with suppress(CommandError), open_farm(url) as farm:
+                farm.post(f"/leases/{lease['id']}/release", {"note": "it could not be handed over"})
+        raise

@@ -2,18 +2,11 @@
 
 from datetime import UTC, datetime
 from typing import overload
-from uuid import UUID
 
-from botfarm_client.connection import Connection, Json
-from botfarm_client.errors import CommandError, ExitCode
-
-
-def is_id(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+from botfarm_client.calls import Json
+from botfarm_client.command_errors import CommandError, ExitCode
+from botfarm_client.connection import Connection
+from botfarm_client.ids import is_id
 
 
 def project_names(farm: Connection) -> dict[str, str]:

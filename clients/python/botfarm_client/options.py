@@ -7,8 +7,8 @@ from uuid import UUID
 import typer
 
 from botfarm_client.durations import parse_duration, parse_moment
+from botfarm_client.farm_settings import DEFAULT_URL as DEFAULT_URL  # noqa: PLC0414  an option's default
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_LIMIT = 100
 
 
@@ -38,11 +38,22 @@ ProjectOption = Annotated[str, _PROJECT]
 MaybeProject = Annotated[str | None, _PROJECT]
 EnvOption = Annotated[Env, typer.Option("--env")]
 MaybeEnv = Annotated[Env | None, typer.Option("--env")]
+# Of a hand-out: the same variables as the SDK reads.
+PoolProject = Annotated[
+    str, typer.Option("--project", envvar="BOTFARM_PROJECT", metavar="PROJECT", help="Its name or id.")
+]
+PoolEnv = Annotated[Env, typer.Option("--env", envvar="BOTFARM_ENV")]
 DomainOption = Annotated[Domain, typer.Option("--domain")]
 MaybeDomain = Annotated[Domain | None, typer.Option("--domain")]
 
 LabelOptions = Annotated[
     list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")
+]
+
+Count = Annotated[int, typer.Option("--count", min=1, max=100, help="All of them or none.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Who you are, for those who look.")]
+MetadataOptions = Annotated[
+    list[str], typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the lease. Repeatable.")
 ]
 
 

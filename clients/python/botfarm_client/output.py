@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from botfarm_client.errors import CommandError
+from botfarm_client.command_errors import CommandError
+from botfarm_client.printable import printable
 
 GAP = "  "
 # Columns of a table on a terminal are not made narrower than that.
@@ -59,15 +60,6 @@ def counted(number: int, noun: str) -> str:
 def note_if_more(*, more: bool, shown: int) -> None:
     if more:
         note(f"these are the first {shown}; --limit or --all shows more")
-
-
-def printable(text: str) -> str:
-    """What others have stored cannot move the cursor or forge a line: control characters are shown by their codes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
-    )
 
 
 def _somebody_looks() -> bool:

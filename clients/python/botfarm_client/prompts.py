@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from botfarm_client.errors import CommandError, ExitCode
+from botfarm_client.command_errors import CommandError, ExitCode
 
 
 def read_password() -> str:

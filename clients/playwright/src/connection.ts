@@ -1,0 +1,121 @@
+/** One farm over HTTP: problems as errors, and patience with failures that pass. */
+
+import { now, pause } from "./clock";
+import { ProblemError, UnreachableError } from "./errors";
+import type { Settings } from "./settings";
+import type { Problem } from "./types";
+
+/** Milliseconds. How long an answer may take, and how long a call that fails is tried again. */
+export const ANSWER_TIMEOUT = 30_000;
+export const GRACE = 10_000;
+const FIRST_PAUSE = 250;
+const LONGEST_PAUSE = 5_000;
+const MAY_PASS = new Set([502, 503, 504]);
+
+export interface Call {
+  method: "GET" | "POST" | "PATCH";
+  path: string;
+  body?: object;
+  idempotencyKey?: string;
+  /** Milliseconds. */
+  timeout?: number;
+}
+
+export class Connection {
+  readonly #url: string;
+  readonly #token: string;
+  #wasReached = false;
+
+  constructor({ url, token }: Settings) {
+    this.#url = `${url.replace(/\/+$/, "")}/api/v1`;
+    this.#token = token;
+  }
+
+  /**
+   * Repeats a call that may be repeated, until `until` on our clock, while it fails in ways that pass.
+   * A farm that has never answered is given up sooner: its address is probably wrong.
+   */
+  async persist<Answer>(
+    attempt: () => Promise<Answer>,
+    { until, signal }: { until: number; signal?: AbortSignal },
+  ): Promise<Answer> {
+    const soon = Math.min(until, now() + GRACE);
+    for (let failures = 0; ; failures += 1) {
+      signal?.throwIfAborted();
+      try {
+        return await attempt();
+      } catch (error) {
+        const left = (this.#wasReached ? until : soon) - now();
+        if (!mayPass(error) || left <= 0) throw error;
+        await pause(Math.min(left, pauseAfter(error, failures)), signal);
+      }
+    }
+  }
+
+  /** Throws ProblemError or UnreachableError. */
+  async call<Answer>({ method, path, body, idempotencyKey, timeout = ANSWER_TIMEOUT }: Call): Promise<Answer> {
+    const signal = AbortSignal.timeout(Math.ceil(timeout));
+    let response: Response;
+    let text: string;
+    try {
+      response = await fetch(this.#url + path, {
+        method,
+        headers: {
+          Authorization: `Bearer ${this.#token}`,
+          ...(body && { "Content-Type": "application/json" }),
+          ...(idempotencyKey && { "Idempotency-Key": idempotencyKey }),
+        },
+        ...(body && { body: JSON.stringify(body) }),
+        signal,
+      });
+      text = await response.text();
+    } catch (error) {
+      throw new UnreachableError(`no answer from ${this.#url}: ${reasonOf(error)}`, { cause: error });
+    }
+    this.#wasReached = true;
+    const document = parse(text);
+    if (response.ok && document) return document as Answer;
+    if (response.ok) throw new UnreachableError(`what answers at ${this.#url} is no farm`);
+    throw new ProblemError(problemOf(response, document), retryAfterOf(response));
+  }
+}
+
+/** Whether the same call may succeed later. */
+function mayPass(error: unknown): boolean {
+  return error instanceof UnreachableError || (error instanceof ProblemError && MAY_PASS.has(error.status));
+}
+
+/** Milliseconds: longer each time and never the same for all, and not before the farm wants to be asked again. */
+function pauseAfter(error: unknown, failures: number): number {
+  const wanted = error instanceof ProblemError ? (error.retryAfter ?? 0) * 1_000 : 0;
+  const longest = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures);
+  return wanted + longest * (0.5 + Math.random() / 2);
+}
+
+function parse(text: string): object | undefined {
+  try {
+    const document: unknown = JSON.parse(text);
+    return typeof document === "object" && document !== null ? document : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A proxy on the way may answer with a page of its own. */
+function problemOf(response: Response, document: object | undefined): Problem {
+  const isProblem = response.headers.get("content-type")?.startsWith("application/problem+json");
+  if (isProblem && document) return document as Problem;
+  const title = response.statusText || "No answer of a farm";
+  return { type: "about:blank", title, status: response.status, detail: title, request_id: "" };
+}
+
+function retryAfterOf(response: Response): number | undefined {
+  const seconds = Number(response.headers.get("retry-after") ?? Number.NaN);
+  return Number.isFinite(seconds) ? seconds : undefined;
+}
+
+/** fetch hides what happened behind "fetch failed". */
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as Error & { cause?: Error & { code?: string } };
+  return cause?.code ?? cause?.message ?? message;
+}

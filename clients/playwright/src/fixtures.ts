@@ -1,0 +1,101 @@
+import { test as base, type TestInfo } from "@playwright/test";
+
+import type { Bot } from "./bot";
+import { ciJob, tail } from "./ci";
+import type { Wanted } from "./client";
+import { Keeper, type Scope } from "./keeper";
+import { type BotSession, signedIn } from "./session";
+import type { Domain, Env } from "./types";
+
+const LONGEST_OWNER = 200;
+
+export interface BotOptions {
+  /** Name or id; else BOTFARM_PROJECT. */
+  botProject: string | undefined;
+  /** Else BOTFARM_ENV. */
+  botEnv: Env | undefined;
+  botDomain: Domain;
+  /** The user has all of them. */
+  botLabels: Record<string, string>;
+  /** Seconds to wait for a user; they are not the test's. */
+  botWait: number;
+  /** Whether each test takes a user, or each worker. */
+  botScope: Scope;
+  /** How to sign in: without it nobody does. */
+  botSession: BotSession | undefined;
+}
+
+export interface BotFixtures {
+  /** The test's own user, signed in in its `context` and `page` where `botSession` says how. */
+  bot: Bot;
+  /** The same user without a browser, for tests of an API. */
+  botUser: Bot;
+}
+
+interface WorkerFixtures {
+  _botKeeper: Keeper;
+}
+
+export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
+  botProject: [undefined, { option: true }],
+  botEnv: [undefined, { option: true }],
+  botDomain: ["regular", { option: true }],
+  botLabels: [{}, { option: true }],
+  botWait: [120, { option: true }],
+  botScope: ["test", { option: true }],
+  botSession: [undefined, { option: true }],
+
+  _botKeeper: [
+    async ({}, use) => {
+      const keeper = new Keeper();
+      await use(keeper);
+      await keeper.close();
+    },
+    { scope: "worker", box: true },
+  ],
+
+  botUser: [
+    async ({ _botKeeper, botProject, botEnv, botDomain, botLabels, botWait, botScope }, use, testInfo) => {
+      const wanted: Wanted = {
+        ...(botProject && { project: botProject }),
+        ...(botEnv && { env: botEnv }),
+        domain: botDomain,
+        labels: botLabels,
+        wait: botWait,
+      };
+      const bot = await _botKeeper.take(wanted, aboutTest(testInfo), botScope);
+      try {
+        await report(bot, testInfo);
+        await use(bot);
+      } finally {
+        await _botKeeper.putBack(bot);
+      }
+    },
+    { timeout: 0 }, // it ends by itself, and a wait is no fault of the test
+  ],
+
+  bot: async ({ botUser, botSession, context }, use) => {
+    const { lost } = botUser.lease;
+    // Whatever the test does at that moment fails at once, and touches nobody else's account.
+    const stop = () => void context.close({ reason: (lost.reason as Error).message }).catch(() => undefined);
+    lost.addEventListener("abort", stop);
+    if (botSession) await signedIn(context, botUser, botSession);
+    await use(botUser);
+    lost.removeEventListener("abort", stop);
+    // A page that is still open could go on with the user when that is somebody else's.
+    await context.close();
+  },
+});
+
+function aboutTest(testInfo: TestInfo): Wanted {
+  const where = `${testInfo.titlePath[0]}:${testInfo.line}`;
+  return {
+    owner: tail(testInfo.titlePath.join(" › "), LONGEST_OWNER),
+    metadata: { ...ciJob(), test: tail(where, LONGEST_OWNER), worker: testInfo.parallelIndex, retry: testInfo.retry },
+  };
+}
+
+async function report(bot: Bot, testInfo: TestInfo): Promise<void> {
+  testInfo.annotations.push({ type: "botfarm", description: `${bot.login}, lease ${bot.lease.id}` });
+  await testInfo.attach("botfarm", { body: JSON.stringify(bot.lease, null, 2), contentType: "application/json" });
+}

@@ -1,0 +1,174 @@
+/** A lease that is kept: renewed in the background, and told to be lost in time. */
+
+import { inspect } from "node:util";
+
+import type { Granted } from "./acquiring";
+import { now } from "./clock";
+import { ANSWER_TIMEOUT, type Connection, GRACE } from "./connection";
+import { LeaseLostError, ProblemError } from "./errors";
+import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types";
+
+/** Milliseconds. */
+const SHORTEST_PAUSE = 250;
+const SHORTEST_TIMEOUT = 1_000;
+/** Before the farm's end of the lease comes ours, by a tenth of the TTL and this at most: the runner has to stop by then. */
+const LONGEST_MARGIN = 5_000;
+
+export class Lease implements AsyncDisposable {
+  readonly #connection: Connection;
+  readonly #lost = new AbortController();
+  /** Aborted when there is nothing left to renew. */
+  readonly #over = new AbortController();
+  #answer: LeaseAnswer;
+  /** On our clock, and never later than on the farm's: counted from before the request that was answered. */
+  #expiresAt: number;
+  #timers: NodeJS.Timeout[] = [];
+  #released: Promise<void> | undefined;
+
+  private constructor(connection: Connection, { lease, askedAt }: Granted) {
+    this.#connection = connection;
+    this.#answer = lease;
+    this.#expiresAt = askedAt + lease.expires_in * 1_000;
+  }
+
+  /** Throws LeaseLostError when it took so long to get the answer that the lease has ended. */
+  static async keep(connection: Connection, granted: Granted): Promise<Lease> {
+    const lease = new Lease(connection, granted);
+    // Who has waited does not know when the wait ended: a renewal, which is quick, tells how long the lease lasts.
+    if (now() - granted.askedAt > (granted.lease.expires_in * 1_000) / 3) {
+      await lease.#renew(now() + GRACE);
+      lease.lost.throwIfAborted();
+    } else {
+      lease.#schedule();
+    }
+    return lease;
+  }
+
+  get id(): string {
+    return this.#answer.id;
+  }
+
+  get users(): readonly LeasedUser[] {
+    return this.#answer.users;
+  }
+
+  /** The one user of a lease of one. */
+  get user(): LeasedUser {
+    const [user, another] = this.users;
+    if (!user || another) throw new RangeError("this lease has several users: see `users`");
+    return user;
+  }
+
+  /** Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** Gives the users back; once more is the same as once. Throws LeaseLostError when the lease had lapsed. */
+  async release(said: Release = {}): Promise<void> {
+    this.#released ??= this.#release(said);
+    return this.#released;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
+  }
+
+  /** Keeps what a test has changed, a new password or secrets, for the next holder. Null removes a secret. */
+  async writeBack(userId: string, changes: WriteBack): Promise<void> {
+    const path = `/leases/${this.id}/users/${userId}`;
+    const written = await this.#persist<LeasedUser>({ method: "PATCH", path, body: changes });
+    const users = this.users.map((user) => (user.id === userId ? written : user));
+    this.#answer = { ...this.#answer, users };
+  }
+
+  /** The one-time code of this moment. */
+  async totp(userId: string): Promise<Totp> {
+    return this.#persist({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
+  }
+
+  /** Without credentials. */
+  toJSON(): object {
+    const users = this.users.map(({ id, login, labels }) => ({ id, login, labels }));
+    const { id, project_id, env, domain, owner, acquired_at } = this.#answer;
+    return { id, project_id, env, domain, owner, acquired_at, users };
+  }
+
+  [inspect.custom](): string {
+    return `Lease ${inspect(this.toJSON())}`;
+  }
+
+  get #left(): number {
+    return this.#expiresAt - now();
+  }
+
+  get #margin(): number {
+    return Math.min(LONGEST_MARGIN, this.#answer.ttl_seconds * 100);
+  }
+
+  #schedule(): void {
+    this.#unschedule();
+    const renewIn = Math.max(SHORTEST_PAUSE, this.#left / 3);
+    this.#timers = [
+      setTimeout(() => void this.#renew(this.#expiresAt - this.#margin), renewIn),
+      setTimeout(() => this.#lose("it could not be renewed in time"), this.#left - this.#margin),
+    ];
+    for (const timer of this.#timers) timer.unref();
+  }
+
+  #unschedule(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+
+  async #renew(until: number): Promise<void> {
+    let askedAt = now();
+    const ask = async (): Promise<LeaseAnswer> => {
+      askedAt = now();
+      // An answer that does not come must leave time to ask again.
+      const timeout = Math.min(ANSWER_TIMEOUT, Math.max(SHORTEST_TIMEOUT, (until - askedAt) / 3));
+      return this.#connection.call({ method: "POST", path: `/leases/${this.id}/renew`, timeout });
+    };
+    try {
+      const renewed = await this.#connection.persist(ask, { until, signal: this.#over.signal });
+      if (this.#over.signal.aborted) return;
+      // The credentials stay those that the holder knows, which may have written others back meanwhile.
+      this.#answer = { ...renewed, users: this.#answer.users };
+      this.#expiresAt = askedAt + renewed.expires_in * 1_000;
+      this.#schedule();
+    } catch (error) {
+      this.#lose((error as Error).message, error);
+    }
+  }
+
+  #lose(why: string, cause?: unknown): void {
+    if (this.#over.signal.aborted) return;
+    this.#end();
+    this.#lost.abort(new LeaseLostError(this.id, why, { cause }));
+  }
+
+  #end(): void {
+    this.#unschedule();
+    this.#over.abort();
+  }
+
+  async #release(said: Release): Promise<void> {
+    const wasLost = this.lost.aborted;
+    this.#end();
+    const path = `/leases/${this.id}/release`;
+    try {
+      // One that seems lost is given back too, as the farm may still have it; but nobody waits for that.
+      const until = now() + (wasLost ? 0 : GRACE);
+      const give = () => this.#connection.call({ method: "POST", path, body: said, timeout: GRACE });
+      await this.#connection.persist(give, { until });
+    } catch (error) {
+      if (wasLost) return;
+      if (!(error instanceof ProblemError && error.slug === "lease-lapsed")) throw error;
+      this.#lost.abort(new LeaseLostError(this.id, error.problem.detail, { cause: error }));
+      throw this.lost.reason;
+    }
+  }
+
+  #persist<Answer>(call: Parameters<Connection["call"]>[0]): Promise<Answer> {
+    return this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+  }
+}

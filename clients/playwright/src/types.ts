@@ -1,0 +1,15 @@
+/** Short names for what the farm's OpenAPI document describes; nothing is described here. */
+
+import type { components } from "./openapi";
+
+type Schemas = components["schemas"];
+
+export type Env = Schemas["Env"];
+export type Domain = Schemas["Domain"];
+export type LeaseAnswer = Schemas["LeaseOut"];
+export type LeaseRequest = Schemas["LeaseRequest"];
+export type LeasedUser = Schemas["LeasedUserOut"];
+export type Problem = Schemas["Problem"];
+export type Release = Schemas["Release"];
+export type Totp = Schemas["TotpOut"];
+export type WriteBack = Schemas["WriteBack"];

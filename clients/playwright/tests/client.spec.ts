@@ -1,0 +1,216 @@
+/** The client against a real farm, with the network between them at times a bad one. */
+
+import { createHmac } from "node:crypto";
+import { inspect } from "node:util";
+
+import { expect, test as base } from "@playwright/test";
+
+import { Botfarm, LeaseLostError, PoolExhaustedError, SettingsError, UnreachableError } from "../src/client";
+import { api, lease as leaseOf, PASSWORD, Project, token, url } from "./support/farm";
+import { Proxy } from "./support/proxy";
+
+const test = base.extend<{ network: Proxy }>({
+  network: async ({}, use) => {
+    const proxy = await Proxy.open();
+    await use(proxy);
+    proxy.close();
+  },
+});
+
+/** What `promise` was rejected with. */
+async function failure(promise: Promise<unknown>): Promise<Error> {
+  return promise.then(
+    () => Promise.reject(new Error("it did not fail")),
+    (error: Error) => error,
+  );
+}
+
+test("a lease has credentials, and its release gives the user back at once", async () => {
+  const project = await Project.withUsers(1);
+  const lease = await project.client().acquire();
+  expect(lease.user).toMatchObject({ login: "user-1@shop.test", password: PASSWORD });
+  expect((await project.leases("active")).map(({ id }) => id)).toEqual([lease.id]);
+  await lease.release({ outcome: "dirty", note: "the cart is full" });
+  await lease.release();
+  expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released", outcome: "dirty" });
+  expect((await project.users())[0]).toMatchObject({ state: "free" });
+});
+
+test("a lease lives on for as long as it is not released", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 2 });
+  await project.client().withLease({}, async (lease) => {
+    const first = Date.parse((await leaseOf(lease.id)).expires_at);
+    // Twice its TTL later it would be over.
+    await expect.poll(async () => Date.parse((await leaseOf(lease.id)).expires_at)).toBeGreaterThan(first + 4_000);
+    expect(lease.lost.aborted).toBe(false);
+  });
+  expect(await project.leases("active")).toEqual([]);
+});
+
+test("who waits longer than one request may asks again under the same key", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  const held = await project.client().acquire();
+  const waiting = project.client(network.url).acquire({ wait: 60 });
+  await expect.poll(() => network.seen.length).toBeGreaterThan(2);
+  await held.release();
+  const lease = await waiting;
+  expect(lease.user.login).toBe("user-1@shop.test");
+  expect(new Set(network.seen.filter(({ path }) => path === "/leases").map(({ key }) => key)).size).toBe(1);
+  await lease.release();
+});
+
+test("who has waited for longer than the lease lasts has a whole one", async ({ network }) => {
+  const project = await Project.withUsers(1, { default_ttl: 2, cooldown: 1 });
+  await (await project.client().acquire()).release(); // it rests for a second, which is more than a third of the TTL
+  const lease = await project.client(network.url).acquire({ wait: 60 });
+  expect(network.seen.at(-1)?.path).toBe(`/leases/${lease.id}/renew`);
+  expect(lease.lost.aborted).toBe(false);
+  await lease.release();
+});
+
+test("a lost answer takes no second user", async ({ network }) => {
+  const project = await Project.withUsers(2);
+  network.decide((_, before) => (before === 0 ? "lose-answer" : before === 1 ? "busy" : "pass"));
+  const lease = await project.client(network.url).acquire();
+  expect(network.seen.map(({ fate }) => fate)).toEqual(["lose-answer", "busy", "pass"]);
+  expect((await project.leases()).map(({ id }) => id)).toEqual([lease.id]);
+  network.decide((_, before) => (before === 0 ? "lose-answer" : "pass"));
+  await lease.release();
+  expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released" });
+});
+
+test("a pool that stays exhausted says so in one line", async () => {
+  const project = await Project.withUsers(1);
+  await project.client().withLease({}, async () => {
+    const error = await failure(project.client().acquire({ wait: 3 }));
+    expect(error).toBeInstanceOf(PoolExhaustedError);
+    const line = new RegExp(`^pool ${project.name}/stage/regular exhausted after 3 s: \\d waiting, next free in \\d+ s$`);
+    expect(error.message).toMatch(line);
+  });
+});
+
+test("a quota is waited out", async ({ network }) => {
+  const project = await Project.withUsers(2);
+  const body = { name: `t-${project.name}`, role: "runner", projects: [project.id], envs: ["stage"], max_leases: 1 };
+  const { token: mine } = await api<{ token: string }>("POST", "/tokens", body);
+  const held = await project.client(url, mine).acquire();
+  expect(await failure(project.client(url, mine).acquire())).toMatchObject({ slug: "quota-exceeded" });
+  const waiting = project.client(network.url, mine).acquire({ wait: 60 });
+  await expect.poll(() => network.seen.length).toBeGreaterThan(1);
+  await held.release();
+  await (await waiting).release();
+});
+
+test("a network away for shorter than the lease does no harm", async ({ network }) => {
+  const project = await Project.withUsers(1, { default_ttl: 6 });
+  const lease = await project.client(network.url).acquire();
+  const path = `/leases/${lease.id}/renew`;
+  const renewals = (fate: string) => network.seen.filter((one) => one.path === path && one.fate === fate).length;
+  network.decide(() => "cut");
+  await expect.poll(() => renewals("cut")).toBeGreaterThan(1);
+  network.decide(() => "pass");
+  await expect.poll(() => renewals("pass")).toBeGreaterThan(1);
+  expect(lease.lost.aborted).toBe(false);
+  await lease.release();
+});
+
+for (const fate of ["cut", "silent"] as const) {
+  test(`a network that is ${fate} for longer is told before anybody else can get the user`, async ({ network }) => {
+    const project = await Project.withUsers(1, { default_ttl: 3, lock_delay: 0 });
+    const lease = await project.client(network.url).acquire();
+    network.decide(() => fate);
+    const lostAt = new Promise<number>((resolve) => {
+      lease.lost.addEventListener("abort", () => resolve(Date.now()));
+    });
+    const other = await project.client().acquire({ wait: 60 });
+    expect(await lostAt).toBeLessThan(Date.parse((await leaseOf(other.id)).acquired_at));
+    expect(lease.lost.reason).toBeInstanceOf(LeaseLostError);
+    network.decide(() => "pass");
+    await lease.release();
+    expect(await leaseOf(other.id)).toMatchObject({ ended_at: null });
+    await other.release();
+  });
+}
+
+test("a lease that the farm has ended is lost at the next renewal, whatever the work says", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 4 });
+  const work = project.client().withLease({}, async (lease) => {
+    await api("POST", `/leases/${lease.id}/force_release`, { reason: "wanted elsewhere" });
+    await new Promise((resolve) => lease.lost.addEventListener("abort", resolve));
+    return "all is well";
+  });
+  const error = await failure(work);
+  expect(error).toBeInstanceOf(LeaseLostError);
+  expect(error.message).toContain("lease-lapsed");
+});
+
+test("a release that comes too late is no success", async () => {
+  const project = await Project.withUsers(1);
+  const work = project.client().withLease({}, async (lease) => {
+    await api("POST", `/leases/${lease.id}/force_release`, { reason: "wanted elsewhere" });
+  });
+  expect(await failure(work)).toBeInstanceOf(LeaseLostError);
+});
+
+test("work that fails gives its users back", async () => {
+  const project = await Project.withUsers(2);
+  const work = project.client().withLease({ count: 2 }, async (lease) => {
+    expect(lease.users).toHaveLength(2);
+    expect(() => lease.user).toThrow(RangeError);
+    throw new Error("as tests do");
+  });
+  expect((await failure(work)).message).toBe("as tests do");
+  expect((await project.leases()).map(({ ended_by }) => ended_by)).toEqual(["released"]);
+});
+
+test("what a test changes is there for the next holder", async () => {
+  const project = await Project.create();
+  const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin: "1234" }, totp_seed: secret });
+  await project.client().withLease({}, async (lease) => {
+    await lease.writeBack(lease.user.id, { password: "another one", secrets: { pin: null, state: { cookies: [1] } } });
+    expect(lease.user).toMatchObject({ password: "another one", secrets: { state: { cookies: [1] } } });
+    const { code, expires_in } = await lease.totp(lease.user.id);
+    const thisStep = Math.floor(Date.now() / 30_000);
+    expect([thisStep - 1, thisStep, thisStep + 1].map((step) => totp("12345678901234567890", step))).toContain(code);
+    expect(expires_in).toBeLessThanOrEqual(30);
+  });
+  await project.client().withLease({}, async (lease) => {
+    expect(lease.user.secrets).toEqual({ state: { cookies: [1] } });
+  });
+});
+
+/** RFC 6238. */
+function totp(seed: string, step: number): string {
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(step));
+  const hash = createHmac("sha1", seed).update(counter).digest();
+  const number = hash.readUInt32BE((hash.at(-1) ?? 0) & 15) & 0x7fffffff;
+  return String(number % 1_000_000).padStart(6, "0");
+}
+
+test("nothing that is shown of a lease has a password in it", async () => {
+  const project = await Project.withUsers(1);
+  const client = project.client();
+  await client.withLease({}, async (lease) => {
+    const shown = [inspect(lease, { depth: 9, showHidden: true }), JSON.stringify(lease), inspect(client, { depth: 9 })];
+    expect(shown.join()).toContain("user-1@shop.test");
+    expect(shown.join()).not.toContain(PASSWORD);
+    expect(shown.join()).not.toContain(token);
+  });
+});
+
+test("what is missing or wrong is said in words", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  expect(await failure(project.client().acquire({ domain: "canary" }))).toMatchObject({ slug: "no-such-pool" });
+  expect(await failure(project.client(url, "nobody's-token").acquire())).toMatchObject({ slug: "unauthenticated" });
+  expect(() => new Botfarm({ url })).toThrow(new SettingsError("set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds the token"));
+  expect(() => new Botfarm({ url, token: "two\nlines" })).toThrow(/^BOTFARM_TOKEN: (?!.*lines)/);
+  expect(() => new Botfarm({ url: "farm.test", token })).toThrow(/^BOTFARM_URL: /);
+  expect(await failure(new Botfarm({ url, token }).acquire())).toMatchObject({ message: expect.stringContaining("BOTFARM_PROJECT") });
+  const nowhere = network.url;
+  network.close();
+  const error = await failure(project.client(nowhere).acquire({ wait: 60 }));
+  expect(error).toBeInstanceOf(UnreachableError);
+  expect(error.message).toBe(`no answer from ${nowhere}/api/v1: ECONNREFUSED`);
+});

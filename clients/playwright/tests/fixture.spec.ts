@@ -1,0 +1,134 @@
+/** The fixture in suites of its own, with a real browser, against the farm and the shop. */
+
+import { expect, test } from "@playwright/test";
+
+import type { StorageState } from "../src/index";
+import { lease as stateOf, Project, shopStats, shopUrl } from "./support/farm";
+import { leaseOf, OF_THE_SHOP, run } from "./support/suite";
+
+// One after another: each counts what happens in the shop, and each starts browsers.
+test.describe.configure({ mode: "default" });
+
+const first = <Value>(values: Map<string, Value>): Value => [...values.values()][0]!;
+
+test("of the shop's suite only the first test of each user signs in, and nobody is thrown out", async () => {
+  const project = await Project.ofTheShop(2);
+  const before = await shopStats();
+  const ran = await run(project, { folder: OF_THE_SHOP, workers: 3, env: { CI: "", BUILD_URL: "" } });
+  expect(ran.exitCode, ran.text).toBe(0);
+  const after = await shopStats();
+  expect(after.thrown_out).toBe(before.thrown_out);
+  const users = await project.users();
+  expect(users.map(({ has_secrets }) => has_secrets)).toEqual([true, true]);
+  expect(after.sign_ins - before.sign_ins).toBe(users.length);
+
+  expect(ran.results.size).toBe(21);
+  const leases = new Map((await project.leases()).map((lease) => [lease.id, lease]));
+  expect(leases.size).toBe(ran.results.size);
+  for (const [title, result] of ran.results) {
+    const attached = leaseOf(result);
+    const lease = leases.get(attached.id);
+    expect(lease).toMatchObject({ ended_by: "released", outcome: "ok" });
+    expect(lease?.owner).toContain(title);
+    expect(lease?.users[0]?.login).toBe(attached.users[0]?.login);
+    expect(lease?.metadata).toMatchObject({ test: expect.stringMatching(/\.spec\.ts:\d+$/), worker: expect.any(Number) });
+    const shown = `${attached.users[0]?.login}, lease ${attached.id}`;
+    expect(ran.annotations.get(title)).toContainEqual(expect.objectContaining({ type: "botfarm", description: shown }));
+  }
+  for (const { password } of await credentials(project)) expect(ran.text).not.toContain(password);
+});
+
+test("a session that the shop has ended is replaced, once", async () => {
+  const project = await Project.ofTheShop(1);
+  const signIns = async () => {
+    const before = await shopStats();
+    const ran = await run(project, { files: ["one"] });
+    expect(ran.exitCode, ran.text).toBe(0);
+    return (await shopStats()).sign_ins - before.sign_ins;
+  };
+  expect(await signIns()).toBe(1);
+  expect(await signIns()).toBe(0);
+  const [user] = await credentials(project);
+  const { cookies } = user?.secrets?.["storage_state"] as StorageState;
+  const Cookie = cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
+  await fetch(`${shopUrl}/sign-out`, { method: "POST", headers: { Cookie }, redirect: "manual" });
+  expect(await signIns()).toBe(1);
+  expect(await signIns()).toBe(0);
+});
+
+test("a test whose lease is lost ends at once, and says why", async () => {
+  const project = await Project.ofTheShop(1, { default_ttl: 6, lock_delay: 0 });
+  const ran = await run(project, { files: ["lost", "late"] });
+  expect(ran.exitCode).toBe(1);
+  const { id } = leaseOf(ran.results.get("goes on clicking"));
+  const result = ran.results.get("goes on clicking");
+  expect(result?.status).toBe("failed"); // and neither timed out nor waited for the minute that it gives itself
+  const said = result?.errors.map(({ message }) => message);
+  expect(said?.join()).toContain(`lease ${id} is lost (410 lease-lapsed`);
+  const late = ran.results.get("is through before it hears of it");
+  expect(late?.status).toBe("failed");
+  expect(late?.errors[0]?.message).toContain("is lost");
+});
+
+test("a worker keeps its user from test to test, until one is marked", async () => {
+  const project = await Project.ofTheShop(2);
+  const before = await shopStats();
+  const ran = await run(project, { files: ["worker"] });
+  expect(ran.exitCode, ran.text).toBe(0);
+  const [one, two, three] = [1, 2, 3].map((number) => leaseOf(ran.results.get(`number ${number}`)).id);
+  expect(two).toBe(one);
+  expect(three).not.toBe(two);
+  expect(await stateOf(one!)).toMatchObject({ ended_by: "released", outcome: "broken" });
+  expect(await stateOf(three!)).toMatchObject({ ended_by: "released", outcome: "ok" });
+  expect((await shopStats()).sign_ins - before.sign_ins).toBe(2);
+});
+
+test("a test that fails gives its user back, and has its screenshot and trace", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["failing"] });
+  expect(ran.exitCode).toBe(1);
+  const result = first(ran.results);
+  expect(result.attachments.map(({ name }) => name)).toEqual(expect.arrayContaining(["botfarm", "screenshot", "trace"]));
+  expect(result.errors).toHaveLength(1);
+  expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released", outcome: "dirty" });
+});
+
+test("nothing goes on with a user that has been given back", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["afterwards"] });
+  expect(ran.results.get("thoughtful")?.status).toBe("passed");
+  expect(ran.results.get("careless")?.errors[0]?.message).toContain("browser has been closed");
+});
+
+test("a test without a user says what it waited for", async () => {
+  const project = await Project.ofTheShop(1);
+  await project.client().withLease({}, async () => {
+    const ran = await run(project, { files: ["impatient"] });
+    const line = `pool ${project.name}/stage/regular exhausted after 2 s: `;
+    expect(first(ran.results).errors[0]?.message).toContain(line);
+  });
+});
+
+test("a sign-in that does not sign in is told from a test that fails", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["misled"] });
+  const result = first(ran.results);
+  expect(result.errors[0]?.message).toContain("signIn is through, and isSignedIn says no");
+  expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released" });
+  expect((await project.users())[0]?.has_secrets).toBe(false);
+});
+
+test("the CI job is kept with the lease", async () => {
+  const project = await Project.ofTheShop(1);
+  const env = { GITLAB_CI: "true", CI_JOB_URL: "https://git.test/acme/shop/-/jobs/99", CI_JOB_NAME: "e2e" };
+  const ran = await run(project, { files: ["one"], env });
+  expect(ran.exitCode, ran.text).toBe(0);
+  const { metadata } = await stateOf(leaseOf(first(ran.results)).id);
+  expect(metadata).toMatchObject({ ci: "gitlab", job_url: env.CI_JOB_URL, job: "e2e", test: "one.spec.ts:3" });
+});
+
+/** As their next holder sees them. */
+async function credentials(project: Project) {
+  const count = (await project.users()).length;
+  return project.client().withLease({ count, wait: 60 }, async ({ users }) => [...users]);
+}

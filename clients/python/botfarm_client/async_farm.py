@@ -1,0 +1,121 @@
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+import httpx
+
+from botfarm_client.acquiring import Acquiring
+from botfarm_client.async_connection import AsyncConnection
+from botfarm_client.async_keeper import AsyncKeeper
+from botfarm_client.async_lease import AsyncLease
+from botfarm_client.async_retrying import carry_out
+from botfarm_client.calls import LIMITS
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
+from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.finishing import finish
+from botfarm_client.wanting import wanted_lease
+
+
+class AsyncBotfarm:
+    """A farm, for any number of tasks of one event loop."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As `Botfarm`."""
+        self._settings = FarmSettings.of(url, token, project=project, env=env)
+        self._client = httpx.AsyncClient(limits=LIMITS, transport=transport)
+        self._connection = AsyncConnection(self._settings.url, self._settings.token, client=self._client)
+        self._keeper = AsyncKeeper(self._connection)
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        *,
+        env: str | None = None,
+        domain: str = "regular",
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float = 120,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    ) -> AsyncIterator[AsyncLease]:
+        """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
+        lease = await self.acquire(
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            wait=wait,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        try:
+            async with lease._cancelling_when_lost():  # noqa: SLF001  ours
+                yield lease
+        except BaseException as failure:
+            await finish(lease._leave(failure, broken_on))  # noqa: SLF001
+            raise
+        await finish(lease._leave(None))  # noqa: SLF001
+
+    async def acquire(
+        self,
+        *,
+        env: str | None = None,
+        domain: str = "regular",
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float = 120,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncLease:
+        """As `Botfarm.acquire`."""
+        wanted = wanted_lease(
+            self._settings,
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        acquiring = Acquiring(wanted, wait=wait)
+        try:
+            grant = await carry_out(acquiring.steps(), self._connection)
+            return AsyncLease(grant, self._connection, self._keeper, pool=acquiring.pool)
+        except BotfarmError:
+            raise
+        except BaseException:
+            with suppress(BotfarmError):
+                await finish(carry_out(acquiring.taking_back(), self._connection))
+            raise
+
+    async def close(self) -> None:
+        """Releases the leases that are still held."""
+        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
+            for hold in self._keeper.forget_all():
+                with suppress(LeaseLostError, ProblemError):
+                    await carry_out(hold.releasing(None, None), self._connection)
+        await self._keeper.close()
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,105 @@
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from botfarm_client.acquiring import Grant
+from botfarm_client.async_connection import AsyncConnection
+from botfarm_client.async_keeper import AsyncKeeper
+from botfarm_client.async_retrying import carry_out
+from botfarm_client.calls import Call, Json
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.held_lease import HeldLease, HeldUser, Outcome
+from botfarm_client.holding import Hold
+from botfarm_client.leaving import ending, settle
+from botfarm_client.retrying import Steps
+
+Result = TypeVar("Result")
+
+
+class AsyncLeasedUser(HeldUser):
+    def __init__(self, connection: AsyncConnection, hold: Hold, document: Json) -> None:
+        super().__init__(hold, document)
+        self._connection = connection
+
+    async def totp(self) -> str:
+        """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
+        return str((await self._ask(self._asking_totp()))["code"])
+
+    async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
+        self._take(await self._ask(self._writing_back(password, secrets)))
+
+    async def _ask(self, call: Call) -> Json:
+        return await carry_out(self._hold.asking(call), self._connection)
+
+
+class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
+    """Renewed by a task until it is released. `lost` is an `asyncio.Event`."""
+
+    def __init__(self, grant: Grant, connection: AsyncConnection, keeper: AsyncKeeper, *, pool: str) -> None:
+        hold = Hold(grant)
+        users = tuple(AsyncLeasedUser(connection, hold, each) for each in grant.answer["users"])
+        super().__init__(grant, hold, pool=pool, users=users, lost=asyncio.Event())
+        self._connection = connection
+        self._keeper = keeper
+        keeper.keep(hold, self._look)
+
+    async def renew(self, ttl: int | None = None) -> None:
+        """As `Lease.renew`."""
+        await self._carry_out(self._hold.renewing(ttl))
+
+    async def write_back(
+        self,
+        *,
+        password: str | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        user: AsyncLeasedUser | None = None,
+    ) -> None:
+        """As `Lease.write_back`."""
+        await self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
+
+    async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
+        """As `Lease.release`."""
+        self._keeper.forget(self._hold)
+        if not self._hold.is_released:
+            await self._carry_out(self._hold.releasing(outcome, note))
+
+    @asynccontextmanager
+    async def _cancelling_when_lost(self) -> AsyncIterator[None]:
+        """Cancels what runs under the lease as `asyncio.timeout` does it. Raises LeaseLostError."""
+        alarm = asyncio.timeout(None)
+        try:
+            async with alarm:
+
+                def ring(_: LeaseLostError) -> None:
+                    with suppress(RuntimeError):  # the block is over
+                        alarm.reschedule(0)
+
+                self.on_lost(ring)
+                yield
+        except TimeoutError as error:
+            if alarm.expired():
+                raise LeaseLostError(str(self._hold.loss)) from error
+            raise
+        if alarm.expired():
+            with suppress(asyncio.CancelledError):  # the block was over before the cancellation reached it
+                await asyncio.sleep(0)
+
+    async def _leave(
+        self,
+        failure: BaseException | None,
+        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """At the end of an `async with` block. Raises LeaseLostError, unless something else is raised anyway."""
+        not_released = None
+        try:
+            await self.release(*ending(failure, broken_on))
+        except BotfarmError as error:
+            not_released = error
+        settle(self._hold, failure, not_released)
+
+    async def _carry_out(self, steps: Steps[Result]) -> Result:
+        try:
+            return await carry_out(steps, self._connection)
+        finally:
+            self._look()

@@ -1,0 +1,103 @@
+"""One request to a farm and its answer, without the sending: what is the same for a thread and for a task."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from typing_extensions import override
+
+from botfarm_client.errors import (
+    BotfarmError,
+    FarmUnreachableError,
+    LostAnswerError,
+    UnexpectedAnswerError,
+    problem_error,
+)
+from botfarm_client.printable import printable
+
+API = "/api/v1"
+# Seconds. What the farm is told to wait, and what it needs for a long import, comes on top.
+CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 30.0
+# A renewal must not stand in line behind a hundred requests that wait for users.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    method: str
+    path: str
+    json: Json | None = field(default=None, repr=False)
+    idempotency_key: str | None = None
+    wait: float = 0
+    """How long the farm was asked to keep the request open."""
+    patience: float = ANSWER_TIMEOUT
+    """Seconds for the answer, beside the wait."""
+
+    def arguments(self) -> dict[str, Any]:
+        """For `request` of either client of httpx, beside the method and the URL."""
+        headers = {"Idempotency-Key": self.idempotency_key} if self.idempotency_key else {}
+        body = {} if self.json is None else {"json": self.json}
+        return {"headers": headers, "timeout": timeout(self.wait, self.patience), **body}
+
+
+class Bearer(httpx.Auth):
+    """Sends a token, and does not show it to who looks at variables."""
+
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {token}"
+
+    @override
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = self._header
+        yield request
+
+
+def timeout(wait: float, patience: float = ANSWER_TIMEOUT) -> httpx.Timeout:
+    return httpx.Timeout(patience + wait, connect=min(CONNECT_TIMEOUT, patience))
+
+
+def read(response: httpx.Response, url: str) -> Json:
+    """Raises ProblemError, UnexpectedAnswerError."""
+    if not response.is_success:
+        # A proxy on the way may answer with a page of its own.
+        problem = _document(response) or {"detail": response.reason_phrase}
+        raise problem_error(response.status_code, problem, retry_after=_retry_after(response))
+    document = {} if response.status_code == httpx.codes.NO_CONTENT else _document(response)
+    if document is None:
+        raise no_farm(url)
+    return document
+
+
+def no_farm(url: str) -> UnexpectedAnswerError:
+    return UnexpectedAnswerError(f"what answers at {url} is no farm: check BOTFARM_URL")
+
+
+def failure(error: httpx.HTTPError, url: str) -> BotfarmError:
+    """What is said of a request that was not answered."""
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            reason = "" if "refused" in str(error) else f" ({printable(str(error)) or 'timed out'})"
+            return FarmUnreachableError(
+                f"cannot reach the farm at {url}{reason}: is it running? set BOTFARM_URL"
+            )
+        case httpx.TimeoutException():
+            return LostAnswerError(f"the farm at {url} did not answer in time: try again")
+        case _:
+            return LostAnswerError(f"the connection to the farm at {url} broke: try again")
+
+
+def _document(response: httpx.Response) -> Json | None:
+    try:
+        document = response.json()
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; the header's other form, a date, is nothing that a farm says."""
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isascii() and given.isdigit() else None

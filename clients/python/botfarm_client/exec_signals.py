@@ -1,0 +1,86 @@
+"""Signals that come to `botfarm exec`: before its program runs they end us, from then on they are the program's."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+Program = subprocess.Popen[bytes]
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+# Not those by which a terminal stops a job and lets it go on: they come to all of it, and we stop as well.
+_PASSED = _ENDING | {signal.SIGUSR1, signal.SIGUSR2}
+
+
+class Signals:
+    """Ends by SystemExit with 128 and the number, once: what comes while we are ending does not disturb the release."""
+
+    def __init__(self) -> None:
+        self.told_to_end = False
+        """Whether the program was, by a signal."""
+        self._program: Program | None = None
+        self._is_starting = False
+        self._is_ending = False
+        self._kept: list[int] = []
+        self._had_terminal = False
+        self._former: dict[int, Handler] = {}
+
+    def __enter__(self) -> Self:
+        self._had_terminal = _foreground_group() is not None
+        for number in _PASSED:
+            # What we were started to ignore, as by nohup, the program ignores too.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def start(self, start: Callable[[], Program]) -> Program:
+        self._is_starting = True
+        self._program = start()
+        for number in self._kept:
+            self._pass_on(self._program, number)
+        return self._program
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._program is not None:
+            self._pass_on(self._program, number)
+        elif self._is_starting:
+            self._kept.append(number)
+        elif not self._is_ending:
+            self._is_ending = True
+            raise SystemExit(128 + number)
+
+    def _pass_on(self, program: Program, number: int) -> None:
+        self.told_to_end |= number in _ENDING
+        if not self._is_of_our_terminal(number):
+            program.send_signal(number)
+
+    def _is_of_our_terminal(self, number: int) -> bool:
+        """Then the program, which is in our process group, has got it too: twice would be Ctrl-C twice."""
+        if number in {signal.SIGINT, signal.SIGQUIT}:
+            return _foreground_group() == os.getpgrp()
+        if (
+            number == signal.SIGHUP
+        ):  # of a terminal that is gone; the first process of a session is told alone
+            return self._had_terminal and _foreground_group() is None and os.getsid(0) != os.getpid()
+        return False
+
+
+def _foreground_group() -> int | None:
+    """Of our terminal, if we have one."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return None
+    try:
+        return os.tcgetpgrp(terminal)
+    except OSError:
+        return None
+    finally:
+        os.close(terminal)

@@ -1,0 +1,129 @@
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+import httpx
+
+from botfarm_client.acquiring import Acquiring
+from botfarm_client.calls import LIMITS
+from botfarm_client.connection import Connection
+from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
+from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.keeper import Keeper
+from botfarm_client.lease import Lease
+from botfarm_client.retrying import carry_out
+from botfarm_client.wanting import wanted_lease
+
+
+class Botfarm:
+    """A farm, for any number of threads. For tasks of an event loop there is `AsyncBotfarm`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """What is not given is BOTFARM_URL, BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE), BOTFARM_PROJECT and BOTFARM_ENV.
+
+        The project is its name or its id. Raises SettingError.
+        """
+        self._settings = FarmSettings.of(url, token, project=project, env=env)
+        self._client = httpx.Client(limits=LIMITS, transport=transport)
+        self._connection = Connection(self._settings.url, self._settings.token, client=self._client)
+        self._keeper = Keeper(self._connection)
+
+    @contextmanager
+    def lease(
+        self,
+        *,
+        env: str | None = None,
+        domain: str = "regular",
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float = 120,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    ) -> Iterator[Lease]:
+        """As `acquire`, and released at the end of the block, however that ends.
+
+        What is raised under the lease and is a `broken_on` leaves its users as broken. Raises LeaseLostError at the
+        end of a block that did not notice the loss.
+        """
+        lease = self.acquire(
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            wait=wait,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        try:
+            yield lease
+        except BaseException as failure:
+            lease._leave(failure, broken_on)  # noqa: SLF001  ours
+            raise
+        lease._leave(None)  # noqa: SLF001
+
+    def acquire(
+        self,
+        *,
+        env: str | None = None,
+        domain: str = "regular",
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float = 120,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Lease:
+        """A lease that is renewed until you release it; `wait` and `ttl` are seconds.
+
+        Raises PoolExhaustedError or QuotaExceededError when the wait is over, FarmUnreachableError, SettingError and
+        any other ProblemError.
+        """
+        wanted = wanted_lease(
+            self._settings,
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        acquiring = Acquiring(wanted, wait=wait)
+        try:
+            grant = carry_out(acquiring.steps(), self._connection)
+            return Lease(grant, self._connection, self._keeper, pool=acquiring.pool)
+        except BotfarmError:
+            raise
+        except BaseException:
+            with suppress(BotfarmError):
+                carry_out(acquiring.taking_back(), self._connection)
+            raise
+
+    def close(self) -> None:
+        """Releases the leases that are still held."""
+        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
+            for hold in self._keeper.forget_all():
+                with suppress(LeaseLostError, ProblemError):
+                    carry_out(hold.releasing(None, None), self._connection)
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

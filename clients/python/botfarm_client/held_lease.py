@@ -1,0 +1,134 @@
+"""What a lease and its users are to a holder, whether that is a thread or a task."""
+
+import threading
+from collections.abc import Callable, Mapping
+from logging import getLogger
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from typing_extensions import override
+
+from botfarm_client.acquiring import Grant
+from botfarm_client.calls import Call, Json
+from botfarm_client.errors import LeaseLostError
+from botfarm_client.holding import Hold
+
+logger = getLogger("botfarm_client")
+
+Outcome = Literal["ok", "dirty", "broken"]
+
+
+class HeldUser:
+    """A user in the hands of its holder. Once the lease is lost it gives no credentials any more."""
+
+    def __init__(self, hold: Hold, document: Json) -> None:
+        self._hold = hold
+        self.id = str(document["id"])
+        self.login = str(document["login"])
+        self.labels: Mapping[str, str] = dict(document["labels"])
+        self._take(document)
+
+    @property
+    def password(self) -> str:
+        """Raises LeaseLostError."""
+        self._hold.check()
+        return self._password
+
+    @property
+    def secrets(self) -> Mapping[str, Any]:
+        """What else a test must know; empty where there is nothing. Raises LeaseLostError."""
+        self._hold.check()
+        return self._secrets
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, login={self.login!r}, labels={dict(self.labels)!r})"
+
+    def _take(self, document: Json) -> None:
+        self._password = str(document["password"])
+        self._secrets: Mapping[str, Any] = dict(document.get("secrets") or {})
+
+    def _path(self) -> str:
+        return f"/leases/{self._hold.lease_id}/users/{self.id}"
+
+    def _asking_totp(self) -> Call:
+        return Call(method="GET", path=f"{self._path()}/totp")
+
+    def _writing_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> Call:
+        changes: Json = {} if password is None else {"password": password}
+        if secrets is not None:
+            changes["secrets"] = dict(secrets)
+        return Call(method="PATCH", path=self._path(), json=changes)
+
+
+class _Event(Protocol):
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+
+UserT = TypeVar("UserT", bound=HeldUser)
+EventT = TypeVar("EventT", bound=_Event)
+
+
+class HeldLease(Generic[UserT, EventT]):
+    def __init__(
+        self, grant: Grant, hold: Hold, *, pool: str, users: tuple[UserT, ...], lost: EventT
+    ) -> None:
+        self.id = hold.lease_id
+        self.fence = int(grant.answer["fence"])
+        self.pool = pool
+        """`project/env/domain`, as they were asked for."""
+        self.users = users
+        self.lost = lost
+        """Set as soon as the lease is lost, and before anybody else can have its users."""
+        self._hold = hold
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[LeaseLostError], object]] = []
+
+    @property
+    def user(self) -> UserT:
+        """The only one."""
+        if len(self.users) != 1:
+            raise ValueError(f"this lease has {len(self.users)} users: take them from `users`")
+        return self.users[0]
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds until the farm ends the lease, unless it is renewed."""
+        return self._hold.expires_in
+
+    def check(self) -> None:
+        """Raises LeaseLostError."""
+        self._look()
+        self._hold.check()
+
+    def on_lost(self, callback: Callable[[LeaseLostError], object]) -> None:
+        """Calls it once, from whatever thread finds out; at once when the lease is lost already."""
+        with self._lock:
+            self._callbacks.append(callback)
+        self._look()
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, pool={self.pool!r}, users={self.users!r})"
+
+    def _look(self) -> LeaseLostError | None:
+        """The loss, if there is one; who finds it tells the others."""
+        loss = self._hold.look()
+        if loss is None:
+            return None
+        self.lost.set()
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback(loss)
+            except Exception:
+                logger.exception("a callback of the lost lease %s failed", self.id)
+        return loss
+
+    def _one_of_them(self, user: UserT | None) -> UserT:
+        if user is None:
+            return self.user
+        if user not in self.users:
+            raise ValueError("this user is not of this lease")
+        return user

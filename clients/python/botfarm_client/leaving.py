@@ -1,0 +1,34 @@
+"""The end of a `with` block under a lease: how its users are left, and what is said of a lease that was lost."""
+
+from logging import getLogger
+
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.held_lease import Outcome
+from botfarm_client.holding import Hold
+
+logger = getLogger("botfarm_client")
+
+
+def ending(
+    failure: BaseException | None, broken_on: type[BaseException] | tuple[type[BaseException], ...]
+) -> tuple[Outcome | None, str | None]:
+    """The outcome and the note of the release. The failure's own words stay out of it: they may hold a credential."""
+    if failure is not None and isinstance(failure, broken_on):
+        return "broken", type(failure).__name__
+    return None, None
+
+
+def settle(hold: Hold, failure: BaseException | None, not_released: BotfarmError | None) -> None:
+    """Raises LeaseLostError where the block ended without knowing of it."""
+    loss = hold.loss
+    if loss is not None:
+        logger.warning("%s", loss)
+        if failure is None:
+            raise LeaseLostError(*loss.args)
+        if not isinstance(failure, LeaseLostError):
+            failure.add_note(str(loss))
+    elif not_released is not None:
+        logger.warning(
+            "lease %s was not released (%s): it ends by itself, in %.0f s at the latest",
+            *(hold.lease_id, not_released, hold.expires_in),
+        )

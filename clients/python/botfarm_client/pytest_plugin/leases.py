@@ -1,0 +1,156 @@
+"""The leases of one test, or of one worker of pytest-xdist."""
+
+import os
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any
+
+import pytest
+
+from botfarm_client import Botfarm, Lease, LeasedUser
+from botfarm_client.ci_variables import as_owner, this_holder
+from botfarm_client.durations import format_duration
+from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError
+from botfarm_client.explanations import explain
+from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
+
+LeaseFactory = Callable[..., Lease]
+
+logger = getLogger("botfarm_client")
+
+
+def open_farm(config: pytest.Config) -> Botfarm:
+    url = setting(config, "url")
+    if url is None:
+        raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
+    try:
+        return Botfarm(url, project=setting(config, "project"))
+    except BotfarmError as error:
+        raise failure(str(error)) from None
+
+
+class Leases:
+    def __init__(self, farm: Botfarm, config: pytest.Config, item: pytest.Item | None = None) -> None:
+        """Without an item they are the worker's."""
+        self._farm = farm
+        self._config = config
+        self._item = item
+        self._taken: list[Lease] = []
+        self._kept: set[str] = set()
+        self._notes: dict[str, list[str]] = {}
+        """What else is said of a lease. By its id, as those that are kept for a post-mortem, and those said to be lost."""
+        self._said_lost: set[str] = set()
+        self._broken_on: tuple[type[BaseException], ...] = ()
+        self._broken_by: str | None = None
+
+    def take(self, **given: Any) -> Lease:
+        wanted = terms(self._config, self._item, given)
+        broken_on = wanted.pop("broken_on", ())
+        self._broken_on += broken_on if isinstance(broken_on, tuple) else (broken_on,)
+        wanted["metadata"] = {**_run(), **wanted.get("metadata", {})}
+        try:
+            lease = self._farm.acquire(owner=self._owner(), **wanted)
+        except BotfarmError as error:
+            raise failure(self._explained(error)) from None
+        self._taken.append(lease)
+        if self._item is not None:
+            self._item.user_properties += _properties(lease)
+        return lease
+
+    def take_one(self) -> LeasedUser:
+        count = terms(self._config, self._item, {}).get("count", 1)
+        if count != 1:
+            raise failure(f"botfarm_user is one user: with count={count} take botfarm_lease().users")
+        return self.take().user
+
+    def report_to(self, item: pytest.Item) -> None:
+        """Of a worker's leases: each test has them in its report."""
+        for lease in self._taken if self._item is None else ():
+            item.user_properties += _properties(lease)
+
+    def check(self) -> None:
+        """Fails the test if one is lost."""
+        for lease in self._taken:
+            try:
+                lease.check()
+            except LeaseLostError as lost:
+                self._said_lost.add(lease.id)
+                raise failure(f"{_logins(lease)}: {lost}") from None
+
+    def look_at(self, failure: BaseException) -> None:
+        """Of a test that failed before its end: whether its users are broken, and whether they are kept."""
+        if isinstance(failure, self._broken_on):
+            self._broken_by = type(failure).__name__
+        seconds = duration(self._config, "hold-failed") if self._item is not None else None
+        for lease in self._taken if seconds else ():
+            try:
+                lease.renew(seconds)
+            except BotfarmError as error:
+                self._notes[lease.id] = [f"not kept for a post-mortem: {error}"]
+            else:
+                self._kept.add(lease.id)
+                self._notes[lease.id] = [
+                    f"kept for a post-mortem, for {format_duration(lease.expires_in)} from now on",
+                    f"  to see the password:  botfarm leases show {lease.id}",
+                    f"  to give it back:      botfarm leases release {lease.id}",
+                ]
+
+    def story(self) -> str:
+        """For the report of a test that failed. Credentials are shown by the farm only."""
+        lines = []
+        for lease in self._taken:
+            lines.append(f"{_logins(lease)}  (pool {lease.pool}, lease {lease.id})")
+            lines += self._notes.get(lease.id, [])
+            if lease.lost.is_set():
+                self._said_lost.add(lease.id)
+                lines.append("lost under the test: somebody else may have used it meanwhile")
+        return "\n".join(lines)
+
+    def end(self) -> None:
+        """Releases them, but those that are kept. Fails when one was lost and nothing has said so yet."""
+        losses = []
+        for lease in reversed(self._taken):
+            try:
+                if lease.id in self._kept:
+                    lease._keeper.forget(lease._hold)  # noqa: SLF001  ours
+                elif self._broken_by:
+                    lease.release("broken", self._broken_by)
+                else:
+                    lease.release()
+            except LeaseLostError as lost:
+                if lease.id not in self._said_lost:
+                    losses.append(f"{_logins(lease)}: {lost}")
+            except BotfarmError as error:
+                logger.warning("lease %s was not released, and ends by itself: %s", lease.id, error)
+        if losses:
+            raise failure("; ".join(losses))
+
+    def _explained(self, error: BotfarmError) -> str:
+        """An exhausted pool says of itself what matters to a test; for the rest there are the words of the commands."""
+        if isinstance(error, PoolExhaustedError):
+            return str(error)
+        return str(explain(error, setting(self._config, "url") or "BOTFARM_URL"))
+
+    def _owner(self) -> str:
+        if self._item is not None:
+            return as_owner(self._item.nodeid)
+        return as_owner(" ".join(filter(None, (_worker(), this_holder().owner))))
+
+
+def _worker() -> str:
+    return os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def _run() -> dict[str, str]:
+    """The metadata of all leases of this run."""
+    holder = this_holder()
+    found = {"run_by": holder.owner, **holder.metadata}
+    return {**found, "worker": _worker()} if _worker() else found
+
+
+def _logins(lease: Lease) -> str:
+    return ", ".join(user.login for user in lease.users)
+
+
+def _properties(lease: Lease) -> list[tuple[str, object]]:
+    return [("botfarm_lease", lease.id), *(("botfarm_login", user.login) for user in lease.users)]

@@ -1,0 +1,91 @@
+"""What a run says of the users that it takes: on the command line, in variables, in the ini file, in markers."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
+MARKER = f"botfarm({', '.join(f'{name}=...' for name in TERMS)}): the users that botfarm_user and botfarm_lease take"
+_SETTINGS = {
+    "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
+    "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),
+    "env": ("ENV", "prod, preprod or stage, else BOTFARM_ENV"),
+    "domain": ("DOMAIN", "canary or regular, which is the default"),
+    "wait": ("DURATION", "how long to wait for a user, such as 90 or 10m; 2m unless it is said"),
+    "ttl": ("DURATION", "how long users stay taken when a run is killed; else as the project says"),
+    "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),
+}
+_DURATIONS = ("wait", "ttl", "hold-failed")
+_VARIABLES = {"url": "BOTFARM_URL", "project": "BOTFARM_PROJECT", "env": "BOTFARM_ENV"}
+
+
+def add_settings(parser: pytest.Parser) -> None:
+    group = parser.getgroup("botfarm", "users from a botfarm")
+    for name, (kind, text) in _SETTINGS.items():
+        group.addoption(f"--botfarm-{name}", dest=_key(name), metavar=kind, help=text)
+        parser.addini(_key(name), text)
+
+
+def setting(config: pytest.Config, name: str) -> str | None:
+    """The command line's, else the variable's, else the ini file's."""
+    variable = os.environ.get(_VARIABLES.get(name, ""))
+    return config.getoption(_key(name)) or variable or config.getini(_key(name)) or None
+
+
+def check_settings(config: pytest.Config) -> None:
+    """Before the first test, not in each. Raises UsageError."""
+    for name in _DURATIONS:
+        try:
+            duration(config, name)
+        except pytest.fail.Exception as failed:
+            raise pytest.UsageError(failed.msg) from None
+
+
+def duration(config: pytest.Config, name: str) -> int | None:
+    """Seconds."""
+    value = setting(config, name)
+    return None if value is None else _seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
+
+
+def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a lease: what is given, else what the closest marker says, else what the run says."""
+    found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain")}
+    found |= {name: duration(config, name) for name in ("wait", "ttl")}
+    markers = [] if item is None else list(item.iter_markers("botfarm"))
+    for source in (*(_of_marker(marker) for marker in reversed(markers)), given):
+        if unknown := source.keys() - set(TERMS):
+            names = ", ".join(sorted(unknown))
+            raise failure(f"unknown: {names}; there are {', '.join(TERMS)}")
+        found |= source
+    for name in ("wait", "ttl"):
+        if found[name] is not None:
+            found[name] = _seconds(found[name], of=name)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def failure(message: str) -> BaseException:
+    """Of a test, in one line: the traceback would be ours."""
+    return pytest.fail.Exception(f"botfarm: {message}", pytrace=False)
+
+
+def _seconds(value: object, *, of: str) -> int:
+    import typer  # noqa: PLC0415  only where a duration is given
+
+    from botfarm_client.durations import parse_duration  # noqa: PLC0415
+
+    try:
+        return parse_duration(str(value))
+    except typer.BadParameter as error:
+        raise failure(f"{of}: {error}") from None
+
+
+def _of_marker(marker: pytest.Mark) -> Mapping[str, Any]:
+    if marker.args:
+        raise failure("write the marker's arguments with their names: botfarm(env='stage')")
+    return marker.kwargs
+
+
+def _key(name: str) -> str:
+    return f"botfarm_{name.replace('-', '_')}"

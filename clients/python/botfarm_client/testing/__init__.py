@@ -1,0 +1,6 @@
+"""A farm in this process, for the tests of what uses the SDK."""
+
+from botfarm_client.testing.fake_farm import FakeFarm as FakeFarm
+from botfarm_client.testing.fake_leasing import FakePolicy as FakePolicy
+from botfarm_client.testing.fake_users import FakeLease as FakeLease
+from botfarm_client.testing.fake_users import FakeUser as FakeUser

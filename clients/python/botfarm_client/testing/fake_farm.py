@@ -1,0 +1,131 @@
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Self
+from uuid import uuid4
+
+from botfarm_client import clock
+from botfarm_client.async_farm import AsyncBotfarm
+from botfarm_client.calls import API
+from botfarm_client.farm import Botfarm
+from botfarm_client.testing.fake_api import Answered, Asked, FakeApi, answered_problem
+from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy
+from botfarm_client.testing.fake_transport import FakeTransport, NotAnsweredError, serving
+from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser
+
+TOKEN = "a-token-of-the-fake-farm"  # noqa: S105  it opens nothing
+
+
+class FakeFarm:
+    """One project, with users that are given, in memory; it keeps to the rules of a farm.
+
+    A context manager, for the socket behind `url`; without that it needs no end.
+    """
+
+    def __init__(
+        self,
+        users: Iterable[FakeUser] | None = None,
+        *,
+        project: str = "shop",
+        env: str = "stage",
+        policy: FakePolicy = FakePolicy(),  # noqa: B008  frozen
+        max_leases: int | None = None,
+    ) -> None:
+        """Without users it has one. `env` is what clients take that name none; `max_leases` the quota, in users."""
+        self.token = TOKEN
+        self.project = project
+        self.project_id = str(uuid4())
+        self.env = env
+        chosen = [FakeUser("user@fake.test", env=env)] if users is None else list(users)
+        self._leasing = FakeLeasing(chosen, policy, max_leases=max_leases)
+        self._api = FakeApi(self._leasing, token=TOKEN, project=project, project_id=self.project_id)
+        self._failures: list[str] = []
+        self.on_answer: Callable[[str], object] | None = None
+        """Called with `POST /leases` and the like, when what was asked for is done and before the answer arrives."""
+        self._stack = ExitStack()
+        self._url: str | None = None
+        self.transport = FakeTransport(self._answer)
+        """For `httpx.Client` and `httpx.AsyncClient`, `Botfarm` and `AsyncBotfarm`."""
+
+    def botfarm(self) -> Botfarm:
+        return Botfarm(
+            "http://fake.test", self.token, project=self.project, env=self.env, transport=self.transport
+        )
+
+    def async_botfarm(self) -> AsyncBotfarm:
+        return AsyncBotfarm(
+            "http://fake.test", self.token, project=self.project, env=self.env, transport=self.transport
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens on this machine, from now on, for what takes nothing but a URL."""
+        if self._url is None:
+            self._url = self._stack.enter_context(serving(self._answer))
+        return self._url
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """For what reads its settings there: the pytest plugin, `botfarm exec`, another process."""
+        return {
+            "BOTFARM_URL": self.url,
+            "BOTFARM_TOKEN": self.token,
+            "BOTFARM_PROJECT": self.project,
+            "BOTFARM_ENV": self.env,
+        }
+
+    @property
+    def users(self) -> list[FakeUser]:
+        """Who is handed out next comes first."""
+        return list(self._leasing.users)
+
+    @property
+    def leases(self) -> list[FakeLease]:
+        """All there ever were, the oldest first."""
+        return list(self._leasing.leases)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for users."""
+        return self._leasing.waiting
+
+    def advance(self, seconds: float) -> None:
+        """Time passes here, and for every client in this process, as if it had been asleep meanwhile."""
+        clock.advance(seconds)
+
+    def expire(self, lease_id: str) -> None:
+        """The lease is over, and its holder does not know."""
+        self._leasing.expire(lease_id)
+
+    def force_release(self, lease_id: str) -> None:
+        """As an operator does it."""
+        self._leasing.force(lease_id)
+
+    def fail_next(self, how: str, times: int = 1) -> None:
+        """The next requests meet a problem, by its slug.
+
+        Or they are `refused`, as where nobody listens; or `lost`: what they ask for is done, and no answer arrives.
+        """
+        self._failures += [how] * times
+
+    def close(self) -> None:
+        self._stack.close()
+        self._url = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self, asked: Asked) -> Answered:
+        failure = self._failures.pop(0) if self._failures else None
+        if failure == "refused":
+            raise NotAnsweredError(refused=True)
+        if failure not in {None, "lost"}:
+            return answered_problem(FakeProblem(str(failure)))
+        answered = self._api.answer(asked)
+        if self.on_answer:
+            self.on_answer(f"{asked.method} {asked.path.removeprefix(API)}")
+        if failure == "lost":
+            raise NotAnsweredError(refused=False)
+        return answered

@@ -1,0 +1,38 @@
+from collections.abc import Mapping
+from typing import Any
+
+from botfarm_client.calls import Json
+from botfarm_client.errors import SettingError
+from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.ids import is_id
+
+
+def wanted_lease(
+    settings: FarmSettings,
+    *,
+    env: str | None,
+    domain: str,
+    count: int,
+    labels: Mapping[str, str] | None,
+    ttl: int | None,
+    priority: int,
+    owner: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Json:
+    """The body of a request for a lease, without its wait. Raises SettingError."""
+    project = settings.project
+    if project is None:
+        raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
+    if not (env or settings.env):
+        raise SettingError("no env: set BOTFARM_ENV to prod, preprod or stage")
+    return {
+        "project_id" if is_id(project) else "project": project,
+        "env": env or settings.env,
+        "domain": domain,
+        "labels": dict(labels or {}),
+        "count": count,
+        "ttl_seconds": ttl,
+        "priority": priority,
+        "owner": owner,
+        "metadata": dict(metadata or {}),
+    }

@@ -1,0 +1,205 @@
+"""A lease in the hands of a task, against the fake farm. What is decided alike for threads is shown there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from botfarm_client import AsyncBotfarm
+from botfarm_client.errors import LeaseLostError, PoolExhaustedError
+from botfarm_client.testing import FakeFarm, FakePolicy, FakeUser
+
+
+@pytest.fixture
+def fake() -> FakeFarm:
+    user = FakeUser("a@shop.test", "pw-a", secrets={"pin": 1}, totp="123456")
+    return FakeFarm([user, FakeUser("b@shop.test", domain="canary")], policy=FakePolicy(lock_delay=1))
+
+
+@pytest.fixture
+async def farm(fake: FakeFarm) -> AsyncIterator[AsyncBotfarm]:
+    async with fake.async_botfarm() as farm:
+        yield farm
+
+
+async def until_asked(fake: FakeFarm, name: str) -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    fake.on_answer = lambda this: this == name and loop.call_soon_threadsafe(asked.set)
+    async with asyncio.timeout(10):
+        await asked.wait()
+
+
+async def test_a_lease_is_held_in_the_block_and_released_after_it(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    async with farm.lease(ttl=60) as lease:
+        assert (lease.user.login, lease.user.password) == ("a@shop.test", "pw-a")
+        assert await lease.user.totp() == "123456"
+        await lease.write_back(password="new", secrets={"pin": 2})
+        assert (lease.user.password, lease.user.secrets) == ("new", {"pin": 2})
+        await lease.renew(100)
+        assert lease.expires_in > 90
+        assert fake.leases[0].is_live
+    assert (fake.leases[0].ended_by, fake.leases[0].outcome) == ("released", "ok")
+    async with farm.lease() as lease:
+        assert lease.user.password == "new"
+
+
+async def test_an_exception_of_a_chosen_kind_leaves_the_users_broken(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    with pytest.raises(OSError, match="captcha"):
+        async with farm.lease(broken_on=(OSError,)):
+            raise OSError("captcha")
+    assert (fake.leases[0].outcome, fake.leases[0].note) == ("broken", "OSError")
+
+
+async def test_a_loss_cancels_what_runs_under_the_lease(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    reached = asyncio.Event()
+
+    async def use() -> None:
+        async with farm.lease(ttl=60) as lease:
+            reached.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert lease.lost.is_set()
+
+    using = asyncio.create_task(use())
+    await reached.wait()
+    fake.advance(100)
+    with pytest.raises(LeaseLostError, match="stood still") as raised:
+        await asyncio.wait_for(using, 10)
+    assert isinstance(raised.value.__cause__, TimeoutError)
+    assert using.cancelling() == 0
+
+
+async def test_a_loss_that_is_found_at_the_last_moment_is_an_error_and_no_cancellation(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    async def use() -> None:
+        async with farm.lease(ttl=60) as lease:
+            fake.advance(100)
+            with pytest.raises(LeaseLostError):
+                lease.check()
+
+    with pytest.raises(LeaseLostError):
+        await use()
+    await asyncio.sleep(0)
+    this = asyncio.current_task()
+    assert this is not None
+    assert this.cancelling() == 0
+
+
+async def test_an_error_of_the_block_is_not_hidden_by_the_loss(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    async def use() -> None:
+        async with farm.lease(ttl=60):
+            fake.advance(100)
+            raise AssertionError
+
+    with pytest.raises(AssertionError) as raised:
+        await use()
+    assert any("is lost" in note for note in raised.value.__notes__)
+
+
+async def test_a_block_that_is_cancelled_releases_and_stays_cancelled(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    reached = asyncio.Event()
+
+    async def use() -> None:
+        async with farm.lease():
+            reached.set()
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    await reached.wait()
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert fake.leases[0].ended_by == "released"
+
+
+async def test_a_release_survives_that_it_is_cancelled_again_and_again(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    reached = asyncio.Event()
+
+    async def use() -> None:
+        async with farm.lease():
+            reached.set()
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    await reached.wait()
+    while not using.done():
+        using.cancel()
+        await asyncio.sleep(0)
+    assert using.cancelled()
+    assert fake.leases[0].ended_by == "released"
+
+
+async def test_a_time_out_around_it_is_still_a_time_out(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1), farm.lease():
+            await asyncio.Event().wait()
+    assert fake.leases[0].ended_by == "released"
+
+
+async def test_an_acquire_that_is_cancelled_while_it_waits_takes_nobody(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    held = await farm.acquire()
+    waiting = asyncio.create_task(farm.acquire(wait=60))
+    while fake.waiting == 0:
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await held.release()
+    assert [lease.ended_by for lease in fake.leases] == ["released"]
+    async with farm.lease(wait=0):
+        pass
+
+
+async def test_an_acquire_that_is_cancelled_after_the_hand_out_gives_back_what_it_took(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
+    acquiring = asyncio.create_task(farm.acquire())
+    await until_asked(fake, "POST /leases")
+    acquiring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await acquiring
+    (taken,) = fake.leases
+    assert taken.ended_by == "released"
+    assert "interrupted" in (taken.note or "")
+
+
+async def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    async with farm.lease(ttl=60) as lease:
+        fake.advance(30)
+        await until_asked(fake, f"POST /leases/{lease.id}/renew")
+        async with asyncio.timeout(10):
+            while lease.expires_in < 50:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_farm_that_is_closed_releases_what_is_still_held_and_leaves_no_task(fake: FakeFarm) -> None:
+    async with fake.async_botfarm() as farm:
+        await farm.acquire()
+        await (await farm.acquire(domain="canary")).release("dirty")
+    assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_lost_answer_takes_no_second_user(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+    fake.fail_next("lost")
+    async with farm.lease() as lease:
+        assert [each.id for each in fake.leases] == [lease.id]
+
+
+async def test_who_gets_nobody_is_told_of_which_pool(farm: AsyncBotfarm) -> None:
+    async with farm.lease(ttl=40):
+        with pytest.raises(PoolExhaustedError) as raised:
+            await farm.acquire(wait=0)
+    assert str(raised.value) == "pool shop/stage/regular exhausted: 0 waiting, next free in 41 s"

@@ -1,0 +1,151 @@
+"""The pytest plugin with a fake farm, as a suite may have it that is not to need a real one."""
+
+import os
+
+import pytest
+
+from botfarm_client.pytest_plugin.settings import _SETTINGS, _VARIABLES, TERMS
+from support.processes import CHECKOUT
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = """
+import pytest
+from botfarm_client.testing import FakeFarm, FakePolicy, FakeUser
+
+farm = FakeFarm([FakeUser("a@x.test"), FakeUser("b@x.test")], policy=FakePolicy(lock_delay=0))
+
+@pytest.fixture(scope="session")
+def botfarm_farm():
+    with farm.botfarm() as opened:
+        yield opened
+
+def pytest_sessionfinish():
+    for lease in farm.leases:
+        print("\\nended:", lease.owner.rpartition("::")[2], lease.ended_by, lease.outcome)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    for name in os.environ:
+        if name.startswith(("BOTFARM_", "PYTEST_XDIST", "PYTEST_ADDOPTS")):
+            monkeypatch.delenv(name)
+    pytester.makeconftest(CONFTEST)
+    return pytester
+
+
+def run(suite: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return suite.runpytest_inprocess(
+        "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:asyncio", "-s", *options
+    )
+
+
+def test_a_suite_may_bring_its_own_farm(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        "def test_it(botfarm_user, botfarm_worker_user): assert botfarm_user.login != botfarm_worker_user.login"
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["ended: test_it released *"])
+
+
+def test_a_worker_that_has_lost_its_user_begins_no_further_test_with_it(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        from conftest import farm
+
+        def test_loses(botfarm_worker_user):
+            (lease,) = farm.leases
+            farm.force_release(lease.id)
+            farm.advance(1_000)
+
+        def test_next(botfarm_worker_user):
+            print("it has begun")
+
+        def test_other(botfarm_user): ...
+    """)
+    result = run(suite)
+    result.assert_outcomes(passed=1, failed=2)
+    assert (
+        len([line for line in result.stdout.lines if line.startswith("botfarm: ") and "is lost" in line]) == 2
+    )
+    result.stdout.no_fnmatch_line("*it has begun")
+
+
+def test_a_farm_that_is_away_at_the_end_fails_no_test(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        from conftest import farm
+
+        def test_it(botfarm_user):
+            farm.fail_next("internal", times=1)
+    """)
+    run(suite).assert_outcomes(passed=1)
+
+
+def test_a_user_that_cannot_be_kept_is_released(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        from conftest import farm
+
+        def test_fails(botfarm_user):
+            farm.fail_next("internal", times=1)
+            assert False
+    """)
+    result = run(suite, "--botfarm-hold-failed=10m")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["ended: test_fails released *", "*- botfarm -*", "not kept for a post-mortem: 500 internal: *"]
+    )
+
+
+def test_a_setup_that_fails_may_keep_the_user_too(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        import pytest
+
+        @pytest.fixture
+        def signed_in(botfarm_user):
+            raise RuntimeError("a captcha")
+
+        def test_it(signed_in): ...
+    """)
+    result = run(suite, "--botfarm-hold-failed=10m")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["a@x.test  (pool shop/stage/regular, lease *", "kept for a post-mortem, for 15m*"]
+    )
+    result.stdout.fnmatch_lines(["ended: test_it None *"])
+
+
+def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        import pytest
+
+        @pytest.mark.parametrize("name", ["長い" * 200])
+        def test_long(botfarm_user, name): ...
+
+        @pytest.mark.botfarm("stage")
+        def test_by_place(botfarm_user): ...
+
+        @pytest.mark.botfarm(wait="soon")
+        def test_no_duration(botfarm_user): ...
+
+        @pytest.mark.botfarm(count=2)
+        def test_two(botfarm_lease):
+            first, second = botfarm_lease().users
+            assert first.login != second.login
+    """)
+    result = run(suite, "--strict-markers")
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "botfarm: write the marker's arguments with their names: botfarm(env='stage')",
+            "botfarm: wait: a duration is written as *",
+        ]
+    )
+
+
+def test_the_guide_names_all_there_is() -> None:
+    guide = (CHECKOUT / "docs/pytest.md").read_text()
+    options = [f"`--botfarm-{name}`" for name in _SETTINGS]
+    keys = [f"`botfarm_{name.replace('-', '_')}`" for name in _SETTINGS]
+    terms = [f"`{name}`" for name in TERMS]
+    assert not [name for name in (*options, *keys, *terms, *_VARIABLES.values()) if name not in guide]
