@@ -10,6 +10,7 @@ from botfarm.db import schema
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.db.listener import Listener
 from botfarm.errors import DatabaseUnavailableError
+from botfarm.logs import get_logger
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
@@ -35,7 +36,11 @@ from botfarm.services.users import Users
 from botfarm.services.waiting_room import WaitingRoom
 from botfarm.settings import Settings, SettingsError
 
+logger = get_logger(__name__)
+
 MAX_BATCH = 64
+CONNECTIONS_BESIDE_THE_POOL = 2
+"""One for readiness, one to listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +77,20 @@ async def open_services(
     patience = BACKGROUND_PATIENCE if in_background else REQUEST_PATIENCE
     url = settings.required_database_url()
     name = f"botfarm-{process_name}"
+    through_pooler = settings.db_pooler == "transaction"
     engine = create_engine(
-        url, application_name=name, pool_size=settings.database_pool_size, patience=patience
+        url,
+        application_name=name,
+        pool_size=settings.database_pool_size,
+        patience=patience,
+        through_pooler=through_pooler,
     )
-    database = Database(engine, patience=patience)
+    database = Database(engine, patience=patience, through_pooler=through_pooler)
     # A connection of its own: a pool that is busy is no reason to send the requests elsewhere.
-    health_database = Database(create_engine(url, application_name=f"{name}-health", pool_size=1))
+    health_engine = create_engine(
+        url, application_name=f"{name}-health", pool_size=1, through_pooler=through_pooler
+    )
+    health_database = Database(health_engine, through_pooler=through_pooler)
     key_ring = read_key_ring(settings)
     passwords = Passwords()
     projects = Projects(database)
@@ -171,6 +184,28 @@ async def check_keys(settings: Settings) -> bool:
     return True
 
 
+async def check_connections(settings: Settings) -> None:
+    """Raises SettingsError when the database gives fewer connections than this process alone may want.
+
+    Says nothing when the database cannot, or when a pooler is between, whose limits are its own.
+    """
+    if settings.db_pooler != "none":
+        return
+    wanted = settings.database_pool_size + CONNECTIONS_BESIDE_THE_POOL
+    async with open_services(settings, "connections", in_background=True) as services:
+        try:
+            most, in_use = await services.maintenance.connections()
+        except DatabaseUnavailableError:
+            return
+    if wanted > most:
+        raise SettingsError(
+            f"BOTFARM_DATABASE_POOL_SIZE: this process may want {wanted} connections, and the database gives {most} to all: "
+            "make it smaller, or max_connections greater"
+        )
+    if wanted + in_use > most:
+        logger.warning("the database may run out of connections", wanted=wanted, in_use=in_use, most=most)
+
+
 async def migrate(settings: Settings) -> None:
     """Brings the schema to head; any number of processes may do so at once."""
-    await schema.migrate(settings.required_database_url())
+    await schema.migrate(settings.required_database_url(), through_pooler=settings.db_pooler == "transaction")

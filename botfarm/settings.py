@@ -3,7 +3,7 @@
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections of one process, at most.")
+    db_pooler: Literal["none", "transaction"] = Field(
+        "none", description="transaction: a pooler such as PgBouncer that gives sessions by the transaction."
+    )
     encryption_keys: SecretStr = Field(
         SecretStr(""), description="Ring of keys, id:base64 separated by commas; the first one encrypts."
     )
@@ -58,7 +61,9 @@ class Settings(BaseSettings):
     listen_url: SecretStr | None = Field(
         None, description="Where to listen for NOTIFY; unset: at the database URL. Not through a pooler."
     )
-    notify: bool = Field(True, description="Wake waiting requests; off: they look every second.")
+    notify: bool = Field(
+        True, validate_default=True, description="Wake waiting requests; off: they look every second."
+    )
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
     reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")
     gauges_interval: float = Field(
@@ -90,6 +95,15 @@ class Settings(BaseSettings):
                 "only with BOTFARM_HOST on loopback: elsewhere a session must not go over plain http"
             )
         return insecure
+
+    @field_validator("notify")
+    @classmethod
+    def _past_the_pooler(cls, notify: bool, info: ValidationInfo) -> bool:
+        if notify and info.data.get("db_pooler") == "transaction" and info.data.get("listen_url") is None:
+            raise ValueError(
+                "with BOTFARM_DB_POOLER=transaction set BOTFARM_LISTEN_URL, past the pooler, or this to off"
+            )
+        return notify
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes .env for docker-compose.yml: three random secrets, readable by you only. An .env that is there is kept.
+# Writes .env for docker-compose.yml: random secrets, readable by you only. An .env that is there is kept.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,8 +14,9 @@ random() { # BYTES: that many random bytes as base64, on one line
 password=$(random 24 | tr '+/' '-_')
 key=$(random 32)
 token=$(random 24 | tr '+/' '-_')
+grafana=$(random 24 | tr '+/' '-_')
 # A pipeline hides the failure of its first command; the lengths do not.
-if [ "${#password} ${#key} ${#token}" != "32 44 32" ]; then
+if [ "${#password} ${#key} ${#token} ${#grafana}" != "32 44 32 32" ]; then
     echo "env.sh: cannot make random secrets; it needs /dev/urandom, dd, base64 and tr." >&2
     exit 1
 fi
@@ -31,6 +32,8 @@ POSTGRES_PASSWORD=$password
 BOTFARM_ENCRYPTION_KEYS=k1:$key
 # A token of role admin, valid while it is set.
 BOTFARM_BOOTSTRAP_TOKEN=bootstrap_$token
+# Of the account "admin"; Grafana takes it when its volume is first made.
+GRAFANA_PASSWORD=$grafana
 END
 
 cat <<END
@@ -38,4 +41,5 @@ Wrote $PWD/.env with new secrets. Next, in that folder:
 
   docker compose up -d --wait                     start the farm: http://127.0.0.1:8000/docs
   sed -n 's/^BOTFARM_BOOTSTRAP_TOKEN=//p' .env    show the token to call it with
+  sed -n 's/^GRAFANA_PASSWORD=//p' .env           show the password of "admin": http://127.0.0.1:3000
 END

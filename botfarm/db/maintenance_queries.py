@@ -1,4 +1,4 @@
-"""What only the worker asks: the history's end, and the health of the tables."""
+"""What is asked of PostgreSQL beside the work: the history's end, the health of the tables, how many it lets in."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +22,10 @@ OLDEST_SNAPSHOT = text("""
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8
     FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()""")
 
+CONNECTIONS = text("""
+    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
+           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS in_use""")
+
 
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
     """Deletes leases that ended more than `days` days ago; returns how many of this batch."""
@@ -40,3 +44,9 @@ async def dead_tuples(session: AsyncSession) -> dict[str, int]:
 async def oldest_snapshot(session: AsyncSession) -> float:
     """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows."""
     return float(await session.scalar(OLDEST_SNAPSHOT) or 0)
+
+
+async def connections(session: AsyncSession) -> tuple[int, int]:
+    """How many PostgreSQL gives to all clients together, and how many others have now."""
+    row = (await session.execute(CONNECTIONS)).one()
+    return row.most, row.in_use

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
-async def migrate(url: str, *, revision: str = "head") -> None:
+async def migrate(url: str, *, revision: str = "head", through_pooler: bool = False) -> None:
     """Upgrades the schema; any number of replicas may do so at once, one after the other (see migrations/env.py)."""
-    engine = create_engine(url, application_name="botfarm-migrate", pool_size=1, patience=None)
+    engine = create_engine(
+        url, application_name="botfarm-migrate", pool_size=1, patience=None, through_pooler=through_pooler
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, revision)

@@ -25,6 +25,11 @@ class Maintenance:
         self._notifier = notifier
         self._history_days = history_days
 
+    async def connections(self) -> tuple[int, int]:
+        """How many the database gives to all clients together, and how many others have now."""
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.connections(session)
+
     async def reap(self) -> int:
         """Closes every lease that has expired and clears its users' locks; returns how many leases.
 

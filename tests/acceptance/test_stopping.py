@@ -122,3 +122,27 @@ async def test_a_request_under_way_is_finished_first(environment: dict[str, str]
             assert (await under_way).status_code == 201
         await sql.close()
         assert api.wait() == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_pool_that_is_greater_than_the_database_is_one_line(
+    environment: dict[str, str], command: str
+) -> None:
+    asked = """SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"""
+    most = asyncio.run(_fetchval(environment["BOTFARM_DATABASE_URL"], asked))
+    if most > 201:
+        pytest.skip("no pool can be greater than what this server gives")
+    finished = run(command, {**environment, "BOTFARM_DATABASE_POOL_SIZE": str(min(200, most - 1))})
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].startswith(
+        "botfarm: BOTFARM_DATABASE_POOL_SIZE: this process may want "
+    )
+    assert "Traceback" not in finished.stderr
+
+
+async def _fetchval(url: str, query: str) -> int:
+    sql = await asyncpg.connect(url)
+    try:
+        return int(await sql.fetchval(query))
+    finally:
+        await sql.close()

@@ -44,6 +44,7 @@ def test_no_secret_is_shown() -> None:
         ("trusted_proxies", "*"),
         ("trusted_proxies", "10.0.0.1/8"),
         ("cookie_insecure", "canary"),
+        ("db_pooler", "canary"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name_without_its_value(
@@ -82,3 +83,10 @@ def test_proxies_are_trusted_by_address_whatever_the_socket_calls_it() -> None:
         "::ffff:10.0.0.0/104",
         "::ffff:192.0.2.1/128",
     ]
+
+
+@pytest.mark.parametrize("past_the_pooler", [{"notify": False}, {"listen_url": "postgresql://u@h/d"}])
+def test_nobody_listens_through_a_pooler(past_the_pooler: dict[str, object]) -> None:
+    assert load_settings(db_pooler="transaction", **past_the_pooler).db_pooler == "transaction"
+    with pytest.raises(SettingsError, match=r"BOTFARM_NOTIFY: .*BOTFARM_LISTEN_URL"):
+        load_settings(db_pooler="transaction")

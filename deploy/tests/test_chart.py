@@ -1,0 +1,178 @@
+"""The chart renders what Kubernetes takes, for several values; its parts fit together; wrong values are refused."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from alert_rules import GROUPS
+from dashboards import DASHBOARDS
+from manifests import CHART, VALUES, Manifest, documents, of_kind, pod_templates, ports_of, render
+from stages import CHECKOUT, DEPLOY, run, tool
+
+EACH = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+KUBERNETES = ("1.30", "1.32", "1.34", "1.36", "1.37")
+# Kinds of the Prometheus operator, which Kubernetes' own schema does not have.
+OPERATORS = {"ServiceMonitor", "PrometheusRule"}
+
+
+@EACH
+def test_it_passes_the_linter(values: Path) -> None:
+    run(tool("helm"), "lint", "--strict", str(CHART), "--values", str(values))
+
+
+@EACH
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_kubernetes_takes_what_it_renders(values: Path, kubernetes: str) -> None:
+    validated = [each for each in render(values) if each["kind"] not in OPERATORS]
+    assert len(validated) >= 7
+    for manifest in validated:
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+def test_a_misspelled_probe_would_be_refused() -> None:
+    deployment = of_kind(render(VALUES["least"]), "Deployment")["farm-botfarm-api"]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container["livenesProbe"] = container.pop("livenessProbe")
+    with pytest.raises(kubernetes_validate.ValidationError, match="livenesProbe"):
+        kubernetes_validate.validate(deployment, KUBERNETES[0], strict=True)
+
+
+@EACH
+def test_every_pod_keeps_to_the_restricted_standard(values: Path) -> None:
+    for template in pod_templates(render(values)).values():
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        assert [set(volume) for volume in pod["volumes"]] == [{"name", "projected"}]
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert set(container["resources"]) == {"requests", "limits"}
+
+
+@EACH
+def test_whatever_selects_pods_finds_some_and_the_ports_it_names(values: Path) -> None:
+    manifests = render(values)
+    pods = list(pod_templates(manifests).values())
+    selectors = [
+        each["spec"]["podSelector"]["matchLabels"] for each in of_kind(manifests, "NetworkPolicy").values()
+    ]
+    for kind in ("PodDisruptionBudget", "Deployment"):
+        selectors += [each["spec"]["selector"]["matchLabels"] for each in of_kind(manifests, kind).values()]
+    assert len(selectors) >= 4
+    for selector in selectors:
+        assert len([pod for pod in pods if selected(pod, selector)]) == 1
+    for service in of_kind(manifests, "Service").values():
+        found = [pod for pod in pods if selected(pod, service["spec"]["selector"])]
+        wanted = {port["targetPort"] for port in service["spec"]["ports"]}
+        assert [pod for pod in found if wanted <= set(ports_of(pod))]
+    for monitor in of_kind(manifests, "ServiceMonitor").values():
+        services = [
+            each
+            for each in of_kind(manifests, "Service").values()
+            if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+        ]
+        (service,) = services
+        assert [port["name"] for port in service["spec"]["ports"]] == [
+            monitor["spec"]["endpoints"][0]["port"]
+        ]
+    for scaler in of_kind(manifests, "HorizontalPodAutoscaler").values():
+        target = of_kind(manifests, "Deployment")[scaler["spec"]["scaleTargetRef"]["name"]]
+        assert "replicas" not in target["spec"]
+
+
+def selected(pod: Manifest, selector: dict[str, str]) -> bool:
+    return selector.items() <= pod["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("wait", ["0", "50", "300"])
+def test_the_grace_period_is_longer_than_the_longest_wait(wait: str) -> None:
+    pod = pod_templates(render(VALUES["least"], f'settings.BOTFARM_MAX_WAIT="{wait}"'))["api"]["spec"]
+    sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = 20
+    assert pod["terminationGracePeriodSeconds"] > sleep + int(wait) + drain
+
+
+@EACH
+def test_only_the_api_gets_the_encryption_keys(values: Path) -> None:
+    keys = {}
+    for component, template in pod_templates(render(values)).items():
+        sources = template["spec"]["volumes"][0]["projected"]["sources"]
+        keys[component] = {item["key"] for source in sources for item in source["secret"]["items"]}
+    assert "botfarm_encryption_keys" in keys.pop("api")
+    assert all(each == {"botfarm_database_url", "botfarm_listen_url"} for each in keys.values())
+
+
+def test_a_secret_of_the_chart_is_there_before_the_migration() -> None:
+    manifests = render(VALUES["small"], "migrate.enabled=true")
+    (secret,) = of_kind(manifests, "Secret").values()
+    assert secret["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert set(secret["stringData"]) == {
+        "botfarm_database_url",
+        "botfarm_encryption_keys",
+        "botfarm_bootstrap_token",
+    }
+    assert "Secret" not in {each["kind"] for each in render(VALUES["least"])}
+
+
+def test_the_rules_and_the_dashboards_are_the_ones_that_are_tested() -> None:
+    manifests = render(VALUES["everything"], 'monitoring.runbookBase=""')
+    (rule,) = of_kind(manifests, "PrometheusRule").values()
+    assert rule["spec"] == {"groups": GROUPS}
+    found: dict[str, Any] = {}
+    for config_map in of_kind(manifests, "ConfigMap").values():
+        assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+        found |= config_map["data"]
+    assert {name: yaml.safe_load(text) for name, text in found.items()} == {
+        f"botfarm-{name}.json": dashboard for name, dashboard in DASHBOARDS.items()
+    }
+
+
+def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
+    (rule,) = of_kind(render(VALUES["everything"]), "PrometheusRule").values()
+    links = re.findall(r"\S*docs/runbook\.md#\w+", str(rule))
+    assert len(links) > 10
+    assert all(link.strip("'").startswith("https://wiki.test/botfarm/docs/runbook.md#") for link in links)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("api.replica=3", "replica"),
+        ("settings.BOTFARM_DATABASE_URL=postgresql://u:p@h/d", "BOTFARM_DATABASE_URL"),
+        ("settings.BOTFARM_MAX_WAIT=301", "BOTFARM_MAX_WAIT"),
+        ("settings.botfarm_notify=off", "botfarm_notify"),
+        ("existingSecret=", "set existingSecret, or secret.databaseUrl and secret.encryptionKeys"),
+    ],
+)
+def test_wrong_values_are_refused(wrong: str, said: str) -> None:
+    command = (
+        tool("helm"),
+        "template",
+        str(CHART),
+        "--values",
+        str(VALUES["least"]),
+        f"--set-string={wrong}",
+    )
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert said in refused.stderr
+
+
+def test_the_plain_set_is_what_the_chart_renders(tmp_path: Path) -> None:
+    run("sh", str(DEPLOY / "k8s/render.sh"), str(tmp_path), environment={"HELM": tool("helm")})
+    for name in ("botfarm.yaml", "monitoring.yaml"):
+        rendered = (tmp_path / name).read_text()
+        assert documents(rendered)
+        assert (DEPLOY / "k8s" / name).read_text() == rendered, f"run deploy/k8s/render.sh: {CHECKOUT}"

@@ -1,0 +1,74 @@
+"""docker-compose.yml, without an engine: it is right, wants its secrets, and names none."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from container_engine import compose_command
+from stages import CHECKOUT, run
+
+SECRETS = ("POSTGRES_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "BOTFARM_BOOTSTRAP_TOKEN", "GRAFANA_PASSWORD")
+FILE = CHECKOUT / "docker-compose.yml"
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    """Written by deploy/env.sh, in a folder of its own."""
+    (tmp_path / "deploy").mkdir()
+    script = tmp_path / "deploy/env.sh"
+    script.write_text((CHECKOUT / "deploy/env.sh").read_text())
+    run("sh", str(script))
+    return tmp_path / ".env"
+
+
+def config(env_file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [*compose_command(), "--file", str(FILE), "--env-file", str(env_file), "config", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_it_is_right_with_what_env_sh_writes(env_file: Path) -> None:
+    assert env_file.stat().st_mode & 0o077 == 0
+    finished = config(env_file, "--quiet")
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_without_a_secret_it_says_where_it_comes_from(env_file: Path, secret: str) -> None:
+    env_file.write_text(re.sub(rf"^{secret}=.*$", "", env_file.read_text(), flags=re.MULTILINE))
+    finished = config(env_file, "--quiet")
+    assert finished.returncode != 0
+    assert "run `sh deploy/env.sh` first" in finished.stderr
+
+
+def test_services_are_restricted_restart_and_are_waited_for(env_file: Path) -> None:
+    services: dict[str, Any] = yaml.safe_load(config(env_file).stdout)["services"]
+    assert services["api"]["deploy"]["replicas"] == 2
+    for name, service in services.items():
+        if name != "database":
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+        for port in service.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1"
+        assert name in {"migrate", "demo"} or service["restart"] == "unless-stopped"
+        assert ":latest" not in service["image"]
+    waits = {
+        name: {n: d["condition"] for n, d in service.get("depends_on", {}).items()}
+        for name, service in services.items()
+    }
+    assert waits["migrate"] == {"database": "service_healthy"}
+    assert waits["worker"] == {"migrate": "service_completed_successfully"}
+    assert waits["api"]["migrate"] == "service_completed_successfully"
+    assert waits["balancer"] == {"api": "service_healthy"}
+
+
+def test_the_worker_gets_no_key_and_no_token(env_file: Path) -> None:
+    services = yaml.safe_load(config(env_file).stdout)["services"]
+    assert (
+        set(services["worker"]["environment"])
+        == set(services["migrate"]["environment"])
+        == {"BOTFARM_DATABASE_URL"}
+    )

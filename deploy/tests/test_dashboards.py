@@ -1,0 +1,122 @@
+"""The dashboards are what Grafana takes, and nothing in them is there twice, unreadable or tied to one installation."""
+
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards import DASHBOARDS, panels, variables
+from stages import DEPLOY, TOOLS, run, skip, tool
+
+EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def type_check(dashboard: dict[str, Any], folder: Path) -> None:
+    node_modules = TOOLS / "node_modules"
+    if not (node_modules / "@grafana/schema").exists():
+        skip("grafana-types", "@grafana/schema is not in .venv/ops: npm is needed to install it")
+    (folder / "node_modules").symlink_to(node_modules)
+    types = (DEPLOY / "tests/dashboard_types.ts").read_text()
+    (folder / "dashboard.ts").write_text(
+        f"{types}\nexport const dashboard: BotfarmDashboard = {json.dumps(dashboard)};\n"
+    )
+    options = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
+    run(tool("node"), str(node_modules / "typescript/bin/tsc"), *options, "dashboard.ts", cwd=folder)
+
+
+@EACH
+def test_it_has_the_types_that_grafana_declares(dashboard: dict[str, Any], tmp_path: Path) -> None:
+    type_check(dashboard, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong"),
+    [
+        (("panels", 1, "options", "colorMode"), "colourful"),
+        (("panels", 1, "fieldConfig", "defaults", "uint"), "s"),
+        (("panels", 1, "targets", 0, "expression"), "up"),
+        (("templating", "list", 0, "type"), "querry"),
+        (("panels", 1, "gridPos", "w"), "4"),
+    ],
+)
+def test_the_types_refuse_what_is_wrong(where: tuple[str | int, ...], wrong: str, tmp_path: Path) -> None:
+    dashboard = json.loads(json.dumps(DASHBOARDS["pools"]))
+    *path, last = where
+    inner: Any = dashboard
+    for step in path:
+        inner = inner[step]
+    inner[last] = wrong
+    with pytest.raises(AssertionError, match="error TS"):
+        type_check(dashboard, tmp_path)
+
+
+@EACH
+def test_ids_are_unique(dashboard: dict[str, Any]) -> None:
+    ids = Counter(panel["id"] for panel in dashboard["panels"])
+    assert set(ids.values()) == {1}
+    for panel in panels(dashboard):
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(references) == len(set(references)) > 0
+
+
+def test_dashboards_are_told_apart() -> None:
+    for name in ("uid", "title"):
+        assert len({dashboard[name] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 2
+
+
+@EACH
+def test_each_panel_says_what_it_is_and_in_which_unit(dashboard: dict[str, Any]) -> None:
+    for panel in panels(dashboard):
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"] in {
+            "short", "s", "reqps", "ops", "percentunit", "bytes",
+        }  # fmt: skip
+    titles = Counter(panel["title"] for panel in panels(dashboard))
+    assert set(titles.values()) == {1}
+
+
+@EACH
+def test_everything_asks_the_chosen_data_source(dashboard: dict[str, Any]) -> None:
+    assert variables(dashboard)["datasource"]["query"] == "prometheus"
+    asking = [*panels(dashboard), *(target for panel in panels(dashboard) for target in panel["targets"])]
+    asking += [variable for variable in variables(dashboard).values() if variable["type"] == "query"]
+    assert [each["datasource"] for each in asking] == [DATASOURCE] * len(asking)
+
+
+@EACH
+def test_each_variable_is_used_and_each_that_is_used_is_there(dashboard: dict[str, Any]) -> None:
+    expressions = " ".join(target["expr"] for panel in panels(dashboard) for target in panel["targets"])
+    used = set(re.findall(r"\$(\w+)", expressions)) - {"__rate_interval"}
+    assert used | {"datasource"} == set(variables(dashboard)) == {"datasource", "project", "env", "domain"}
+
+
+@EACH
+def test_panels_do_not_overlap_and_stay_within_the_page(dashboard: dict[str, Any]) -> None:
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    for place in places:
+        assert 0 <= place["x"] < place["x"] + place["w"] <= 24
+    for one, other in itertools.combinations(places, 2):
+        assert (
+            one["x"] + one["w"] <= other["x"]
+            or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"]
+            or other["y"] + other["h"] <= one["y"]
+        ), (one, other)
+
+
+@EACH
+def test_gauges_that_every_worker_sets_are_never_summed_over_workers(dashboard: dict[str, Any]) -> None:
+    gauges = re.compile(
+        r"botfarm_(users|waiters|oldest_wait_seconds|reaper_lag_seconds|encrypted_values|db_dead_tuples)\b"
+    )
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            for gauge in gauges.finditer(target["expr"]):
+                before = target["expr"][: gauge.start()]
+                assert re.search(r"(max|min)(?: by \([^)]*\))? ?\((deriv\()?$", before), target["expr"]

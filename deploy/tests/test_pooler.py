@@ -1,0 +1,132 @@
+"""The whole farm through a real PgBouncer in transaction mode, with fewer sessions than it has connections to it."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from farm_load import acquire, play_a_round
+from farm_processes import FarmProcesses, farm_processes, free_port
+from stages import skip
+from support.processes import running
+
+SESSIONS = 3
+RUNNERS = 16
+
+
+@contextmanager
+def pgbouncer(database_url: str) -> Iterator[str]:
+    """The URL of the same database through it."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        skip("pgbouncer", "it is not installed, and only root can install it")
+    target, port = urlsplit(database_url), free_port()
+    with TemporaryDirectory(prefix="botfarm-pgbouncer-") as name:
+        configuration = Path(name) / "pgbouncer.ini"
+        configuration.write_text(
+            f"""[databases]
+* = host={target.hostname} port={target.port} user={target.username} password={target.password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {SESSIONS}
+max_client_conn = 200
+"""
+        )
+        command = [program, str(configuration)]
+        if os.geteuid() == 0:  # which it refuses to run as
+            Path(name).chmod(0o755)
+            command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+        with running(*command, environment={}) as process:
+            process.wait_for("process up")
+            yield f"postgresql://{target.username}@127.0.0.1:{port}{target.path}"
+
+
+@pytest.fixture(scope="module")
+def pooled_url(database_url: str) -> Iterator[str]:
+    with pgbouncer(database_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=["woken", "deaf"])
+def farm(request: pytest.FixtureRequest, database_url: str, pooled_url: str) -> Iterator[FarmProcesses]:
+    listening = (
+        {"BOTFARM_LISTEN_URL": database_url} if request.param == "woken" else {"BOTFARM_NOTIFY": "off"}
+    )
+    with farm_processes(pooled_url, BOTFARM_DB_POOLER="transaction", **listening) as farm:
+        yield farm
+
+
+def test_a_test_run_of_every_kind(farm: FarmProcesses) -> None:
+    with farm.client() as client:
+        play_a_round(client)
+
+
+def test_many_at_once_never_share_a_user(farm: FarmProcesses) -> None:
+    held: set[str] = set()
+
+    def run_tests(_: int) -> None:
+        with farm.client() as client:
+            for _ in range(5):
+                lease = acquire(client, wait_seconds=50)
+                (user,) = lease["users"]
+                assert user["id"] not in held
+                held.add(user["id"])
+                assert client.post(f"/leases/{lease['id']}/renew").status_code == 200
+                held.remove(user["id"])
+                assert client.post(f"/leases/{lease['id']}/release").status_code == 200
+
+    with ThreadPoolExecutor(RUNNERS) as runners:
+        assert len(list(runners.map(run_tests, range(RUNNERS)))) == RUNNERS
+
+
+@pytest.mark.usefixtures("farm")
+def test_nothing_of_ours_stays_on_a_session(pooled_url: str) -> None:
+    async def look() -> list[tuple[int, int, str]]:
+        connections = [await asyncpg.connect(pooled_url, statement_cache_size=0) for _ in range(SESSIONS)]
+        try:
+            for connection in connections:
+                await connection.execute("BEGIN")  # so that each has a session of its own
+            query = "SELECT pg_backend_pid(), (SELECT count(*) FROM pg_prepared_statements), current_setting('statement_timeout')"
+            return [tuple(await connection.fetchrow(query)) for connection in connections]
+        finally:
+            for connection in connections:
+                await connection.close()
+
+    seen = asyncio.run(look())
+    assert len({session for session, _, _ in seen}) == SESSIONS
+    assert {(statements, timeout) for _, statements, timeout in seen} == {(0, "0")}
+
+
+def test_a_statement_is_still_limited(farm: FarmProcesses, database_url: str) -> None:
+    """A table that is locked costs a caller seconds, not the patience of the one who locked it."""
+
+    async def ask_while_locked() -> Any:
+        connection = await asyncpg.connect(database_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE users")
+                return await asyncio.to_thread(ask)
+        finally:
+            await connection.close()
+
+    def ask() -> httpx.Response:
+        with farm.client() as client:
+            return client.post("/leases", json={"project": "shop", "env": "prod"})
+
+    answer = asyncio.run(ask_while_locked())
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:botfarm:problem:database-unavailable"

@@ -1,0 +1,147 @@
+"""The image is built, and the whole of docker-compose.yml comes up for real, but for Grafana where there are stand-ins."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from container_engine import Engine, container_engine
+from farm_load import POOL
+from farm_processes import free_port
+from stages import CHECKOUT, run
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
+# With a base of about 120 MB the image is under 200.
+MAX_MEGABYTES_ON_TOP = 78
+SERVICES = ("database", "migrate", "demo", "api", "balancer", "worker", "prometheus", "alertmanager")
+
+
+@dataclass(frozen=True)
+class Stack:
+    engine: Engine
+    environment: dict[str, str]
+    options: tuple[str, ...]
+
+    def compose(self, *arguments: str) -> str:
+        return self.engine.compose(*self.options, *arguments, environment=self.environment, seconds=900)
+
+    def url(self, setting: str) -> str:
+        return f"http://127.0.0.1:{self.environment[setting]}"
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "--quiet", service).split()
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with TemporaryDirectory(prefix="botfarm-stack-") as name, container_engine(Path(name)) as engine:
+        folder = Path(name)
+        (folder / "deploy").mkdir()
+        (folder / "deploy/env.sh").write_text((CHECKOUT / "deploy/env.sh").read_text())
+        run("sh", str(folder / "deploy/env.sh"))
+        ports = ("BOTFARM_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
+        environment = {port: str(free_port()) for port in ports} | {"BOTFARM_IMAGE": "botfarm-test"}
+        options = ("--env-file", str(folder / ".env"), "--project-name", "botfarm-test")
+        stack = Stack(engine, environment, options)
+        try:
+            stack.compose("build")
+            stack.compose("up", "--detach", "--wait", *(SERVICES if engine.has_standins else ()))
+            yield stack
+        finally:
+            stack.compose("down", "--volumes", "--timeout", "40")
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[httpx.Client]:
+    env_file = Path(stack.options[1]).read_text().splitlines()
+    token = next(
+        line.removeprefix("BOTFARM_BOOTSTRAP_TOKEN=") for line in env_file if "BOOTSTRAP_TOKEN=" in line
+    )
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=f"{stack.url('BOTFARM_PORT')}/api/v1", headers=headers, timeout=60) as client:
+        yield client
+
+
+def lease_and_release(api: httpx.Client) -> None:
+    lease = api.post("/leases", json={**POOL, "wait_seconds": 20})
+    assert lease.status_code == 201, lease.text
+    assert lease.json()["users"][0]["password"]
+    assert api.post(f"/leases/{lease.json()['id']}/release").status_code == 200
+
+
+def test_a_lease_goes_through_the_balancer(api: httpx.Client) -> None:
+    lease_and_release(api)
+
+
+def test_prometheus_scrapes_every_process_and_knows_our_alerts(stack: Stack, api: httpx.Client) -> None:
+    with httpx.Client(base_url=f"{stack.url('PROMETHEUS_PORT')}/api/v1", timeout=30) as prometheus:
+        deadline = time.monotonic() + 90
+        up: list[str] = []
+        served: set[str] = set()
+        while sorted(up) != ["botfarm-api", "botfarm-api", "botfarm-worker"] or len(served) < 2:
+            assert time.monotonic() < deadline, (up, served)
+            lease_and_release(api)
+            up = [each["metric"]["job"] for each in _query(prometheus, "up == 1")]
+            served = {
+                each["metric"]["instance"]
+                for each in _query(
+                    prometheus, 'botfarm_http_requests_total{route="/api/v1/leases", status="201"} > 0'
+                )
+            }
+        rules = prometheus.get("/rules").json()["data"]["groups"]
+        managers = prometheus.get("/alertmanagers").json()["data"]["activeAlertmanagers"]
+    assert len([rule for group in rules for rule in group["rules"] if rule["type"] == "alerting"]) > 10
+    assert [manager["url"] for manager in managers] == ["http://alertmanager:9093/api/v2/alerts"]
+
+
+def _query(prometheus: httpx.Client, query: str) -> list[dict[str, dict[str, str]]]:
+    return list(prometheus.get("/query", params={"query": query}).json()["data"]["result"])
+
+
+def test_processes_are_nobody_on_a_file_system_that_they_cannot_write(stack: Stack) -> None:
+    for service in ("api", "worker"):
+        for container in stack.containers(service):
+            said = stack.engine.docker("exec", container, "id", "-u")
+            assert said.strip() == "10001"
+            form = "{{.HostConfig.ReadonlyRootfs}} {{.State.Health.Status}}"
+            assert stack.engine.docker("inspect", "--format", form, container).strip() == "true healthy"
+
+
+def test_no_tool_for_building_is_in_our_part_of_the_image(stack: Stack) -> None:
+    container = stack.containers("worker")[0]
+    inside = stack.engine.docker(
+        "exec", container, "sh", "-c", "ls /opt /opt/botfarm/bin /opt/botfarm/lib/python*/site-packages"
+    )
+    assert "botfarm" in inside.split()
+    assert not {"pip", "setuptools", "hatchling", "wheel", "tools"} & set(inside.split())
+
+
+def test_the_image_is_small(stack: Stack) -> None:
+    form = ("--human=false", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}")
+    layers = stack.engine.docker("history", *form, "botfarm-test").splitlines()
+    first_of_ours = next(number for number, layer in enumerate(layers) if "groupadd" in layer)
+    megabytes = sum(int(layer.split()[0]) for layer in layers[: first_of_ours + 1]) / 1e6
+    assert 20 < megabytes < MAX_MEGABYTES_ON_TOP
+
+
+def test_a_replica_that_is_killed_costs_no_request_that_comes_after(stack: Stack, api: httpx.Client) -> None:
+    victim, survivor = stack.containers("api")
+    stack.engine.docker("kill", victim)
+    with ThreadPoolExecutor(4) as callers:
+        for finished in [callers.submit(lease_and_release, api) for _ in range(40)]:
+            finished.result()
+    assert survivor in stack.containers("api")
+
+
+def test_it_stops_in_order(stack: Stack) -> None:
+    containers = [*stack.containers("api"), *stack.containers("worker")]
+    stack.compose("stop", "--timeout", "40", "api", "worker")
+    codes = [
+        stack.engine.docker("inspect", "--format", "{{.State.ExitCode}}", each).strip() for each in containers
+    ]
+    assert codes == ["0"] * len(containers)
