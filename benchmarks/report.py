@@ -75,7 +75,8 @@ class Report:
         for key, target in TARGETS.items():
             value = self.ratios[key]
             shown = "not measured" if value is None else _number(value)
-            reached = "" if value is None else "yes" if target.is_reached(value) else "**no**"
+            is_reached = None if value is None else target.is_reached(value)
+            reached = {None: "", True: "yes", False: "**no**"}[is_reached]
             lines.append(f"| `{key}` | {shown} | {target} | {reached} | {target.describe(self.plan)} |")
         return lines
 

@@ -14,7 +14,7 @@ from botfarm.services.key_rotation import NextRing, Step, rotate_ring, without_k
 from botfarm.services.keys import Keys, Reencrypted, what_is_wrong
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
-from botfarm_client.output import counted, note, print_json, print_table, say
+from botfarm_client.commands.output import counted, note, print_json, print_table, say
 
 Answer = TypeVar("Answer")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]

@@ -10,9 +10,9 @@ from botfarm.domain import Project
 from botfarm.runtime import Services, open_services
 from botfarm.services.scopes import ALL
 from botfarm.settings import load_settings
+from botfarm_client.commands.output import Columns, print_json, print_table, say
+from botfarm_client.commands.prompts import read_password
 from botfarm_client.durations import format_moment
-from botfarm_client.output import Columns, print_json, print_table, say
-from botfarm_client.prompts import read_password
 
 Answer = TypeVar("Answer")
 

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
+from botfarm_client.commands.pairs import format_pairs, parse_changes, parse_pairs
 from botfarm_client.durations import format_duration, format_moment, format_relative, parse_duration
-from botfarm_client.pairs import format_pairs, parse_changes, parse_pairs
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 

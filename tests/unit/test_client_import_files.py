@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from botfarm_client.command_errors import CommandError
-from botfarm_client.import_files import BadLine, Format, Record, format_of, read_csv, read_json_lines
+from botfarm_client.commands.import_files import BadLine, Format, Record, format_of, read_csv, read_json_lines
 
 HEADER = b"login,password,env,domain\n"
 

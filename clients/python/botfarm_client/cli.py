@@ -16,13 +16,13 @@ GROUP = "botfarm.commands"
 OVER_HTTP = {
     name: EntryPoint(name, f"botfarm_client.{value}", GROUP)
     for name, value in {
-        "audit": "audit_command:audit",
-        "exec": "exec_command:run_under_lease",
-        "leases": "leases_commands:leases",
-        "pools": "pools_command:pools",
-        "projects": "projects_commands:projects",
-        "tokens": "tokens_commands:tokens",
-        "users": "users_commands:users",
+        "audit": "commands.audit:audit",
+        "exec": "commands.exec:run_under_lease",
+        "leases": "commands.leases:leases",
+        "pools": "commands.pools:pools",
+        "projects": "commands.projects:projects",
+        "tokens": "commands.tokens:tokens",
+        "users": "commands.users:users",
     }.items()
 }
 

@@ -7,13 +7,10 @@ import typer
 from botfarm_client import Botfarm, Lease
 from botfarm_client.ci_variables import this_holder
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.durations import format_duration
-from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.exec_programs import end_programs, require_program, start_program, wait_for
-from botfarm_client.exec_signals import Signals
-from botfarm_client.explanations import explain
-from botfarm_client.lease_variables import lease_variables
-from botfarm_client.options import (
+from botfarm_client.commands.exec_programs import end_programs, require_program, start_program, wait_for
+from botfarm_client.commands.exec_signals import Signals
+from botfarm_client.commands.lease_variables import lease_variables
+from botfarm_client.commands.options import (
     DEFAULT_URL,
     Count,
     Domain,
@@ -26,9 +23,12 @@ from botfarm_client.options import (
     Url,
     duration_option,
 )
-from botfarm_client.output import note
-from botfarm_client.pairs import parse_pairs
-from botfarm_client.waiting_notice import waiting_notice
+from botfarm_client.commands.output import note
+from botfarm_client.commands.pairs import parse_pairs
+from botfarm_client.commands.waiting_notice import waiting_notice
+from botfarm_client.durations import format_duration
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.explanations import explain
 
 _TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from botfarm_client.calls import Json
+from botfarm_client.commands.import_files import BadLine, Record
 from botfarm_client.connection import Connection
 from botfarm_client.errors import ProblemError
 from botfarm_client.ids import is_id
-from botfarm_client.import_files import BadLine, Record
 
 CHUNK_BYTES = 65_536
 # The farm refuses the whole request for one line of more than that.

@@ -1,11 +1,11 @@
 from typing import Any
 
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lookups import project_id_of, project_names
+from botfarm_client.commands.options import DEFAULT_URL, AsJson, MaybeDomain, MaybeEnv, MaybeProject, Url
+from botfarm_client.commands.output import Columns, print_json, print_table
+from botfarm_client.commands.pairs import format_pairs
 from botfarm_client.durations import format_duration
-from botfarm_client.farm_access import open_farm
-from botfarm_client.lookups import project_id_of, project_names
-from botfarm_client.options import DEFAULT_URL, AsJson, MaybeDomain, MaybeEnv, MaybeProject, Url
-from botfarm_client.output import Columns, print_json, print_table
-from botfarm_client.pairs import format_pairs
 
 
 def waiting(

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from botfarm_client.command_errors import CommandError
-from botfarm_client.json_objects import json_object
+from botfarm_client.commands.json_objects import json_object
 
 REQUIRED = ("login", "password", "env", "domain")
 OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")

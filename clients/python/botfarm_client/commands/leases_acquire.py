@@ -6,19 +6,15 @@ from uuid import uuid4
 
 import typer
 
-from botfarm_client import github_actions
 from botfarm_client.acquiring import Acquiring
 from botfarm_client.calls import Json
 from botfarm_client.ci_variables import this_job
 from botfarm_client.command_errors import CommandError
-from botfarm_client.durations import format_duration
-from botfarm_client.errors import BotfarmError, LostAnswerError
-from botfarm_client.explanations import explain
-from botfarm_client.farm_access import open_farm
-from botfarm_client.ids import is_id
-from botfarm_client.lease_variables import lease_variables, shell_lines
-from botfarm_client.lease_views import print_lease
-from botfarm_client.options import (
+from botfarm_client.commands import github_actions
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lease_variables import lease_variables, shell_lines
+from botfarm_client.commands.lease_views import print_lease
+from botfarm_client.commands.options import (
     DEFAULT_URL,
     AsJson,
     Count,
@@ -32,10 +28,14 @@ from botfarm_client.options import (
     Url,
     duration_option,
 )
-from botfarm_client.output import note, print_json, say
-from botfarm_client.pairs import parse_pairs
+from botfarm_client.commands.output import note, print_json, say
+from botfarm_client.commands.pairs import parse_pairs
+from botfarm_client.commands.waiting_notice import waiting_notice
+from botfarm_client.durations import format_duration
+from botfarm_client.errors import BotfarmError, LostAnswerError
+from botfarm_client.explanations import explain
+from botfarm_client.ids import is_id
 from botfarm_client.retrying import carry_out
-from botfarm_client.waiting_notice import waiting_notice
 
 
 class Format(StrEnum):

@@ -3,12 +3,12 @@ from typing import Annotated
 
 import typer
 
-from botfarm_client.farm_access import open_farm
-from botfarm_client.lookups import project_names, token_of
-from botfarm_client.options import DEFAULT_URL, AsJson, Url, Yes, duration_option
-from botfarm_client.output import note, print_json, say
-from botfarm_client.prompts import confirm
-from botfarm_client.token_views import print_tokens
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lookups import project_names, token_of
+from botfarm_client.commands.options import DEFAULT_URL, AsJson, Url, Yes, duration_option
+from botfarm_client.commands.output import note, print_json, say
+from botfarm_client.commands.prompts import confirm
+from botfarm_client.commands.token_views import print_tokens
 
 ALL = "*"
 

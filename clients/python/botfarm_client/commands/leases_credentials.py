@@ -5,13 +5,13 @@ import typer
 
 from botfarm_client.calls import Json
 from botfarm_client.command_errors import CommandError, ExitCode
+from botfarm_client.commands.credential_files import SecretChangesFile, read_credentials
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lease_views import user_without_passwords
+from botfarm_client.commands.options import DEFAULT_URL, AsJson, LeaseArgument, Url
+from botfarm_client.commands.output import print_json, say
 from botfarm_client.connection import Connection
-from botfarm_client.credential_files import SecretChangesFile, read_credentials
-from botfarm_client.farm_access import open_farm
 from botfarm_client.ids import is_id
-from botfarm_client.lease_views import user_without_passwords
-from botfarm_client.options import DEFAULT_URL, AsJson, LeaseArgument, Url
-from botfarm_client.output import print_json, say
 
 LeasedUserArgument = Annotated[
     str | None, typer.Argument(metavar="USER", help="Its login or id, if the lease has several.")

@@ -13,12 +13,12 @@ from typing import Annotated, cast
 import typer
 
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.farm_access import open_farm
-from botfarm_client.import_files import Format, format_of, read_csv, read_json_lines
-from botfarm_client.importing import Imported, UserImport
-from botfarm_client.lookups import project_id_of
-from botfarm_client.options import DEFAULT_URL, AsJson, Url
-from botfarm_client.output import counted, note, print_json, say
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.import_files import Format, format_of, read_csv, read_json_lines
+from botfarm_client.commands.importing import Imported, UserImport
+from botfarm_client.commands.lookups import project_id_of
+from botfarm_client.commands.options import DEFAULT_URL, AsJson, Url
+from botfarm_client.commands.output import counted, note, print_json, say
 from botfarm_client.printable import printable
 
 

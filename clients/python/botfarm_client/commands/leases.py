@@ -3,14 +3,13 @@ from typing import Annotated, Any
 
 import typer
 
-from botfarm_client.durations import format_duration
-from botfarm_client.farm_access import open_farm
-from botfarm_client.lease_views import print_lease, print_leases, without_passwords
-from botfarm_client.leases_acquire_command import acquire
-from botfarm_client.leases_credentials_commands import totp, write_back
-from botfarm_client.leases_waiting_command import waiting
-from botfarm_client.lookups import project_id_of, project_names, user_id_of
-from botfarm_client.options import (
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lease_views import print_lease, print_leases, without_passwords
+from botfarm_client.commands.leases_acquire import acquire
+from botfarm_client.commands.leases_credentials import totp, write_back
+from botfarm_client.commands.leases_waiting import waiting
+from botfarm_client.commands.lookups import project_id_of, project_names, user_id_of
+from botfarm_client.commands.options import (
     DEFAULT_LIMIT,
     DEFAULT_URL,
     All,
@@ -23,7 +22,8 @@ from botfarm_client.options import (
     Url,
     duration_option,
 )
-from botfarm_client.output import note_if_more, print_json, say
+from botfarm_client.commands.output import note_if_more, print_json, say
+from botfarm_client.durations import format_duration
 
 leases = typer.Typer(no_args_is_help=True, help="Who holds which users, and until when.")
 

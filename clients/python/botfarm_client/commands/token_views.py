@@ -1,8 +1,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from botfarm_client.commands.output import Columns, print_table
 from botfarm_client.durations import format_relative
-from botfarm_client.output import Columns, print_table
 
 
 def print_tokens(tokens: list[dict[str, Any]], names: Mapping[str, str]) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.json_objects import json_object
-from botfarm_client.prompts import read_password
+from botfarm_client.commands.json_objects import json_object
+from botfarm_client.commands.prompts import read_password
 
 SecretsFile = Annotated[
     Path | None,

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from botfarm_client.commands.lookups import project_names
+from botfarm_client.commands.output import Columns, print_fields, print_table
+from botfarm_client.commands.pairs import format_pairs
 from botfarm_client.connection import Connection
 from botfarm_client.durations import format_moment, format_relative
-from botfarm_client.lookups import project_names
-from botfarm_client.output import Columns, print_fields, print_table
-from botfarm_client.pairs import format_pairs
 
 
 def print_users(users: list[dict[str, Any]], names: Mapping[str, str]) -> None:

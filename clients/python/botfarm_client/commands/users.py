@@ -4,10 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from botfarm_client.credential_files import SecretChangesFile, SecretsFile, TotpFile, read_credentials
-from botfarm_client.farm_access import open_farm
-from botfarm_client.lookups import project_id_of, project_names, user_id_of
-from botfarm_client.options import (
+from botfarm_client.commands.credential_files import (
+    SecretChangesFile,
+    SecretsFile,
+    TotpFile,
+    read_credentials,
+)
+from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.lookups import project_id_of, project_names, user_id_of
+from botfarm_client.commands.options import (
     DEFAULT_LIMIT,
     DEFAULT_URL,
     All,
@@ -25,11 +30,11 @@ from botfarm_client.options import (
     UserArgument,
     Yes,
 )
-from botfarm_client.output import note_if_more, print_json, say
-from botfarm_client.pairs import parse_changes, parse_pairs
-from botfarm_client.prompts import confirm
-from botfarm_client.user_views import print_user, print_users
-from botfarm_client.users_import_command import import_users
+from botfarm_client.commands.output import note_if_more, print_json, say
+from botfarm_client.commands.pairs import parse_changes, parse_pairs
+from botfarm_client.commands.prompts import confirm
+from botfarm_client.commands.user_views import print_user, print_users
+from botfarm_client.commands.users_import import import_users
 
 users = typer.Typer(no_args_is_help=True, help="The test accounts of the farm.")
 

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.lease_variables import Variables
-from botfarm_client.output import say
+from botfarm_client.commands.lease_variables import Variables
+from botfarm_client.commands.output import say
 
 # Shorter parts are left: to mask each `no`, `1` or `}` of a log would make it unreadable and hide nothing.
 _SHORTEST_PART = 4

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from botfarm_client.commands.output import Columns, print_fields, print_table, say
+from botfarm_client.commands.pairs import format_pairs
 from botfarm_client.durations import format_duration, format_moment, format_relative
-from botfarm_client.output import Columns, print_fields, print_table, say
-from botfarm_client.pairs import format_pairs
 
 _CREDENTIALS = frozenset({"password", "secrets", "totp"})
 
