@@ -1,7 +1,8 @@
 """A lease in the hands of a task, against the fake farm. What is decided alike for threads is shown there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -181,6 +182,21 @@ async def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm,
         async with asyncio.timeout(10):
             while lease.expires_in < 50:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "end", [lambda _: sys.exit(75), lambda _: pytest.fail("lost")], ids=["sys.exit", "pytest.fail"]
+)
+async def test_a_callback_that_fails_does_not_keep_the_keeper_from_its_work(
+    fake: FakeFarm, farm: AsyncBotfarm, end: Callable[[LeaseLostError], object]
+) -> None:
+    lease, other = await farm.acquire(ttl=60), await farm.acquire(domain="canary", ttl=600)
+    lease.on_lost(end)
+    fake.advance(100)
+    async with asyncio.timeout(10):
+        await lease.lost.wait()
+    fake.advance(150)
+    await until_asked(fake, f"POST /leases/{other.id}/renew")
 
 
 async def test_a_farm_that_is_closed_releases_what_is_still_held_and_leaves_no_task(fake: FakeFarm) -> None:

@@ -2,8 +2,10 @@
 
 import gc
 import logging
+import queue
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -150,8 +152,8 @@ def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(
     fake: FakeFarm, farm: Botfarm
 ) -> None:
     lease = farm.acquire(ttl=60)
-    told: list[LeaseLostError] = []
-    lease.on_lost(told.append)
+    told: queue.Queue[LeaseLostError] = queue.Queue()
+    lease.on_lost(told.put)
     fake.advance(59)
     for use in (
         lease.check,
@@ -163,9 +165,10 @@ def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(
         with pytest.raises(LeaseLostError, match="stood still"):
             use()
     assert lease.lost.is_set()
-    assert len(told) == 1
-    lease.on_lost(told.append)
-    assert len(told) == 2, "who comes late is told at once"
+    told.get(timeout=10)
+    lease.on_lost(told.put)
+    told.get(timeout=10)  # who comes late is told at once
+    assert told.empty(), "each is told once"
     assert lease.user.login in {"a@shop.test", "b@shop.test"}
 
 
@@ -231,22 +234,43 @@ def test_what_an_operator_ended_is_lost_at_the_next_use_and_at_the_release(
         lease.release()
 
 
-def test_a_callback_that_fails_keeps_the_others_from_nothing(
-    fake: FakeFarm, farm: Botfarm, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "end",
+    [lambda _: 1 / 0, lambda _: sys.exit(75), lambda _: pytest.fail("lost")],
+    ids=["error", "sys.exit", "pytest.fail"],
+)
+def test_a_callback_that_fails_keeps_neither_the_others_nor_the_keeper_from_their_work(
+    fake: FakeFarm,
+    farm: Botfarm,
+    caplog: pytest.LogCaptureFixture,
+    end: Callable[[LeaseLostError], object],
 ) -> None:
-    told: list[LeaseLostError] = []
-
-    def fail(_: LeaseLostError) -> None:
-        raise RuntimeError
-
-    lease = farm.acquire(ttl=60)
-    lease.on_lost(fail)
-    lease.on_lost(told.append)
+    told = threading.Event()
+    lease, other = farm.acquire(ttl=60), farm.acquire(ttl=600)
+    lease.on_lost(end)
+    lease.on_lost(lambda _: told.set())
     fake.advance(100)
-    with pytest.raises(LeaseLostError):
-        lease.check()
-    assert len(told) == 1
+    assert told.wait(10)
+    assert lease.lost.is_set()
+    renew_by_the_keeper(fake, other)
     assert "a callback of the lost lease" in caplog.text
+
+
+def test_a_callback_that_takes_its_time_delays_no_renewal(fake: FakeFarm, farm: Botfarm) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    lease, other = farm.acquire(ttl=60), farm.acquire(ttl=600)
+    lease.on_lost(lambda _: begun.set() or may_end.wait(30))
+    fake.advance(100)
+    assert begun.wait(10)
+    renew_by_the_keeper(fake, other)
+    may_end.set()
+
+
+def renew_by_the_keeper(fake: FakeFarm, lease: Lease) -> None:
+    renewed = threading.Event()
+    fake.on_answer = lambda name: renewed.set() if name == f"POST /leases/{lease.id}/renew" else None
+    fake.advance(150)
+    assert renewed.wait(10)
 
 
 def test_a_release_that_does_not_get_through_ends_the_block_with_a_warning(

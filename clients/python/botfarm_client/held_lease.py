@@ -1,7 +1,8 @@
 """What a lease and its users are to a holder, whether that is a thread or a task."""
 
-import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from logging import getLogger
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -15,6 +16,9 @@ from botfarm_client.holding import Hold
 logger = getLogger("botfarm_client")
 
 Outcome = Literal["ok", "dirty", "broken"]
+
+
+Callback = Callable[[LeaseLostError], object]
 
 
 class HeldUser:
@@ -81,8 +85,7 @@ class HeldLease(Generic[UserT, EventT]):
         self.lost = lost
         """Set as soon as the lease is lost, and before anybody else can have its users."""
         self._hold = hold
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[LeaseLostError], object]] = []
+        self._callbacks: deque[Callback] = deque()
 
     @property
     def user(self) -> UserT:
@@ -101,10 +104,9 @@ class HeldLease(Generic[UserT, EventT]):
         self._look()
         self._hold.check()
 
-    def on_lost(self, callback: Callable[[LeaseLostError], object]) -> None:
-        """Calls it once, from whatever thread finds out; at once when the lease is lost already."""
-        with self._lock:
-            self._callbacks.append(callback)
+    def on_lost(self, callback: Callback) -> None:
+        """Calls it once, `lost` being set; at once when the lease is lost already. What it raises is logged."""
+        self._callbacks.append(callback)
         self._look()
 
     @override
@@ -117,14 +119,17 @@ class HeldLease(Generic[UserT, EventT]):
         if loss is None:
             return None
         self.lost.set()
-        with self._lock:
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            try:
-                callback(loss)
-            except Exception:
-                logger.exception("a callback of the lost lease %s failed", self.id)
+        while self._callbacks:
+            with suppress(IndexError):  # another thread has taken the last one
+                self._tell(self._callbacks.popleft(), loss)
         return loss
+
+    def _tell(self, callback: Callback, loss: LeaseLostError) -> None:
+        """Whatever it raises, SystemExit too, must not end who found the loss: the leases that are left are in its care."""
+        try:
+            callback(loss)
+        except BaseException:
+            logger.exception("a callback of the lost lease %s failed", self.id)
 
     def _one_of_them(self, user: UserT | None) -> UserT:
         if user is None:

@@ -2,11 +2,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from typing_extensions import override
+
 from botfarm_client.acquiring import Grant
 from botfarm_client.calls import Call, Json
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError
-from botfarm_client.held_lease import HeldLease, HeldUser, Outcome
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.held_lease import Callback, HeldLease, HeldUser, Outcome
 from botfarm_client.holding import Hold
 from botfarm_client.keeper import Keeper
 from botfarm_client.leaving import ending, settle
@@ -84,6 +86,17 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         except BotfarmError as error:
             not_released = error
         settle(self._hold, failure, not_released)
+
+    @override
+    def _tell(self, callback: Callback, loss: LeaseLostError) -> None:
+        """In a thread of its own: while it runs, the keeper must renew the leases that are left."""
+        telling = threading.Thread(
+            target=super()._tell, args=(callback, loss), name="botfarm-on-lost", daemon=True
+        )
+        try:
+            telling.start()
+        except RuntimeError:  # as many threads as may be, or the process is at its end
+            super()._tell(callback, loss)
 
     def _carry_out(self, steps: Steps[Result]) -> Result:
         """Who finds out that the lease is lost tells the others."""

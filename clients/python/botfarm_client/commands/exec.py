@@ -1,5 +1,4 @@
 import os
-import threading
 from typing import Annotated
 
 import typer
@@ -97,8 +96,7 @@ def _environment(lease: Lease, *, keep_token: bool) -> dict[str, str]:
 def _run(command: list[str], environment: dict[str, str], lease: Lease, signals: Signals) -> int:
     program = signals.start(lambda: start_program(command, environment))
     mark = f"BOTFARM_LEASE_ID={lease.id}"
-    stopping = threading.Thread(target=end_programs, args=(mark, program), daemon=True)
-    lease.on_lost(lambda _: stopping.start())
+    lease.on_lost(lambda _: end_programs(mark, program))
     exit_code = wait_for(program)
     if lease.lost.is_set() or signals.told_to_end:
         end_programs(mark, program)  # what it has left behind, too
