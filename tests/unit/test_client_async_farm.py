@@ -208,6 +208,38 @@ async def test_a_farm_that_is_closed_releases_what_is_still_held_and_leaves_no_t
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_close_that_is_cancelled_releases_what_is_held(fake: FakeFarm) -> None:
+    reached = asyncio.Event()
+
+    async def use() -> None:
+        async with fake.async_botfarm() as farm:
+            await farm.acquire()
+            await farm.acquire(domain="canary")
+            fake.fail_next("shutting-down", times=2)
+            reached.set()
+
+    using = asyncio.create_task(use())
+    await reached.wait()
+    while not using.done():
+        using.cancel()
+        await asyncio.sleep(0.01)
+    assert using.cancelled()
+    assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
+
+
+async def test_a_release_that_is_cancelled_is_made_good_when_the_farm_is_closed(fake: FakeFarm) -> None:
+    async with fake.async_botfarm() as farm:
+        lease = await farm.acquire()
+        fake.fail_next("shutting-down")
+        releasing = asyncio.create_task(lease.release())
+        await asyncio.sleep(0)
+        releasing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await releasing
+        assert fake.leases[0].is_live
+    assert fake.leases[0].ended_by == "released"
+
+
 async def test_a_lost_answer_takes_no_second_user(fake: FakeFarm, farm: AsyncBotfarm) -> None:
     fake.fail_next("lost")
     async with farm.lease() as lease:

@@ -6,7 +6,9 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from logging.handlers import QueueHandler
 
+import httpx
 import pytest
 
 from botfarm_client import Botfarm, Lease
@@ -35,6 +37,16 @@ def fake() -> FakeFarm:
 def farm(fake: FakeFarm) -> Iterator[Botfarm]:
     with fake.botfarm() as farm:
         yield farm
+
+
+@pytest.fixture
+def logged() -> "Iterator[queue.Queue[logging.LogRecord]]":
+    """What other threads have logged can be waited for."""
+    records: queue.Queue[logging.LogRecord] = queue.Queue()
+    handler, logger = QueueHandler(records), logging.getLogger("botfarm_client")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
 
 
 def test_a_lease_is_held_in_the_block_and_released_after_it(fake: FakeFarm, farm: Botfarm) -> None:
@@ -242,7 +254,7 @@ def test_what_an_operator_ended_is_lost_at_the_next_use_and_at_the_release(
 def test_a_callback_that_fails_keeps_neither_the_others_nor_the_keeper_from_their_work(
     fake: FakeFarm,
     farm: Botfarm,
-    caplog: pytest.LogCaptureFixture,
+    logged: "queue.Queue[logging.LogRecord]",
     end: Callable[[LeaseLostError], object],
 ) -> None:
     told = threading.Event()
@@ -253,7 +265,7 @@ def test_a_callback_that_fails_keeps_neither_the_others_nor_the_keeper_from_thei
     assert told.wait(10)
     assert lease.lost.is_set()
     renew_by_the_keeper(fake, other)
-    assert "a callback of the lost lease" in caplog.text
+    assert "a callback of the lost lease" in logged.get(timeout=10).getMessage()
 
 
 def test_a_callback_that_takes_its_time_delays_no_renewal(fake: FakeFarm, farm: Botfarm) -> None:
@@ -287,6 +299,41 @@ def test_a_release_that_does_not_get_through_ends_the_block_with_a_warning(
         lease.release()
     lease.release()
     assert fake.leases[1].ended_by == "released"
+
+
+def interrupt_once(fake: FakeFarm, verb: str) -> None:
+    """As Ctrl-C does it that comes while this is on its way."""
+
+    def interrupt(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith(verb):
+            fake.transport.handle_request = answer  # type: ignore[method-assign]
+            raise KeyboardInterrupt
+        return answer(request)
+
+    answer = fake.transport.handle_request
+    fake.transport.handle_request = interrupt  # type: ignore[method-assign]
+
+
+def test_a_release_that_is_interrupted_is_made_good_when_the_farm_is_closed(fake: FakeFarm) -> None:
+    def use() -> None:
+        with fake.botfarm() as farm, farm.lease():
+            interrupt_once(fake, "/release")
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert [lease.ended_by for lease in fake.leases] == ["released"]
+
+
+def test_a_close_that_is_interrupted_still_releases_what_is_held(fake: FakeFarm) -> None:
+    def use() -> None:
+        with fake.botfarm() as farm:
+            farm.acquire()
+            farm.acquire()
+            interrupt_once(fake, "/release")
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
 
 
 def test_a_lost_answer_of_a_release_is_made_good(fake: FakeFarm, farm: Botfarm) -> None:

@@ -187,4 +187,13 @@ def test_a_release_that_was_interrupted_can_be_made_again() -> None:
     next(steps)
     steps.close()
     assert not scene.hold.is_released
+    assert scene.at(600).due() is None, "nobody wants it any more"
     assert len(carry_out(scene.hold, {})) == 1
+
+
+def test_a_release_that_was_interrupted_and_never_made_again_ends_as_a_loss() -> None:
+    scene = Scene()
+    steps = scene.hold.releasing(None, None)
+    next(steps)
+    steps.close()
+    assert "its release was interrupted" in str(scene.at(900).look())

@@ -4,15 +4,18 @@ from typing import Any, Self
 
 import httpx
 
+from botfarm_client import clock
 from botfarm_client.acquiring import Acquiring
 from botfarm_client.async_connection import AsyncConnection
 from botfarm_client.async_keeper import AsyncKeeper
 from botfarm_client.async_lease import AsyncLease
 from botfarm_client.async_retrying import carry_out
 from botfarm_client.calls import LIMITS
-from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
+from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.finishing import finish
+from botfarm_client.holding import PATIENCE
+from botfarm_client.leaving import warn_of_what_is_left
 from botfarm_client.wanting import wanted_lease
 
 
@@ -106,13 +109,25 @@ class AsyncBotfarm:
             raise
 
     async def close(self) -> None:
-        """Releases the leases that are still held."""
-        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
-            for hold in self._keeper.forget_all():
-                with suppress(LeaseLostError, ProblemError):
-                    await carry_out(hold.releasing(None, None), self._connection)
-        await self._keeper.close()
-        await self._client.aclose()
+        """As `Botfarm.close`; a cancellation waits for it."""
+        try:
+            await finish(self._give_back(PATIENCE))
+        finally:
+            await self._keeper.close()
+            await self._client.aclose()
+
+    async def _give_back(self, patience: float) -> None:
+        until = clock.now() + patience
+        for hold in self._keeper.kept():
+            try:
+                await carry_out(
+                    hold.releasing(None, None, patience=max(0.1, until - clock.now())), self._connection
+                )
+            except LeaseLostError:
+                pass  # its holder was told, or did not look
+            except BotfarmError as error:
+                warn_of_what_is_left(hold, error)
+            self._keeper.forget(hold)
 
     async def __aenter__(self) -> Self:
         return self

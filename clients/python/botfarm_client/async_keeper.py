@@ -30,11 +30,8 @@ class AsyncKeeper:
             self._looking.cancel()
             self._looking = None
 
-    def forget_all(self) -> list[Hold]:
-        holds = list(self._holds)
-        for hold in holds:
-            self.forget(hold)
-        return holds
+    def kept(self) -> list[Hold]:
+        return list(self._holds)
 
     async def close(self) -> None:
         for task in self._tasks:

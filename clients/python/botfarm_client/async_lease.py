@@ -60,9 +60,13 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
 
     async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
         """As `Lease.release`."""
-        self._keeper.forget(self._hold)
-        if not self._hold.is_released:
-            await self._carry_out(self._hold.releasing(outcome, note))
+        try:
+            if not self._hold.is_released:
+                await self._carry_out(self._hold.releasing(outcome, note))
+        except BotfarmError:
+            self._keeper.forget(self._hold)
+            raise
+        self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
 
     @asynccontextmanager
     async def _cancelling_when_lost(self) -> AsyncIterator[None]:

@@ -4,13 +4,16 @@ from typing import Any, Self
 
 import httpx
 
-from botfarm_client.acquiring import Acquiring
+from botfarm_client import clock
+from botfarm_client.acquiring import LAST_CALL, Acquiring
 from botfarm_client.calls import LIMITS
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, ProblemError
+from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.holding import PATIENCE
 from botfarm_client.keeper import Keeper
 from botfarm_client.lease import Lease
+from botfarm_client.leaving import warn_of_what_is_left
 from botfarm_client.retrying import carry_out
 from botfarm_client.wanting import wanted_lease
 
@@ -115,12 +118,28 @@ class Botfarm:
             raise
 
     def close(self) -> None:
-        """Releases the leases that are still held."""
-        with suppress(FarmUnreachableError):  # what it cannot be told of one, it cannot be told of the others
-            for hold in self._keeper.forget_all():
-                with suppress(LeaseLostError, ProblemError):
-                    carry_out(hold.releasing(None, None), self._connection)
-        self._client.close()
+        """Releases the leases that are still held, and tries it for ten seconds; interrupted, once more for three."""
+        try:
+            self._give_back(PATIENCE)
+        except BaseException:
+            self._give_back(LAST_CALL)
+            raise
+        finally:
+            self._client.close()
+
+    def _give_back(self, patience: float) -> None:
+        """One after the other, so that those that are left after an interruption are known."""
+        until = clock.now() + patience
+        for hold in self._keeper.kept():
+            try:
+                carry_out(
+                    hold.releasing(None, None, patience=max(0.1, until - clock.now())), self._connection
+                )
+            except LeaseLostError:
+                pass  # its holder was told, or did not look
+            except BotfarmError as error:
+                warn_of_what_is_left(hold, error)
+            self._keeper.forget(hold)
 
     def __enter__(self) -> Self:
         return self

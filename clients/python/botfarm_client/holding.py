@@ -50,6 +50,8 @@ class Hold:
         self.loss: LeaseLostError | None = None
         """Looked at last; `look` looks now."""
         self.is_released = False
+        self._is_given_up = False
+        """Its release has begun: even where that was interrupted it is not renewed any more."""
         self._is_renewing = self._is_capped = False
         self._expires_at = self._lost_at = self._renew_at = self._renewed_at = grant.asked_at
         self._backoff = Backoff()
@@ -78,7 +80,8 @@ class Hold:
         """The renewal that is to be made now: under way until `renewed` or `not_renewed` is called."""
         with self._lock:
             now = self._now()
-            if self.loss or self.is_released or self._is_renewing or now < self._renew_at:
+            is_wanted = not (self.loss or self.is_released or self._is_given_up)
+            if not is_wanted or self._is_renewing or now < self._renew_at:
                 return None
             self._is_renewing = True
             return Renewal(
@@ -90,7 +93,8 @@ class Hold:
         with self._lock:
             if self.loss or self.is_released:
                 return TICK
-            due = self._lost_at if self._is_renewing else min(self._renew_at, self._lost_at)
+            is_left = self._is_renewing or self._is_given_up
+            due = self._lost_at if is_left else min(self._renew_at, self._lost_at)
             return min(TICK, max(0.0, due - self._now()))
 
     def renewed(self, answer: Json, asked_at: float) -> None:
@@ -137,19 +141,24 @@ class Hold:
             self.check()
             raise
 
-    def releasing(self, outcome: str | None, note: str | None) -> Steps[None]:
+    def releasing(
+        self, outcome: str | None, note: str | None, *, patience: float | None = None
+    ) -> Steps[None]:
         """Raises LeaseLostError when the farm had ended the lease, and what stands in the way of the release.
 
-        Meanwhile it is not renewed, and not lost. What is lost already is not worth patience: it ends by itself.
+        From now on it is not renewed, and meanwhile not lost. What is lost already is not worth patience: it ends by itself.
         """
         loss = self.look()
+        patience = PATIENCE if patience is None else patience
         given = {"outcome": outcome, "note": note}
         body = {name: value for name, value in given.items() if value is not None}
         path = f"/leases/{self.lease_id}/release"
-        call = Call(method="POST", path=path, json=body, patience=ANSWER_PATIENCE)
-        self.is_released = True
+        call = Call(
+            method="POST", path=path, json=body, patience=min(ANSWER_PATIENCE, patience or ANSWER_PATIENCE)
+        )
+        self.is_released = self._is_given_up = True
         try:
-            yield from insisting(call, patience=0 if loss else PATIENCE, now=self._now)
+            yield from insisting(call, patience=0 if loss else patience, now=self._now)
         except _ENDED:
             if self._now() < self._expires_at:  # else it has ended while the farm could not be told
                 self.is_released = False
@@ -184,6 +193,8 @@ class Hold:
     def _why_over(self) -> str:
         if self._is_capped:
             return "it was held as long as the project's max_hold allows"
+        if self._is_given_up:
+            return "its release was interrupted"
         since = f"it was not renewed for {self._now() - self._renewed_at:.0f} s"
         if self._failure is None:
             return f"{since}, as this machine or process stood still; its users may be somebody else's now"

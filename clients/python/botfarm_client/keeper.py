@@ -35,11 +35,9 @@ class Keeper:
         with self._lock:
             self._holds.pop(hold, None)
 
-    def forget_all(self) -> list[Hold]:
+    def kept(self) -> list[Hold]:
         with self._lock:
-            holds = list(self._holds)
-            self._holds.clear()
-        return holds
+            return list(self._holds)
 
     def _look_after(self) -> None:
         while True:

@@ -70,9 +70,13 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         Raises LeaseLostError when the lease had ended before, FarmUnreachableError or ProblemError when nothing helped:
         then it ends by itself.
         """
-        self._keeper.forget(self._hold)
-        if not self._hold.is_released:
-            self._carry_out(self._hold.releasing(outcome, note))
+        try:
+            if not self._hold.is_released:
+                self._carry_out(self._hold.releasing(outcome, note))
+        except BotfarmError:
+            self._keeper.forget(self._hold)
+            raise
+        self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
 
     def _leave(
         self,

@@ -28,7 +28,11 @@ def settle(hold: Hold, failure: BaseException | None, not_released: BotfarmError
         if not isinstance(failure, LeaseLostError):
             failure.add_note(str(loss))
     elif not_released is not None:
-        logger.warning(
-            "lease %s was not released (%s): it ends by itself, in %.0f s at the latest",
-            *(hold.lease_id, not_released, hold.expires_in),
-        )
+        warn_of_what_is_left(hold, not_released)
+
+
+def warn_of_what_is_left(hold: Hold, not_released: BotfarmError) -> None:
+    logger.warning(
+        "lease %s was not released (%s): it ends by itself, in %.0f s at the latest",
+        *(hold.lease_id, not_released, hold.expires_in),
+    )
