@@ -119,6 +119,8 @@ class AsyncBotfarm:
     async def _give_back(self, patience: float) -> None:
         until = clock.now() + patience
         for hold in self._keeper.kept():
+            if hold.is_inherited:
+                continue
             try:
                 await carry_out(
                     hold.releasing(None, None, patience=max(0.1, until - clock.now())), self._connection

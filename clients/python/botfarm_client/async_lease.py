@@ -61,7 +61,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
         """As `Lease.release`."""
         try:
-            if not self._hold.is_released:
+            if not (self._hold.is_released or self._hold.is_inherited):
                 await self._carry_out(self._hold.releasing(outcome, note))
         except BotfarmError:
             self._keeper.forget(self._hold)

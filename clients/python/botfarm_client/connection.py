@@ -20,6 +20,10 @@ class Connection:
         self._url = url.rstrip("/")
         self._auth = Bearer(token)
 
+    def begin_anew(self, client: httpx.Client) -> None:
+        """In a forked process: an answer to the parent must not come here."""
+        self._client = client
+
     def send(self, call: Call) -> Json:
         return self._request(call.method, call.path, **call.arguments())
 

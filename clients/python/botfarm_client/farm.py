@@ -10,6 +10,7 @@ from botfarm_client.calls import LIMITS
 from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.forks import begin_anew_when_forked
 from botfarm_client.holding import PATIENCE
 from botfarm_client.keeper import Keeper
 from botfarm_client.lease import Lease
@@ -35,9 +36,17 @@ class Botfarm:
         The project is its name or its id. Raises SettingError.
         """
         self._settings = FarmSettings.of(url, token, project=project, env=env)
+        self._transport = transport
         self._client = httpx.Client(limits=LIMITS, transport=transport)
         self._connection = Connection(self._settings.url, self._settings.token, client=self._client)
         self._keeper = Keeper(self._connection)
+        begin_anew_when_forked(self)
+
+    def begin_anew(self) -> None:
+        """In a forked process: connections and leases are the parent's."""
+        self._client = httpx.Client(limits=LIMITS, transport=self._transport)
+        self._connection.begin_anew(self._client)
+        self._keeper.begin_anew()
 
     @contextmanager
     def lease(

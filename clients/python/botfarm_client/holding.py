@@ -4,6 +4,7 @@ Nothing here sends anything. Ages are counted from the moment before a request w
 lease is never earlier than ours.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Hold:
 
     def __init__(self, grant: Grant, *, now: Callable[[], float] = clock.now) -> None:
         self._now = now
-        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self.begin_anew()
         self.lease_id = str(grant.answer["id"])
         self.loss: LeaseLostError | None = None
         """Looked at last; `look` looks now."""
@@ -60,12 +62,23 @@ class Hold:
         self._ttl = float(grant.answer["expires_in"])
         self._take(grant.answer, grant.asked_at)
 
+    def begin_anew(self) -> None:
+        """In a forked process, too, where the lock may be held by a thread that is not here."""
+        self._lock = threading.RLock()
+
+    @property
+    def is_inherited(self) -> bool:
+        """It is the lease of the process that this one was forked from, which keeps and releases it."""
+        return self._pid != os.getpid()
+
     @property
     def expires_in(self) -> float:
         return max(0.0, self._expires_at - self._now())
 
     def look(self) -> LeaseLostError | None:
-        """The loss, if the lease is lost by now."""
+        """The loss, if the lease is lost by now; of an inherited one only its own process knows."""
+        if self.is_inherited:
+            return None
         with self._lock:
             if self._now() >= self._lost_at:
                 self._lose(self._why_over())

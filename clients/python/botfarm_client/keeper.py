@@ -17,15 +17,22 @@ class Keeper:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
         self._holds: dict[Hold, Look] = {}
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """In a forked process, too: what is kept is the parent's."""
+        for hold in self._holds:
+            hold.begin_anew()
+        self._lock = threading.RLock()
+        self._holds = {}
         self._looking: threading.Thread | None = None
         self._changed = threading.Event()
 
     def keep(self, hold: Hold, look: Look) -> None:
         with self._lock:
             self._holds[hold] = look
-            if self._looking is None or not self._looking.is_alive():  # a forked process has no threads
+            if self._looking is None or not self._looking.is_alive():
                 looking = threading.Thread(target=self._look_after, name="botfarm-keeper", daemon=True)
                 looking.start()
                 self._looking = looking

@@ -71,7 +71,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         then it ends by itself.
         """
         try:
-            if not self._hold.is_released:
+            if not (self._hold.is_released or self._hold.is_inherited):
                 self._carry_out(self._hold.releasing(outcome, note))
         except BotfarmError:
             self._keeper.forget(self._hold)

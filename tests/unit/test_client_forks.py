@@ -1,0 +1,125 @@
+"""What a forked process makes of the leases of its parent."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from botfarm_client import AsyncBotfarm, Botfarm
+from botfarm_client.testing import FakeFarm, FakeUser
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeFarm]:
+    with FakeFarm([FakeUser("a@shop.test"), FakeUser("b@shop.test")]) as fake:
+        yield fake
+
+
+@pytest.fixture
+def farm(fake: FakeFarm) -> Iterator[Botfarm]:
+    with Botfarm(fake.url, fake.token, project=fake.project, env=fake.env) as farm:
+        yield farm
+
+
+def exit_code_of_child(work: Callable[[], object]) -> int:
+    """Of a forked process: 0 after the work, 1 when it has failed, -14 when it hangs."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  it must not come to the tests that follow
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_that_leaves_the_block_releases_nothing_of_its_parent(fake: FakeFarm) -> None:
+    def use() -> None:
+        farm = Botfarm(fake.url, fake.token, project=fake.project, env=fake.env)
+        with farm, farm.lease() as lease:
+            pid = os.getpid()
+
+            def leave() -> None:
+                assert os.getpid() != pid
+                lease.release()
+                lease._leave(None)
+                farm.close()
+
+            assert exit_code_of_child(leave) == 0
+            assert fake.leases[0].is_live
+            lease.check()
+
+    use()
+    assert fake.leases[0].ended_by == "released"
+
+
+def test_a_child_takes_leases_of_its_own_whatever_its_parent_was_doing(fake: FakeFarm, farm: Botfarm) -> None:
+    held = farm.acquire()
+    keeper, locked, may_end = farm._keeper, threading.Event(), threading.Event()
+
+    def hold_the_locks() -> None:
+        with keeper._lock, held._hold._lock:
+            locked.set()
+            may_end.wait(30)
+
+    holding = threading.Thread(target=hold_the_locks)
+    holding.start()
+    assert locked.wait(10)
+
+    def use() -> None:
+        with farm.lease(wait=0) as lease:
+            assert lease.id != held.id
+            lease.check()
+        held.check()
+        farm.close()
+
+    code = exit_code_of_child(use)
+    may_end.set()
+    holding.join()
+    assert code == 0
+    assert [lease.ended_by for lease in fake.leases] == [None, "released"]
+
+
+def test_an_inherited_lease_is_not_lost_for_not_being_renewed(fake: FakeFarm, farm: Botfarm) -> None:
+    with farm.lease(ttl=60) as lease:
+
+        def look_much_later() -> None:
+            fake.advance(1000)
+            lease.check()
+            assert lease.user.password
+            assert not lease.lost.is_set()
+
+        assert exit_code_of_child(look_much_later) == 0
+
+
+def test_a_child_speaks_over_connections_of_its_own(farm: Botfarm) -> None:
+    client = farm._client
+
+    def look() -> None:
+        assert farm._client is not client
+        assert farm._connection._client is farm._client
+
+    assert exit_code_of_child(look) == 0
+
+
+def test_a_child_that_closes_a_farm_of_tasks_releases_nothing_of_its_parent(fake: FakeFarm) -> None:
+    async def take() -> AsyncBotfarm:
+        farm = fake.async_botfarm()
+        await farm.acquire()
+        return farm
+
+    farm = asyncio.run(take())
+
+    def close() -> None:
+        asyncio.run(farm.close())
+        assert fake.leases[0].is_live
+
+    assert exit_code_of_child(close) == 0
