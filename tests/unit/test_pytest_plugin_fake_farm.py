@@ -143,6 +143,47 @@ def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> No
     )
 
 
+@pytest.mark.parametrize("options", [[], ["--tb=long"]], ids=["as it is", "long"])
+def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester, options: list[str]) -> None:
+    suite.makepyfile("""
+        import asyncio
+        import pytest
+        from botfarm_client import holding
+        from conftest import farm
+
+        @pytest.fixture(autouse=True)
+        def no_patience(monkeypatch):
+            monkeypatch.setattr(holding, "PATIENCE", 0)
+
+        def changes():
+            return {"password": "NEW" + "PASSWORD", "secrets": {"cookie": "SESSION" + "COOKIE"}}
+
+        @pytest.mark.parametrize("how", ["refused", "lost", "internal"])
+        def test_thread(botfarm_lease, how):
+            lease = botfarm_lease()
+            farm.fail_next(how)
+            lease.write_back(**changes())
+
+        @pytest.mark.parametrize("how", ["refused", "lost", "internal"])
+        def test_task(how):
+            async def change():
+                async with farm.async_botfarm() as opened, opened.lease(owner="task") as lease:
+                    farm.fail_next(how)
+                    await lease.write_back(**changes())
+
+            asyncio.run(change())
+
+        def test_no_such_value(botfarm_lease):
+            botfarm_lease().write_back(password="NEW" + "PASSWORD", secrets={"cookie": object()})
+    """)
+    result = run(suite, "--junitxml=report.xml", *options)
+    result.assert_outcomes(failed=7)
+    shown = result.stdout.str() + result.stderr.str() + (suite.path / "report.xml").read_text()
+    assert "cannot reach the farm" in shown
+    assert "refused" in shown, "the cause is shown"
+    assert not [word for word in ("NEWPASSWORD", "SESSIONCOOKIE") if word in shown]
+
+
 def test_the_guide_names_all_there_is() -> None:
     guide = (CHECKOUT / "docs/pytest.md").read_text()
     options = [f"`--botfarm-{name}`" for name in _SETTINGS]

@@ -1,6 +1,6 @@
 import httpx
 
-from botfarm_client.calls import API, LIMITS, Bearer, Call, Json, failure, read
+from botfarm_client.calls import API, LIMITS, Bearer, Call, Json, raise_unanswered, read
 
 
 class AsyncConnection:
@@ -15,11 +15,12 @@ class AsyncConnection:
 
     async def send(self, call: Call) -> Json:
         """Raises as `Connection.send`."""
-        url = self._url + API + call.path
         try:
-            response = await self._client.request(call.method, url, auth=self._auth, **call.arguments())
+            response = await self._client.request(
+                call.method, self._url + API + call.path, auth=self._auth, **call.arguments()
+            )
         except httpx.HTTPError as error:
-            raise failure(error, self._url) from error
+            raise_unanswered(error, self._url)
         return read(response, self._url)
 
     async def close(self) -> None:

@@ -27,6 +27,7 @@ class AsyncLeasedUser(HeldUser):
         return str((await self._ask(self._asking_totp()))["code"])
 
     async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
         self._take(await self._ask(self._writing_back(password, secrets)))
 
     async def _ask(self, call: Call) -> Json:
@@ -56,6 +57,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
         user: AsyncLeasedUser | None = None,
     ) -> None:
         """As `Lease.write_back`."""
+        __tracebackhide__ = True  # pytest would show the arguments
         await self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
 
     async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from json import dumps
+from typing import Any, NoReturn
 
 import httpx
 from typing_extensions import override
@@ -39,8 +40,17 @@ class Call:
     def arguments(self) -> dict[str, Any]:
         """For `request` of either client of httpx, beside the method and the URL."""
         headers = {"Idempotency-Key": self.idempotency_key} if self.idempotency_key else {}
-        body = {} if self.json is None else {"json": self.json}
-        return {"headers": headers, "timeout": timeout(self.wait, self.patience), **body}
+        content = {} if self.json is None else {"content": self._encoded()}
+        if content:
+            headers["Content-Type"] = "application/json"
+        return {"headers": headers, "timeout": timeout(self.wait, self.patience), **content}
+
+    def _encoded(self) -> bytes:
+        """Raises TypeError or ValueError, without the frames of the encoder: a test's report shows their arguments."""
+        try:
+            return dumps(self.json, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error)) from None
 
 
 class Bearer(httpx.Auth):
@@ -73,6 +83,12 @@ def read(response: httpx.Response, url: str) -> Json:
 
 def no_farm(url: str) -> UnexpectedAnswerError:
     return UnexpectedAnswerError(f"what answers at {url} is no farm: check BOTFARM_URL")
+
+
+def raise_unanswered(error: httpx.HTTPError, url: str) -> NoReturn:
+    """Raises FarmUnreachableError. The cause comes without its frames: a test's report shows their arguments, our bodies."""
+    cause = type(error)(str(error))
+    raise failure(error, url) from cause
 
 
 def failure(error: httpx.HTTPError, url: str) -> BotfarmError:

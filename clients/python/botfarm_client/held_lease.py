@@ -25,6 +25,7 @@ class HeldUser:
     """A user in the hands of its holder. Once the lease is lost it gives no credentials any more."""
 
     def __init__(self, hold: Hold, document: Json) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
         self._hold = hold
         self.id = str(document["id"])
         self.login = str(document["login"])
@@ -48,6 +49,7 @@ class HeldUser:
         return f"{type(self).__name__}(id={self.id!r}, login={self.login!r}, labels={dict(self.labels)!r})"
 
     def _take(self, document: Json) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
         self._password = str(document["password"])
         self._secrets: Mapping[str, Any] = dict(document.get("secrets") or {})
 
@@ -58,6 +60,7 @@ class HeldUser:
         return Call(method="GET", path=f"{self._path()}/totp")
 
     def _writing_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> Call:
+        __tracebackhide__ = True  # pytest would show the arguments
         changes: Json = {} if password is None else {"password": password}
         if secrets is not None:
             changes["secrets"] = dict(secrets)

@@ -27,6 +27,7 @@ class LeasedUser(HeldUser):
         return str(self._ask(self._asking_totp())["code"])
 
     def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
         self._take(self._ask(self._writing_back(password, secrets)))
 
     def _ask(self, call: Call) -> Json:
@@ -62,6 +63,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
 
         Raises LeaseLostError, and what stands in the way.
         """
+        __tracebackhide__ = True  # pytest would show the arguments
         self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
 
     def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
