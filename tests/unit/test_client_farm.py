@@ -97,7 +97,8 @@ def test_what_a_test_changed_is_there_for_it_and_for_the_next(farm: Botfarm) -> 
             assert lease.user.secrets["pin"] == expected
             lease.write_back(password=f"pw-{change}", secrets={"pin": change})
             assert lease.user.password == f"pw-{change}"
-    assert dict(lease.user.secrets) == {}
+            held = dict(lease.user.secrets)
+    assert held == {}
 
 
 def test_one_of_several_users_is_written_back_by_naming_it(fake: FakeFarm, farm: Botfarm) -> None:
@@ -158,6 +159,26 @@ def test_once_more_is_the_same_as_once(fake: FakeFarm, farm: Botfarm) -> None:
     lease.release("dirty")
     lease.release("broken")
     assert fake.leases[0].outcome == "dirty"
+
+
+def test_what_is_released_gives_no_credentials_and_is_not_renewed(fake: FakeFarm, farm: Botfarm) -> None:
+    with farm.lease(labels={"plan": "paid"}) as lease:
+        assert not lease.is_released
+    asked: list[str] = []
+    fake.on_answer = asked.append
+    for use in (
+        lease.check,
+        lease.renew,
+        lease.user.totp,
+        lambda: lease.user.password,
+        lambda: lease.user.secrets,
+        lambda: lease.write_back(password="new"),
+    ):
+        with pytest.raises(LeaseLostError, match="it was released"):
+            use()
+    assert asked == []
+    assert lease.is_released
+    assert not lease.lost.is_set()
 
 
 def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(

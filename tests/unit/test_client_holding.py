@@ -197,3 +197,12 @@ def test_a_release_that_was_interrupted_and_never_made_again_ends_as_a_loss() ->
     next(steps)
     steps.close()
     assert "its release was interrupted" in str(scene.at(900).look())
+
+
+def test_a_renewal_that_finds_the_lease_released_meanwhile_says_so() -> None:
+    scene = Scene()
+    renewing = scene.hold.renewing(None)
+    next(renewing)
+    carry_out(scene.hold, {})
+    with pytest.raises(LeaseLostError, match="it was released"):
+        renewing.throw(LAPSED)

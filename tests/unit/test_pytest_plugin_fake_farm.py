@@ -72,6 +72,21 @@ def test_a_worker_that_has_lost_its_user_begins_no_further_test_with_it(suite: p
     result.stdout.no_fnmatch_line("*it has begun")
 
 
+def test_a_test_may_release_what_it_took(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        def test_it(botfarm_lease):
+            botfarm_lease().release("dirty")
+
+        def test_fails(botfarm_lease):
+            botfarm_lease().release("dirty")
+            assert False
+    """)
+    result = run(suite, "--botfarm-hold-failed=10m")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["ended: test_it released dirty", "ended: test_fails released dirty"])
+    result.stdout.no_fnmatch_line("*post-mortem*")
+
+
 def test_a_farm_that_is_away_at_the_end_fails_no_test(suite: pytest.Pytester) -> None:
     suite.makepyfile("""
         from conftest import farm

@@ -102,8 +102,12 @@ class HeldLease(Generic[UserT, EventT]):
         """Seconds until the farm ends the lease, unless it is renewed."""
         return self._hold.expires_in
 
+    @property
+    def is_released(self) -> bool:
+        return self._hold.is_released
+
     def check(self) -> None:
-        """Raises LeaseLostError."""
+        """Raises LeaseLostError; once it is released, too."""
         self._look()
         self._hold.check()
 

@@ -85,9 +85,11 @@ class Hold:
             return self.loss
 
     def check(self) -> None:
-        """Raises LeaseLostError."""
+        """Raises LeaseLostError, of what its holder has released, too."""
         if loss := self.look():
             raise LeaseLostError(*loss.args)
+        if self.is_released:
+            raise LeaseLostError(f"lease {self.lease_id} is not held any more: it was released")
 
     def due(self) -> Renewal | None:
         """The renewal that is to be made now: under way until `renewed` or `not_renewed` is called."""
@@ -133,7 +135,7 @@ class Hold:
             except _ENDED as error:
                 self.not_renewed(error)
                 self.check()
-                return  # it has been released meanwhile
+                raise
             except BotfarmError as error:
                 pause = (error.retry_after or 0.0) + backoff.pause()
                 if not may_pass(error) or self._now() + pause > until:

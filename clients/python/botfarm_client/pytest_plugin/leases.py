@@ -69,8 +69,10 @@ class Leases:
             item.user_properties += _properties(lease)
 
     def check(self) -> None:
-        """Fails the test if one is lost."""
+        """Fails the test if one is lost; what it has released itself is not."""
         for lease in self._taken:
+            if lease.is_released:
+                continue
             try:
                 lease.check()
             except LeaseLostError as lost:
@@ -83,6 +85,8 @@ class Leases:
             self._broken_by = type(failure).__name__
         seconds = duration(self._config, "hold-failed") if self._item is not None else None
         for lease in self._taken if seconds else ():
+            if lease.is_released:
+                continue
             try:
                 lease.renew(seconds)
             except BotfarmError as error:
