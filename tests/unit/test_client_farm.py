@@ -20,6 +20,7 @@ from botfarm_client.errors import (
     NoSuchUserError,
     PoolExhaustedError,
     SettingError,
+    UnexpectedAnswerError,
 )
 from botfarm_client.testing import FakeFarm, FakePolicy, FakeUser
 
@@ -297,6 +298,57 @@ def test_a_callback_that_takes_its_time_delays_no_renewal(fake: FakeFarm, farm: 
     assert begun.wait(10)
     renew_by_the_keeper(fake, other)
     may_end.set()
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError], ids=["odd answer", "bug"])
+def test_a_renewal_that_fails_in_whatever_way_is_made_again(
+    fake: FakeFarm, farm: Botfarm, failure: type[Exception] | None
+) -> None:
+    lease = farm.acquire(ttl=600)
+    answer, failed = fake.transport.handle_request, threading.Event()
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        fake.transport.handle_request = answer  # type: ignore[method-assign]
+        failed.set()
+        if failure is not None:
+            raise failure
+        return httpx.Response(200, json={"status": "maintenance"}, request=request)
+
+    fake.transport.handle_request = fail  # type: ignore[method-assign]
+    fake.advance(250)
+    assert failed.wait(10)
+    renew_by_the_keeper(fake, lease)
+
+
+def test_a_lease_without_what_a_lease_must_have_is_no_farms(fake: FakeFarm, farm: Botfarm) -> None:
+    answer = fake.transport.handle_request
+
+    def without(*path: str | int) -> None:
+        def odd(request: httpx.Request) -> httpx.Response:
+            document = answer(request).json()
+            place = document
+            for step in path[:-1]:
+                place = place[step]
+            del place[path[-1]]
+            return httpx.Response(200, json=document, request=request)
+
+        fake.transport.handle_request = odd  # type: ignore[method-assign]
+
+    for path in (("id",), ("fence",), ("expires_in",), ("users",), ("users", 0, "password")):
+        without(*path)
+        with pytest.raises(UnexpectedAnswerError, match=f"has no {path[-1]}: check BOTFARM_URL"):
+            farm.acquire()
+        fake.force_release(fake.leases[-1].id)
+        fake.advance(2)
+    fake.transport.handle_request = answer  # type: ignore[method-assign]
+    lease = farm.acquire(labels={"plan": "paid"})
+    without("code")
+    with pytest.raises(UnexpectedAnswerError):
+        lease.user.totp()
+    without("password")
+    with pytest.raises(UnexpectedAnswerError):
+        lease.write_back(password="new")
+    fake.transport.handle_request = answer  # type: ignore[method-assign]
 
 
 def renew_by_the_keeper(fake: FakeFarm, lease: Lease) -> None:

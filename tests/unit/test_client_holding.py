@@ -7,7 +7,13 @@ import pytest
 
 from botfarm_client.acquiring import Grant
 from botfarm_client.calls import Call
-from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError, problem_error
+from botfarm_client.errors import (
+    BotfarmError,
+    FarmUnreachableError,
+    LeaseLostError,
+    UnexpectedAnswerError,
+    problem_error,
+)
 from botfarm_client.holding import LONGEST_MARGIN, TICK, Hold, Renewal
 from botfarm_client.retrying import Pause
 
@@ -95,6 +101,20 @@ def test_a_renewal_that_fails_is_tried_again_until_the_lease_is_lost() -> None:
     assert len(times) > 5
     assert all(later - earlier <= 3.02 for earlier, later in pairwise(times))
     assert "not renewed for 27 s (cannot reach the farm)" in str(scene.hold.loss)
+
+
+@pytest.mark.parametrize("answer", [{"status": "maintenance"}, {"expires_in": None}, {"expires_in": "soon"}])
+def test_an_answer_that_is_no_lease_renews_nothing(answer: dict[str, Any]) -> None:
+    scene = Scene(ttl=30)
+    renewal = scene.renewal_at(10)
+    with pytest.raises(UnexpectedAnswerError, match="no farm, its lease has no expires_in") as raised:
+        scene.hold.renewed(answer, renewal.asked_at)
+    scene.hold.not_renewed(raised.value)
+    assert scene.at(20).due() is not None
+    renewing = scene.hold.renewing(None)
+    next(renewing)
+    with pytest.raises(UnexpectedAnswerError):
+        renewing.send(answer)
 
 
 def test_a_revoked_token_is_named_when_the_lease_is_lost() -> None:

@@ -19,6 +19,7 @@ from botfarm_client.errors import (
     TooManyWaitersError,
     WaitSupersededError,
 )
+from botfarm_client.lease_documents import granted_lease
 from botfarm_client.retrying import Backoff, Pause, Steps, may_pass
 
 # Seconds that one request may ask the farm to wait.
@@ -70,7 +71,7 @@ class Acquiring:
             asked_at = self._now()
             self._may_hold = True
             try:
-                answer = yield self._call(wait=patience.deadline - asked_at)
+                answer = granted_lease((yield self._call(wait=patience.deadline - asked_at)))
             except IdempotencyKeyEndedError as error:
                 self._begin_anew(error, is_late=self._now() >= patience.until)
                 patience.took_nothing()

@@ -3,7 +3,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 
 from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.errors import BotfarmError
 from botfarm_client.holding import Hold, Renewal
 from botfarm_client.keeper import Look
 
@@ -52,11 +51,9 @@ class AsyncKeeper:
 
     async def _renew(self, renewal: Renewal, hold: Hold, look: Look) -> None:
         try:
-            answer = await self._connection.send(renewal.call)
-        except BotfarmError as error:
+            hold.renewed(await self._connection.send(renewal.call), renewal.asked_at)
+        except Exception as error:  # noqa: BLE001  else it would count as under way for ever
             hold.not_renewed(error)
-        else:
-            hold.renewed(answer, renewal.asked_at)
         look()
         self._changed.set()
 

@@ -11,6 +11,7 @@ from botfarm_client.calls import Call, Json
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.held_lease import HeldLease, HeldUser, Outcome
 from botfarm_client.holding import Hold
+from botfarm_client.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leaving import ending, settle
 from botfarm_client.retrying import Steps
 
@@ -24,11 +25,11 @@ class AsyncLeasedUser(HeldUser):
 
     async def totp(self) -> str:
         """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
-        return str((await self._ask(self._asking_totp()))["code"])
+        return one_time_code(await self._ask(self._asking_totp()))
 
     async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
         __tracebackhide__ = True  # pytest would show the arguments
-        self._take(await self._ask(self._writing_back(password, secrets)))
+        self._take(held_user(await self._ask(self._writing_back(password, secrets))))
 
     async def _ask(self, call: Call) -> Json:
         return await carry_out(self._hold.asking(call), self._connection)
@@ -38,8 +39,9 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     """Renewed by a task until it is released. `lost` is an `asyncio.Event`."""
 
     def __init__(self, grant: Grant, connection: AsyncConnection, keeper: AsyncKeeper, *, pool: str) -> None:
-        hold = Hold(grant)
-        users = tuple(AsyncLeasedUser(connection, hold, each) for each in grant.answer["users"])
+        """Raises UnexpectedAnswerError."""
+        document, hold = held_lease(grant.answer), Hold(grant)
+        users = tuple(AsyncLeasedUser(connection, hold, each) for each in document["users"])
         super().__init__(grant, hold, pool=pool, users=users, lost=asyncio.Event())
         self._connection = connection
         self._keeper = keeper

@@ -19,6 +19,7 @@ from botfarm_client.errors import (
     NoSuchLeaseError,
     NotTheHolderError,
 )
+from botfarm_client.lease_documents import renewed_lease
 from botfarm_client.retrying import Backoff, Pause, Steps, insisting, may_pass
 
 # A holder is told of its loss so much before the farm's end of the lease: a tenth of the TTL, at most so many seconds.
@@ -113,14 +114,17 @@ class Hold:
             return min(TICK, max(0.0, due - self._now()))
 
     def renewed(self, answer: Json, asked_at: float) -> None:
+        """Raises UnexpectedAnswerError."""
         with self._lock:
             self._take(answer, asked_at)
 
-    def not_renewed(self, failure: BotfarmError) -> None:
+    def not_renewed(self, failure: Exception) -> None:
+        """Whatever it was: another try is the only thing to do."""
+        known = failure if isinstance(failure, BotfarmError) else BotfarmError(type(failure).__name__)
         with self._lock:
             self._is_renewing = False
-            self._failure = failure
-            self._renew_at = self._now() + (failure.retry_after or 0.0) + self._backoff.pause()
+            self._failure = known
+            self._renew_at = self._now() + (known.retry_after or 0.0) + self._backoff.pause()
             if isinstance(failure, _ENDED):
                 self._lose(_ENDED_THERE)
 
@@ -131,7 +135,7 @@ class Hold:
             self.check()
             asked_at = self._now()
             try:
-                answer = yield self._renewing(ttl, patience=ANSWER_PATIENCE)
+                self.renewed((yield self._renewing(ttl, patience=ANSWER_PATIENCE)), asked_at)
             except _ENDED as error:
                 self.not_renewed(error)
                 self.check()
@@ -141,7 +145,6 @@ class Hold:
                 if not may_pass(error) or self._now() + pause > until:
                     raise
             else:
-                self.renewed(answer, asked_at)
                 return
             yield Pause(pause)
 
@@ -184,7 +187,8 @@ class Hold:
             raise
 
     def _take(self, answer: Json, asked_at: float) -> None:
-        left = float(answer["expires_in"])
+        """Raises UnexpectedAnswerError, and has changed nothing then."""
+        left = float(renewed_lease(answer)["expires_in"])
         self._is_renewing = False
         self._failure = None
         self._renewed_at = asked_at

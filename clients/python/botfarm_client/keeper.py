@@ -2,7 +2,7 @@ import threading
 from collections.abc import Callable
 
 from botfarm_client.connection import Connection
-from botfarm_client.errors import BotfarmError, FarmUnreachableError, LeaseLostError
+from botfarm_client.errors import FarmUnreachableError, LeaseLostError
 from botfarm_client.holding import Hold, Renewal
 
 Look = Callable[[], LeaseLostError | None]
@@ -72,10 +72,8 @@ class Keeper:
 
     def _renew(self, renewal: Renewal, hold: Hold, look: Look) -> None:
         try:
-            answer = self._connection.send(renewal.call)
-        except BotfarmError as error:
+            hold.renewed(self._connection.send(renewal.call), renewal.asked_at)
+        except Exception as error:  # noqa: BLE001  else it would count as under way for ever
             hold.not_renewed(error)
-        else:
-            hold.renewed(answer, renewal.asked_at)
         look()
         self._changed.set()

@@ -11,6 +11,7 @@ from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.held_lease import Callback, HeldLease, HeldUser, Outcome
 from botfarm_client.holding import Hold
 from botfarm_client.keeper import Keeper
+from botfarm_client.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leaving import ending, settle
 from botfarm_client.retrying import Steps, carry_out
 
@@ -24,11 +25,11 @@ class LeasedUser(HeldUser):
 
     def totp(self) -> str:
         """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
-        return str(self._ask(self._asking_totp())["code"])
+        return one_time_code(self._ask(self._asking_totp()))
 
     def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
         __tracebackhide__ = True  # pytest would show the arguments
-        self._take(self._ask(self._writing_back(password, secrets)))
+        self._take(held_user(self._ask(self._writing_back(password, secrets))))
 
     def _ask(self, call: Call) -> Json:
         return carry_out(self._hold.asking(call), self._connection)
@@ -38,8 +39,9 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
     """Renewed by a thread until it is released. `lost` is a `threading.Event`."""
 
     def __init__(self, grant: Grant, connection: Connection, keeper: Keeper, *, pool: str) -> None:
-        hold = Hold(grant)
-        users = tuple(LeasedUser(connection, hold, each) for each in grant.answer["users"])
+        """Raises UnexpectedAnswerError."""
+        document, hold = held_lease(grant.answer), Hold(grant)
+        users = tuple(LeasedUser(connection, hold, each) for each in document["users"])
         super().__init__(grant, hold, pool=pool, users=users, lost=threading.Event())
         self._connection = connection
         self._keeper = keeper
