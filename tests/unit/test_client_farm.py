@@ -409,6 +409,45 @@ def test_a_close_that_is_interrupted_still_releases_what_is_held(fake: FakeFarm)
     assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
 
 
+def test_a_close_that_meets_an_odd_answer_goes_on_and_hides_no_error(fake: FakeFarm) -> None:
+    answer = fake.transport.handle_request
+
+    def odd(request: httpx.Request) -> httpx.Response:
+        fake.transport.handle_request = answer  # type: ignore[method-assign]
+        return httpx.Response(200, text="<html>sign in</html>", request=request)
+
+    def use() -> None:
+        with fake.botfarm() as farm:
+            farms.append(farm)
+            farm.acquire()
+            farm.acquire()
+            fake.transport.handle_request = odd  # type: ignore[method-assign]
+            raise AssertionError("the cart is empty")
+
+    farms: list[Botfarm] = []
+    with pytest.raises(AssertionError, match="the cart is empty"):
+        use()
+    assert [lease.ended_by for lease in fake.leases] == [None, "released"]
+    with pytest.raises(RuntimeError, match="closed"):
+        farms[0].acquire()
+
+
+def test_a_close_has_ten_seconds_for_all_its_leases(fake: FakeFarm, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    def be_away(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        fake.advance(6)
+        return httpx.Response(503, json={"detail": "the database is away"}, request=request)
+
+    with fake.botfarm() as farm:
+        first, second = farm.acquire(), farm.acquire()
+        fake.transport.handle_request = be_away  # type: ignore[method-assign]
+    assert asked == [f"/api/v1/leases/{first.id}/release"] * 2
+    assert f"lease {first.id} was not released (503" in caplog.text
+    assert f"lease {second.id} was not released (there was no time left" in caplog.text
+
+
 def test_a_lost_answer_of_a_release_is_made_good(fake: FakeFarm, farm: Botfarm) -> None:
     with farm.lease():
         fake.fail_next("lost")

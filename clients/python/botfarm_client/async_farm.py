@@ -122,9 +122,7 @@ class AsyncBotfarm:
             if hold.is_inherited:
                 continue
             try:
-                await carry_out(
-                    hold.releasing(None, None, patience=max(0.1, until - clock.now())), self._connection
-                )
+                await carry_out(hold.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # its holder was told, or did not look
             except BotfarmError as error:

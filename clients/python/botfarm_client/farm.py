@@ -141,9 +141,7 @@ class Botfarm:
         until = clock.now() + patience
         for hold in self._keeper.kept():
             try:
-                carry_out(
-                    hold.releasing(None, None, patience=max(0.1, until - clock.now())), self._connection
-                )
+                carry_out(hold.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # its holder was told, or did not look
             except BotfarmError as error:

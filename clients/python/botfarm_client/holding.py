@@ -14,6 +14,7 @@ from botfarm_client.acquiring import Grant
 from botfarm_client.calls import Call, Json
 from botfarm_client.errors import (
     BotfarmError,
+    FarmUnreachableError,
     LeaseLapsedError,
     LeaseLostError,
     NoSuchLeaseError,
@@ -159,24 +160,22 @@ class Hold:
             self.check()
             raise
 
-    def releasing(
-        self, outcome: str | None, note: str | None, *, patience: float | None = None
-    ) -> Steps[None]:
-        """Raises LeaseLostError when the farm had ended the lease, and what stands in the way of the release.
+    def releasing(self, outcome: str | None, note: str | None, *, until: float | None = None) -> Steps[None]:
+        """Raises LeaseLostError when the farm had ended the lease, and what stands in the way of the release until then.
 
         From now on it is not renewed, and meanwhile not lost. What is lost already is not worth patience: it ends by itself.
         """
         loss = self.look()
-        patience = PATIENCE if patience is None else patience
+        left = PATIENCE if until is None else until - self._now()
+        if left < 0:
+            raise FarmUnreachableError("there was no time left for it")
         given = {"outcome": outcome, "note": note}
         body = {name: value for name, value in given.items() if value is not None}
         path = f"/leases/{self.lease_id}/release"
-        call = Call(
-            method="POST", path=path, json=body, patience=min(ANSWER_PATIENCE, patience or ANSWER_PATIENCE)
-        )
+        call = Call(method="POST", path=path, json=body, patience=ANSWER_PATIENCE)
         self.is_released = self._is_given_up = True
         try:
-            yield from insisting(call, patience=0 if loss else patience, now=self._now)
+            yield from insisting(call, patience=0 if loss else left, now=self._now)
         except _ENDED:
             if self._now() < self._expires_at:  # else it has ended while the farm could not be told
                 self.is_released = False
