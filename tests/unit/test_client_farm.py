@@ -120,6 +120,18 @@ def test_an_exception_of_a_chosen_kind_leaves_the_users_broken(fake: FakeFarm, f
     assert (fake.leases[1].outcome, fake.leases[1].note) == ("ok", None)
 
 
+def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(
+    fake: FakeFarm, farm: Botfarm
+) -> None:
+    with pytest.raises(KeyError), farm.lease(broken_on=[ValueError, KeyError]):
+        raise KeyError
+    assert (fake.leases[0].outcome, fake.leases[0].note) == ("broken", "KeyError")
+    for wrong in ("ValueError", [ValueError()], 7, [int]):
+        with pytest.raises(SettingError, match="broken_on takes classes"), farm.lease(broken_on=wrong):  # type: ignore[arg-type]
+            raise AssertionError("it has begun")
+    assert len(fake.leases) == 1
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, AssertionError])
 def test_it_is_released_however_the_block_ends(
     fake: FakeFarm, farm: Botfarm, failure: type[BaseException]

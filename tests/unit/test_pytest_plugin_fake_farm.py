@@ -87,6 +87,25 @@ def test_a_test_may_release_what_it_took(suite: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*post-mortem*")
 
 
+def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        import pytest
+
+        @pytest.mark.botfarm(broken_on=[ValueError])
+        def test_breaks(botfarm_user):
+            raise ValueError
+
+        @pytest.mark.botfarm(broken_on="ValueError")
+        def test_wrong(botfarm_user): ...
+    """)
+    result = run(suite)
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["ended: test_breaks released broken", "botfarm: broken_on takes classes of *"]
+    )
+    result.stdout.no_fnmatch_line("ended: test_wrong*")
+
+
 def test_a_farm_that_is_away_at_the_end_fails_no_test(suite: pytest.Pytester) -> None:
     suite.makepyfile("""
         from conftest import farm

@@ -15,7 +15,7 @@ from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.finishing import finish
 from botfarm_client.holding import PATIENCE
-from botfarm_client.leaving import warn_of_what_is_left
+from botfarm_client.leaving import Kinds, kinds_of, warn_of_what_is_left
 from botfarm_client.wanting import wanted_lease
 
 
@@ -50,9 +50,10 @@ class AsyncBotfarm:
         priority: int = 0,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        broken_on: Kinds = (),
     ) -> AsyncIterator[AsyncLease]:
         """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
+        kinds = kinds_of(broken_on)
         lease = await self.acquire(
             env=env,
             domain=domain,
@@ -68,7 +69,7 @@ class AsyncBotfarm:
             async with lease._cancelling_when_lost():  # noqa: SLF001  ours
                 yield lease
         except BaseException as failure:
-            await finish(lease._leave(failure, broken_on))  # noqa: SLF001
+            await finish(lease._leave(failure, kinds))  # noqa: SLF001
             raise
         await finish(lease._leave(None))  # noqa: SLF001
 

@@ -96,7 +96,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     async def _leave(
         self,
         failure: BaseException | None,
-        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        broken_on: tuple[type[BaseException], ...] = (),
     ) -> None:
         """At the end of an `async with` block. Raises LeaseLostError, unless something else is raised anyway."""
         not_released = None

@@ -14,7 +14,7 @@ from botfarm_client.forks import begin_anew_when_forked
 from botfarm_client.holding import PATIENCE
 from botfarm_client.keeper import Keeper
 from botfarm_client.lease import Lease
-from botfarm_client.leaving import warn_of_what_is_left
+from botfarm_client.leaving import Kinds, kinds_of, warn_of_what_is_left
 from botfarm_client.retrying import carry_out
 from botfarm_client.wanting import wanted_lease
 
@@ -61,13 +61,14 @@ class Botfarm:
         priority: int = 0,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        broken_on: Kinds = (),
     ) -> Iterator[Lease]:
         """As `acquire`, and released at the end of the block, however that ends.
 
         What is raised under the lease and is a `broken_on` leaves its users as broken. Raises LeaseLostError at the
         end of a block that did not notice the loss.
         """
+        kinds = kinds_of(broken_on)
         lease = self.acquire(
             env=env,
             domain=domain,
@@ -82,7 +83,7 @@ class Botfarm:
         try:
             yield lease
         except BaseException as failure:
-            lease._leave(failure, broken_on)  # noqa: SLF001  ours
+            lease._leave(failure, kinds)  # noqa: SLF001  ours
             raise
         lease._leave(None)  # noqa: SLF001
 

@@ -85,7 +85,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
     def _leave(
         self,
         failure: BaseException | None,
-        broken_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        broken_on: tuple[type[BaseException], ...] = (),
     ) -> None:
         """At the end of a `with` block. Raises LeaseLostError, unless something else is raised anyway."""
         not_released = None

@@ -1,16 +1,29 @@
 """The end of a `with` block under a lease: how its users are left, and what is said of a lease that was lost."""
 
+from collections.abc import Iterable
 from logging import getLogger
 
-from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.errors import BotfarmError, LeaseLostError, SettingError
 from botfarm_client.held_lease import Outcome
 from botfarm_client.holding import Hold
 
 logger = getLogger("botfarm_client")
 
 
+Kinds = type[BaseException] | Iterable[type[BaseException]]
+
+
+def kinds_of(broken_on: Kinds) -> tuple[type[BaseException], ...]:
+    """To be asked before a user is taken. Raises SettingError."""
+    given: tuple[object, ...] = tuple(broken_on) if isinstance(broken_on, Iterable) else (broken_on,)
+    kinds = tuple(kind for kind in given if isinstance(kind, type) and issubclass(kind, BaseException))
+    if len(kinds) < len(given):
+        raise SettingError("broken_on takes classes of exceptions: one, or several in a tuple or list")
+    return kinds
+
+
 def ending(
-    failure: BaseException | None, broken_on: type[BaseException] | tuple[type[BaseException], ...]
+    failure: BaseException | None, broken_on: tuple[type[BaseException], ...]
 ) -> tuple[Outcome | None, str | None]:
     """The outcome and the note of the release. The failure's own words stay out of it: they may hold a credential."""
     if failure is not None and isinstance(failure, broken_on):

@@ -10,8 +10,9 @@ import pytest
 from botfarm_client import Botfarm, Lease, LeasedUser
 from botfarm_client.ci_variables import as_owner, this_holder
 from botfarm_client.durations import format_duration
-from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError
+from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
 from botfarm_client.explanations import explain
+from botfarm_client.leaving import kinds_of
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
 
 LeaseFactory = Callable[..., Lease]
@@ -45,8 +46,10 @@ class Leases:
 
     def take(self, **given: Any) -> Lease:
         wanted = terms(self._config, self._item, given)
-        broken_on = wanted.pop("broken_on", ())
-        self._broken_on += broken_on if isinstance(broken_on, tuple) else (broken_on,)
+        try:
+            self._broken_on += kinds_of(wanted.pop("broken_on", ()))
+        except SettingError as error:
+            raise failure(str(error)) from None
         wanted["metadata"] = {**_run(), **wanted.get("metadata", {})}
         try:
             lease = self._farm.acquire(owner=self._owner(), **wanted)
