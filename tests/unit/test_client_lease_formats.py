@@ -3,12 +3,16 @@
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from botfarm_client.testing import FakeFarm as Farm
 from support.fake_farm import PROJECT_ID, FakeFarm, problem
+from support.processes import BOTFARM
 
 LEASE_ID = "33333333-3333-4333-8333-333333333333"
 NASTY = """a'b"c $(touch owned) `id` \\ %0A\nBOTFARM_LOGIN=forged\n\t€ '; exit 1 #"""
@@ -157,6 +161,65 @@ def test_a_lease_that_cannot_be_handed_on_is_released(step: Path) -> None:
     again = farm(user(1))
     again.run(*ACQUIRE, "--format", "github", "--idempotency-key", "job-7", exit_code=1)
     assert again.asked == ["POST /leases"], "the same command gets it"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit(143), BrokenPipeError], ids=str)
+def test_a_lease_that_nobody_has_read_is_released(
+    monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise end
+
+    monkeypatch.setattr("botfarm_client.commands.leases_acquire.print_lease", fail)
+    asked = farm(user(1))
+    with suppress(BrokenPipeError, AssertionError):  # how it ends is shown elsewhere
+        asked.run(*ACQUIRE)
+    assert asked.asked == ["POST /leases", f"POST /leases/{LEASE_ID}/release"]
+    asked = farm(user(1))
+    with suppress(BrokenPipeError, AssertionError):
+        asked.run(*ACQUIRE, "--idempotency-key", "job-7")
+    assert asked.asked == ["POST /leases"], "the same command gets it"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit(143)], ids=str)
+def test_who_is_interrupted_before_the_answer_gives_back_what_it_may_have_got(
+    monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException]
+) -> None:
+    answer = FakeFarm._handle
+
+    def interrupted(self: FakeFarm, request: httpx.Request) -> httpx.Response:
+        answered = answer(self, request)
+        if len(self.requests) == 1:
+            raise end
+        return answered
+
+    monkeypatch.setattr(FakeFarm, "_handle", interrupted)
+    asked = farm(user(1))
+    with suppress(AssertionError):
+        asked.run(*ACQUIRE)
+    assert asked.asked == ["POST /leases", "POST /leases", f"POST /leases/{LEASE_ID}/release"]
+    first, again, _ = asked.requests
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
+    asked = farm(user(1))
+    with suppress(AssertionError):
+        asked.run(*ACQUIRE, "--idempotency-key", "job-7")
+    assert asked.asked == ["POST /leases"], "the same command gets it"
+
+
+def test_who_hangs_up_takes_no_user(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Farm() as fake, (tmp_path / "err").open("wb") as err:
+        ended = subprocess.run(
+            [BOTFARM, "leases", "acquire"],
+            env={**os.environ, **fake.environment},
+            stdout=writing,
+            stderr=err,
+            check=False,
+        )
+        assert [lease.ended_by for lease in fake.leases] == ["released"]
+    os.close(writing)
+    assert ended.returncode == 1
 
 
 def test_json_is_what_it_always_was() -> None:

@@ -90,7 +90,7 @@ def acquire(
         "owner": owner or (job and job.owner),
         "metadata": {**(job.metadata if job else {}), **parse_pairs(metadata, option="--metadata")},
     }
-    lease = _take(body, key=idempotency_key or str(uuid4()), wait=wait or 0, url=url)
+    lease = _take(body, key=idempotency_key, wait=wait or 0, url=url)
     with _released_if_not_handed_over(lease, url=url, can_be_repeated=idempotency_key is not None):
         _hand_over(lease, Format.JSON if as_json else output_format, project=project)
     if ttl and lease["ttl_seconds"] < ttl:
@@ -100,16 +100,25 @@ def acquire(
         )
 
 
-def _take(body: Json, *, key: str, wait: int, url: str) -> Json:
+def _take(body: Json, *, key: str | None, wait: int, url: str) -> Json:
+    ours = str(uuid4())
+    acquiring = Acquiring(body, wait=wait, keys=[key or ours])
     with open_farm(url) as farm, waiting_notice(wait):
         try:
-            return carry_out(Acquiring(body, wait=wait, keys=[key]).steps(), farm).answer
+            return carry_out(acquiring.steps(), farm).answer
         except LostAnswerError as lost:
             cause = explain(lost.__cause__ if isinstance(lost.__cause__, BotfarmError) else lost, url)
             raise CommandError(
-                f"{cause}; users may have been taken: the same command with --idempotency-key {key} gets them",
+                f"{cause}; users may have been taken: the same command with --idempotency-key {key or ours} gets them",
                 exit_code=cause.exit_code,
             ) from None
+        except BotfarmError:
+            raise
+        except BaseException:
+            if key is None:  # else the same command gets what was taken
+                with suppress(BotfarmError):
+                    carry_out(acquiring.taking_back(), farm)
+            raise
 
 
 def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
@@ -129,10 +138,10 @@ def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
 
 @contextmanager
 def _released_if_not_handed_over(lease: Json, *, url: str, can_be_repeated: bool) -> Iterator[None]:
-    """Where nobody has learned of a lease, nobody will release it."""
+    """Where nobody has learned of a lease, nobody will release it: neither who hung up, nor who was interrupted."""
     try:
         yield
-    except CommandError:
+    except BaseException:
         if not can_be_repeated:
             with suppress(CommandError), open_farm(url) as farm:
                 farm.post(f"/leases/{lease['id']}/release", {"note": "it could not be handed over"})
