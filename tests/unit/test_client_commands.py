@@ -1,9 +1,11 @@
 """What the command line says of itself, and what it refuses before it asks the farm."""
 
+import signal
+
 import pytest
 from typer.testing import CliRunner
 
-from botfarm_client.cli import app
+from botfarm_client.cli import app, main
 
 COMMANDS = {
     "users": ("list", "show", "add", "import", "update", "delete"),
@@ -91,3 +93,13 @@ def test_exec_explains_itself() -> None:
 )
 def test_wrong_usage_is_noticed_before_the_farm_is_asked(arguments: tuple[str, ...]) -> None:
     run(*arguments, "--url", "http://127.0.0.1:1", exit_code=2)
+
+
+def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
+    former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, former)

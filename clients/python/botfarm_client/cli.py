@@ -79,7 +79,8 @@ def _botfarm(
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command of the arguments, by default those of the process."""
     # From the first moment on: the first process of a container has no default action that would end it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # whoever started us may want it ignored
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
