@@ -106,6 +106,19 @@ def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(sui
     result.stdout.no_fnmatch_line("ended: test_wrong*")
 
 
+def test_a_worker_user_that_is_asked_for_on_the_way_is_looked_at_too(suite: pytest.Pytester) -> None:
+    suite.makepyfile("""
+        from conftest import farm
+
+        def test_it(request):
+            request.getfixturevalue("botfarm_worker_user")
+            farm.advance(1_000)
+    """)
+    result = run(suite)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["botfarm: *x.test: lease * is lost: *"])
+
+
 def test_a_farm_that_is_away_at_the_end_fails_no_test(suite: pytest.Pytester) -> None:
     suite.makepyfile("""
         from conftest import farm
@@ -162,13 +175,19 @@ def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> No
         @pytest.mark.botfarm(wait="soon")
         def test_no_duration(botfarm_user): ...
 
+        @pytest.mark.botfarm(wait=0.5)
+        def test_short_wait(botfarm_user): ...
+
+        @pytest.mark.botfarm(wait=float("nan"))
+        def test_no_number(botfarm_user): ...
+
         @pytest.mark.botfarm(count=2)
         def test_two(botfarm_lease):
             first, second = botfarm_lease().users
             assert first.login != second.login
     """)
     result = run(suite, "--strict-markers")
-    result.assert_outcomes(passed=2, errors=2)
+    result.assert_outcomes(passed=3, errors=3)
     result.stdout.fnmatch_lines(
         [
             "botfarm: write the marker's arguments with their names: botfarm(env='stage')",

@@ -87,8 +87,9 @@ def pytest_runtest_makereport(
 
 
 def _held(item: pytest.Item) -> "list[Leases]":
-    """What the test stands on."""
+    """What the test stands on, by its arguments, or by what it has asked for on its way."""
     found = [item.stash.get(_OF_A_TEST, None)]
-    if "botfarm_worker_user" in getattr(item, "fixturenames", ()):
+    request = getattr(item, "_request", item)
+    if "botfarm_worker_user" in getattr(request, "fixturenames", ()):
         found.append(item.config.stash.get(_OF_A_WORKER, None))
     return [leases for leases in found if leases is not None]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import pytest
@@ -61,7 +62,8 @@ def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, A
         found |= source
     for name in ("wait", "ttl"):
         if found[name] is not None:
-            found[name] = _seconds(found[name], of=name)
+            is_number = name == "wait" and isinstance(found[name], float) and 0 <= found[name] < inf
+            found[name] = found[name] if is_number else _seconds(found[name], of=name)
     return {name: value for name, value in found.items() if value is not None}
 
 
