@@ -167,6 +167,42 @@ def test_a_farm_that_is_closed_releases_what_is_still_held(fake: FakeFarm) -> No
     assert not lease.lost.is_set()
 
 
+def test_a_lease_that_is_let_go_is_neither_renewed_nor_released(fake: FakeFarm) -> None:
+    with fake.botfarm() as farm:
+        left, held = farm.acquire(ttl=600), farm.acquire(ttl=600)
+        left.let_go()
+        asked: list[str] = []
+        fake.on_answer = asked.append
+        fake.advance(250)
+        while not asked:
+            threading.Event().wait(0.01)
+    assert asked[0] == f"POST /leases/{held.id}/renew"
+    assert not [name for name in asked if left.id in name]
+    assert [lease.ended_by for lease in fake.leases] == [None, "released"]
+
+
+def test_a_generator_that_is_collected_in_the_midst_of_the_keepers_work_stops_nobody(
+    fake: FakeFarm, farm: Botfarm
+) -> None:
+    def logins() -> Iterator[str]:
+        with farm.lease() as lease:
+            held.append(lease)
+            yield lease.user.login
+
+    def collect() -> None:
+        with farm._keeper._lock, held[0]._hold._lock:
+            generator.close()
+
+    held: list[Lease] = []
+    generator = logins()
+    next(generator)
+    collecting = threading.Thread(target=collect, daemon=True)
+    collecting.start()
+    collecting.join(10)
+    assert not collecting.is_alive()
+    assert fake.leases[0].ended_by == "released"
+
+
 def test_once_more_is_the_same_as_once(fake: FakeFarm, farm: Botfarm) -> None:
     lease = farm.acquire()
     lease.release("dirty")

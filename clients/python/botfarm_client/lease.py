@@ -82,6 +82,10 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
             raise
         self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
 
+    def let_go(self) -> None:
+        """Neither renews nor releases it any more: it ends by itself, and whoever has its id may renew and release it."""
+        self._keeper.forget(self._hold)
+
     def _leave(
         self,
         failure: BaseException | None,

@@ -119,7 +119,7 @@ class Leases:
         for lease in reversed(self._taken):
             try:
                 if lease.id in self._kept:
-                    lease._keeper.forget(lease._hold)  # noqa: SLF001  ours
+                    lease.let_go()
                 elif self._broken_by:
                     lease.release("broken", self._broken_by)
                 else:
