@@ -1,6 +1,6 @@
 /** One farm over HTTP: problems as errors, and patience with failures that pass. */
 
-import { now, pause } from "./clock";
+import { now, pause, type PauseOptions } from "./clock";
 import { ProblemError, UnreachableError } from "./errors";
 import type { Settings } from "./settings";
 import type { Problem } from "./types";
@@ -37,17 +37,17 @@ export class Connection {
    */
   async persist<Answer>(
     attempt: () => Promise<Answer>,
-    { until, signal }: { until: number; signal?: AbortSignal },
+    { until, ...pausing }: { until: number } & PauseOptions,
   ): Promise<Answer> {
     const soon = Math.min(until, now() + GRACE);
     for (let failures = 0; ; failures += 1) {
-      signal?.throwIfAborted();
+      pausing.signal?.throwIfAborted();
       try {
         return await attempt();
       } catch (error) {
         const left = (this.#wasReached ? until : soon) - now();
         if (!mayPass(error) || left <= 0) throw error;
-        await pause(Math.min(left, pauseAfter(error, failures)), signal);
+        await pause(Math.min(left, pauseAfter(error, failures)), pausing);
       }
     }
   }

@@ -36,7 +36,7 @@ export class Lease implements AsyncDisposable {
     const lease = new Lease(connection, granted);
     // Who has waited does not know when the wait ended: a renewal, which is quick, tells how long the lease lasts.
     if (now() - granted.askedAt > (granted.lease.expires_in * 1_000) / 3) {
-      await lease.#renew(now() + GRACE);
+      await lease.#renew({ until: now() + GRACE, inBackground: false });
       lease.lost.throwIfAborted();
     } else {
       lease.#schedule();
@@ -110,7 +110,7 @@ export class Lease implements AsyncDisposable {
     this.#unschedule();
     const renewIn = Math.max(SHORTEST_PAUSE, this.#left / 3);
     this.#timers = [
-      setTimeout(() => void this.#renew(this.#expiresAt - this.#margin), renewIn),
+      setTimeout(() => void this.#renew({ until: this.#expiresAt - this.#margin, inBackground: true }), renewIn),
       setTimeout(() => this.#lose("it could not be renewed in time"), this.#left - this.#margin),
     ];
     for (const timer of this.#timers) timer.unref();
@@ -120,7 +120,7 @@ export class Lease implements AsyncDisposable {
     for (const timer of this.#timers) clearTimeout(timer);
   }
 
-  async #renew(until: number): Promise<void> {
+  async #renew({ until, inBackground }: { until: number; inBackground: boolean }): Promise<void> {
     let askedAt = now();
     const ask = async (): Promise<LeaseAnswer> => {
       askedAt = now();
@@ -129,7 +129,7 @@ export class Lease implements AsyncDisposable {
       return this.#connection.call({ method: "POST", path: `/leases/${this.id}/renew`, timeout });
     };
     try {
-      const renewed = await this.#connection.persist(ask, { until, signal: this.#over.signal });
+      const renewed = await this.#connection.persist(ask, { until, signal: this.#over.signal, inBackground });
       if (this.#over.signal.aborted) return;
       // The credentials stay those that the holder knows, which may have written others back meanwhile.
       this.#answer = { ...renewed, users: this.#answer.users };

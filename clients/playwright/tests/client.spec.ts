@@ -7,7 +7,8 @@ import { expect, test as base } from "@playwright/test";
 
 import { Botfarm, LeaseLostError, PoolExhaustedError, SettingsError, UnreachableError } from "../src/client";
 import { api, lease as leaseOf, PASSWORD, Project, token, url } from "./support/farm";
-import { Proxy } from "./support/proxy";
+import { clientProgram } from "./support/programs";
+import { type Fate, Proxy } from "./support/proxy";
 
 const test = base.extend<{ network: Proxy }>({
   network: async ({}, use) => {
@@ -77,6 +78,34 @@ test("a lost answer takes no second user", async ({ network }) => {
   network.decide((_, before) => (before === 0 ? "lose-answer" : "pass"));
   await lease.release();
   expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released" });
+});
+
+test("a program that has nothing else to do goes on asking for a lease, and giving it back", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  const fates: Fate[] = ["cut", "busy"];
+  network.decide((_, before) => fates[before] ?? "pass");
+  const program = clientProgram(
+    `farm.withLease({}, async () => console.log("works")).then(() => console.log("released"))`,
+    { BOTFARM_URL: network.url, BOTFARM_PROJECT: project.name },
+  );
+  try {
+    expect(await program.ended(), program.output).toBe(0);
+    expect(program.output).toBe("works\nreleased\n");
+  } finally {
+    await program.end();
+  }
+  expect((await project.leases()).map(({ ended_by }) => ended_by)).toEqual(["released"]);
+});
+
+test("a lease that is held keeps no program running", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 60 });
+  const program = clientProgram(`farm.acquire().then(() => console.log("has one"))`, { BOTFARM_PROJECT: project.name });
+  try {
+    expect(await program.ended(), program.output).toBe(0);
+    expect(program.output).toBe("has one\n");
+  } finally {
+    await program.end();
+  }
 });
 
 test("a pool that stays exhausted says so in one line", async () => {
