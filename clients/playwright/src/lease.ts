@@ -14,6 +14,9 @@ const SHORTEST_TIMEOUT = 1_000;
 /** Before the farm's end of the lease comes ours, by a tenth of the TTL and this at most: the runner has to stop by then. */
 const LONGEST_MARGIN = 5_000;
 
+/** Slugs. A proxy that answers in the farm's place, or a farm with a bug, does not know that a lease has ended. */
+const ENDED = new Set(["lease-lapsed", "no-such-lease", "not-the-holder"]);
+
 export class Lease implements AsyncDisposable {
   readonly #connection: Connection;
   readonly #lost = new AbortController();
@@ -129,7 +132,12 @@ export class Lease implements AsyncDisposable {
       return this.#connection.call({ method: "POST", path: `/leases/${this.id}/renew`, timeout });
     };
     try {
-      const renewed = await this.#connection.persist(ask, { until, signal: this.#over.signal, inBackground });
+      const renewed = await this.#connection.persist(ask, {
+        until,
+        repeats: (error) => !hasEnded(error),
+        signal: this.#over.signal,
+        inBackground,
+      });
       if (this.#over.signal.aborted) return;
       // The credentials stay those that the holder knows, which may have written others back meanwhile.
       this.#answer = { ...renewed, users: this.#answer.users };
@@ -162,7 +170,7 @@ export class Lease implements AsyncDisposable {
       await this.#connection.persist(give, { until });
     } catch (error) {
       if (wasLost) return;
-      if (!(error instanceof ProblemError && error.slug === "lease-lapsed")) throw error;
+      if (!hasEnded(error)) throw error;
       this.#lost.abort(new LeaseLostError(this.id, error.problem.detail, { cause: error }));
       throw this.lost.reason;
     }
@@ -171,4 +179,8 @@ export class Lease implements AsyncDisposable {
   #persist<Answer>(call: Parameters<Connection["call"]>[0]): Promise<Answer> {
     return this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
   }
+}
+
+function hasEnded(error: unknown): error is ProblemError {
+  return error instanceof ProblemError && ENDED.has(error.slug);
 }

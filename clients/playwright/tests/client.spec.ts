@@ -143,6 +143,37 @@ test("a network away for shorter than the lease does no harm", async ({ network 
   await lease.release();
 });
 
+for (const fate of [401, 404, 429, 500] as const) {
+  test(`a proxy's ${fate} to a renewal is no loss`, async ({ network }) => {
+    const project = await Project.withUsers(1, { default_ttl: 10 });
+    network.decide((path, before) => (path.endsWith("/renew") && before < 2 ? fate : "pass"));
+    const lease = await project.client(network.url).acquire();
+    const renewals = () => network.seen.filter(({ path }) => path.endsWith("/renew")).map(({ fate }) => fate);
+    await expect.poll(() => renewals().slice(0, 3)).toEqual([fate, fate, "pass"]);
+    expect(lease.lost.aborted).toBe(false);
+    await lease.release();
+  });
+}
+
+test("a release is asked for again when there are too many requests", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  network.decide((path, before) => (path.endsWith("/release") && before === 0 ? 429 : "pass"));
+  const lease = await project.client(network.url).acquire();
+  await lease.release();
+  expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released" });
+});
+
+test("too many requests are waited out for as long as the caller wants", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  network.decide((_, before) => (before === 1 ? "pass" : 429));
+  expect(await failure(project.client(network.url).acquire())).toMatchObject({ status: 429 });
+  expect(network.seen).toHaveLength(1);
+  const lease = await project.client(network.url).acquire({ wait: 60 });
+  expect(network.seen.filter(({ path }) => path === "/leases").map(({ fate }) => fate)).toEqual([429, "pass"]);
+  network.decide(() => "pass");
+  await lease.release();
+});
+
 for (const fate of ["cut", "silent"] as const) {
   test(`a network that is ${fate} for longer is told before anybody else can get the user`, async ({ network }) => {
     const project = await Project.withUsers(1, { default_ttl: 3, lock_delay: 0 });
