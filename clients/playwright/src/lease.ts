@@ -10,6 +10,8 @@ import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types"
 
 /** Milliseconds. */
 const SHORTEST_PAUSE = 250;
+/** Between two looks at a lease at most: timers stand still while the machine sleeps. */
+const TICK = 1_000;
 const SHORTEST_TIMEOUT = 1_000;
 /** Before the farm's end of the lease comes ours, by a tenth of the TTL and this at most: the runner has to stop by then. */
 const LONGEST_MARGIN = 5_000;
@@ -25,7 +27,11 @@ export class Lease implements AsyncDisposable {
   #answer: LeaseAnswer;
   /** On our clock, and never later than on the farm's: counted from before the request that was answered. */
   #expiresAt: number;
-  #timers: NodeJS.Timeout[] = [];
+  /** On our clock: never while a renewal is under way. */
+  #renewAt = Number.POSITIVE_INFINITY;
+  /** Why it is not renewed yet. */
+  #failure: Error | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #released: Promise<void> | undefined;
 
   private constructor(connection: Connection, { lease, askedAt }: Granted) {
@@ -52,6 +58,7 @@ export class Lease implements AsyncDisposable {
   }
 
   get users(): readonly LeasedUser[] {
+    this.#look();
     return this.#answer.users;
   }
 
@@ -64,6 +71,7 @@ export class Lease implements AsyncDisposable {
 
   /** Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else. */
   get lost(): AbortSignal {
+    this.#look();
     return this.#lost.signal;
   }
 
@@ -92,7 +100,7 @@ export class Lease implements AsyncDisposable {
 
   /** Without credentials. */
   toJSON(): object {
-    const users = this.users.map(({ id, login, labels }) => ({ id, login, labels }));
+    const users = this.#answer.users.map(({ id, login, labels }) => ({ id, login, labels }));
     const { id, project_id, env, domain, owner, acquired_at } = this.#answer;
     return { id, project_id, env, domain, owner, acquired_at, users };
   }
@@ -110,20 +118,32 @@ export class Lease implements AsyncDisposable {
   }
 
   #schedule(): void {
-    this.#unschedule();
-    const renewIn = Math.max(SHORTEST_PAUSE, this.#left / 3);
-    this.#timers = [
-      setTimeout(() => void this.#renew({ until: this.#expiresAt - this.#margin, inBackground: true }), renewIn),
-      setTimeout(() => this.#lose("it could not be renewed in time"), this.#left - this.#margin),
-    ];
-    for (const timer of this.#timers) timer.unref();
+    this.#renewAt = now() + Math.max(SHORTEST_PAUSE, this.#left / 3);
+    this.#look();
   }
 
-  #unschedule(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
+  /** Does what is due by now, and looks again in time. */
+  #look(): void {
+    if (this.#over.signal.aborted) return;
+    clearTimeout(this.#timer);
+    const left = this.#left - this.#margin;
+    if (left <= 0) {
+      this.#lose(this.#whyLate(), this.#failure);
+      return;
+    }
+    if (now() >= this.#renewAt) void this.#renew({ until: now() + left, inBackground: true });
+    this.#timer = setTimeout(() => this.#look(), Math.min(TICK, left, Math.max(0, this.#renewAt - now())));
+    this.#timer.unref();
+  }
+
+  #whyLate(): string {
+    if (this.#failure) return `it could not be renewed in time: ${this.#failure.message}`;
+    if (this.#renewAt < now()) return "this machine or process stood still, and did not renew it in time";
+    return "it could not be renewed in time";
   }
 
   async #renew({ until, inBackground }: { until: number; inBackground: boolean }): Promise<void> {
+    this.#renewAt = Number.POSITIVE_INFINITY; // one at a time
     let askedAt = now();
     const ask = async (): Promise<LeaseAnswer> => {
       askedAt = now();
@@ -134,7 +154,10 @@ export class Lease implements AsyncDisposable {
     try {
       const renewed = await this.#connection.persist(ask, {
         until,
-        repeats: (error) => !hasEnded(error),
+        repeats: (error) => {
+          this.#failure = error as Error;
+          return !hasEnded(error);
+        },
         signal: this.#over.signal,
         inBackground,
       });
@@ -142,6 +165,7 @@ export class Lease implements AsyncDisposable {
       // The credentials stay those that the holder knows, which may have written others back meanwhile.
       this.#answer = { ...renewed, users: this.#answer.users };
       this.#expiresAt = askedAt + renewed.expires_in * 1_000;
+      this.#failure = undefined;
       this.#schedule();
     } catch (error) {
       this.#lose((error as Error).message, error);
@@ -155,7 +179,7 @@ export class Lease implements AsyncDisposable {
   }
 
   #end(): void {
-    this.#unschedule();
+    clearTimeout(this.#timer);
     this.#over.abort();
   }
 
