@@ -5,6 +5,7 @@ import { inspect } from "node:util";
 import type { Granted } from "./acquiring";
 import { now } from "./clock";
 import { ANSWER_TIMEOUT, type Connection, GRACE } from "./connection";
+import { discreet } from "./credentials";
 import { LeaseLostError, ProblemError } from "./errors";
 import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types";
 
@@ -36,7 +37,7 @@ export class Lease implements AsyncDisposable {
 
   private constructor(connection: Connection, { lease, askedAt }: Granted) {
     this.#connection = connection;
-    this.#answer = lease;
+    this.#answer = { ...lease, users: lease.users.map(discreet) };
     this.#expiresAt = askedAt + lease.expires_in * 1_000;
   }
 
@@ -89,7 +90,7 @@ export class Lease implements AsyncDisposable {
   async writeBack(userId: string, changes: WriteBack): Promise<void> {
     const path = `/leases/${this.id}/users/${userId}`;
     const written = await this.#persist<LeasedUser>({ method: "PATCH", path, body: changes });
-    const users = this.users.map((user) => (user.id === userId ? written : user));
+    const users = this.users.map((user) => (user.id === userId ? discreet(written) : user));
     this.#answer = { ...this.#answer, users };
   }
 

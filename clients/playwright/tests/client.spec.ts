@@ -5,6 +5,7 @@ import { inspect } from "node:util";
 
 import { expect, test as base } from "@playwright/test";
 
+import { Bot } from "../src/bot";
 import { Botfarm, LeaseLostError, PoolExhaustedError, SettingsError, UnreachableError } from "../src/client";
 import { api, lease as leaseOf, PASSWORD, Project, token, url } from "./support/farm";
 import { clientProgram } from "./support/programs";
@@ -258,6 +259,37 @@ test("nothing that is shown of a lease has a password in it", async () => {
     expect(shown.join()).not.toContain(PASSWORD);
     expect(shown.join()).not.toContain(token);
   });
+});
+
+test("nothing that is shown of a user is a credential", async () => {
+  const project = await Project.create();
+  const pin = "4711-0815";
+  const totp_seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin }, totp_seed });
+  await project.client().withLease({}, async (lease) => {
+    const check = (password: string) => {
+      const { user, users } = lease;
+      expect(user).toMatchObject({ password, secrets: { pin }, totp: { code: expect.stringMatching(/^\d{6}$/) } });
+      const all = { depth: 9, showHidden: true, customInspect: false };
+      for (const value of [user, users, new Bot(lease).user, { ...user }]) {
+        for (const shown of [inspect(value), inspect(value, all), JSON.stringify(value)]) {
+          expect(shown).toContain("ann@shop.test");
+          for (const secret of [password, pin, user.totp!.code]) expect(shown).not.toContain(secret);
+        }
+      }
+    };
+    check(PASSWORD);
+    await lease.writeBack(lease.user.id, { password: "another password" });
+    check("another password");
+  });
+});
+
+test("an address with a secret in it is refused, and not repeated", () => {
+  for (const where of ["bob:hidden@farm.test", "hidden@farm.test", "farm.test/?key=hidden", "farm.test/#hidden"]) {
+    const refusal = /^(?!.*hidden)BOTFARM_URL: .*no user, password, query or fragment/;
+    expect(() => new Botfarm({ url: `https://${where}`, token })).toThrow(refusal);
+  }
+  expect(() => new Botfarm({ url: "https://", token })).toThrow(/^BOTFARM_URL: /);
 });
 
 test("what is missing or wrong is said in words", async ({ network }) => {
