@@ -4,7 +4,7 @@ import { inspect } from "node:util";
 
 import type { Granted } from "./acquiring";
 import { now } from "./clock";
-import { ANSWER_TIMEOUT, type Connection, GRACE } from "./connection";
+import { ANSWER_TIMEOUT, type Call, type Connection, GRACE } from "./connection";
 import { discreet } from "./credentials";
 import { LeaseLostError, ProblemError } from "./errors";
 import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types";
@@ -70,7 +70,10 @@ export class Lease implements AsyncDisposable {
     return user;
   }
 
-  /** Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else. */
+  /**
+   * Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else; later only when the lease
+   * was ended at the farm, or this machine slept.
+   */
   get lost(): AbortSignal {
     this.#look();
     return this.#lost.signal;
@@ -86,17 +89,17 @@ export class Lease implements AsyncDisposable {
     await this.release();
   }
 
-  /** Keeps what a test has changed, a new password or secrets, for the next holder. Null removes a secret. */
+  /** Keeps what a test has changed, a new password or secrets, for the next holder. Null removes a secret. Throws LeaseLostError. */
   async writeBack(userId: string, changes: WriteBack): Promise<void> {
     const path = `/leases/${this.id}/users/${userId}`;
-    const written = await this.#persist<LeasedUser>({ method: "PATCH", path, body: changes });
+    const written = await this.#ask<LeasedUser>({ method: "PATCH", path, body: changes });
     const users = this.users.map((user) => (user.id === userId ? discreet(written) : user));
     this.#answer = { ...this.#answer, users };
   }
 
-  /** The one-time code of this moment. */
+  /** The one-time code of this moment. Throws LeaseLostError. */
   async totp(userId: string): Promise<Totp> {
-    return this.#persist({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
+    return this.#ask({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
   }
 
   /** Without credentials. */
@@ -138,6 +141,8 @@ export class Lease implements AsyncDisposable {
   }
 
   #whyLate(): string {
+    const { expires_at, hold_until } = this.#answer;
+    if (expires_at === hold_until) return "it was held as long as the project's max_hold allows";
     if (this.#failure) return `it could not be renewed in time: ${this.#failure.message}`;
     if (this.#renewAt < now()) return "this machine or process stood still, and did not renew it in time";
     return "it could not be renewed in time";
@@ -169,7 +174,7 @@ export class Lease implements AsyncDisposable {
       this.#failure = undefined;
       this.#schedule();
     } catch (error) {
-      this.#lose((error as Error).message, error);
+      this.#lose(hasEnded(error) ? error.message : this.#whyLate(), error);
     }
   }
 
@@ -201,8 +206,16 @@ export class Lease implements AsyncDisposable {
     }
   }
 
-  #persist<Answer>(call: Parameters<Connection["call"]>[0]): Promise<Answer> {
-    return this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+  /** What only the holder may ask. */
+  async #ask<Answer>(call: Call): Promise<Answer> {
+    this.lost.throwIfAborted();
+    try {
+      return await this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+    } catch (error) {
+      if (hasEnded(error)) this.#lose(error.message, error);
+      this.lost.throwIfAborted();
+      throw error;
+    }
   }
 }
 

@@ -205,6 +205,29 @@ test("a lease that the farm has ended is lost at the next renewal, whatever the 
   expect(error.message).toContain("lease-lapsed");
 });
 
+for (const ask of ["writeBack", "totp"] as const) {
+  test(`a lease is lost when ${ask} hears that the farm has ended it`, async () => {
+    const project = await Project.withUsers(1, { default_ttl: 60 });
+    const lease = await project.client().acquire();
+    await api("POST", `/leases/${lease.id}/force_release`, { reason: "wanted elsewhere" });
+    const [{ id }, rings] = [lease.user, new Promise((resolve) => lease.lost.addEventListener("abort", resolve))];
+    const error = await failure(ask === "totp" ? lease.totp(id) : lease.writeBack(id, { password: "another one" }));
+    expect(error).toBeInstanceOf(LeaseLostError);
+    expect(error.message).toContain("lease-lapsed");
+    await rings;
+    expect(lease.lost.reason).toBe(error);
+    expect(await failure(lease.totp(id))).toBe(error);
+  });
+}
+
+test("a lease that was held as long as it may be says so", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 2, max_hold: 4 });
+  const lease = await project.client().acquire();
+  await expect.poll(() => lease.lost.aborted).toBe(true);
+  expect((lease.lost.reason as Error).message).toContain("held as long as the project's max_hold allows");
+  await lease.release();
+});
+
 test("a release that comes too late is no success", async () => {
   const project = await Project.withUsers(1);
   const work = project.client().withLease({}, async (lease) => {
