@@ -96,12 +96,12 @@ async def open_services(
     projects = Projects(database)
     max_batch = MAX_BATCH if settings.coalescing else 1
     replica_id = uuid4()
-    notifier = Notifier(database, is_on=settings.notify)
     listener = (
         Listener(settings.required_listen_url(), application_name=f"{name}-listener")
         if settings.notify
         else None
     )
+    notifier = Notifier(database, listener)
     leases = Leases(database, key_ring, notifier, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)

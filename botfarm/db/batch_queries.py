@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import TextClause, text
 
 from botfarm.db.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
+from botfarm.db.driver import Executor
 from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
 from botfarm.domain import Lease, LeasedUser, LeaseOperation, Pool, SealedCredentials
 
@@ -123,7 +123,7 @@ class WantedLease:
 
 
 async def acquire_batch(
-    session: AsyncSession,
+    executor: Executor,
     pool: Pool,
     wanted: Sequence[WantedLease],
     *,
@@ -139,8 +139,8 @@ async def acquire_batch(
     statement = ACQUIRE
     if wanted[0].ticket_id is not None:
         statement, parameters["replica"] = ACQUIRE_TICKETS, replica
-    rows: dict[UUID, list[Row[Any]]] = {}
-    for row in await session.execute(statement, parameters):
+    rows: dict[UUID, list[Any]] = {}
+    for row in await executor.execute(statement, parameters):
         rows.setdefault(row.id, []).append(row)
     return {
         each.lease_id: _lease(rows[each.lease_id], pool, each.terms)
@@ -171,7 +171,7 @@ def _parameters(
     }
 
 
-def _lease(rows: Sequence[Row[Any]], pool: Pool, terms: LeaseTerms) -> Lease:
+def _lease(rows: Sequence[Any], pool: Pool, terms: LeaseTerms) -> Lease:
     row = rows[0]
     return Lease(
         id=row.id,
@@ -197,7 +197,7 @@ def _lease(rows: Sequence[Row[Any]], pool: Pool, terms: LeaseTerms) -> Lease:
     )
 
 
-def _leased_user(row: Row[Any], pool: Pool) -> LeasedUser:
+def _leased_user(row: Any, pool: Pool) -> LeasedUser:
     return LeasedUser(
         id=row.user_id,
         login=row.login,

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import asyncpg
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
+from botfarm.db.driver import Driver, Executor
 from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError
 from botfarm.logs import get_logger
 
@@ -106,6 +107,29 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def direct(self) -> AsyncIterator[Executor]:
+        """As `autocommit`, for the statements that every lease needs: without SQLAlchemy's layers, see driver.py."""
+        if self._through_pooler:
+            async with self.transaction() as session:
+                yield session
+            return
+        async with _translated_errors() as cut:
+            connection = await _check_out(self._engine.connect().start())
+            driver = await _driver_of(connection)
+            cutting = asyncio.get_running_loop().call_later(self._patience + GRACE, cut, driver)
+            try:
+                yield Driver(driver)
+            except BaseException as error:
+                if driver.is_closed() or not isinstance(error, Exception) or _sqlstate(error) == _READ_ONLY:
+                    await connection.invalidate()
+                if driver.is_closed() and isinstance(error, asyncpg.InterfaceError):
+                    raise unavailable(error) from error
+                raise
+            finally:
+                cutting.cancel()
+                await connection.close()
+
+    @asynccontextmanager
     async def transaction(self, *, patience: float | None = None) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction, committed at the end of the block, rolled back by an exception."""
         async with _session(self._engine, patience or self._patience) as session:
@@ -137,7 +161,7 @@ def _settings_of_transaction(patience: float) -> TextClause:
 async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
     """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
     async with _translated_errors() as cut, AsyncSession(engine, expire_on_commit=False) as session:
-        driver = await _check_out(session)
+        driver = await _driver_of(await _check_out(session.connection()))
         cutting = asyncio.get_running_loop().call_later(patience + GRACE, cut, driver)
         try:
             yield session
@@ -149,16 +173,20 @@ async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncS
             cutting.cancel()
 
 
-async def _check_out(session: AsyncSession) -> asyncpg.Connection:
+async def _check_out(opening: Awaitable[AsyncConnection]) -> AsyncConnection:
     started = time.perf_counter()
     try:
         async with asyncio.timeout(CHECK_OUT_PATIENCE):
-            connection = await session.connection()
+            connection = await opening
     except PoolTimeoutError as error:
         raise ConnectionsBusyError("all connections of this process are in use") from error
     except Exception as error:  # whatever it is, there is no connection
         raise unavailable(error) from error
     metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
+    return connection
+
+
+async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
     return (await connection.get_raw_connection()).driver_connection
 
 
@@ -184,6 +212,10 @@ async def _translated_errors() -> AsyncIterator[_Cut]:
         yield cut
     except DBAPIError as error:
         if error.connection_invalidated or _sqlstate(error.orig).startswith(_UNAVAILABLE):
+            raise unavailable(error) from error
+        raise
+    except asyncpg.PostgresError as error:
+        if _sqlstate(error).startswith(_UNAVAILABLE):
             raise unavailable(error) from error
         raise
     except OSError as error:

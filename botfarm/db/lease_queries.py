@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Principal, Scope
+from botfarm.db.driver import Executor
 from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.domain import (
@@ -204,7 +205,7 @@ class Release:
     rest: Rest = "cooldown"
 
 
-async def renew(session: AsyncSession, wanted: Sequence[Renewal]) -> dict[UUID, Lease]:
+async def renew(executor: Executor, wanted: Sequence[Renewal]) -> dict[UUID, Lease]:
     """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
     parameters = {
         "lease_ids": [each.lease_id for each in wanted],
@@ -213,10 +214,10 @@ async def renew(session: AsyncSession, wanted: Sequence[Renewal]) -> dict[UUID, 
         "addresses": [each.principal.address for each in wanted],
         "request_ids": [each.principal.request_id for each in wanted],
     }
-    return {lease.id: lease for lease in leases_from_rows(await session.execute(RENEW, parameters))}
+    return {lease.id: lease for lease in leases_from_rows(await executor.execute(RENEW, parameters))}
 
 
-async def release(session: AsyncSession, wanted: Sequence[Release]) -> dict[UUID, Lease]:
+async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, Lease]:
     """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
     parameters = {
         "lease_ids": [each.lease_id for each in wanted],
@@ -226,7 +227,7 @@ async def release(session: AsyncSession, wanted: Sequence[Release]) -> dict[UUID
         "rests": [each.rest for each in wanted],
         "ended_by": "released",
     }
-    return {lease.id: lease for lease in leases_from_rows(await session.execute(RELEASE, parameters))}
+    return {lease.id: lease for lease in leases_from_rows(await executor.execute(RELEASE, parameters))}
 
 
 async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> None:

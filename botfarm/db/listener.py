@@ -1,9 +1,12 @@
-"""One connection for each process on which PostgreSQL says that users were freed. A hint: whoever waits also looks now and then."""
+"""One connection for each process on which it hears, and says, that users were freed.
+
+A hint: whoever waits also looks now and then.
+"""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +17,13 @@ logger = get_logger(__name__)
 
 CHANNEL_PREFIX = "botfarm_"
 """Before the project's id in 32 hexadecimal digits."""
+
+# Of those projects that somebody waits for users of: NOTIFY takes a lock of the whole server.
+SAY_FREED = f"""
+    SELECT pg_notify('{CHANNEL_PREFIX}' || replace(freed.id::text, '-', ''), '')
+    FROM unnest(CAST({{projects}} AS uuid[])) AS freed (id)
+    WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id)"""
+_SAY_FREED = SAY_FREED.format(projects="$1")
 
 # Seconds. A server that is gone without a word is noticed by nothing but a question.
 PING_INTERVAL, PATIENCE = 5.0, 2.0
@@ -52,6 +62,19 @@ class Listener:
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     connection.terminate()  # `watch` makes a new one
             self._projects.add(project_id)
+
+    async def say_freed(self, projects: Collection[UUID]) -> bool:
+        """Wakes those who wait for users of these projects, in all processes. False when that could not be said here."""
+        async with self._turn:
+            connection = self._connection
+            if connection is None:
+                return False
+            try:
+                await connection.fetch(_SAY_FREED, list(projects), timeout=PATIENCE)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()  # `watch` makes a new one
+                return False
+            return True
 
     async def watch(self) -> None:
         """Keeps the connection, until cancelled. Each time that it comes or goes, everybody is woken."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.listener import CHANNEL_PREFIX
+from botfarm.db.listener import SAY_FREED
 from botfarm.db.user_state import CLOCK
 from botfarm.domain import Pool
 from botfarm.tickets import Line, Place, WaitingRequest
@@ -131,10 +131,7 @@ SEEN = text("""
 STRAYS = text("""
     SELECT id, deadline FROM tickets WHERE replica = :replica AND id <> ALL (CAST(:known AS bigint[]))""")
 
-NOTIFY = text(f"""
-    SELECT pg_notify('{CHANNEL_PREFIX}' || replace(freed.id::text, '-', ''), '')
-    FROM unnest(CAST(:projects AS uuid[])) AS freed (id)
-    WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id)""")
+NOTIFY = text(SAY_FREED.format(projects=":projects"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,13 +156,13 @@ class Leases:
         return lease
 
     async def _renew(self, wanted: Sequence[Renewal]) -> Sequence[Lease | None]:
-        async with self._database.autocommit() as session:
-            renewed = await lease_queries.renew(session, wanted)
+        async with self._database.direct() as executor:
+            renewed = await lease_queries.renew(executor, wanted)
         return [renewed.get(each.lease_id) for each in wanted]
 
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
-        async with self._database.autocommit() as session:
-            released = await lease_queries.release(session, wanted)
+        async with self._database.direct() as executor:
+            released = await lease_queries.release(executor, wanted)
         for lease in released.values():
             self._notifier.freed(lease.pool.project_id)
         return [released.get(each.lease_id) for each in wanted]

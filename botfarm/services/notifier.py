@@ -5,6 +5,7 @@ from uuid import UUID
 
 from botfarm.db import ticket_queries
 from botfarm.db.engine import Database
+from botfarm.db.listener import Listener
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
 
@@ -15,15 +16,16 @@ PAUSE = 0.01
 
 
 class Notifier:
-    def __init__(self, database: Database, *, is_on: bool) -> None:
+    def __init__(self, database: Database, listener: Listener | None) -> None:
+        """Without a listener nobody listens elsewhere either: then nothing is said."""
         self._database = database
-        self._is_on = is_on
+        self._listener = listener
         self._freed: set[UUID] = set()
         self._sending: asyncio.Task[None] | None = None
 
     def freed(self, project_id: UUID) -> None:
         """Users of the project were freed, by a transaction that has been committed. A hint, which may be lost."""
-        if not self._is_on:
+        if self._listener is None:
             return
         self._freed.add(project_id)
         if self._sending is None:
@@ -46,7 +48,10 @@ class Notifier:
     async def _notify(self, projects: set[UUID]) -> None:
         # Whether somebody waits is asked here, after the commit: who registered before it is seen, and who does so
         # later sees what the commit freed.
+        # On the listening connection, which is idle and costs a third of a session of the pool; else on one of these.
         try:
+            if self._listener and await self._listener.say_freed(projects):
+                return
             async with self._database.autocommit() as session:
                 await ticket_queries.notify(session, projects)
         except DatabaseUnavailableError as error:

@@ -12,6 +12,7 @@ from botfarm.access import Principal
 from botfarm.db import acquire_queries, batch_queries, lease_queries
 from botfarm.db.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.batch_queries import WantedLease
+from botfarm.db.driver import Executor
 from botfarm.db.engine import Database
 from botfarm.domain import Lease, Pool, PoolCounts
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
@@ -121,8 +122,8 @@ class PoolGrants:
 
     async def _take_batch(self, group: Group, wanted: Sequence[WantedLease]) -> list[Lease | None]:
         pool, labels, _ = group
-        async with self._database.autocommit() as session:
-            leases = await self._acquire(session, pool, labels, wanted)
+        async with self._database.direct() as executor:
+            leases = await self._acquire(executor, pool, labels, wanted)
         return [leases.get(each.lease_id) for each in wanted]
 
     async def _otherwise(
@@ -154,11 +155,11 @@ class PoolGrants:
             return replayed or await acquire_queries.count_pool(session, pool, labels=dict(labels))
 
     async def _acquire(
-        self, session: AsyncSession, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
+        self, executor: Executor, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
     ) -> dict[UUID, Lease]:
         hand = self._hands.get(pool) or hand_after(uuid4())
         leases = await batch_queries.acquire_batch(
-            session, pool, wanted, labels=dict(labels), hand=hand, replica=self._replica_id
+            executor, pool, wanted, labels=dict(labels), hand=hand, replica=self._replica_id
         )
         ids = [user.id for lease in leases.values() for user in lease.users]
         if ids:

@@ -23,7 +23,8 @@ from support.stage import Stage, free_port, serving, stage_on
 
 # A runner of its own: takes a user, says so, and works until it is told of a loss.
 RUNNER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from botfarm_client import Botfarm
 from botfarm_client.errors import LeaseLostError
 print("began", flush=True)

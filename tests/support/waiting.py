@@ -154,7 +154,7 @@ class Replicas:
         engine = create_engine(self._url, application_name="replica", pool_size=pool_size)
         database = Database(engine)
         listener = Listener(listen_url or self._url, application_name="replica-listen")
-        notifier = Notifier(database, is_on=self.notify)
+        notifier = Notifier(database, listener if self.notify else None)
         replica_id = uuid4()
         watching = asyncio.create_task(listener.watch()) if self.notify else None
         made: list[Replica] = []

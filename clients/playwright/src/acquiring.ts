@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 
 import { now, pause } from "./clock";
-import { ANSWER_TIMEOUT, type Connection, GRACE } from "./connection";
+import { ANSWER_TIMEOUT, type Connection, GRACE, mayPass } from "./connection";
 import { PoolExhaustedError, ProblemError } from "./errors";
 import type { LeaseAnswer, LeaseRequest } from "./types";
 
@@ -43,7 +43,8 @@ export async function acquire(connection: Connection, request: LeaseRequest, wai
   };
   for (;;) {
     try {
-      const lease = await connection.persist(ask, { until: Math.max(deadline, now() + GRACE) });
+      const until = Math.max(deadline, now() + GRACE); // beyond the wait, as a lost answer may have taken a user
+      const lease = await connection.persist(ask, { until, repeats: (error) => mayPass(error) && !isTooMany(error) });
       return { lease, askedAt };
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
@@ -52,7 +53,7 @@ export async function acquire(connection: Connection, request: LeaseRequest, wai
         continue;
       }
       const isExhausted = error.slug === "pool-exhausted";
-      if (!isExhausted && error.status !== TOO_MANY) throw error;
+      if (!isExhausted && !isTooMany(error)) throw error;
       if (isExhausted && now() >= deadline) {
         throw new PoolExhaustedError(poolOf(request), (now() - startedAt) / 1_000, error);
       }
@@ -61,6 +62,11 @@ export async function acquire(connection: Connection, request: LeaseRequest, wai
       await pause(Math.min(deadline, askedAt + Math.max(PAUSE, wanted)) - now());
     }
   }
+}
+
+/** It took no user, and so is waited out no longer than the caller wants. */
+function isTooMany(error: unknown): boolean {
+  return error instanceof ProblemError && error.status === TOO_MANY;
 }
 
 function poolOf({ project, project_id, env, domain }: LeaseRequest): string {

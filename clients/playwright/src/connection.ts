@@ -1,6 +1,6 @@
 /** One farm over HTTP: problems as errors, and patience with failures that pass. */
 
-import { now, pause } from "./clock";
+import { now, pause, type PauseOptions } from "./clock";
 import { ProblemError, UnreachableError } from "./errors";
 import type { Settings } from "./settings";
 import type { Problem } from "./types";
@@ -10,7 +10,7 @@ export const ANSWER_TIMEOUT = 30_000;
 export const GRACE = 10_000;
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 5_000;
-const MAY_PASS = new Set([502, 503, 504]);
+const MAY_PASS = new Set([429, 502, 503, 504]);
 
 export interface Call {
   method: "GET" | "POST" | "PATCH";
@@ -19,6 +19,13 @@ export interface Call {
   idempotencyKey?: string;
   /** Milliseconds. */
   timeout?: number;
+}
+
+export interface Persistence extends PauseOptions {
+  /** On our clock. */
+  until: number;
+  /** Which failures the call is repeated after: else those that pass. */
+  repeats?: (error: unknown) => boolean;
 }
 
 export class Connection {
@@ -32,22 +39,22 @@ export class Connection {
   }
 
   /**
-   * Repeats a call that may be repeated, until `until` on our clock, while it fails in ways that pass.
+   * Repeats a call that may be repeated, while it fails in ways that pass.
    * A farm that has never answered is given up sooner: its address is probably wrong.
    */
   async persist<Answer>(
     attempt: () => Promise<Answer>,
-    { until, signal }: { until: number; signal?: AbortSignal },
+    { until, repeats = mayPass, ...pausing }: Persistence,
   ): Promise<Answer> {
     const soon = Math.min(until, now() + GRACE);
     for (let failures = 0; ; failures += 1) {
-      signal?.throwIfAborted();
+      pausing.signal?.throwIfAborted();
       try {
         return await attempt();
       } catch (error) {
         const left = (this.#wasReached ? until : soon) - now();
-        if (!mayPass(error) || left <= 0) throw error;
-        await pause(Math.min(left, pauseAfter(error, failures)), signal);
+        if (!repeats(error) || left <= 0) throw error;
+        await pause(Math.min(left, pauseAfter(error, failures)), pausing);
       }
     }
   }
@@ -81,7 +88,7 @@ export class Connection {
 }
 
 /** Whether the same call may succeed later. */
-function mayPass(error: unknown): boolean {
+export function mayPass(error: unknown): boolean {
   return error instanceof UnreachableError || (error instanceof ProblemError && MAY_PASS.has(error.status));
 }
 

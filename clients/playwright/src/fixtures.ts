@@ -78,12 +78,16 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     const { lost } = botUser.lease;
     // Whatever the test does at that moment fails at once, and touches nobody else's account.
     const stop = () => void context.close({ reason: (lost.reason as Error).message }).catch(() => undefined);
-    lost.addEventListener("abort", stop);
-    if (botSession) await signedIn(context, botUser, botSession);
-    await use(botUser);
-    lost.removeEventListener("abort", stop);
-    // A page that is still open could go on with the user when that is somebody else's.
-    await context.close();
+    try {
+      lost.addEventListener("abort", stop);
+      lost.throwIfAborted(); // who listens too late never hears of it
+      if (botSession) await signedIn(context, botUser, botSession);
+      await use(botUser);
+    } finally {
+      lost.removeEventListener("abort", stop);
+      // A page that is still open could go on with the user when that is somebody else's.
+      await context.close();
+    }
   },
 });
 

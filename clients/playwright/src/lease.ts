@@ -4,15 +4,21 @@ import { inspect } from "node:util";
 
 import type { Granted } from "./acquiring";
 import { now } from "./clock";
-import { ANSWER_TIMEOUT, type Connection, GRACE } from "./connection";
+import { ANSWER_TIMEOUT, type Call, type Connection, GRACE } from "./connection";
+import { discreet } from "./credentials";
 import { LeaseLostError, ProblemError } from "./errors";
 import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types";
 
 /** Milliseconds. */
 const SHORTEST_PAUSE = 250;
+/** Between two looks at a lease at most: timers stand still while the machine sleeps. */
+const TICK = 1_000;
 const SHORTEST_TIMEOUT = 1_000;
 /** Before the farm's end of the lease comes ours, by a tenth of the TTL and this at most: the runner has to stop by then. */
 const LONGEST_MARGIN = 5_000;
+
+/** Slugs. A proxy that answers in the farm's place, or a farm with a bug, does not know that a lease has ended. */
+const ENDED = new Set(["lease-lapsed", "no-such-lease", "not-the-holder"]);
 
 export class Lease implements AsyncDisposable {
   readonly #connection: Connection;
@@ -22,12 +28,16 @@ export class Lease implements AsyncDisposable {
   #answer: LeaseAnswer;
   /** On our clock, and never later than on the farm's: counted from before the request that was answered. */
   #expiresAt: number;
-  #timers: NodeJS.Timeout[] = [];
+  /** On our clock: never while a renewal is under way. */
+  #renewAt = Number.POSITIVE_INFINITY;
+  /** Why it is not renewed yet. */
+  #failure: Error | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #released: Promise<void> | undefined;
 
   private constructor(connection: Connection, { lease, askedAt }: Granted) {
     this.#connection = connection;
-    this.#answer = lease;
+    this.#answer = { ...lease, users: lease.users.map(discreet) };
     this.#expiresAt = askedAt + lease.expires_in * 1_000;
   }
 
@@ -36,7 +46,7 @@ export class Lease implements AsyncDisposable {
     const lease = new Lease(connection, granted);
     // Who has waited does not know when the wait ended: a renewal, which is quick, tells how long the lease lasts.
     if (now() - granted.askedAt > (granted.lease.expires_in * 1_000) / 3) {
-      await lease.#renew(now() + GRACE);
+      await lease.#renew({ until: now() + GRACE, inBackground: false });
       lease.lost.throwIfAborted();
     } else {
       lease.#schedule();
@@ -49,6 +59,7 @@ export class Lease implements AsyncDisposable {
   }
 
   get users(): readonly LeasedUser[] {
+    this.#look();
     return this.#answer.users;
   }
 
@@ -59,8 +70,12 @@ export class Lease implements AsyncDisposable {
     return user;
   }
 
-  /** Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else. */
+  /**
+   * Is aborted, with a LeaseLostError, a moment before the farm may give the users to somebody else; later only when the lease
+   * was ended at the farm, or this machine slept.
+   */
   get lost(): AbortSignal {
+    this.#look();
     return this.#lost.signal;
   }
 
@@ -74,22 +89,22 @@ export class Lease implements AsyncDisposable {
     await this.release();
   }
 
-  /** Keeps what a test has changed, a new password or secrets, for the next holder. Null removes a secret. */
+  /** Keeps what a test has changed, a new password or secrets, for the next holder. Null removes a secret. Throws LeaseLostError. */
   async writeBack(userId: string, changes: WriteBack): Promise<void> {
     const path = `/leases/${this.id}/users/${userId}`;
-    const written = await this.#persist<LeasedUser>({ method: "PATCH", path, body: changes });
-    const users = this.users.map((user) => (user.id === userId ? written : user));
+    const written = await this.#ask<LeasedUser>({ method: "PATCH", path, body: changes });
+    const users = this.users.map((user) => (user.id === userId ? discreet(written) : user));
     this.#answer = { ...this.#answer, users };
   }
 
-  /** The one-time code of this moment. */
+  /** The one-time code of this moment. Throws LeaseLostError. */
   async totp(userId: string): Promise<Totp> {
-    return this.#persist({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
+    return this.#ask({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
   }
 
   /** Without credentials. */
   toJSON(): object {
-    const users = this.users.map(({ id, login, labels }) => ({ id, login, labels }));
+    const users = this.#answer.users.map(({ id, login, labels }) => ({ id, login, labels }));
     const { id, project_id, env, domain, owner, acquired_at } = this.#answer;
     return { id, project_id, env, domain, owner, acquired_at, users };
   }
@@ -107,20 +122,34 @@ export class Lease implements AsyncDisposable {
   }
 
   #schedule(): void {
-    this.#unschedule();
-    const renewIn = Math.max(SHORTEST_PAUSE, this.#left / 3);
-    this.#timers = [
-      setTimeout(() => void this.#renew(this.#expiresAt - this.#margin), renewIn),
-      setTimeout(() => this.#lose("it could not be renewed in time"), this.#left - this.#margin),
-    ];
-    for (const timer of this.#timers) timer.unref();
+    this.#renewAt = now() + Math.max(SHORTEST_PAUSE, this.#left / 3);
+    this.#look();
   }
 
-  #unschedule(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
+  /** Does what is due by now, and looks again in time. */
+  #look(): void {
+    if (this.#over.signal.aborted) return;
+    clearTimeout(this.#timer);
+    const left = this.#left - this.#margin;
+    if (left <= 0) {
+      this.#lose(this.#whyLate(), this.#failure);
+      return;
+    }
+    if (now() >= this.#renewAt) void this.#renew({ until: now() + left, inBackground: true });
+    this.#timer = setTimeout(() => this.#look(), Math.min(TICK, left, Math.max(0, this.#renewAt - now())));
+    this.#timer.unref();
   }
 
-  async #renew(until: number): Promise<void> {
+  #whyLate(): string {
+    const { expires_at, hold_until } = this.#answer;
+    if (expires_at === hold_until) return "it was held as long as the project's max_hold allows";
+    if (this.#failure) return `it could not be renewed in time: ${this.#failure.message}`;
+    if (this.#renewAt < now()) return "this machine or process stood still, and did not renew it in time";
+    return "it could not be renewed in time";
+  }
+
+  async #renew({ until, inBackground }: { until: number; inBackground: boolean }): Promise<void> {
+    this.#renewAt = Number.POSITIVE_INFINITY; // one at a time
     let askedAt = now();
     const ask = async (): Promise<LeaseAnswer> => {
       askedAt = now();
@@ -129,14 +158,23 @@ export class Lease implements AsyncDisposable {
       return this.#connection.call({ method: "POST", path: `/leases/${this.id}/renew`, timeout });
     };
     try {
-      const renewed = await this.#connection.persist(ask, { until, signal: this.#over.signal });
+      const renewed = await this.#connection.persist(ask, {
+        until,
+        repeats: (error) => {
+          this.#failure = error as Error;
+          return !hasEnded(error);
+        },
+        signal: this.#over.signal,
+        inBackground,
+      });
       if (this.#over.signal.aborted) return;
       // The credentials stay those that the holder knows, which may have written others back meanwhile.
       this.#answer = { ...renewed, users: this.#answer.users };
       this.#expiresAt = askedAt + renewed.expires_in * 1_000;
+      this.#failure = undefined;
       this.#schedule();
     } catch (error) {
-      this.#lose((error as Error).message, error);
+      this.#lose(hasEnded(error) ? error.message : this.#whyLate(), error);
     }
   }
 
@@ -147,7 +185,7 @@ export class Lease implements AsyncDisposable {
   }
 
   #end(): void {
-    this.#unschedule();
+    clearTimeout(this.#timer);
     this.#over.abort();
   }
 
@@ -162,13 +200,25 @@ export class Lease implements AsyncDisposable {
       await this.#connection.persist(give, { until });
     } catch (error) {
       if (wasLost) return;
-      if (!(error instanceof ProblemError && error.slug === "lease-lapsed")) throw error;
+      if (!hasEnded(error)) throw error;
       this.#lost.abort(new LeaseLostError(this.id, error.problem.detail, { cause: error }));
       throw this.lost.reason;
     }
   }
 
-  #persist<Answer>(call: Parameters<Connection["call"]>[0]): Promise<Answer> {
-    return this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+  /** What only the holder may ask. */
+  async #ask<Answer>(call: Call): Promise<Answer> {
+    this.lost.throwIfAborted();
+    try {
+      return await this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+    } catch (error) {
+      if (hasEnded(error)) this.#lose(error.message, error);
+      this.lost.throwIfAborted();
+      throw error;
+    }
   }
+}
+
+function hasEnded(error: unknown): error is ProblemError {
+  return error instanceof ProblemError && ENDED.has(error.slug);
 }

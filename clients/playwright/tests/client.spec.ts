@@ -5,9 +5,11 @@ import { inspect } from "node:util";
 
 import { expect, test as base } from "@playwright/test";
 
+import { Bot } from "../src/bot";
 import { Botfarm, LeaseLostError, PoolExhaustedError, SettingsError, UnreachableError } from "../src/client";
 import { api, lease as leaseOf, PASSWORD, Project, token, url } from "./support/farm";
-import { Proxy } from "./support/proxy";
+import { clientProgram } from "./support/programs";
+import { type Fate, Proxy } from "./support/proxy";
 
 const test = base.extend<{ network: Proxy }>({
   network: async ({}, use) => {
@@ -79,6 +81,34 @@ test("a lost answer takes no second user", async ({ network }) => {
   expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released" });
 });
 
+test("a program that has nothing else to do goes on asking for a lease, and giving it back", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  const fates: Fate[] = ["cut", "busy"];
+  network.decide((_, before) => fates[before] ?? "pass");
+  const program = clientProgram(
+    `farm.withLease({}, async () => console.log("works")).then(() => console.log("released"))`,
+    { BOTFARM_URL: network.url, BOTFARM_PROJECT: project.name },
+  );
+  try {
+    expect(await program.ended(), program.output).toBe(0);
+    expect(program.output).toBe("works\nreleased\n");
+  } finally {
+    await program.end();
+  }
+  expect((await project.leases()).map(({ ended_by }) => ended_by)).toEqual(["released"]);
+});
+
+test("a lease that is held keeps no program running", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 60 });
+  const program = clientProgram(`farm.acquire().then(() => console.log("has one"))`, { BOTFARM_PROJECT: project.name });
+  try {
+    expect(await program.ended(), program.output).toBe(0);
+    expect(program.output).toBe("has one\n");
+  } finally {
+    await program.end();
+  }
+});
+
 test("a pool that stays exhausted says so in one line", async () => {
   const project = await Project.withUsers(1);
   await project.client().withLease({}, async () => {
@@ -114,6 +144,37 @@ test("a network away for shorter than the lease does no harm", async ({ network 
   await lease.release();
 });
 
+for (const fate of [401, 404, 429, 500] as const) {
+  test(`a proxy's ${fate} to a renewal is no loss`, async ({ network }) => {
+    const project = await Project.withUsers(1, { default_ttl: 10 });
+    network.decide((path, before) => (path.endsWith("/renew") && before < 2 ? fate : "pass"));
+    const lease = await project.client(network.url).acquire();
+    const renewals = () => network.seen.filter(({ path }) => path.endsWith("/renew")).map(({ fate }) => fate);
+    await expect.poll(() => renewals().slice(0, 3)).toEqual([fate, fate, "pass"]);
+    expect(lease.lost.aborted).toBe(false);
+    await lease.release();
+  });
+}
+
+test("a release is asked for again when there are too many requests", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  network.decide((path, before) => (path.endsWith("/release") && before === 0 ? 429 : "pass"));
+  const lease = await project.client(network.url).acquire();
+  await lease.release();
+  expect(await leaseOf(lease.id)).toMatchObject({ ended_by: "released" });
+});
+
+test("too many requests are waited out for as long as the caller wants", async ({ network }) => {
+  const project = await Project.withUsers(1);
+  network.decide((_, before) => (before === 1 ? "pass" : 429));
+  expect(await failure(project.client(network.url).acquire())).toMatchObject({ status: 429 });
+  expect(network.seen).toHaveLength(1);
+  const lease = await project.client(network.url).acquire({ wait: 60 });
+  expect(network.seen.filter(({ path }) => path === "/leases").map(({ fate }) => fate)).toEqual([429, "pass"]);
+  network.decide(() => "pass");
+  await lease.release();
+});
+
 for (const fate of ["cut", "silent"] as const) {
   test(`a network that is ${fate} for longer is told before anybody else can get the user`, async ({ network }) => {
     const project = await Project.withUsers(1, { default_ttl: 3, lock_delay: 0 });
@@ -142,6 +203,29 @@ test("a lease that the farm has ended is lost at the next renewal, whatever the 
   const error = await failure(work);
   expect(error).toBeInstanceOf(LeaseLostError);
   expect(error.message).toContain("lease-lapsed");
+});
+
+for (const ask of ["writeBack", "totp"] as const) {
+  test(`a lease is lost when ${ask} hears that the farm has ended it`, async () => {
+    const project = await Project.withUsers(1, { default_ttl: 60 });
+    const lease = await project.client().acquire();
+    await api("POST", `/leases/${lease.id}/force_release`, { reason: "wanted elsewhere" });
+    const [{ id }, rings] = [lease.user, new Promise((resolve) => lease.lost.addEventListener("abort", resolve))];
+    const error = await failure(ask === "totp" ? lease.totp(id) : lease.writeBack(id, { password: "another one" }));
+    expect(error).toBeInstanceOf(LeaseLostError);
+    expect(error.message).toContain("lease-lapsed");
+    await rings;
+    expect(lease.lost.reason).toBe(error);
+    expect(await failure(lease.totp(id))).toBe(error);
+  });
+}
+
+test("a lease that was held as long as it may be says so", async () => {
+  const project = await Project.withUsers(1, { default_ttl: 2, max_hold: 4 });
+  const lease = await project.client().acquire();
+  await expect.poll(() => lease.lost.aborted).toBe(true);
+  expect((lease.lost.reason as Error).message).toContain("held as long as the project's max_hold allows");
+  await lease.release();
 });
 
 test("a release that comes too late is no success", async () => {
@@ -198,6 +282,37 @@ test("nothing that is shown of a lease has a password in it", async () => {
     expect(shown.join()).not.toContain(PASSWORD);
     expect(shown.join()).not.toContain(token);
   });
+});
+
+test("nothing that is shown of a user is a credential", async () => {
+  const project = await Project.create();
+  const pin = "4711-0815";
+  const totp_seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin }, totp_seed });
+  await project.client().withLease({}, async (lease) => {
+    const check = (password: string) => {
+      const { user, users } = lease;
+      expect(user).toMatchObject({ password, secrets: { pin }, totp: { code: expect.stringMatching(/^\d{6}$/) } });
+      const all = { depth: 9, showHidden: true, customInspect: false };
+      for (const value of [user, users, new Bot(lease).user, { ...user }]) {
+        for (const shown of [inspect(value), inspect(value, all), JSON.stringify(value)]) {
+          expect(shown).toContain("ann@shop.test");
+          for (const secret of [password, pin, user.totp!.code]) expect(shown).not.toContain(secret);
+        }
+      }
+    };
+    check(PASSWORD);
+    await lease.writeBack(lease.user.id, { password: "another password" });
+    check("another password");
+  });
+});
+
+test("an address with a secret in it is refused, and not repeated", () => {
+  for (const where of ["bob:hidden@farm.test", "hidden@farm.test", "farm.test/?key=hidden", "farm.test/#hidden"]) {
+    const refusal = /^(?!.*hidden)BOTFARM_URL: .*no user, password, query or fragment/;
+    expect(() => new Botfarm({ url: `https://${where}`, token })).toThrow(refusal);
+  }
+  expect(() => new Botfarm({ url: "https://", token })).toThrow(/^BOTFARM_URL: /);
 });
 
 test("what is missing or wrong is said in words", async ({ network }) => {

@@ -70,6 +70,15 @@ test("a test whose lease is lost ends at once, and says why", async () => {
   expect(late?.errors[0]?.message).toContain("is lost");
 });
 
+test("a test whose lease is lost before its browser is ready does not begin", async () => {
+  const project = await Project.ofTheShop(1, { default_ttl: 6 });
+  const ran = await run(project, { files: ["overtaken"] });
+  const result = ran.results.get("never begins");
+  expect(result?.status).toBe("failed");
+  expect(result?.errors[0]?.message).toContain("is lost");
+  expect(result?.stdout).toEqual([]);
+});
+
 test("a worker keeps its user from test to test, until one is marked", async () => {
   const project = await Project.ofTheShop(2);
   const before = await shopStats();
@@ -98,6 +107,14 @@ test("nothing goes on with a user that has been given back", async () => {
   const ran = await run(project, { files: ["afterwards"] });
   expect(ran.results.get("thoughtful")?.status).toBe("passed");
   expect(ran.results.get("careless")?.errors[0]?.message).toContain("browser has been closed");
+});
+
+test("nothing goes on with a user whose sign-in has failed", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["unsigned"] });
+  const said = first(ran.results).errors.map(({ message }) => message);
+  expect(said[0]).toContain("no sign-in today");
+  expect(said[1]).toContain("browser has been closed");
 });
 
 test("a test without a user says what it waited for", async () => {

@@ -6,8 +6,8 @@ import type { AddressInfo } from "node:net";
 
 import { url as farmUrl } from "./farm";
 
-/** What happens to a request: nothing, a page instead of the farm, its answer cut off, a connection cut, or one on which nothing comes. */
-export type Fate = "pass" | "busy" | "lose-answer" | "cut" | "silent";
+/** What happens to a request: nothing, a page or a status instead of the farm's answer, its answer cut off, a connection cut, or one on which nothing comes. */
+export type Fate = "pass" | "busy" | "lose-answer" | "cut" | "silent" | 401 | 404 | 429 | 500;
 
 export interface Seen {
   path: string;
@@ -52,6 +52,7 @@ export class Proxy {
     if (fate === "silent") return;
     if (fate === "cut") return void incoming.socket.destroy();
     if (fate === "busy") return void outgoing.writeHead(503, { "Retry-After": "1" }).end("<html>busy</html>");
+    if (typeof fate === "number") return void outgoing.writeHead(fate).end("<html>from a proxy</html>");
     const { method, headers } = incoming;
     const onward = request(farmUrl + incoming.url, { method, headers }, (answer) => {
       if (fate === "lose-answer") {
