@@ -10,7 +10,7 @@ from botfarm_client.calls import LIMITS
 from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
-from botfarm_client.forks import begin_anew_when_forked
+from botfarm_client.forks import call_when_forked
 from botfarm_client.holding import PATIENCE
 from botfarm_client.keeper import Keeper
 from botfarm_client.lease import Lease
@@ -40,13 +40,7 @@ class Botfarm:
         self._client = httpx.Client(limits=LIMITS, transport=transport)
         self._connection = Connection(self._settings.url, self._settings.token, client=self._client)
         self._keeper = Keeper(self._connection)
-        begin_anew_when_forked(self)
-
-    def begin_anew(self) -> None:
-        """In a forked process: connections and leases are the parent's."""
-        self._client = httpx.Client(limits=LIMITS, transport=self._transport)
-        self._connection.begin_anew(self._client)
-        self._keeper.begin_anew()
+        call_when_forked(self, Botfarm._begin_anew)
 
     @contextmanager
     def lease(
@@ -148,6 +142,12 @@ class Botfarm:
             except BotfarmError as error:
                 warn_of_what_is_left(hold, error)
             self._keeper.forget(hold)
+
+    def _begin_anew(self) -> None:
+        """In a forked process: connections and leases are the parent's."""
+        self._client = httpx.Client(limits=LIMITS, transport=self._transport)
+        self._connection.begin_anew(self._client)
+        self._keeper.begin_anew()
 
     def __enter__(self) -> Self:
         return self

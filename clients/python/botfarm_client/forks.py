@@ -1,24 +1,23 @@
 """A process that is forked has the memory of its parent, but none of its threads: what they held is held for ever."""
 
 import os
-from typing import Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+_inherited: "WeakKeyDictionary[Any, Callable[[Any], None]]" = WeakKeyDictionary()
 
 
-class Inherited(Protocol):
-    def begin_anew(self) -> None: ...
-
-
-_inherited: "WeakSet[Inherited]" = WeakSet()
-
-
-def begin_anew_when_forked(this: Inherited) -> None:
-    _inherited.add(this)
+def call_when_forked(this: T, begin_anew: Callable[[T], None]) -> None:
+    """In the child, with `this`, which is not kept alive by that."""
+    _inherited[this] = begin_anew
 
 
 def _begin_all_anew() -> None:
-    for this in list(_inherited):
-        this.begin_anew()
+    for this, begin_anew in list(_inherited.items()):
+        begin_anew(this)
 
 
 if hasattr(os, "register_at_fork"):
