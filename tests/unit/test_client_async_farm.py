@@ -208,6 +208,13 @@ async def test_a_farm_that_is_closed_releases_what_is_still_held_and_leaves_no_t
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_lease_that_is_let_go_is_not_released(fake: FakeFarm) -> None:
+    async with fake.async_botfarm() as farm:
+        (await farm.acquire()).let_go()
+        await farm.acquire(domain="canary")
+    assert [lease.ended_by for lease in fake.leases] == [None, "released"]
+
+
 async def test_a_close_that_is_cancelled_releases_what_is_held(fake: FakeFarm) -> None:
     reached = asyncio.Event()
 

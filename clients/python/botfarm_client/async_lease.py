@@ -72,6 +72,10 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
             raise
         self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
 
+    def let_go(self) -> None:
+        """As `Lease.let_go`."""
+        self._keeper.forget(self._hold)
+
     @asynccontextmanager
     async def _cancelling_when_lost(self) -> AsyncIterator[None]:
         """Cancels what runs under the lease as `asyncio.timeout` does it. Raises LeaseLostError."""
