@@ -14,6 +14,11 @@ from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests wait for a good part of their time."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _surroundings() -> Iterator[None]:
     """The same for everybody: our log format, and no setting of the person who runs the tests."""
