@@ -27,7 +27,7 @@ def draw(results: Results, path: Path) -> None:
         _line(latency, results, service, "acquire_p99_ms", label=f"{label}, p99", color=color, linestyle="--")
     ceiling = max(results.median(name, "pairs_per_second") or 0 for name in ("pgbench", "pgbench-single"))
     if ceiling:
-        throughput.axhline(ceiling, color="black", linestyle=":", label="pgbench, 64 clients")
+        throughput.axhline(ceiling, color="black", linestyle=":", label="pgbench at its best, 64 clients")
     throughput.set(ylabel="acquire + release pairs in a second", title="Throughput")
     throughput.set_ylim(bottom=0)
     latency.set(ylabel="milliseconds", title="Acquire", yscale="log")

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.access import Scope
+from botfarm.db import ticket_queries
 from botfarm.db.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.scopes import scope_parameters, within
 from botfarm.db.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
@@ -132,12 +133,7 @@ async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, 
 
 
 def pool_parameters(pool: Pool, labels: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "project_id": pool.project_id,
-        "env": pool.env.value,
-        "domain": pool.domain.value,
-        "labels": json.dumps(dict(labels)),
-    }
+    return {**ticket_queries.pool_parameters(pool), "labels": json.dumps(dict(labels))}
 
 
 def _term_parameters(terms: LeaseTerms, operation: LeaseOperation) -> dict[str, object]:
