@@ -11,7 +11,7 @@ READY := .venv/.ready
 BENCH_READY := .venv/.bench-ready
 OPS_READY := .venv/.ops-ready
 
-.PHONY: help run demo test test-demo test-ops test-ops-all test-playwright bench bench-smoke check lint types layers format lock clean
+.PHONY: help run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,11 +25,7 @@ demo: $(READY) ## Run 200 tests of a demo shop with a farm, and without one, sid
 test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
 
-test-ops: $(OPS_READY) ## Test what is deployed with the real tools: Prometheus, Helm, Compose and others
-	@$(BIN)/python -m pytest -n 0 -m 'not heavy' deploy/tests
-
-test-ops-all: $(OPS_READY) ## The same, with the image built and the whole of Docker Compose (ten minutes)
-	@sh deploy/tests/install-docker.sh
+test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm and others
 	@$(BIN)/python -m pytest -n 0 deploy/tests
 
 bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: quarter of an hour)
@@ -81,6 +77,7 @@ $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-$(OPS_READY): $(READY) requirements/ops.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh
+$(OPS_READY): $(READY) requirements/ops.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh deploy/tests/install-docker.sh
 	@sh deploy/tests/install.sh
+	@sh deploy/tests/install-docker.sh
 	@touch $@

@@ -54,7 +54,7 @@ reaper_lag_seconds = Gauge(
     "botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open."
 )
 worker_job_failures_total = Counter(
-    "botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job",)
+    "botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job_name",)
 )
 http_requests_total = Counter(
     "botfarm_http_requests", "Requests by route template.", ("method", "route", "status")

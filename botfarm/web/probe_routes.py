@@ -12,22 +12,25 @@ from botfarm.web.roles import public
 probes = APIRouter(include_in_schema=False)
 metrics = APIRouter(include_in_schema=False)
 
+PROBE_METHODS = ["GET", "HEAD"]
+"""`wget --spider` and some balancers ask with HEAD."""
 
-@probes.get("/livez")
+
+@probes.api_route("/livez", methods=PROBE_METHODS)
 @public
 async def livez() -> Response:
     """The event loop turns. Never asks the database: restarting this process does not bring it back."""
     return PlainTextResponse("ok")
 
 
-@probes.get("/readyz")
+@probes.api_route("/readyz", methods=PROBE_METHODS)
 @public
 async def readyz(farm: Farm) -> Response:
     reason = farm.health.why_unready
     return PlainTextResponse(reason or "ok", status_code=503 if reason else 200)
 
 
-@probes.get("/startupz")
+@probes.api_route("/startupz", methods=PROBE_METHODS)
 @public
 async def startupz(farm: Farm) -> Response:
     started = farm.health.started

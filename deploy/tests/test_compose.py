@@ -65,6 +65,13 @@ def test_services_are_restricted_restart_and_are_waited_for(env_file: Path) -> N
     assert waits["balancer"] == {"api": "service_healthy"}
 
 
+def test_without_the_demo_there_are_neither_its_users_nor_its_runners(env_file: Path) -> None:
+    with_it = set(config(env_file, "--services").stdout.split())
+    env_file.write_text(env_file.read_text().replace("COMPOSE_PROFILES=demo\n", ""))
+    assert with_it - set(config(env_file, "--services").stdout.split()) == {"demo", "runners"}
+    assert config(env_file, "--quiet").returncode == 0
+
+
 def test_the_worker_gets_no_key_and_no_token(env_file: Path) -> None:
     services = yaml.safe_load(config(env_file).stdout)["services"]
     assert (

@@ -11,14 +11,17 @@ import httpx
 import pytest
 
 from container_engine import Engine, container_engine
-from farm_load import POOL
 from farm_processes import free_port
 from stages import CHECKOUT, run
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 # With a base of about 120 MB the image is under 200.
 MAX_MEGABYTES_ON_TOP = 78
-SERVICES = ("database", "migrate", "demo", "api", "balancer", "worker", "prometheus", "alertmanager")
+POOL = {"project": "bank", "env": "stage"}
+"""Not the one whose users the runners of the demo take."""
+ALL_BUT_GRAFANA = (
+    *("database", "migrate", "demo", "api", "balancer", "runners", "worker", "prometheus", "alertmanager"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def stack() -> Iterator[Stack]:
         stack = Stack(engine, environment, options)
         try:
             stack.compose("build")
-            stack.compose("up", "--detach", "--wait", *(SERVICES if engine.has_standins else ()))
+            stack.compose("up", "--detach", "--wait", *(ALL_BUT_GRAFANA if engine.has_standins else ()))
             yield stack
         finally:
             stack.compose("down", "--volumes", "--timeout", "40")
@@ -99,6 +102,15 @@ def test_prometheus_scrapes_every_process_and_knows_our_alerts(stack: Stack, api
     assert [manager["url"] for manager in managers] == ["http://alertmanager:9093/api/v2/alerts"]
 
 
+def test_the_runners_of_the_demo_have_leases(api: httpx.Client) -> None:
+    deadline = time.monotonic() + 60
+    owners: set[str] = set()
+    while len(owners) < 2:
+        assert time.monotonic() < deadline, owners
+        leases = api.get("/leases", params={"state": "active"}).json()["items"]
+        owners |= {lease["owner"] for lease in leases if (lease["owner"] or "").startswith("runner-")}
+
+
 def _query(prometheus: httpx.Client, query: str) -> list[dict[str, dict[str, str]]]:
     return list(prometheus.get("/query", params={"query": query}).json()["data"]["result"])
 
@@ -136,6 +148,12 @@ def test_a_replica_that_is_killed_costs_no_request_that_comes_after(stack: Stack
         for finished in [callers.submit(lease_and_release, api) for _ in range(40)]:
             finished.result()
     assert survivor in stack.containers("api")
+
+
+def test_runners_that_are_stopped_give_back_what_they_hold(stack: Stack, api: httpx.Client) -> None:
+    stack.compose("stop", "--timeout", "40", "runners")
+    leases = api.get("/leases", params={"state": "active"}).json()["items"]
+    assert [lease["owner"] for lease in leases] == []
 
 
 def test_it_stops_in_order(stack: Stack) -> None:

@@ -50,6 +50,8 @@ async def test_probes_and_metrics(api: httpx.AsyncClient) -> None:
             await asyncio.sleep(0.01)
     assert (await api.get("http://farm.test/startupz")).status_code == 200
     assert (await api.get("http://farm.test/livez")).text == "ok"
+    for probe in ("livez", "readyz", "startupz"):
+        assert (await api.head(f"http://farm.test/{probe}")).status_code == 200
     metrics = (await api.get("http://farm.test/metrics")).text
     assert 'botfarm_http_requests_total{method="POST",route="/api/v1/leases",status="404"}' in metrics
     assert 'botfarm_renew_total{result="lapsed"}' in metrics

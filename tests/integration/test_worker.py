@@ -125,7 +125,7 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
 
 async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_url: str) -> None:
     lease = await farm.acquire(await farm.pool(1))
-    failures = REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job": "reap"}) or 0
+    failures = REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job_name": "reap"}) or 0
     async with (
         proxy_to(database_url) as proxy,
         worker(proxy.url) as url,
@@ -134,7 +134,7 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
     ):
         await proxy.cut()
         while (
-            REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job": "reap"}) or 0
+            REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job_name": "reap"}) or 0
         ) == failures:
             await asyncio.sleep(0.02)
         assert (await client.get("/livez")).status_code == 200
