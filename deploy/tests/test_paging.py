@@ -13,13 +13,11 @@ import httpx
 import yaml
 
 from alert_rules import GROUPS
+from alertmanager_server import CONFIGURATION, alertmanager
 from farm_load import SMALL_POOL, USERS_OF_A_POOL, acquire
-from farm_processes import farm_processes, free_port
+from farm_processes import farm_processes
 from prometheus_server import prometheus_of
-from stages import DEPLOY, run, tool
-from support.processes import running
-
-CONFIGURATION = DEPLOY / "alertmanager/alertmanager.yml"
+from stages import run, tool
 
 
 @contextmanager
@@ -46,27 +44,14 @@ def webhook() -> Iterator[tuple[str, "queue.Queue[dict[str, Any]]"]]:
         thread.join()
 
 
-@contextmanager
-def alertmanager_that_calls(url: str, folder: Path) -> Iterator[str]:
-    """With our configuration, but its pager rings at the URL, and at once. Gives host:port."""
-    configuration = yaml.safe_load(CONFIGURATION.read_text())
+def configuration_that_calls(url: str) -> dict[str, Any]:
+    """Ours, but its pager rings at the URL, and at once."""
+    configuration: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
     for receiver in configuration["receivers"]:
         if receiver["name"] == "pager":
             receiver["webhook_configs"] = [{"url": url}]
     configuration["route"]["group_wait"] = "0s"
-    path = folder / "alertmanager.yml"
-    path.write_text(yaml.safe_dump(configuration))
-    address = f"127.0.0.1:{free_port()}"
-    command = (
-        tool("prometheus-alertmanager"),
-        f"--config.file={path}",
-        f"--storage.path={folder / 'alertmanager'}",
-        f"--web.listen-address={address}",
-        "--cluster.listen-address=",
-    )
-    with running(*command, environment={}) as process:
-        process.wait_for("Listening on|msg=Listening")
-        yield address
+    return configuration
 
 
 def impatient_rules() -> dict[str, Any]:
@@ -86,8 +71,8 @@ def test_a_pool_that_runs_dry_while_somebody_waits_rings_the_pager(database_url:
     with (
         farm_processes(database_url) as farm,
         webhook() as (url, notifications),
-        alertmanager_that_calls(url, tmp_path) as alertmanager,
-        prometheus_of(farm, tmp_path, alertmanager=alertmanager, rules=impatient_rules()),
+        alertmanager(tmp_path, configuration_that_calls(url)) as address,
+        prometheus_of(farm, tmp_path, alertmanager=address, rules=impatient_rules()),
         farm.client() as client,
     ):
         everything = acquire(client, **SMALL_POOL, count=USERS_OF_A_POOL)
@@ -102,7 +87,10 @@ def test_a_pool_that_runs_dry_while_somebody_waits_rings_the_pager(database_url:
     assert notification["status"] == "firing"
     (alert,) = notification["alerts"]
     assert alert["labels"] == {"alertname": "BotfarmPoolExhausted", "severity": "critical", **SMALL_POOL}
-    assert alert["annotations"]["summary"] == "No user of bank/stage/canary is free, and runners wait."
+    assert (
+        alert["annotations"]["summary"]
+        == "No user of bank/stage/canary is free, and runners wait or are refused."
+    )
     assert alert["annotations"]["runbook_url"] == "docs/runbook.md#botfarmpoolexhausted"
 
 
