@@ -2,6 +2,7 @@
 // literal, so that the compiler also refuses a property that Grafana does not know.
 import type {Dashboard, DataQuery, FieldConfigSource, Panel, RowPanel, VariableModel} from '@grafana/schema';
 import type * as stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
+import type * as table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as timeseries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
 // JSON has the values of enums, not their names.
@@ -18,6 +19,7 @@ interface PromQuery extends DataQuery {
   expr: string;
   editorMode: 'code';
   legendFormat?: string;
+  format?: 'time_series' | 'table';
   instant?: boolean;
   range?: boolean;
 }
@@ -36,6 +38,7 @@ type PanelOf<Type extends string, Options, Field> = Plain<
 export type BotfarmDashboard = Plain<Omit<Dashboard, 'panels' | 'templating'>> & {
   panels: (
     | PanelOf<'stat', stat.Options, never>
+    | PanelOf<'table', table.Options, table.FieldConfig>
     | PanelOf<'timeseries', timeseries.Options, timeseries.FieldConfig>
     | (Plain<Omit<RowPanel, 'type'>> & {type: 'row'})
   )[];

@@ -18,7 +18,7 @@ def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The name of each and its PromQL, with all pools chosen."""
+    """The name of each and its PromQL, with all farms and pools chosen."""
     for panel in panels(dashboard):
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", interpolated(target["expr"])
@@ -31,4 +31,4 @@ def variables(dashboard: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def interpolated(query: str) -> str:
     """As Grafana would with every choice open, and with scrapes every second."""
     query = query.replace("$__rate_interval", "15s")
-    return re.sub(r"\$(project|env|domain)\b", ".*", query)
+    return re.sub(r"\$(namespace|project|env|domain)\b", ".*", query)

@@ -13,6 +13,7 @@ from dashboards import DASHBOARDS, panels, variables
 from stages import DEPLOY, TOOLS, run, skip, tool
 
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
+CHOICES = {"pools": ("namespace", "project", "env", "domain"), "service": ("namespace",)}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -89,11 +90,26 @@ def test_everything_asks_the_chosen_data_source(dashboard: dict[str, Any]) -> No
     assert [each["datasource"] for each in asking] == [DATASOURCE] * len(asking)
 
 
-@EACH
-def test_each_variable_is_used_and_each_that_is_used_is_there(dashboard: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_each_variable_is_used_and_each_that_is_used_is_there(name: str) -> None:
+    dashboard = DASHBOARDS[name]
     expressions = " ".join(target["expr"] for panel in panels(dashboard) for target in panel["targets"])
     used = set(re.findall(r"\$(\w+)", expressions)) - {"__rate_interval"}
-    assert used | {"datasource"} == set(variables(dashboard)) == {"datasource", "project", "env", "domain"}
+    assert used | {"datasource"} == set(variables(dashboard)) == {"datasource", *CHOICES[name]}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_each_series_is_of_the_farms_and_pools_that_are_chosen(name: str) -> None:
+    """Without a namespace, as in Compose, All is `.*`, which also matches where there is none."""
+    chosen = ", ".join(f'{choice}=~"${choice}"' for choice in CHOICES[name])
+    for panel in panels(DASHBOARDS[name]):
+        for target in panel["targets"]:
+            rest = re.sub(r"[\w:]+\{" + re.escape(chosen), "", target["expr"])
+            assert rest != target["expr"]
+            assert not re.search(r"\b(botfarm_|process_|ALERTS\b)", rest), target["expr"]
+    variable = variables(DASHBOARDS[name])["namespace"]
+    assert variable["allValue"] == ".*"
+    assert variable["current"]["value"] == ["$__all"]
 
 
 @EACH
@@ -113,7 +129,7 @@ def test_panels_do_not_overlap_and_stay_within_the_page(dashboard: dict[str, Any
 @EACH
 def test_gauges_that_every_worker_sets_are_never_summed_over_workers(dashboard: dict[str, Any]) -> None:
     gauges = re.compile(
-        r"botfarm_(users|waiters|oldest_wait_seconds|reaper_lag_seconds|encrypted_values|db_dead_tuples)\b"
+        r"(?<!:)botfarm_(users|waiters|oldest_wait_seconds|reaper_lag_seconds|encrypted_values|db_dead_tuples)\b"
     )
     for panel in panels(dashboard):
         for target in panel["targets"]:
