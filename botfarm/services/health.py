@@ -19,10 +19,6 @@ INTERVAL, MISSES = 3.0, 3
 KEYS_INTERVAL = 60.0
 
 
-class _ReadOnlyError(DatabaseUnavailableError):
-    """A standby, as after a failover."""
-
-
 class Health:
     def __init__(self, database: Database, process_name: str) -> None:
         self._database = database
@@ -52,18 +48,19 @@ class Health:
 
     async def look(self) -> None:
         try:
-            await self._check_that_it_writes()
-            old = await schema_is_old(self._database)
-            wrong_keys = None if old else await self._check_keys()
+            is_read_only = await self._is_read_only()
+            old = not is_read_only and await schema_is_old(self._database)
+            wrong_keys = None if is_read_only or old else await self._check_keys()
         except Exception as error:  # a watch that ends would freeze what the probes say
             metrics.db_up.set(0)
-            is_read_only = isinstance(error, _ReadOnlyError)
-            self._missed("The database is read-only." if is_read_only else "The database does not answer.")
+            self._missed("The database does not answer.")
             if not isinstance(error, DatabaseUnavailableError):
                 logger.exception("readiness")
             return
-        metrics.db_up.set(1)
-        if old:
+        metrics.db_up.set(not is_read_only)
+        if is_read_only:
+            self._missed("The database is read-only.")
+        elif old:
             self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
         elif wrong_keys:
             self._missed(wrong_keys, at_once=True)
@@ -74,11 +71,12 @@ class Health:
         self.why_unready = why_unready
         metrics.ready.labels(self._process_name).set(why_unready is None)
 
-    async def _check_that_it_writes(self) -> None:
+    async def _is_read_only(self) -> bool:
         async with self._database.autocommit() as session:
-            if await maintenance_queries.is_read_only(session):
-                await session.invalidate()  # a new connection may find the primary
-                raise _ReadOnlyError
+            is_read_only = await maintenance_queries.is_read_only(session)
+            if is_read_only:
+                await session.invalidate()  # as after a failover: a new connection finds the primary
+            return is_read_only
 
     async def _check_keys(self) -> str | None:
         """Why the keys are wrong. Once they are right that is not asked again."""
