@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.driver import Executor
 from botfarm.db.listener import SAY_FREED
 from botfarm.db.user_state import CLOCK
 from botfarm.domain import Pool
@@ -198,9 +199,9 @@ async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: s
     return bool(await session.scalar(HAS_LEASE, {"principal": principal, "idempotency_key": idempotency_key}))
 
 
-async def line_of(session: AsyncSession, pool: Pool, *, replica: UUID) -> Line:
+async def line_of(executor: Executor, pool: Pool, *, replica: UUID) -> Line:
     """Of one moment."""
-    row = (await session.execute(LINE, {**pool_parameters(pool), "replica": replica})).one()
+    (row,) = await executor.execute(LINE, {**pool_parameters(pool), "replica": replica})
     free: dict[frozenset[int], int] = {}
     for numbers, users in row.free or ():
         matches = frozenset(numbers)
