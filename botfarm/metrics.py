@@ -26,6 +26,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 
 POOL = ("project", "env", "domain")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+WAIT_SECONDS = (*SECONDS, 600)
 HOLD_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
 
 users = Gauge("botfarm_users", "Users by state.", (*POOL, "state"))
@@ -37,7 +38,7 @@ oldest_wait_seconds = Gauge(
 )
 acquire_total = Counter("botfarm_acquire", "Requests for a lease by result.", (*POOL, "result"))
 acquire_wait_seconds = Histogram(
-    "botfarm_acquire_wait_seconds", "Time from request to grant.", POOL, buckets=SECONDS
+    "botfarm_acquire_wait_seconds", "Time from the first request to the grant.", POOL, buckets=WAIT_SECONDS
 )
 lease_hold_seconds = Histogram(
     "botfarm_lease_hold_seconds", "Time from hand-out to the end of a lease.", POOL, buckets=HOLD_SECONDS
@@ -49,6 +50,10 @@ renew_total = Counter("botfarm_renew", "Renewals by result.", ("result",))
 reaper_last_success = Gauge(
     "botfarm_reaper_last_success_timestamp_seconds",
     "When this worker last looked for expired leases (Unix time).",
+)
+gauges_last_success = Gauge(
+    "botfarm_gauges_last_success_timestamp_seconds",
+    "When this worker last counted the pools (Unix time).",
 )
 reaper_lag_seconds = Gauge(
     "botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open."
@@ -65,9 +70,16 @@ http_request_duration_seconds = Histogram(
     ("method", "route"),
     buckets=SECONDS,
 )
+problems_total = Counter(
+    "botfarm_problems", "Problems answered, by route template and type.", ("route", "type")
+)
+ready = Gauge("botfarm_ready", "1 while this process is ready, as /readyz says, else 0.", ("process",))
 db_up = Gauge("botfarm_db_up", "1 while the database answers this process, else 0.")
 db_pool_wait_seconds = Histogram(
     "botfarm_db_pool_wait_seconds", "Time a request waited for a database connection.", buckets=SECONDS
+)
+db_pool_timeouts_total = Counter(
+    "botfarm_db_pool_timeouts", "Requests that waited for a database connection in vain."
 )
 db_dead_tuples = Gauge("botfarm_db_dead_tuples", "Dead tuples that vacuum has not removed yet.", ("table",))
 db_oldest_snapshot_seconds = Gauge(
@@ -78,6 +90,9 @@ encrypted_values = Gauge(
     "botfarm_encrypted_values",
     "Stored passwords, secrets and TOTP seeds by the key that encrypted them.",
     ("key_id",),
+)
+encryption_key_active = Gauge(
+    "botfarm_encryption_key_active", "1 for the key that encrypts what this process stores.", ("key_id",)
 )
 
 batch_size = Histogram(

@@ -147,7 +147,7 @@ async def open_services(
             audit=Audit(database),
             maintenance=Maintenance(database, notifier, history_days=settings.history_days),
             keys=Keys(database, key_ring),
-            health=Health(health_database),
+            health=Health(health_database, process_name),
         )
     finally:
         passwords.close()
@@ -195,8 +195,11 @@ async def check_connections(settings: Settings) -> None:
     async with open_services(settings, "connections", in_background=True) as services:
         try:
             most, in_use = await services.maintenance.connections()
+            sees_all = await services.maintenance.may_see_all_sessions()
         except DatabaseUnavailableError:
             return
+    if not sees_all:
+        logger.warning("what other roles do is hidden: grant pg_read_all_stats to the database's role")
     if wanted > most:
         raise SettingsError(
             f"BOTFARM_DATABASE_POOL_SIZE: this process may want {wanted} connections, and the database gives {most} to all: "

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
     reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")
     gauges_interval: float = Field(
-        10, gt=0, le=300, description="Seconds between two refreshes of the gauges."
+        10, gt=0, le=60, description="Seconds between two refreshes of the gauges."
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."

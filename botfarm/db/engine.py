@@ -177,13 +177,14 @@ async def _check_out(opening: Awaitable[AsyncConnection]) -> AsyncConnection:
     started = time.perf_counter()
     try:
         async with asyncio.timeout(CHECK_OUT_PATIENCE):
-            connection = await opening
+            return await opening
     except PoolTimeoutError as error:
+        metrics.db_pool_timeouts_total.inc()
         raise ConnectionsBusyError("all connections of this process are in use") from error
     except Exception as error:  # whatever it is, there is no connection
         raise unavailable(error) from error
-    metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
-    return connection
+    finally:
+        metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
 
 
 async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:

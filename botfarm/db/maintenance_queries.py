@@ -18,9 +18,21 @@ REAPER_LAG = text("""
 
 DEAD_TUPLES = text("SELECT relname, n_dead_tup FROM pg_stat_user_tables WHERE relname IN ('users', 'leases')")
 
+# Of this database alone: those of others do not keep vacuum from our tables. A session that has written and then sits
+# idle has no snapshot, and holds dead rows back all the same.
 OLDEST_SNAPSHOT = text("""
-    SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8
-    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()""")
+    SELECT coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8
+    FROM (
+        SELECT xact_start AS since FROM pg_stat_activity
+        WHERE (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+          AND datname = current_database() AND pid <> pg_backend_pid()
+        UNION ALL
+        SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()
+    ) AS transactions""")
+
+MAY_SEE_ALL = text("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")
+
+IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
 CONNECTIONS = text("""
     SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
@@ -42,8 +54,18 @@ async def dead_tuples(session: AsyncSession) -> dict[str, int]:
 
 
 async def oldest_snapshot(session: AsyncSession) -> float:
-    """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows."""
+    """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows, of those that we may see."""
     return float(await session.scalar(OLDEST_SNAPSHOT) or 0)
+
+
+async def may_see_all_sessions(session: AsyncSession) -> bool:
+    """Without, what other roles do is hidden from `oldest_snapshot`."""
+    return bool(await session.scalar(MAY_SEE_ALL))
+
+
+async def is_read_only(session: AsyncSession) -> bool:
+    """True on a standby, and where somebody has made it so."""
+    return bool(await session.scalar(IS_READ_ONLY))
 
 
 async def connections(session: AsyncSession) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.driver import Executor
 from botfarm.db.listener import SAY_FREED
 from botfarm.db.user_state import CLOCK
 from botfarm.domain import Pool
@@ -57,9 +58,10 @@ PARK = text(f"""
             rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
             arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at ELSE excluded.arrived_at END
         WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
-        RETURNING id, deadline, principal, idempotency_key
+        RETURNING id, deadline, principal, idempotency_key, arrived_at
     )
-    SELECT new.position, new.arrived_at, parked.id, parked.deadline
+    SELECT new.position, new.arrived_at, parked.id, parked.deadline,
+           extract(epoch FROM clock_timestamp() - parked.arrived_at)::float8 AS waited
     FROM parked JOIN new ON parked.id = new.id
                          OR (parked.principal = new.principal AND parked.idempotency_key = new.idempotency_key)""")
 
@@ -151,6 +153,8 @@ class Parked:
 
     id: int
     deadline: datetime
+    waited: float = 0
+    """Seconds, when it was parked, since the first request of its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,7 @@ async def park(
         "fingerprints": [each.fingerprint for each in requests],
     }
     rows = (await session.execute(PARK, parameters)).all()
-    parked = {row.position: Parked(row.id, row.deadline) for row in rows}
+    parked = {row.position: Parked(row.id, row.deadline, row.waited) for row in rows}
     latest = max((row.arrived_at for row in rows), default=not_before)
     return [parked.get(position) for position in range(1, len(arrivals) + 1)], latest
 
@@ -195,9 +199,9 @@ async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: s
     return bool(await session.scalar(HAS_LEASE, {"principal": principal, "idempotency_key": idempotency_key}))
 
 
-async def line_of(session: AsyncSession, pool: Pool, *, replica: UUID) -> Line:
+async def line_of(executor: Executor, pool: Pool, *, replica: UUID) -> Line:
     """Of one moment."""
-    row = (await session.execute(LINE, {**pool_parameters(pool), "replica": replica})).one()
+    (row,) = await executor.execute(LINE, {**pool_parameters(pool), "replica": replica})
     free: dict[frozenset[int], int] = {}
     for numbers, users in row.free or ():
         matches = frozenset(numbers)

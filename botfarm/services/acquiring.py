@@ -76,7 +76,6 @@ class Acquiring:
         lifeline: Lifeline,
     ) -> Grant:
         """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
-        started = time.monotonic()
         project = await self._projects.look_up(principal.scope, wanted.project)
         pool = Pool(project.id, wanted.env, wanted.domain)
         if not principal.scope.has_env(wanted.env):
@@ -84,8 +83,8 @@ class Acquiring:
         asked_for = partial(wanted.asked_for, project.id)
         terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
         try:
-            grant = await self._take_or_wait(principal, pool, wanted, terms, lifeline)
-            return await self._hand_over(grant, terms, started, lifeline)
+            grant, since = await self._take_or_wait(principal, pool, wanted, terms, lifeline)
+            return await self._hand_over(grant, terms, since, lifeline)
         except BotfarmError as error:
             _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
             raise
@@ -126,7 +125,8 @@ class Acquiring:
 
     async def _take_or_wait(
         self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
-    ) -> Grant:
+    ) -> tuple[Grant, float]:
+        """With the moment since when it had been asked for, by the monotonic clock."""
         started = time.monotonic()
         labels, seconds = sorted_labels(wanted.labels), min(wanted.wait_seconds, self._max_wait)
         request = WaitingRequest(
@@ -155,7 +155,7 @@ class Acquiring:
                 deadline=started + seconds,
             )
             if isinstance(outcome, Grant):
-                return outcome
+                return outcome, started
             _check_that_it_is_worth_waiting(outcome, wanted.count)
             if seconds <= 0:
                 raise exhausted(outcome, waited=time.monotonic() - started)
@@ -163,7 +163,7 @@ class Acquiring:
             request, started=started, wait_seconds=seconds, gone=lifeline.until_gone()
         )
 
-    async def _hand_over(self, grant: Grant, terms: LeaseTerms, started: float, lifeline: Lifeline) -> Grant:
+    async def _hand_over(self, grant: Grant, terms: LeaseTerms, since: float, lifeline: Lifeline) -> Grant:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
@@ -180,7 +180,7 @@ class Acquiring:
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
         if not grant.replayed:
             labels = metrics.pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
-            metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - started)
+            metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - since)
         return Grant(readable, grant.replayed)
 
     async def _abandon(self, lease: Lease, terms: LeaseTerms) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from botfarm import metrics
+from botfarm.db import maintenance_queries
 from botfarm.db.engine import Database
 from botfarm.db.schema import schema_is_old
 from botfarm.errors import DatabaseUnavailableError
@@ -19,8 +20,9 @@ KEYS_INTERVAL = 60.0
 
 
 class Health:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, process_name: str) -> None:
         self._database = database
+        self._process_name = process_name
         self._misses = MISSES
         self._draining = False
         self._unchecked: Keys | None = None
@@ -33,6 +35,7 @@ class Health:
     async def watch(self, unchecked: Keys | None = None) -> None:
         """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
         self._unchecked = unchecked
+        self._say(self.why_unready)
         while True:
             started = time.monotonic()
             await self.look()
@@ -41,25 +44,39 @@ class Health:
     def drain(self) -> None:
         """Says for good that no new requests should come."""
         self._draining = True
-        self.why_unready = "Shutting down."
+        self._say("Shutting down.")
 
     async def look(self) -> None:
         try:
-            old = await schema_is_old(self._database)
-            wrong_keys = None if old else await self._check_keys()
+            is_read_only = await self._is_read_only()
+            old = not is_read_only and await schema_is_old(self._database)
+            wrong_keys = None if is_read_only or old else await self._check_keys()
         except Exception as error:  # a watch that ends would freeze what the probes say
             metrics.db_up.set(0)
             self._missed("The database does not answer.")
             if not isinstance(error, DatabaseUnavailableError):
                 logger.exception("readiness")
             return
-        metrics.db_up.set(1)
-        if old:
+        metrics.db_up.set(not is_read_only)
+        if is_read_only:
+            self._missed("The database is read-only.")
+        elif old:
             self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
         elif wrong_keys:
             self._missed(wrong_keys, at_once=True)
         else:
             self._answered()
+
+    def _say(self, why_unready: str | None) -> None:
+        self.why_unready = why_unready
+        metrics.ready.labels(self._process_name).set(why_unready is None)
+
+    async def _is_read_only(self) -> bool:
+        async with self._database.autocommit() as session:
+            is_read_only = await maintenance_queries.is_read_only(session)
+            if is_read_only:
+                await session.invalidate()  # as after a failover: a new connection finds the primary
+            return is_read_only
 
     async def _check_keys(self) -> str | None:
         """Why the keys are wrong. Once they are right that is not asked again."""
@@ -75,10 +92,11 @@ class Health:
             return
         if self.why_unready:
             logger.info("ready")
-        self.started, self.why_unready, self._misses = True, None, 0
+        self.started, self._misses = True, 0
+        self._say(None)
 
     def _missed(self, reason: str, *, at_once: bool = False) -> None:
         self._misses = MISSES if at_once else self._misses + 1
         if self._misses >= MISSES and self.why_unready != reason:
-            self.why_unready = reason
+            self._say(reason)
             logger.warning("not ready", reason=reason)

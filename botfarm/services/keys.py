@@ -7,6 +7,7 @@ from enum import StrEnum
 from itertools import groupby, islice
 from uuid import UUID
 
+from botfarm import metrics
 from botfarm.access import THIS_MACHINE
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db import acquire_queries, audit_queries, key_queries
@@ -73,6 +74,9 @@ class Keys:
     def __init__(self, database: Database, key_ring: KeyRing) -> None:
         self._database = database
         self._key_ring = key_ring
+
+    def show_active(self) -> None:
+        metrics.encryption_key_active.labels(self._key_ring.active_key_id).set(1)
 
     async def uses(self) -> list[KeyUse]:
         """The keys of the ring in its order, then those that are missing. One scan of the users, and a bit."""

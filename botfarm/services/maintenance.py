@@ -75,27 +75,53 @@ class Maintenance:
             await waiting_queries.prune_replicas(session)
             return await waiting_queries.prune_tickets(session)
 
+    async def may_see_all_sessions(self) -> bool:
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.may_see_all_sessions(session)
+
     async def refresh_gauges(self) -> None:
-        """Every worker sets the same values, so dashboards take the `max` over them."""
+        """Every worker sets the same values, so dashboards take the `max` over them.
+
+        Those of a worker that cannot count are dropped: old numbers would be believed beside another's new ones.
+        """
+        try:
+            await self._set_gauges()
+        except Exception:
+            _drop_gauges()
+            raise
+        metrics.gauges_last_success.set_to_current_time()
+
+    async def _set_gauges(self) -> None:
         async with self._database.autocommit() as session:
             usages = await pool_queries.count_pools(session, EVERYTHING)
             lag = await maintenance_queries.reaper_lag(session)
             dead = await maintenance_queries.dead_tuples(session)
             snapshot = await maintenance_queries.oldest_snapshot(session)
             values = await key_queries.encrypted_values(session)
+        _drop_gauges()  # a pool that is gone must not keep its last numbers
         _set_pool_gauges(usages)
         metrics.reaper_lag_seconds.set(lag)
         metrics.db_oldest_snapshot_seconds.set(snapshot)
-        metrics.encrypted_values.clear()
         for key_id, count in values.items():
             metrics.encrypted_values.labels(key_id).set(count)
         for table, tuples in dead.items():
             metrics.db_dead_tuples.labels(table).set(tuples)
 
 
+def _drop_gauges() -> None:
+    for gauge in (
+        metrics.users,
+        metrics.waiters,
+        metrics.oldest_wait_seconds,
+        metrics.encrypted_values,
+        metrics.db_dead_tuples,
+    ):
+        gauge.clear()
+    for lowest in (metrics.reaper_lag_seconds, metrics.db_oldest_snapshot_seconds):
+        lowest.set(0)
+
+
 def _set_pool_gauges(usages: list[PoolUsage]) -> None:
-    for gauge in (metrics.users, metrics.waiters, metrics.oldest_wait_seconds):
-        gauge.clear()  # a pool that is gone must not keep its last numbers
     for usage in usages:
         labels = metrics.pool_labels(usage.project_name, usage.pool.env, usage.pool.domain)
         metrics.waiters.labels(*labels).set(usage.counts.waiting)

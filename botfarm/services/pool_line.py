@@ -70,8 +70,8 @@ class PoolLine(Generic[GrantedT]):
         if not self.waiters:
             return None
         try:
-            async with self._database.autocommit() as session:
-                line = await ticket_queries.line_of(session, self._pool, replica=self._replica_id)
+            async with self._database.direct() as executor:
+                line = await ticket_queries.line_of(executor, self._pool, replica=self._replica_id)
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:

@@ -1,6 +1,7 @@
 """A request that waits here, and what can become of it."""
 
 import asyncio
+import time
 from typing import Generic, Protocol, TypeVar
 
 from botfarm.db.ticket_queries import Parked
@@ -23,6 +24,8 @@ class Waiter(Generic[GrantedT]):
         loop = asyncio.get_running_loop()
         self.request = request
         self.ticket = ticket
+        self.since = time.monotonic() - ticket.waited
+        """The moment of the first request under its key."""
         self.outcome: asyncio.Future[GrantedT] = loop.create_future()
         self.time_is_over: asyncio.Future[None] = loop.create_future()
         self.granting: asyncio.Task[None] | None = None

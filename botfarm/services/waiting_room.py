@@ -85,8 +85,10 @@ class WaitingRoom(Generic[GrantedT]):
 
     async def wait(
         self, request: WaitingRequest, *, started: float, wait_seconds: float, gone: Awaitable[None]
-    ) -> GrantedT:
+    ) -> tuple[GrantedT, float]:
         """Until the request is granted, for so many seconds since it started, by the monotonic clock.
+
+        Gives what was granted, and the moment since when it had been waited for: that of the first request under its key.
 
         `gone` ends when the caller has hung up; it is cancelled with the wait.
         Raises PoolExhaustedError, CallerGoneError, WaitSupersededError, IdempotencyKeyReusedError,
@@ -103,10 +105,10 @@ class WaitingRoom(Generic[GrantedT]):
             try:
                 await self._sleep(waiter, caller)
                 if waiter.outcome.done():
-                    return await self._settled(waiter)
+                    return await self._settled(waiter), waiter.since
                 left = await self._leave(waiter, keeps_place=True)
                 if waiter.outcome.done():
-                    return await self._settled(waiter)
+                    return await self._settled(waiter), waiter.since
                 raise await self._why_none(waiter, left, caller_is_gone=caller.done(), started=started)
             finally:
                 self._forget(waiter)

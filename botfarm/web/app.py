@@ -27,7 +27,7 @@ from botfarm.web import (
     waiting_routes,
 )
 from botfarm.web.dependencies import bearer, session
-from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers
+from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
 from botfarm.web.express import ExpressLane
 from botfarm.web.middleware import Observed
 from botfarm.web.session_cookie import SessionCookie
@@ -38,6 +38,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
+            services.keys.show_active()
             unchecked = None if keys_checked else services.keys
             watches = [asyncio.create_task(watch) for watch in _watches(services, unchecked)]
             try:
@@ -75,6 +76,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     if settings.metrics_port is None:
         app.include_router(probe_routes.metrics)
     add_error_handlers(app)
+    for router in (lease_routes.router, user_routes.router):
+        show_faults_of(router.routes)
     _document_problems(app)
     # Around everything of the framework's: what it would put in between costs more than the express lane's operations.
     framework = app.build_middleware_stack()

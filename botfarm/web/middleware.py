@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from botfarm import metrics
 from botfarm.errors import InternalError
 from botfarm.logs import get_logger
-from botfarm.web.error_responses import problem_response
+from botfarm.web.error_responses import problem_response, route_template
 
 logger = get_logger(__name__)
 _log = logging.getLogger(__name__)  # asked for its level alone: that is cheap
@@ -96,7 +96,7 @@ def _request_id(scope: Scope) -> str:
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     route = scope.get("route")
-    template = getattr(route, "path", "unmatched")
+    template = route_template(scope)
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # a caller may make up any
     requests, duration = _series(method, template, status)
     requests.inc()

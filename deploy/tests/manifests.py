@@ -12,10 +12,10 @@ VALUES = {path.stem: path for path in sorted((DEPLOY / "tests/chart_values").glo
 Manifest = dict[str, Any]
 
 
-def render(values: Path, *settings: str) -> list[Manifest]:
+def render(values: Path, *settings: str, release: str = "farm") -> list[Manifest]:
     """Each setting is a path of values, =, and JSON."""
     changes = (f"--set-json={setting}" for setting in settings)
-    return documents(run(tool("helm"), "template", "farm", str(CHART), "--values", str(values), *changes))
+    return documents(run(tool("helm"), "template", release, str(CHART), "--values", str(values), *changes))
 
 
 def documents(text: str) -> list[Manifest]:
@@ -25,6 +25,15 @@ def documents(text: str) -> list[Manifest]:
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
     """By name."""
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def hook_of(manifest: Manifest) -> dict[str, str]:
+    """What Helm is told about when it is made and when it goes; nothing for a part of the release."""
+    annotations: dict[str, str] = manifest["metadata"].get("annotations", {})
+    prefix = "helm.sh/hook"
+    return {
+        name.removeprefix(prefix): value for name, value in annotations.items() if name.startswith(prefix)
+    }
 
 
 def pod_templates(manifests: list[Manifest]) -> dict[str, Manifest]:

@@ -11,7 +11,7 @@ import yaml
 
 from alert_rules import GROUPS
 from dashboards import DASHBOARDS
-from manifests import CHART, VALUES, Manifest, documents, of_kind, pod_templates, ports_of, render
+from manifests import CHART, VALUES, Manifest, documents, hook_of, of_kind, pod_templates, ports_of, render
 from stages import CHECKOUT, DEPLOY, run, tool
 
 EACH = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -114,16 +114,72 @@ def test_only_the_api_gets_the_encryption_keys(values: Path) -> None:
     assert all(each == {"botfarm_database_url", "botfarm_listen_url"} for each in keys.values())
 
 
-def test_a_secret_of_the_chart_is_there_before_the_migration() -> None:
+def test_a_secret_of_the_chart_comes_and_goes_with_the_release() -> None:
     manifests = render(VALUES["small"], "migrate.enabled=true")
-    (secret,) = of_kind(manifests, "Secret").values()
-    assert secret["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    secret = of_kind(manifests, "Secret")["farm-botfarm"]
+    assert hook_of(secret) == {}
     assert set(secret["stringData"]) == {
         "botfarm_database_url",
         "botfarm_encryption_keys",
         "botfarm_bootstrap_token",
     }
+    assert {secret_of(pod_templates(manifests)[component]) for component in ("api", "worker")} == {
+        "farm-botfarm"
+    }
     assert "Secret" not in {each["kind"] for each in render(VALUES["least"])}
+
+
+def secret_of(template: Manifest) -> str:
+    (name,) = {source["secret"]["name"] for source in template["spec"]["volumes"][0]["projected"]["sources"]}
+    return str(name)
+
+
+def test_what_the_migration_needs_is_there_before_it_and_goes_with_it() -> None:
+    manifests = render(VALUES["small"], "migrate.enabled=true", "networkPolicy.enabled=true")
+    hooks = {each["kind"]: each for each in manifests if hook_of(each)}
+    assert set(hooks) == {"Job", "Secret", "NetworkPolicy"}
+    weights = {kind: int(hook_of(each)["-weight"]) for kind, each in hooks.items()}
+    assert weights["Secret"] < weights["Job"] > weights["NetworkPolicy"]
+    for each in hooks.values():
+        assert hook_of(each)[""] == "pre-install,pre-upgrade"
+        assert hook_of(each)["-delete-policy"] == "before-hook-creation,hook-succeeded"
+    migrate = hooks["Job"]["spec"]["template"]
+    assert selected(migrate, hooks["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"])
+    assert hooks["Secret"]["metadata"]["name"] == secret_of(migrate)
+    assert set(hooks["Secret"]["stringData"]) == {"botfarm_database_url"}
+
+
+def test_the_migration_runs_where_the_api_may() -> None:
+    pods = pod_templates(render(VALUES["everything"]))
+    for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
+        assert pods["migrate"]["spec"][name] == pods["api"]["spec"][name]
+
+
+def test_a_migration_that_failed_leaves_its_log_for_an_hour() -> None:
+    (job,) = of_kind(render(VALUES["least"]), "Job").values()
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+
+
+def test_without_a_migration_there_is_no_policy_for_it() -> None:
+    policies = of_kind(render(VALUES["small"], "networkPolicy.enabled=true"), "NetworkPolicy")
+    assert set(policies) == {"farm-botfarm-api", "farm-botfarm-worker"}
+
+
+def test_nodes_can_be_drained_while_the_database_is_away() -> None:
+    budgets = of_kind(render(VALUES["least"]), "PodDisruptionBudget")
+    assert set(budgets) == {"farm-botfarm-api", "farm-botfarm-worker"}
+    assert {each["spec"]["unhealthyPodEvictionPolicy"] for each in budgets.values()} == {"AlwaysAllow"}
+
+
+def test_names_stay_within_what_kubernetes_takes() -> None:
+    release = "accounts-of-end-to-end-tests-of-the-shop-in-preprod"
+    tag = "main-3f2c1d4e5b6a79880123456789abcdef01234567"
+    manifests = render(VALUES["everything"], f'image.tag="{tag}"', release=release)
+    names = [name for kind in ("Service", "Job") for name in of_kind(manifests, kind)]
+    assert len(names) == 3
+    for name in names:
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{,61}[a-z0-9])?", name)
 
 
 def test_the_rules_and_the_dashboards_are_the_ones_that_are_tested() -> None:
@@ -150,10 +206,11 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
     ("wrong", "said"),
     [
         ("api.replica=3", "replica"),
-        ("settings.BOTFARM_DATABASE_URL=postgresql://u:p@h/d", "BOTFARM_DATABASE_URL"),
-        ("settings.BOTFARM_MAX_WAIT=301", "BOTFARM_MAX_WAIT"),
-        ("settings.botfarm_notify=off", "botfarm_notify"),
-        ("existingSecret=", "set existingSecret, or secret.databaseUrl and secret.encryptionKeys"),
+        ('settings.BOTFARM_DATABASE_URL="postgresql://u:p@h/d"', "BOTFARM_DATABASE_URL"),
+        ('settings.BOTFARM_MAX_WAIT="301"', "BOTFARM_MAX_WAIT"),
+        ('settings.botfarm_notify="off"', "botfarm_notify"),
+        ("api.autoscaling.minReplicas=7", "minReplicas is above maxReplicas"),
+        ('existingSecret=""', "set existingSecret, or secret.databaseUrl and secret.encryptionKeys"),
     ],
 )
 def test_wrong_values_are_refused(wrong: str, said: str) -> None:
@@ -163,7 +220,7 @@ def test_wrong_values_are_refused(wrong: str, said: str) -> None:
         str(CHART),
         "--values",
         str(VALUES["least"]),
-        f"--set-string={wrong}",
+        f"--set-json={wrong}",
     )
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode != 0

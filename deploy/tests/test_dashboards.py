@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dashboards import DASHBOARDS, panels, variables
-from stages import DEPLOY, TOOLS, run, skip, tool
+from stages import DEPLOY
+from typescript import compile_typescript, spoilt
 
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 CHOICES = {"pools": ("namespace", "project", "env", "domain"), "service": ("namespace",)}
@@ -18,16 +19,10 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def type_check(dashboard: dict[str, Any], folder: Path) -> None:
-    node_modules = TOOLS / "node_modules"
-    if not (node_modules / "@grafana/schema").exists():
-        skip("grafana-types", "@grafana/schema is not in .venv/ops: npm is needed to install it")
-    (folder / "node_modules").symlink_to(node_modules)
     types = (DEPLOY / "tests/dashboard_types.ts").read_text()
-    (folder / "dashboard.ts").write_text(
-        f"{types}\nexport const dashboard: BotfarmDashboard = {json.dumps(dashboard)};\n"
-    )
-    options = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
-    run(tool("node"), str(node_modules / "typescript/bin/tsc"), *options, "dashboard.ts", cwd=folder)
+    source = folder / "dashboard.ts"
+    source.write_text(f"{types}\nexport const dashboard: BotfarmDashboard = {json.dumps(dashboard)};\n")
+    compile_typescript(source, with_types_of="@grafana/schema")
 
 
 @EACH
@@ -46,14 +41,8 @@ def test_it_has_the_types_that_grafana_declares(dashboard: dict[str, Any], tmp_p
     ],
 )
 def test_the_types_refuse_what_is_wrong(where: tuple[str | int, ...], wrong: str, tmp_path: Path) -> None:
-    dashboard = json.loads(json.dumps(DASHBOARDS["pools"]))
-    *path, last = where
-    inner: Any = dashboard
-    for step in path:
-        inner = inner[step]
-    inner[last] = wrong
     with pytest.raises(AssertionError, match="error TS"):
-        type_check(dashboard, tmp_path)
+        type_check(spoilt(DASHBOARDS["pools"], where, wrong), tmp_path)
 
 
 @EACH

@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from botfarm.api_tokens import new_token
@@ -111,6 +112,32 @@ async def test_a_standby_after_a_failover(
     await until_served(api)
 
 
+async def test_a_database_that_only_reads_is_not_ready(
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    name = database_url.rpartition("/")[2]
+    async with api_client(test_settings(database_url)) as api:
+        await until_ready(api, 200)
+        assert 'botfarm_ready{process="api"} 1.0' in await metrics_of(api)
+        await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        await sql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api-health'"
+        )
+        await until_ready(api, 503)
+        assert (await api.get("http://farm.test/readyz")).text == "The database is read-only."
+        metrics = await metrics_of(api)
+        assert 'botfarm_ready{process="api"} 0.0' in metrics
+        assert "botfarm_db_up 0.0" in metrics
+        await sql.execute("SET default_transaction_read_only = off")
+        await sql.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        await until_ready(api, 200)
+
+
+async def metrics_of(api: httpx.AsyncClient) -> str:
+    return (await api.get("http://farm.test/metrics")).text
+
+
 async def test_out_of_connections(proxy: Proxy, sql: asyncpg.Connection) -> None:
     """All connections of the pool are held by statements that wait."""
     async with api_client(test_settings(proxy.url, database_pool_size=2)) as api:
@@ -122,7 +149,11 @@ async def test_out_of_connections(proxy: Proxy, sql: asyncpg.Connection) -> None
             async with asyncio.timeout(1):
                 while await sql.fetchval(WAITING) < len(held):
                     await asyncio.sleep(0.01)
+            in_vain = REGISTRY.get_sample_value("botfarm_db_pool_timeouts_total") or 0
+            waits = REGISTRY.get_sample_value("botfarm_db_pool_wait_seconds_count") or 0
             await assert_unavailable(api.get("/projects"))
+            assert (REGISTRY.get_sample_value("botfarm_db_pool_timeouts_total") or 0) > in_vain
+            assert (REGISTRY.get_sample_value("botfarm_db_pool_wait_seconds_count") or 0) > waits
             for request in held:
                 await request
         await until_served(api)

@@ -16,14 +16,13 @@ from typing import Any
 
 import httpx
 import structlog
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from botfarm.access import Role
 from botfarm.services.cursors import encode_cursor
 from support.breakages import connection_to
 from support.farm import PASSWORD
 from support.http import create_project, create_user
+from support.statements import noted_everywhere
 
 Json = dict[str, Any]
 Ids = dict[str, str]
@@ -192,18 +191,15 @@ def statements(own_project: str) -> Iterator[Counter[str]]:
     """
     executed: Counter[str] = Counter()
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def note(statement: str, parameters: object) -> None:
         is_token = "FROM tokens" in statement and "expires_in" in statement
         is_project = "FROM projects" in statement and own_project in str(parameters)
         is_probe = structlog.contextvars.get_contextvars().get("request_id") == PROBE
         if is_probe and not is_token and not is_project:
             executed[statement] += 1
 
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with noted_everywhere(note):
         yield executed
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from botfarm.domain import Pool
 from botfarm.errors import (
@@ -15,6 +14,7 @@ from botfarm.errors import (
     TooManyWaitersError,
 )
 from support.farm import Farm
+from support.statements import noted
 from support.tickets import forge_replica, forge_ticket
 from support.waiting import Replica, Replicas, until
 
@@ -287,16 +287,10 @@ class TestOrder:
 async def looked(*replicas: Replica) -> None:
     """Until each has looked at all of its pools once more."""
     for replica in replicas:
-        looks: list[str] = []
-        engine = replica.database._engine.sync_engine
-
-        def note(*arguments: Any, looks: list[str] = looks) -> None:
-            looks.append(arguments[2])
-
-        event.listen(engine, "after_cursor_execute", note)
-        replica.room.wake(None)
-        await until(lambda looks=looks: any("jsonb_agg" in statement for statement in looks))  # type: ignore[misc]
-        event.remove(engine, "after_cursor_execute", note)
+        statements: list[str] = []
+        with noted(replica.database, lambda text, _, noted=statements: noted.append(text)):  # type: ignore[misc]
+            replica.room.wake(None)
+            await until(lambda noted=statements: any("jsonb_agg" in text for text in noted))  # type: ignore[misc]
 
 
 class TestStopping:
@@ -348,11 +342,10 @@ async def test_a_thousand_that_wait_cost_no_connection_and_next_to_no_queries(
         await replicas.until_parked(1_000)
         await looked(one)
         statements: list[str] = []
-        engine = one.database._engine.sync_engine
-        event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
-        async with asyncio.timeout(20):
-            while sum("INSERT INTO replicas" in statement for statement in statements) < 3:
-                await asyncio.sleep(0.05)
+        with noted(one.database, lambda text, _: statements.append(text)):
+            async with asyncio.timeout(20):
+                while sum("INSERT INTO replicas" in statement for statement in statements) < 3:
+                    await asyncio.sleep(0.05)
         assert len(statements) <= 3 + 2, statements
         connections = await farm.sql.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'replica%'"

@@ -1,9 +1,15 @@
 """What is seen of those who wait, in the list and in the pools; and what is swept up after them."""
 
-import httpx
+import asyncio
 
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+
+from botfarm.access import EVERYTHING
+from botfarm.errors import PoolExhaustedError
 from support.app import api_client
-from support.farm import Farm, test_settings
+from support.farm import RUNNER, Farm, test_settings
 from support.tickets import forge_replica, forge_ticket
 
 
@@ -80,3 +86,19 @@ async def test_what_is_left_behind_is_pruned(farm: Farm) -> None:
     assert {row["id"] for row in await farm.sql.fetch("SELECT id FROM tickets")} == {recent, waiting}
     assert [row["id"] for row in await farm.sql.fetch("SELECT id FROM replicas")] == [here]
     assert long_gone != here
+
+
+async def test_the_wait_of_who_comes_again_counts_from_its_first_request(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    name = (await farm.services.projects.get(EVERYTHING, pool.project_id)).name
+    held = await farm.acquire(pool)
+    with pytest.raises(PoolExhaustedError):
+        await farm.acquire(pool, wait_seconds=0.5, idempotency_key="job-1")
+    waiting = asyncio.create_task(farm.acquire(pool, wait_seconds=10, idempotency_key="job-1"))
+    while not await farm.sql.fetchval("SELECT EXISTS (SELECT FROM tickets WHERE replica IS NOT NULL)"):
+        await asyncio.sleep(0.01)
+    await farm.services.leases.release(RUNNER, held.id)
+    await waiting
+    labels = {"project": name, "env": pool.env.value, "domain": pool.domain.value}
+    assert REGISTRY.get_sample_value("botfarm_acquire_wait_seconds_count", labels) == 2
+    assert (REGISTRY.get_sample_value("botfarm_acquire_wait_seconds_sum", labels) or 0) > 0.5

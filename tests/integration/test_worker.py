@@ -132,7 +132,11 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
         httpx.AsyncClient(base_url=url) as client,
         asyncio.timeout(20),
     ):
+        while "botfarm_users{" not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.02)
         await proxy.cut()
+        while "botfarm_users{" in (await client.get("/metrics")).text:  # old numbers would be believed
+            await asyncio.sleep(0.02)
         while (
             REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job_name": "reap"}) or 0
         ) == failures:

@@ -94,11 +94,14 @@ class Replica:
         """A request that was received so many seconds ago."""
         hung_up = asyncio.Event()
         request = WaitingRequest(**{"pool": pool, "principal": "runner", **wanted})
-        task = asyncio.create_task(
-            self.room.wait(
+
+        async def granted() -> Users:
+            users, _ = await self.room.wait(
                 request, started=time.monotonic() - ago, wait_seconds=wait_seconds, gone=_until(hung_up)
             )
-        )
+            return users
+
+        task = asyncio.create_task(granted())
         self.tasks.append(task)
         return Waiting(task, hung_up)
 

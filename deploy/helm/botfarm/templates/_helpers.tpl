@@ -1,5 +1,7 @@
+{{- /* Services add up to 8 characters, and may have 63. */}}
 {{- define "botfarm.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) }}
+{{- $name | trunc 55 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Of one component: (dict "root" $ "component" "api"). */}}
@@ -20,14 +22,6 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- .Values.existingSecret | default (include "botfarm.name" .) }}
 {{- end }}
 
-{{- define "botfarm.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-seccompProfile: {type: RuntimeDefault}
-{{- end }}
-
 {{- /* What every container has: its image, its rights, its environment and its secrets. */}}
 {{- define "botfarm.container" -}}
 image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
@@ -45,20 +39,27 @@ volumeMounts:
   - {name: secrets, mountPath: /run/secrets/botfarm, readOnly: true}
 {{- end }}
 
-{{- /* The keys of the Secret that a process gets as files: (dict "root" $ "must" (list ...) "may" (list ...)). */}}
+{{- /* Of what the migration needs before anything else is there; it goes once the migration is done. With its weight. */}}
+{{- define "botfarm.migrationHook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{- /* The keys of a Secret that a process gets as files: (dict "secret" NAME "must" (list ...) "may" (list ...)). */}}
 {{- define "botfarm.secrets" -}}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
       - secret:
-          name: {{ include "botfarm.secretName" .root }}
+          name: {{ .secret }}
           items:
             {{- range .must }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
       - secret:
-          name: {{ include "botfarm.secretName" .root }}
+          name: {{ .secret }}
           optional: true
           items:
             {{- range .may }}
@@ -66,14 +67,8 @@ volumeMounts:
             {{- end }}
 {{- end }}
 
-{{- /* Where a pod may run: (dict "root" $ "component" "api" "values" .Values.api). */}}
-{{- define "botfarm.placement" -}}
-{{- with .root.Values.imagePullSecrets }}
-imagePullSecrets: {{- toYaml . | nindent 2 }}
-{{- end }}
-serviceAccountName: {{ include "botfarm.name" .root }}
-automountServiceAccountToken: false
-enableServiceLinks: false
+{{- /* Replicas keep apart: (dict "root" $ "component" "api"). */}}
+{{- define "botfarm.spread" -}}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
@@ -82,6 +77,21 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{- include "botfarm.selector" $ | nindent 8 }}
   {{- end }}
+{{- end }}
+
+{{- /* What every pod has, and where it may run: (dict "root" $ "values" .Values.api). */}}
+{{- define "botfarm.pod" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
 {{- with .values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
