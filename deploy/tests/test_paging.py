@@ -1,4 +1,4 @@
-"""A pool runs dry, somebody waits, and the pager rings: through the real Prometheus and the real Alertmanager."""
+"""A pool runs dry, or the API is gone, and the pager rings: through the real Prometheus and the real Alertmanager."""
 
 import json
 import queue
@@ -15,7 +15,7 @@ import yaml
 from alert_rules import GROUPS
 from alertmanager_server import CONFIGURATION, alertmanager
 from farm_load import SMALL_POOL, USERS_OF_A_POOL, acquire
-from farm_processes import farm_processes
+from farm_processes import FarmProcesses, farm_processes
 from prometheus_server import prometheus_of
 from stages import run, tool
 
@@ -67,14 +67,21 @@ def test_the_configuration_is_right() -> None:
     assert "SUCCESS" in run(tool("amtool"), "check-config", str(CONFIGURATION))
 
 
-def test_a_pool_that_runs_dry_while_somebody_waits_rings_the_pager(database_url: str, tmp_path: Path) -> None:
+@contextmanager
+def farm_with_a_pager(
+    database_url: str, folder: Path
+) -> Iterator[tuple[FarmProcesses, "queue.Queue[dict[str, Any]]"]]:
     with (
         farm_processes(database_url) as farm,
         webhook() as (url, notifications),
-        alertmanager(tmp_path, configuration_that_calls(url)) as address,
-        prometheus_of(farm, tmp_path, alertmanager=address, rules=impatient_rules()),
-        farm.client() as client,
+        alertmanager(folder, configuration_that_calls(url)) as address,
+        prometheus_of(farm, folder, alertmanager=address, rules=impatient_rules()),
     ):
+        yield farm, notifications
+
+
+def test_a_pool_that_runs_dry_while_somebody_waits_rings_the_pager(database_url: str, tmp_path: Path) -> None:
+    with farm_with_a_pager(database_url, tmp_path) as (farm, notifications), farm.client() as client:
         everything = acquire(client, **SMALL_POOL, count=USERS_OF_A_POOL)
         waiting = threading.Thread(target=_wait_for_a_user, args=(farm.url, dict(client.headers)))
         waiting.start()
@@ -87,11 +94,17 @@ def test_a_pool_that_runs_dry_while_somebody_waits_rings_the_pager(database_url:
     assert notification["status"] == "firing"
     (alert,) = notification["alerts"]
     assert alert["labels"] == {"alertname": "BotfarmPoolExhausted", "severity": "critical", **SMALL_POOL}
-    assert (
-        alert["annotations"]["summary"]
-        == "No user of bank/stage/canary is free, and runners wait or are refused."
-    )
+    summary = "No user of bank/stage/canary is free, and runners wait or are refused."
+    assert alert["annotations"]["summary"] == summary
     assert alert["annotations"]["runbook_url"] == "docs/runbook.md#botfarmpoolexhausted"
+
+
+def test_an_api_that_is_gone_while_workers_live_rings_the_pager(database_url: str, tmp_path: Path) -> None:
+    with farm_with_a_pager(database_url, tmp_path) as (farm, notifications):
+        farm.api.terminate()
+        notification = notifications.get(timeout=45)
+    (alert,) = notification["alerts"]
+    assert alert["labels"] == {"alertname": "BotfarmApiAway", "severity": "critical"}
 
 
 def _wait_for_a_user(url: str, headers: dict[str, str]) -> None:
