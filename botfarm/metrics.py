@@ -71,7 +71,7 @@ http_request_duration_seconds = Histogram(
     buckets=SECONDS,
 )
 problems_total = Counter(
-    "botfarm_problems", "Problems answered, by route template and type.", ("route", "type")
+    "botfarm_problems", "Problems answered, by route template and type.", ("method", "route", "type")
 )
 ready = Gauge("botfarm_ready", "1 while this process is ready, as /readyz says, else 0.", ("process",))
 db_up = Gauge("botfarm_db_up", "1 while the database answers this process, else 0.")

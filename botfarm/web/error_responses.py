@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import product
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,11 +14,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
 
 from botfarm import errors, metrics
 from botfarm.errors import BotfarmError, FieldError
 from botfarm.logs import get_logger
+from botfarm.web.series import method_of, template_of
 
 logger = get_logger(__name__)
 
@@ -104,7 +105,7 @@ def documented(*kinds: type[BotfarmError]) -> dict[int | str, dict[str, Any]]:
 
 def problem_response(request: Request, error: BotfarmError) -> Response:
     status, slug = PROBLEMS[type(error)]
-    metrics.problems_total.labels(route_template(request.scope), slug).inc()
+    metrics.problems_total.labels(method_of(request.scope), template_of(request.scope), slug).inc()
     problem = {
         "type": f"{URN}{slug}",
         "title": slug.replace("-", " ").capitalize(),
@@ -117,17 +118,13 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
 
 
-def route_template(scope: Scope) -> str:
-    """What metrics call the route: bounded, and without what a caller has put into the path."""
-    return getattr(scope.get("route"), "path", "unmatched")
-
-
 def show_faults_of(routes: Iterable[object]) -> None:
     """Zeros for what has not happened yet: a rate needs them to see the first time."""
     faults = {slug for status, slug in PROBLEMS.values() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
-    for template in (route.path for route in routes if isinstance(route, APIRoute)):
-        for slug in faults:
-            metrics.problems_total.labels(template, slug)
+    for route in routes:
+        if isinstance(route, APIRoute):
+            for method, slug in product(route.methods or (), faults):
+                metrics.problems_total.labels(method, route.path, slug)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from botfarm import metrics
 from botfarm.errors import InternalError
 from botfarm.logs import get_logger
-from botfarm.web.error_responses import problem_response, route_template
+from botfarm.web.error_responses import problem_response
+from botfarm.web.series import method_of, template_of
 
 logger = get_logger(__name__)
 _log = logging.getLogger(__name__)  # asked for its level alone: that is cheap
@@ -43,7 +44,6 @@ _PAGE_HEADERS = (
     ),
 )
 _HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
@@ -96,8 +96,7 @@ def _request_id(scope: Scope) -> str:
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     route = scope.get("route")
-    template = route_template(scope)
-    method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # a caller may make up any
+    template, method = template_of(scope), method_of(scope)
     requests, duration = _series(method, template, status)
     requests.inc()
     duration.observe(seconds)

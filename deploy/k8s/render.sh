@@ -3,9 +3,10 @@
 set -eu
 cd "$(dirname "$0")/../.."
 folder=${1:-deploy/k8s}
+helm=$(command -v "${HELM:-helm}") || { echo "render.sh needs Helm: put it on the PATH, or its path into HELM." >&2; exit 1; }
 render() {
     echo "# Rendered from deploy/helm/botfarm by deploy/k8s/render.sh: change it there."
-    "${HELM:-helm}" template botfarm deploy/helm/botfarm --values deploy/k8s/values.yaml "$@"
+    "$helm" template botfarm deploy/helm/botfarm --values deploy/k8s/values.yaml "$@"
 }
 render >"$folder/botfarm.yaml"
 # Apart, because not every cluster knows these kinds.

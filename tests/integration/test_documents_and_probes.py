@@ -58,8 +58,13 @@ async def test_probes_and_metrics(api: httpx.AsyncClient) -> None:
     assert "botfarm_db_up 1.0" in metrics
     assert 'botfarm_ready{process="api"} 1.0' in metrics
     assert 'botfarm_encryption_key_active{key_id="test"} 1.0' in metrics
-    assert re.search(r'botfarm_problems_total{route="/api/v1/leases",type="no-such-project"} [1-9]', metrics)
+    assert re.search(
+        r'botfarm_problems_total{method="POST",route="/api/v1/leases",type="no-such-project"} [1-9]', metrics
+    )
     # Zeros for what has not happened yet: a rate needs them to see the first time.
     for operation in ("leases/{lease_id}/renew", "leases/{lease_id}/release", "users/{user_id}/acquire_lock"):
         for slug in ("internal", "database-unavailable", "shutting-down"):
-            assert f'botfarm_problems_total{{route="/api/v1/{operation}",type="{slug}"}}' in metrics
+            assert (
+                f'botfarm_problems_total{{method="POST",route="/api/v1/{operation}",type="{slug}"}}'
+                in metrics
+            )
