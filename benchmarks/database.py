@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from botfarm.db import schema
+from botfarm.db import migrating
 from botfarm.embedded_postgres import EmbeddedPostgres
 
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ class Postgres:
         """Migrated and empty; returns its URL."""
         execute(self.url, f"CREATE DATABASE {name}")
         url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
-        asyncio.run(schema.migrate(url))
+        asyncio.run(migrating.migrate(url))
         return url
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
-from botfarm.db import schema
+from botfarm.db import migrating
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.db.listener import Listener
 from botfarm.errors import DatabaseUnavailableError
@@ -209,6 +209,11 @@ async def check_connections(settings: Settings) -> None:
         logger.warning("the database may run out of connections", wanted=wanted, in_use=in_use, most=most)
 
 
-async def migrate(settings: Settings) -> None:
-    """Brings the schema to head; any number of processes may do so at once."""
-    await schema.migrate(settings.required_database_url(), through_pooler=settings.db_pooler == "transaction")
+async def migrate(settings: Settings) -> str | None:
+    """Brings the schema to head; any number of processes may do so at once. Returns a revision that is a newer version's.
+
+    Goes past a pooler where there is a way: CREATE INDEX CONCURRENTLY is no transaction that a pooler could keep together.
+    """
+    has_pooler = settings.db_pooler == "transaction"
+    url = settings.required_listen_url() if has_pooler else settings.required_database_url()
+    return await migrating.migrate(url, through_pooler=has_pooler and settings.listen_url is None)

@@ -9,17 +9,13 @@ from botfarm.db.engine import create_engine
 from botfarm.db.tables import metadata
 from botfarm.settings import load_settings
 
-# Any constant that nobody else in this database locks.
-MIGRATION_LOCK = 0x626F7466
 
-
-def run(connection: Connection) -> None:
+def run(connection: Connection, lock_patience: float = 0) -> None:
     context.configure(
         connection=connection, target_metadata=metadata, compare_type=True, compare_server_default=True
     )
     with context.begin_transaction():
-        # Replicas that start together migrate one after the other: the later ones find the work done.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = {int(lock_patience * 1000)}"))
         context.run_migrations()
 
 
@@ -32,8 +28,8 @@ async def run_with_own_connection() -> None:
     await engine.dispose()
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
+given = context.config.attributes
+if "connection" in given:
+    run(given["connection"], given["lock_patience"])
 else:
     asyncio.run(run_with_own_connection())

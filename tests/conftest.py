@@ -7,7 +7,7 @@ import pytest
 
 from botfarm import runtime
 from botfarm.db import engine
-from botfarm.db.schema import migrate
+from botfarm.db.migrating import migrate
 from botfarm.logs import configure_logging
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings

@@ -1,17 +1,23 @@
 import asyncio
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from botfarm.db.engine import Database, create_engine
-from botfarm.db.schema import schema_is_old
+from botfarm.db.schema import revisions, schema_is_old
+from botfarm.db.tables import metadata
 from support.farm import test_settings
 
 CHECKOUT = Path(__file__).parents[2]
+FIRST_RELEASE = "0003"
+"""Up to here no farm was in use."""
+TAKES_HOLD = re.compile(r"(?:ALTER TABLE|DROP TABLE|LOCK TABLE|UPDATE|DELETE FROM|ON|REFERENCES) (\w+)")
 
 
 def alembic(database_url: str, *arguments: str) -> str:
@@ -86,3 +92,22 @@ async def test_a_schema_is_old_when_this_build_has_more(
         assert await schema_is_old(Database(engine)) is old
     finally:
         await engine.dispose()
+
+
+def tables_in_use(sql: str) -> list[set[str]]:
+    """That each of its transactions takes hold of."""
+    in_use = set(metadata.tables) - set(re.findall(r"CREATE TABLE (\w+)", sql))
+    return [set(TAKES_HOLD.findall(part)) & in_use for part in sql.split("COMMIT;")]
+
+
+def test_a_revision_takes_hold_of_one_table_in_use_and_makes_its_indexes_concurrently(
+    empty_database: str,
+) -> None:
+    """docs/decisions/0035 says why."""
+    older = alembic(empty_database, "upgrade", "0001:0002", "--sql")
+    assert {"users", "leases"} in tables_in_use(older)  # so it would be seen
+    for before, revision in pairwise(revisions()[revisions().index(FIRST_RELEASE) :]):
+        sql = alembic(empty_database, "upgrade", f"{before}:{revision}", "--sql")
+        assert all(len(tables) <= 1 for tables in tables_in_use(sql)), revision
+        indexed = set(re.findall(r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY).* ON (\w+)", sql))
+        assert indexed & set(metadata.tables) <= set(re.findall(r"CREATE TABLE (\w+)", sql)), revision
