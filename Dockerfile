@@ -37,9 +37,9 @@ WORKDIR /opt/botfarm/lib
 RUN find . -name '*.so' -exec strip --strip-unneeded {} + \
     && find . -type d \( -name tests -o -path '*/sqlalchemy/testing' \) -prune -exec rm -rf {} + \
     && find . \( -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' \) -delete \
-    && /opt/botfarm/bin/python -c "import botfarm.cli.demo, botfarm.cli.keys, botfarm.cli.migrate, botfarm.cli.operators, \
-botfarm.cli.serve, botfarm.cli.worker, sqlalchemy.dialects.postgresql.asyncpg, uvicorn.protocols.http.httptools_impl, \
-uvloop"
+    && /opt/botfarm/bin/python -c "import botfarm.cli.after_restore, botfarm.cli.demo, botfarm.cli.keys, botfarm.cli.migrate, \
+botfarm.cli.operators, botfarm.cli.serve, botfarm.cli.worker, sqlalchemy.dialects.postgresql.asyncpg, \
+uvicorn.protocols.http.httptools_impl, uvloop"
 
 
 FROM ${BASE_IMAGE}

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 
 class OperatorError(Exception):
-    """One line for the person at the terminal, with the way out. It never reaches HTTP."""
+    """One line for the person at the terminal of the server, with the way out. It never reaches HTTP."""
 
 
 class BotfarmError(Exception):

@@ -28,6 +28,7 @@ from botfarm.services.pool_counting import PoolCounting
 from botfarm.services.pool_grants import Grant, PoolGrants
 from botfarm.services.pools import Pools
 from botfarm.services.projects import Projects
+from botfarm.services.restoring import Restoring
 from botfarm.services.sessions import Sessions
 from botfarm.services.tokens import Tokens
 from botfarm.services.turns import Turns
@@ -61,6 +62,7 @@ class Services:
     tokens: Tokens
     audit: Audit
     maintenance: Maintenance
+    restoring: Restoring
     keys: Keys
     health: Health
     freshness: Freshness
@@ -146,6 +148,7 @@ async def open_services(
             tokens=Tokens(database),
             audit=Audit(database),
             maintenance=Maintenance(database, notifier, history_days=settings.history_days),
+            restoring=Restoring(database),
             keys=Keys(database, key_ring),
             health=Health(health_database, process_name),
         )

@@ -27,9 +27,9 @@ TICKETS_INTERVAL = 60.0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs the jobs until `stop` is set; a tick under way finishes first."""
+    """Runs the jobs until `stop` is set; a tick under way finishes first, or its batch if it is a long one."""
     async with open_services(settings, "worker", in_background=True) as services:
-        jobs = _jobs(services, settings)
+        jobs = _jobs(services, settings, stop)
         await _run_jobs(jobs, Heartbeat(jobs), stop)
 
 
@@ -41,7 +41,7 @@ async def work_with_probes(
         open_services(settings, "worker", in_background=True) as services,
         asyncio.TaskGroup() as tasks,
     ):
-        jobs = _jobs(services, settings)
+        jobs = _jobs(services, settings, stop)
         heartbeat = Heartbeat(jobs)
         server = HttpServer(create_probes(services.health, heartbeat), announce=announce)
         tasks.create_task(server.serve(sockets=[listening]))
@@ -51,12 +51,12 @@ async def work_with_probes(
         server.should_exit = True
 
 
-def _jobs(services: Services, settings: Settings) -> list[Job]:
+def _jobs(services: Services, settings: Settings, stop: asyncio.Event) -> list[Job]:
     jobs = [
         Job("reap", settings.reap_interval, partial(reap, services.maintenance)),
         Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
         Job("tickets", TICKETS_INTERVAL, partial(prune_tickets, services.maintenance)),
-        Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance)),
+        Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance, stop)),
     ]
     for job in jobs:
         metrics.worker_job_failures_total.labels(job.name)

@@ -1,5 +1,7 @@
 """What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
 
+import asyncio
+
 from botfarm import metrics
 from botfarm.access import EVERYTHING
 from botfarm.db import (
@@ -47,27 +49,29 @@ class Maintenance:
                 metrics.reaper_last_success.set_to_current_time()
                 return reaped
 
-    async def prune_audit(self) -> int:
-        """Deletes the audit's entries that are older than history is kept; returns how many."""
+    async def prune_audit(self, stop: asyncio.Event) -> int:
+        """Deletes the audit's entries that are older than history is kept, until `stop` is set; returns how many."""
         pruned = 0
-        while True:
+        while not stop.is_set():
             async with self._database.transaction() as session:
                 batch = await audit_queries.prune_deeds(session, days=self._history_days, batch=PRUNE_BATCH)
             pruned += batch
             if batch == 0:
-                return pruned
+                break
+        return pruned
 
-    async def prune_history(self) -> int:
-        """Deletes the leases that ended longer ago than history is kept; returns how many."""
+    async def prune_history(self, stop: asyncio.Event) -> int:
+        """Deletes the leases that ended longer ago than history is kept, until `stop` is set; returns how many."""
         pruned = 0
-        while True:
+        while not stop.is_set():
             async with self._database.autocommit() as session:
                 batch = await maintenance_queries.prune_leases(
                     session, days=self._history_days, batch=PRUNE_BATCH
                 )
             pruned += batch
             if batch == 0:
-                return pruned
+                break
+        return pruned
 
     async def prune_tickets(self) -> int:
         """Deletes the tickets that nobody waits with, and replicas that are gone; returns how many tickets."""

@@ -23,18 +23,12 @@ class Engine:
     def docker(self, *arguments: str, seconds: float = 60) -> str:
         return run(docker_program(), *arguments, environment=self.environment, seconds=seconds)
 
-    def compose(self, *arguments: str, environment: Mapping[str, str], seconds: float = 300) -> str:
+    @property
+    def compose_command(self) -> list[str]:
+        """For our files, from any folder."""
         files = [CHECKOUT / "docker-compose.yml", *([STANDINS / "compose.yml"] if self.has_standins else [])]
         chosen = (part for file in files for part in ("--file", str(file)))
-        return run(
-            *compose_command(),
-            "--project-directory",
-            str(CHECKOUT),
-            *chosen,
-            *arguments,
-            environment={**self.environment, **environment},
-            seconds=seconds,
-        )
+        return [*compose_command(), "--project-directory", str(CHECKOUT), *chosen]
 
 
 def docker_program() -> str:

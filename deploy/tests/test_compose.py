@@ -11,7 +11,7 @@ import yaml
 from container_engine import compose_command
 from stages import CHECKOUT, run
 
-SECRETS = ("POSTGRES_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "BOTFARM_BOOTSTRAP_TOKEN", "GRAFANA_PASSWORD")
+SECRETS = ("POSTGRES_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "GRAFANA_PASSWORD")
 FILE = CHECKOUT / "docker-compose.yml"
 
 
@@ -44,6 +44,28 @@ def test_without_a_secret_it_says_where_it_comes_from(env_file: Path, secret: st
     assert "run `sh deploy/env.sh` first" in finished.stderr
 
 
+def test_the_bootstrap_token_can_be_dropped(env_file: Path) -> None:
+    env_file.write_text(
+        re.sub(r"^BOTFARM_BOOTSTRAP_TOKEN=.*\n", "", env_file.read_text(), flags=re.MULTILINE)
+    )
+    finished = config(env_file)
+    assert finished.returncode == 0, finished.stderr
+    assert yaml.safe_load(finished.stdout)["services"]["api"]["environment"]["BOTFARM_BOOTSTRAP_TOKEN"] == ""
+
+
+def test_a_released_image_is_pulled_and_one_of_our_own_is_not(env_file: Path) -> None:
+    assert images_of_ours(env_file) == {("botfarm", "never")}
+    released = "BOTFARM_IMAGE=registry.example/botfarm:0.1.0\nBOTFARM_PULL_POLICY=missing\n"
+    env_file.write_text(env_file.read_text() + released)
+    assert images_of_ours(env_file) == {("registry.example/botfarm:0.1.0", "missing")}
+
+
+def images_of_ours(env_file: Path) -> set[tuple[str, str]]:
+    services = yaml.safe_load(config(env_file).stdout)["services"]
+    ours = [services[name] for name in ("migrate", "demo", "api", "worker", "runners")]
+    return {(service["image"], service["pull_policy"]) for service in ours}
+
+
 def test_services_are_restricted_restart_and_are_waited_for(env_file: Path) -> None:
     services: dict[str, Any] = yaml.safe_load(config(env_file).stdout)["services"]
     assert services["api"]["deploy"]["replicas"] == 2
@@ -51,8 +73,10 @@ def test_services_are_restricted_restart_and_are_waited_for(env_file: Path) -> N
         if name != "database":
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["logging"] == {"driver": "local", "options": {"max-size": "50m", "max-file": "5"}}
         for port in service.get("ports", []):
             assert port["host_ip"] == "127.0.0.1"
+        assert service.get("init", False) == (service["image"] == "botfarm")
         assert name in {"migrate", "demo"} or service["restart"] == "unless-stopped"
         assert ":latest" not in service["image"]
     waits = {

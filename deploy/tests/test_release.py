@@ -127,6 +127,19 @@ def test_actions_are_pinned_and_may_do_little(workflow: Path) -> None:
     assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}
 
 
+def test_nothing_is_published_before_everything_is_tested_and_packages_are_last() -> None:
+    jobs = yaml.safe_load((CHECKOUT / ".github/workflows/release.yml").read_text())["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "build": None,
+        "image": "build",
+        "packages": ["build", "image"],
+    }
+    steps = jobs["build"]["steps"]
+    assert "IMAGE_REGISTRY" in steps[0]["run"], "said within seconds"
+    tested = {name for step in steps for name in step.get("run", "").removeprefix("make ").split()}
+    assert {"test", "check", "test-ops"} <= tested
+
+
 def test_each_command_of_a_workflow_that_is_ours_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE))
     asked = {

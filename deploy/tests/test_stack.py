@@ -1,5 +1,7 @@
 """The image is built, and the whole of docker-compose.yml comes up for real, but for Grafana where there are stand-ins."""
 
+import re
+import shlex
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +21,37 @@ pytestmark = pytest.mark.timeout(1800)
 MAX_MEGABYTES_ON_TOP = 78
 POOL = {"project": "bank", "env": "stage"}
 """Not the one whose users the runners of the demo take."""
-ALL_BUT_GRAFANA = (
-    *("database", "migrate", "demo", "api", "balancer", "runners", "worker", "prometheus", "alertmanager"),
-)
+JOBS = ["alertmanager", "botfarm-api", "botfarm-api", "botfarm-worker", "haproxy", "prometheus"]
+OPERATIONS = (CHECKOUT / "docs/operations.md").read_text()
 
 
 @dataclass(frozen=True)
 class Stack:
     engine: Engine
+    folder: Path
     environment: dict[str, str]
-    options: tuple[str, ...]
+
+    @property
+    def env_file(self) -> Path:
+        return self.folder / ".env"
+
+    @property
+    def command(self) -> list[str]:
+        options = ("--env-file", str(self.env_file), "--project-name", "botfarm-test")
+        return [*self.engine.compose_command, *options]
 
     def compose(self, *arguments: str) -> str:
-        return self.engine.compose(*self.options, *arguments, environment=self.environment, seconds=900)
+        return self._run(*self.command, *arguments)
+
+    def do_as_documented(self, section: str) -> str:
+        """The commands of that section of docs/operations.md, word for word but for how Compose is called here."""
+        block = re.search(rf"^## {section}$.*?^```sh$(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+        assert block
+        return self._run("sh", "-euxc", block[1].replace("docker compose", shlex.join(self.command)))
+
+    def _run(self, *command: str) -> str:
+        surroundings = {**self.engine.environment, **self.environment}
+        return run(*command, cwd=self.folder, environment=surroundings, seconds=900)
 
     def url(self, setting: str) -> str:
         return f"http://127.0.0.1:{self.environment[setting]}"
@@ -49,11 +69,10 @@ def stack() -> Iterator[Stack]:
         run("sh", str(folder / "deploy/env.sh"))
         ports = ("BOTFARM_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
         environment = {port: str(free_port()) for port in ports} | {"BOTFARM_IMAGE": "botfarm-test"}
-        options = ("--env-file", str(folder / ".env"), "--project-name", "botfarm-test")
-        stack = Stack(engine, environment, options)
+        stack = Stack(engine, folder, environment)
         try:
             stack.compose("build")
-            stack.compose("up", "--detach", "--wait", *(ALL_BUT_GRAFANA if engine.has_standins else ()))
+            stack.compose("up", "--detach", "--wait")
             yield stack
         finally:
             stack.compose("down", "--volumes", "--timeout", "40")
@@ -61,11 +80,9 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def api(stack: Stack) -> Iterator[httpx.Client]:
-    env_file = Path(stack.options[1]).read_text().splitlines()
-    token = next(
-        line.removeprefix("BOTFARM_BOOTSTRAP_TOKEN=") for line in env_file if "BOOTSTRAP_TOKEN=" in line
-    )
-    headers = {"Authorization": f"Bearer {token}"}
+    token = re.search(r"^BOTFARM_BOOTSTRAP_TOKEN=(.*)$", stack.env_file.read_text(), re.MULTILINE)
+    assert token
+    headers = {"Authorization": f"Bearer {token[1]}"}
     with httpx.Client(base_url=f"{stack.url('BOTFARM_PORT')}/api/v1", headers=headers, timeout=60) as client:
         yield client
 
@@ -81,12 +98,22 @@ def test_a_lease_goes_through_the_balancer(api: httpx.Client) -> None:
     lease_and_release(api)
 
 
+@pytest.mark.parametrize("said", ["203.0.113.7", "198.51.100.66, 203.0.113.7"])
+def test_behind_another_proxy_the_callers_address_is_seen_and_none_that_is_made_up(
+    api: httpx.Client, said: str
+) -> None:
+    lease = api.post("/leases", json={**POOL, "wait_seconds": 20}, headers={"X-Forwarded-For": said}).json()
+    assert api.post(f"/leases/{lease['id']}/release").status_code == 200
+    (hand_out,) = api.get("/audit", params={"target_id": lease["id"]}).json()["items"]
+    assert hand_out["address"] == "203.0.113.7"
+
+
 def test_prometheus_scrapes_every_process_and_knows_our_alerts(stack: Stack, api: httpx.Client) -> None:
     with httpx.Client(base_url=f"{stack.url('PROMETHEUS_PORT')}/api/v1", timeout=30) as prometheus:
         deadline = time.monotonic() + 90
         up: list[str] = []
         served: set[str] = set()
-        while sorted(up) != ["botfarm-api", "botfarm-api", "botfarm-worker"] or len(served) < 2:
+        while sorted(up) != JOBS or len(served) < 2:
             assert time.monotonic() < deadline, (up, served)
             lease_and_release(api)
             up = [each["metric"]["job"] for each in _query(prometheus, "up == 1")]
@@ -120,8 +147,8 @@ def test_processes_are_nobody_on_a_file_system_that_they_cannot_write(stack: Sta
         for container in stack.containers(service):
             said = stack.engine.docker("exec", container, "id", "-u")
             assert said.strip() == "10001"
-            form = "{{.HostConfig.ReadonlyRootfs}} {{.State.Health.Status}}"
-            assert stack.engine.docker("inspect", "--format", form, container).strip() == "true healthy"
+            form = "{{.HostConfig.ReadonlyRootfs}} {{.State.Health.Status}} {{.HostConfig.LogConfig.Type}}"
+            assert stack.engine.docker("inspect", "--format", form, container).strip() == "true healthy local"
 
 
 def test_no_tool_for_building_is_in_our_part_of_the_image(stack: Stack) -> None:
@@ -156,6 +183,19 @@ def test_runners_that_are_stopped_give_back_what_they_hold(stack: Stack, api: ht
     assert [lease["owner"] for lease in leases] == []
 
 
+def test_a_backup_is_restored_as_documented_and_nobody_is_handed_out_at_once(
+    stack: Stack, api: httpx.Client
+) -> None:
+    stack.do_as_documented("Backup")
+    lost = api.post("/leases", json={**POOL, "wait_seconds": 20})
+    assert lost.status_code == 201, lost.text
+    assert "Nobody gets any" in stack.do_as_documented("Restore")
+    assert api.post(f"/leases/{lost.json()['id']}/renew").status_code == 404
+    refused = api.post("/leases", json=POOL)
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["resting"] == refused.json()["total"]
+
+
 def test_it_stops_in_order(stack: Stack) -> None:
     containers = [*stack.containers("api"), *stack.containers("worker")]
     stack.compose("stop", "--timeout", "40", "api", "worker")
@@ -163,3 +203,21 @@ def test_it_stops_in_order(stack: Stack) -> None:
         stack.engine.docker("inspect", "--format", "{{.State.ExitCode}}", each).strip() for each in containers
     ]
     assert codes == ["0"] * len(containers)
+
+
+def test_without_a_replica_the_answer_is_a_problem_that_says_to_try_again(
+    stack: Stack, api: httpx.Client
+) -> None:
+    stack.compose("stop", "--timeout", "40", "api")
+    answer = api.post("/leases", json=POOL)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "1"
+    problem = answer.json()
+    assert problem.pop("request_id") == answer.headers["x-request-id"]
+    assert problem.pop("detail")
+    assert problem == {
+        "type": "urn:botfarm:problem:shutting-down",
+        "title": "Shutting down",
+        "status": 503,
+    }

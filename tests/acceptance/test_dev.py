@@ -173,14 +173,24 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(
 
 
 def test_help_of_every_command_reads() -> None:
-    for command in ("dev", "serve", "worker", "migrate", "demo", "keys", "operators", "config"):
+    for command in (
+        "dev",
+        "serve",
+        "worker",
+        "migrate",
+        "demo",
+        "keys",
+        "operators",
+        "config",
+        "after-restore",
+    ):
         shown = subprocess.run(
             [BOTFARM, command, "--help"], capture_output=True, text=True, check=True
         ).stdout
         assert f"botfarm {command}" in shown
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list"])
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list", "after-restore"])
 def test_a_command_without_its_settings_says_which(command: str) -> None:
     finished = subprocess.run(
         [BOTFARM, *command.split()],

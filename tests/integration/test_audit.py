@@ -216,9 +216,9 @@ async def test_retention_is_the_only_deletion(farm: Farm) -> None:
     )
     await farm.sql.execute("ALTER TABLE audit ENABLE TRIGGER append_only")
     kept = await farm.sql.fetch("SELECT id FROM audit ORDER BY id OFFSET 1")
-    assert await farm.services.maintenance.prune_audit() == 1
+    assert await farm.services.maintenance.prune_audit(asyncio.Event()) == 1
     assert await farm.sql.fetch("SELECT id FROM audit ORDER BY id") == kept
-    assert await farm.services.maintenance.prune_audit() == 0
+    assert await farm.services.maintenance.prune_audit(asyncio.Event()) == 0
 
 
 async def test_a_target_among_very_many_is_found_by_an_index(farm: Farm) -> None:

@@ -133,6 +133,28 @@ async def test_guesses_at_once_from_one_address_are_refused_and_others_get_in(
 
 
 @pytest.mark.usefixtures("ann")
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        (["203.0.113.7"], "203.0.113.7"),
+        (["203.0.113.7", "172.18.0.1"], "203.0.113.7"),  # a proxy with TLS before the balancer
+        (["198.51.100.66, 203.0.113.7", "172.18.0.1"], "203.0.113.7"),  # and a caller who makes one up
+        (["198.51.100.66", "203.0.113.7"], "203.0.113.7"),  # who does so at the balancer itself
+        (["172.18.0.1", "203.0.113.7"], "203.0.113.7"),
+    ],
+)
+async def test_the_address_is_the_last_that_no_proxy_has_whatever_the_caller_says_before(
+    farm: Farm, database_url: str, lines: list[str], address: str
+) -> None:
+    """Each proxy adds whom it was called by, HAProxy as a line of its own."""
+    settings = test_settings(database_url, trusted_proxies="127.0.0.1,172.16.0.0/12")
+    headers = [("X-Forwarded-For", line) for line in lines]
+    async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url) as client:
+        await client.post("/api/v1/auth/login", json=SIGN_IN, headers=headers)
+    assert await farm.sql.fetchval("SELECT address FROM audit WHERE action = 'login'") == address
+
+
+@pytest.mark.usefixtures("ann")
 async def test_nobodys_word_for_an_address_is_taken_by_default(farm: Farm, database_url: str) -> None:
     async with on_a_socket(test_settings(database_url)) as url, httpx.AsyncClient(base_url=url) as client:
         headers = {"X-Forwarded-For": "192.0.2.1", "X-Request-ID": "mine"}

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from botfarm.access import EVERYTHING
-from botfarm.domain import EndedBy, Lease
+from botfarm.domain import EndedBy, Lease, Pool
 from botfarm.http_server import listen, url_of
 from botfarm.services.maintenance import REAP_BATCH
 from support.farm import RUNNER, Farm, test_settings
@@ -37,6 +37,20 @@ async def until_closed(farm: Farm, lease: Lease) -> None:
     async with asyncio.timeout(10):
         while await farm.sql.fetchval("SELECT ended_at IS NULL FROM leases WHERE id = $1", lease.id):
             await asyncio.sleep(0.02)
+
+
+async def forge_expired_leases(farm: Farm, pool: Pool, number: int) -> None:
+    await farm.sql.execute(
+        """INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
+                               ttl_seconds, hold_until)
+           SELECT nextval('fence'), 'dead', 'acquire_lease', $1, $2, $3, ARRAY[gen_random_uuid()],
+                  clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 minute', 60, clock_timestamp()
+           FROM generate_series(1, $4)""",
+        pool.project_id,
+        pool.env.value,
+        pool.domain.value,
+        number,
+    )
 
 
 @pytest.mark.parametrize("workers_alive", [True, False])
@@ -75,17 +89,7 @@ async def test_reaping_clears_the_lock_of_every_expired_lease_and_of_no_other(fa
 async def test_many_expired_leases_are_reaped_batch_by_batch_by_all_workers_at_once(farm: Farm) -> None:
     pool = await farm.pool(1)
     expired = REAP_BATCH * 2 + 1
-    await farm.sql.execute(
-        """INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
-                               ttl_seconds, hold_until)
-           SELECT nextval('fence'), 'dead', 'acquire_lease', $1, $2, $3, ARRAY[gen_random_uuid()],
-                  clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 minute', 60, clock_timestamp()
-           FROM generate_series(1, $4)""",
-        pool.project_id,
-        pool.env.value,
-        pool.domain.value,
-        expired,
-    )
+    await forge_expired_leases(farm, pool, expired)
     counts = await asyncio.gather(*(farm.services.maintenance.reap() for _ in range(3)))
     assert sum(counts) == expired
     assert await farm.sql.fetchval("SELECT count(*) FROM leases WHERE ended_at IS NULL") == 0
@@ -99,8 +103,23 @@ async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm
     await farm.sql.execute(
         "UPDATE leases SET ended_at = ended_at - interval '400 days' WHERE id = $1", old.id
     )
-    assert await farm.services.maintenance.prune_history() == 1
+    assert await farm.services.maintenance.prune_history(asyncio.Event()) == 1
     assert {row["id"] for row in await farm.sql.fetch("SELECT id FROM leases")} == {recent.id, live.id}
+
+
+async def test_a_worker_that_is_to_stop_leaves_the_rest_of_a_long_history_to_the_next(
+    farm: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botfarm.services.maintenance.PRUNE_BATCH", 1)
+    old = 5_000  # statements: many times what stopping may take
+    await forge_expired_leases(farm, await farm.pool(1), old)
+    await farm.sql.execute(
+        "UPDATE leases SET ended_at = expires_at - interval '400 days', ended_by = 'expired'"
+    )
+    async with worker(database_url), asyncio.timeout(10):
+        while await farm.sql.fetchval("SELECT count(*) FROM leases") == old:
+            await asyncio.sleep(0.01)
+    assert 0 < await farm.sql.fetchval("SELECT count(*) FROM leases") < old
 
 
 async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url: str) -> None:

@@ -1,0 +1,40 @@
+import asyncio
+from typing import Annotated
+
+import typer
+
+from botfarm.cli.errors import one_line_errors
+from botfarm.runtime import migrate, open_services
+from botfarm.services.restoring import Restored
+from botfarm.settings import Settings, load_settings
+from botfarm_client.commands.output import counted, say
+from botfarm_client.durations import format_moment, parse_duration
+
+
+@one_line_errors()
+def after_restore(
+    *,
+    rest: Annotated[
+        int | None,
+        typer.Option(
+            "--rest",
+            parser=parse_duration,
+            metavar="DURATION",
+            help="How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay.",
+        ),
+    ] = None,
+) -> None:
+    """Make a database that was restored from a backup safe: migrate it, end its leases, let all users rest."""
+    done = asyncio.run(_work(load_settings(), rest))
+    say(f"Ended {counted(done.ended_leases, 'lease')}; the next one has a fence above {done.fence}.")
+    if done.rest.until:
+        until = format_moment(done.rest.until.isoformat())
+        say(
+            f"Nobody gets any of {counted(done.rest.users, 'user')} before the rest is over, at {until} at the latest."
+        )
+
+
+async def _work(settings: Settings, rest_seconds: int | None) -> Restored:
+    await migrate(settings)
+    async with open_services(settings, "after-restore", in_background=True) as services:
+        return await services.restoring.after_restore(rest_seconds=rest_seconds)
