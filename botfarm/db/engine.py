@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
+from botfarm.db.connecting import connect
 from botfarm.db.driver import Driver, Executor
 from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError
 from botfarm.logs import get_logger
@@ -51,16 +52,16 @@ def create_engine(
     if not through_pooler:
         settings |= _session_settings(patience)
 
-    async def connect(**_: object) -> asyncpg.Connection:
-        # The driver reads the URL as PostgreSQL's own clients do: sslmode, several hosts, target_session_attrs.
+    async def open_connection(**_: object) -> asyncpg.Connection:
+        # The driver reads the URL as PostgreSQL's own clients do: sslmode, target_session_attrs.
         if through_pooler:
-            return await asyncpg.connect(url, server_settings=settings, statement_cache_size=0)
-        return await asyncpg.connect(url, server_settings=settings)
+            return await connect(url, server_settings=settings, statement_cache_size=0)
+        return await connect(url, server_settings=settings)
 
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={"async_creator_fn": connect, **(nameless if through_pooler else {})},
+        connect_args={"async_creator_fn": open_connection, **(nameless if through_pooler else {})},
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from botfarm.db.connecting import connect
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
@@ -94,7 +95,7 @@ class Listener:
 
     async def _connect(self, lost: asyncio.Event) -> contextlib.AbstractContextManager[None]:
         settings = {"application_name": self._application_name}
-        connection = await asyncpg.connect(self._url, server_settings=settings, timeout=PATIENCE)
+        connection = await connect(self._url, server_settings=settings, timeout=PATIENCE)
         try:
             connection.add_termination_listener(lambda _: lost.set())
             async with self._turn:

@@ -85,6 +85,12 @@ async def test_silent(api: httpx.AsyncClient, proxy: Proxy) -> None:
     await until_served(api)
 
 
+async def test_the_end_of_a_process_while_it_is_silent(proxy: Proxy) -> None:
+    async with asyncio.timeout(20), api_client(test_settings(proxy.url)) as api:
+        await create_project(api)
+        proxy.silence()
+
+
 async def test_slow(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
     async with sql.transaction():
         await sql.execute("LOCK TABLE users")
