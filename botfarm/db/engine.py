@@ -121,7 +121,12 @@ class Database:
             try:
                 yield Driver(driver)
             except BaseException as error:
-                if driver.is_closed() or not isinstance(error, Exception) or _sqlstate(error) == _READ_ONLY:
+                if (
+                    driver.is_closed()
+                    or not isinstance(error, Exception)
+                    or isinstance(error, asyncpg.InternalClientError)
+                    or _sqlstate(error) == _READ_ONLY
+                ):
                     await connection.invalidate()
                 if driver.is_closed() and isinstance(error, asyncpg.InterfaceError):
                     raise unavailable(error) from error
@@ -219,7 +224,8 @@ async def _translated_errors() -> AsyncIterator[_Cut]:
         if _sqlstate(error).startswith(_UNAVAILABLE):
             raise unavailable(error) from error
         raise
-    except OSError as error:
+    except (OSError, asyncpg.InternalClientError) as error:
+        # The latter is what the driver says after the server's last word, until the server has hung up.
         raise unavailable(error) from error
     except BotfarmError:
         raise

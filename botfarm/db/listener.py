@@ -29,6 +29,8 @@ _SAY_FREED = SAY_FREED.format(projects="$1")
 # Seconds. A server that is gone without a word is noticed by nothing but a question.
 PING_INTERVAL, PATIENCE = 5.0, 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+# The last one is what the driver says after the server's last word, until the server has hung up.
+_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Wake = Callable[[UUID | None], None]
 """Called with the project whose users were freed; with None when some may have been, of any."""
@@ -60,7 +62,7 @@ class Listener:
             if connection is not None and project_id not in self._projects:
                 try:
                     await asyncio.wait_for(self._add(connection, project_id), PATIENCE)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except _LOST:
                     connection.terminate()  # `watch` makes a new one
             self._projects.add(project_id)
 
@@ -72,7 +74,7 @@ class Listener:
                 return False
             try:
                 await connection.fetch(_SAY_FREED, list(projects), timeout=PATIENCE)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _LOST:
                 connection.terminate()  # `watch` makes a new one
                 return False
             return True
@@ -86,7 +88,7 @@ class Listener:
                 with await self._connect(lost):
                     pause = FIRST_PAUSE
                     await self._ping(lost)
-            except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (ValueError, *_LOST) as error:
                 if pause == FIRST_PAUSE:
                     reason = f"{type(error).__name__} {error}".splitlines()[0][:300]
                     logger.warning("not listening", reason=reason)
