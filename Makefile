@@ -81,6 +81,6 @@ $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-$(OPS_READY): $(READY) requirements/ops.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh
+$(OPS_READY): $(READY) requirements/ops.txt requirements/patroni.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh
 	@sh deploy/tests/install.sh
 	@touch $@
