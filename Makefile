@@ -25,8 +25,8 @@ demo: $(READY) ## Run 200 tests of a demo shop with a farm, and without one, sid
 test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
 
-test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm and others
-	@$(BIN)/python -m pytest -n 0 deploy/tests
+test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm, Patroni (QUICK=1: without the slowest)
+	@$(BIN)/python -m pytest -n 0 --timeout 300 $(if $(QUICK),-m 'not heavy') deploy/tests
 
 bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: quarter of an hour)
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GRANTS),--grants $(GRANTS))
@@ -77,7 +77,7 @@ $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-$(OPS_READY): $(READY) requirements/ops.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh deploy/tests/install-docker.sh
+$(OPS_READY): $(READY) requirements/ops.txt requirements/patroni.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh deploy/tests/install-docker.sh
 	@sh deploy/tests/install.sh
 	@sh deploy/tests/install-docker.sh
 	@touch $@

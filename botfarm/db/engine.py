@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
+from botfarm.db.connecting import connect
 from botfarm.db.driver import Driver, Executor
 from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError
 from botfarm.logs import get_logger
@@ -51,16 +52,16 @@ def create_engine(
     if not through_pooler:
         settings |= _session_settings(patience)
 
-    async def connect(**_: object) -> asyncpg.Connection:
-        # The driver reads the URL as PostgreSQL's own clients do: sslmode, several hosts, target_session_attrs.
+    async def open_connection(**_: object) -> asyncpg.Connection:
+        # The driver reads the URL as PostgreSQL's own clients do: sslmode, target_session_attrs.
         if through_pooler:
-            return await asyncpg.connect(url, server_settings=settings, statement_cache_size=0)
-        return await asyncpg.connect(url, server_settings=settings)
+            return await connect(url, server_settings=settings, statement_cache_size=0)
+        return await connect(url, server_settings=settings)
 
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={"async_creator_fn": connect, **(nameless if through_pooler else {})},
+        connect_args={"async_creator_fn": open_connection, **(nameless if through_pooler else {})},
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # an error message is no place for what a statement carried
@@ -120,7 +121,12 @@ class Database:
             try:
                 yield Driver(driver)
             except BaseException as error:
-                if driver.is_closed() or not isinstance(error, Exception) or _sqlstate(error) == _READ_ONLY:
+                if (
+                    driver.is_closed()
+                    or not isinstance(error, Exception)
+                    or isinstance(error, asyncpg.InternalClientError)
+                    or _sqlstate(error) == _READ_ONLY
+                ):
                     await connection.invalidate()
                 if driver.is_closed() and isinstance(error, asyncpg.InterfaceError):
                     raise unavailable(error) from error
@@ -219,7 +225,8 @@ async def _translated_errors() -> AsyncIterator[_Cut]:
         if _sqlstate(error).startswith(_UNAVAILABLE):
             raise unavailable(error) from error
         raise
-    except OSError as error:
+    except (OSError, asyncpg.InternalClientError) as error:
+        # The latter is what the driver says after the server's last word, until the server has hung up.
         raise unavailable(error) from error
     except BotfarmError:
         raise

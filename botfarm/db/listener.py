@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from botfarm.db.connecting import connect
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
@@ -28,6 +29,8 @@ _SAY_FREED = SAY_FREED.format(projects="$1")
 # Seconds. A server that is gone without a word is noticed by nothing but a question.
 PING_INTERVAL, PATIENCE = 5.0, 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+# The last one is what the driver says after the server's last word, until the server has hung up.
+_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Wake = Callable[[UUID | None], None]
 """Called with the project whose users were freed; with None when some may have been, of any."""
@@ -59,7 +62,7 @@ class Listener:
             if connection is not None and project_id not in self._projects:
                 try:
                     await asyncio.wait_for(self._add(connection, project_id), PATIENCE)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except _LOST:
                     connection.terminate()  # `watch` makes a new one
             self._projects.add(project_id)
 
@@ -71,7 +74,7 @@ class Listener:
                 return False
             try:
                 await connection.fetch(_SAY_FREED, list(projects), timeout=PATIENCE)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _LOST:
                 connection.terminate()  # `watch` makes a new one
                 return False
             return True
@@ -85,7 +88,7 @@ class Listener:
                 with await self._connect(lost):
                     pause = FIRST_PAUSE
                     await self._ping(lost)
-            except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (ValueError, *_LOST) as error:
                 if pause == FIRST_PAUSE:
                     reason = f"{type(error).__name__} {error}".splitlines()[0][:300]
                     logger.warning("not listening", reason=reason)
@@ -94,7 +97,7 @@ class Listener:
 
     async def _connect(self, lost: asyncio.Event) -> contextlib.AbstractContextManager[None]:
         settings = {"application_name": self._application_name}
-        connection = await asyncpg.connect(self._url, server_settings=settings, timeout=PATIENCE)
+        connection = await connect(self._url, server_settings=settings, timeout=PATIENCE)
         try:
             connection.add_termination_listener(lambda _: lost.set())
             async with self._turn:

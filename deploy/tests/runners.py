@@ -1,4 +1,4 @@
-"""Test runs that insist: they ask until the farm answers, and keep what they were told, so that what is lost is seen."""
+"""Test runs that go on whatever happens to the farm, and remember what they were told."""
 
 import asyncio
 import threading
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,8 @@ class Runners:
 
     urls: list[str]
     headers: dict[str, str]
-    acquired: set[str] = field(default_factory=set)
+    acquired: dict[str, float] = field(default_factory=dict)
+    """When, by the id of the lease."""
     released: set[str] = field(default_factory=set)
     failures: list[BaseException] = field(default_factory=list)
     refused: int = 0
@@ -57,6 +59,17 @@ class Runners:
             time.sleep(0.01)
         return first
 
+    def until_somebody_is_refused(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.refused:
+            assert not self.failures, self.failures
+            assert time.monotonic() < deadline, "nobody is refused"
+            time.sleep(0.01)
+
+    def longest_pause(self) -> float:
+        """Seconds in which nobody got a user."""
+        return round(max(after - before for before, after in pairwise(sorted(self.acquired.values()))), 2)
+
     def _work(self, number: int) -> None:
         try:
             with httpx.Client(headers=self.headers, timeout=60) as client:
@@ -73,7 +86,7 @@ class Runners:
         (user,) = lease["users"]
         assert user["id"] not in self._held, "two hold one user"
         self._held.add(user["id"])
-        self.acquired.add(lease["id"])
+        self.acquired[lease["id"]] = time.monotonic()
         self._insist(lambda url: client.post(f"{url}/api/v1/leases/{lease['id']}/renew"), {200}, number)
         self._held.remove(user["id"])
         self._insist(lambda url: client.post(f"{url}/api/v1/leases/{lease['id']}/release"), {200}, number)
@@ -101,8 +114,13 @@ class Runners:
 
     def assert_nothing_is_lost(self, database_url: str) -> None:
         leases = asyncio.run(_leases(database_url))
-        assert self.acquired - set(leases) == set()
+        assert self.acquired.keys() - leases.keys() == set()
         assert [lease for lease in self.released if leases[lease] != "released"] == []
+
+
+def runners_of(farm: FarmProcesses, *others: FarmProcesses) -> Runners:
+    with farm.client() as client:
+        return Runners([each.url for each in (farm, *others)], dict(client.headers))
 
 
 async def _leases(database_url: str) -> dict[str, str | None]:
@@ -111,8 +129,3 @@ async def _leases(database_url: str) -> dict[str, str | None]:
         return {str(row["id"]): row["ended_by"] for row in await sql.fetch("SELECT id, ended_by FROM leases")}
     finally:
         await sql.close()
-
-
-def runners_of(farm: FarmProcesses, *others: FarmProcesses) -> Runners:
-    with farm.client() as client:
-        return Runners([each.url for each in (farm, *others)], dict(client.headers))

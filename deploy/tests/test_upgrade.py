@@ -106,7 +106,6 @@ def test_a_new_version_waits_for_its_schema_which_the_old_one_stays_ready_with(
     assert [replica.readiness() for replica in (*old, *new)] == [(200, "ok")] * 4
 
 
-@pytest.mark.timeout(300)
 def test_replica_by_replica_the_next_version_takes_over_and_then_this_one_again(
     farm: TwoVersions, database_url: str, upcoming: Version, record_property: Callable[[str, object], None]
 ) -> None:

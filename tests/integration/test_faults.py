@@ -86,6 +86,12 @@ async def test_silent(api: httpx.AsyncClient, proxy: Proxy) -> None:
     await until_served(api)
 
 
+async def test_the_end_of_a_process_while_it_is_silent(proxy: Proxy) -> None:
+    async with asyncio.timeout(20), api_client(test_settings(proxy.url)) as api:
+        await create_project(api)
+        proxy.silence()
+
+
 async def test_slow(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
     async with sql.transaction():
         await sql.execute("LOCK TABLE users")
@@ -165,6 +171,25 @@ async def test_killed_connections(api: httpx.AsyncClient, sql: asyncpg.Connectio
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
     )
     await until_served(api)
+
+
+async def test_a_connection_whose_server_has_said_its_last_word_and_not_hung_up(
+    api: httpx.AsyncClient, proxy: Proxy, sql: asyncpg.Connection
+) -> None:
+    """As a primary does that stops for a switchover."""
+    lease = (await api.post("/leases", json=LEASE)).json()
+    proxy.hide_ends()
+    ended = await sql.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
+    )
+    async with asyncio.timeout(10):
+        while proxy.hidden_ends < len(ended):
+            await asyncio.sleep(0.01)
+        await sql.fetchval("SELECT 1")  # what was said before that has arrived, too
+        for _ in ended:  # one connection after the other is found out
+            if (answer := await api.post(f"/leases/{lease['id']}/renew")).status_code != 200:
+                assert_problem(answer, 503, "database-unavailable")
+        assert (await api.post(f"/leases/{lease['id']}/renew")).status_code == 200
 
 
 async def test_a_database_that_lets_us_in_no_more(

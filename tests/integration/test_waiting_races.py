@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -331,3 +332,18 @@ class TestListening:
             await until(lambda: not one.listener.is_connected)  # type: ignore[union-attr]
             proxy.speak()
             await until(lambda: one.listener.is_connected)  # type: ignore[union-attr]
+
+    async def test_a_server_that_has_said_its_last_word_and_not_hung_up_is_left(
+        self, farm: Farm, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listening, "PING_INTERVAL", 0.05)
+        wakes = list[UUID | None]()
+        async with proxy_to(database_url) as proxy, replicas.replica(listen_url=proxy.url) as one:
+            assert one.listener
+            proxy.hide_ends()
+            one.listener.call(wakes.append)
+            await farm.sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'replica-listen'"
+            )
+            await until(lambda: len(wakes) >= 2)  # it is gone, and there is another
+            assert one.listener.is_connected

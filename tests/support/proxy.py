@@ -15,6 +15,8 @@ class Proxy:
         self._whole = False
         self._asked = asyncio.Event()
         self._answered = asyncio.Event()
+        self._ended = asyncio.Event()
+        self.hidden_ends = 0
 
     @property
     def url(self) -> str:
@@ -37,10 +39,15 @@ class Proxy:
         """Passes on what is asked, and nothing of what is answered."""
         self._answered.clear()
 
+    def hide_ends(self) -> None:
+        """Passes on what is said, but not that somebody has hung up."""
+        self._ended.clear()
+
     def speak(self) -> None:
         """Passes on again, what was kept back too."""
         self._asked.set()
         self._answered.set()
+        self._ended.set()
 
     async def cut(self) -> None:
         """Resets every connection and refuses new ones."""
@@ -61,10 +68,27 @@ class Proxy:
             there_writer.transport.abort()
         try:
             await asyncio.gather(
-                _pump(reader, there_writer, self._asked), _pump(there_reader, writer, self._answered)
+                self._pump(reader, there_writer, self._asked),
+                self._pump(there_reader, writer, self._answered),
             )
         finally:
             self._writers -= {writer, there_writer}
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, may_pass: asyncio.Event
+    ) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                await may_pass.wait()
+                writer.write(chunk)
+                await writer.drain()
+            if not self._ended.is_set():
+                self.hidden_ends += 1
+                await self._ended.wait()
+        except OSError:
+            writer.transport.abort()  # what one side lost, the other learns
+        finally:
+            writer.close()
 
 
 @asynccontextmanager
@@ -75,15 +99,3 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         await proxy.cut()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, may_pass: asyncio.Event) -> None:
-    try:
-        while chunk := await reader.read(65_536):
-            await may_pass.wait()
-            writer.write(chunk)
-            await writer.drain()
-    except OSError:
-        writer.transport.abort()  # what one side lost, the other learns
-    finally:
-        writer.close()
