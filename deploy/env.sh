@@ -32,7 +32,7 @@ POSTGRES_PASSWORD=$password
 BOTFARM_ENCRYPTION_KEYS=k1:$key
 # A token of role admin, valid while it is set.
 BOTFARM_BOOTSTRAP_TOKEN=bootstrap_$token
-# Demo users and test runs that take them; without this line the farm is empty and yours.
+# Demo users, and test runs that take them with the token above; without this line the farm is empty and yours.
 COMPOSE_PROFILES=demo
 # Of the account "admin"; Grafana takes it when its volume is first made.
 GRAFANA_PASSWORD=$grafana

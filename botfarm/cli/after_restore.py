@@ -4,6 +4,7 @@ from typing import Annotated
 import typer
 
 from botfarm.cli.errors import one_line_errors
+from botfarm.logs import configure_logging
 from botfarm.runtime import migrate, open_services
 from botfarm.services.restoring import Restored
 from botfarm.settings import Settings, load_settings
@@ -20,12 +21,14 @@ def after_restore(
             "--rest",
             parser=parse_duration,
             metavar="DURATION",
-            help="How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay.",
+            help="How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay, or its cooldown if longer.",
         ),
     ] = None,
 ) -> None:
     """Make a database that was restored from a backup safe: migrate it, end its leases, let all users rest."""
-    done = asyncio.run(_work(load_settings(), rest))
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    done = asyncio.run(_work(settings, rest))
     say(f"Ended {counted(done.ended_leases, 'lease')}; the next one has a fence above {done.fence}.")
     if done.rest.until:
         until = format_moment(done.rest.until.isoformat())

@@ -21,8 +21,8 @@ logger = get_logger(__name__)
 # have to. Each fifth try is longer than the second after which PostgreSQL ends an autovacuum that is in the way.
 LOCK_PATIENCES = (0.5, 0.5, 0.5, 0.5, 1.2)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-PATIENCE = 300.0
-"""Seconds until it stops trying."""
+PATIENCE = 240.0
+"""Seconds until it stops trying: less than the five minutes after which Helm gives up a hook, so that its reason is seen."""
 
 MIGRATION_LOCK = 0x626F7466
 """Any constant that nobody else in this database locks; the same in all versions."""
@@ -53,11 +53,11 @@ async def migrate(url: str, *, revision: str = "head", through_pooler: bool = Fa
         async with _alone(engine):
             async with engine.connect() as connection:
                 current = await current_revision(connection)
-            ours = revisions()
+            ours, deadline = revisions(), time.monotonic() + PATIENCE
             if current is not None and current not in ours:
                 return current
             for each in ours[ours.index(current) + 1 if current else 0 :]:
-                await _upgrade_to(each, engine)
+                await _upgrade_to(each, engine, deadline=deadline)
                 if each == revision:
                     break
     except (DBAPIError, OSError) as error:
@@ -86,8 +86,7 @@ async def _alone(engine: AsyncEngine) -> AsyncIterator[None]:
         yield
 
 
-async def _upgrade_to(revision: str, engine: AsyncEngine) -> None:
-    started = time.monotonic()
+async def _upgrade_to(revision: str, engine: AsyncEngine, *, deadline: float) -> None:
     for attempt in count():
         try:
             async with engine.connect() as connection:
@@ -99,9 +98,9 @@ async def _upgrade_to(revision: str, engine: AsyncEngine) -> None:
             logger.info("migrated", revision=revision)
             return
         in_the_way = await _in_the_way(engine)
-        if time.monotonic() - started > PATIENCE:
+        if time.monotonic() > deadline:
             raise OperatorError(
-                f"revision {revision} was not made: its tables were in use for {PATIENCE:.0f} s, at last by {in_the_way}. "
+                f"revision {revision} was not made: its tables were in use for {PATIENCE:.0f} s, at last perhaps by {in_the_way}. "
                 "The farm works on with the schema as it is; run this again when that has ended"
             )
         pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)

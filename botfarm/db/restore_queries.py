@@ -6,6 +6,9 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+# Waits for those under way, which are seen then; those that come after it see what is made here.
+STOP_HAND_OUTS = text("LOCK TABLE leases, users IN SHARE ROW EXCLUSIVE MODE")
+
 CONNECTED = text("""
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name ~ '^botfarm-(api|worker)'""")
@@ -42,6 +45,11 @@ class Rest:
     users: int
     until: datetime | None
     """When the last of them may be handed out; None where there are none."""
+
+
+async def stop_hand_outs(session: AsyncSession) -> None:
+    """Until the end of the transaction."""
+    await session.execute(STOP_HAND_OUTS)
 
 
 async def connected(session: AsyncSession) -> int:

@@ -121,8 +121,9 @@ def _drop_gauges() -> None:
         metrics.db_dead_tuples,
     ):
         gauge.clear()
-    for lowest in (metrics.reaper_lag_seconds, metrics.db_oldest_snapshot_seconds):
-        lowest.set(0)
+    # Those without labels cannot go; `max` over several workers passes a 0 by.
+    for gauge in (metrics.reaper_lag_seconds, metrics.db_oldest_snapshot_seconds):
+        gauge.set(0)
 
 
 def _set_pool_gauges(usages: list[PoolUsage]) -> None:

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from botfarm.access import THIS_MACHINE
 from botfarm.db import audit_queries, restore_queries
 from botfarm.db.engine import Database
+from botfarm.db.key_queries import be_patient
 from botfarm.db.restore_queries import Rest
 from botfarm.errors import OperatorError
+
+PATIENCE = 600.0
+"""Seconds for all of it: every user is written, in a database whose caches are cold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,9 @@ class Restoring:
 
     async def after_restore(self, *, rest_seconds: int | None) -> Restored:
         """All of it or nothing. Raises OperatorError while something else hands out users of this database."""
-        async with self._database.transaction() as session:
+        async with self._database.transaction(patience=PATIENCE) as session:
+            await be_patient(session, seconds=PATIENCE)
+            await restore_queries.stop_hand_outs(session)
             if connected := await restore_queries.connected(session):
                 raise OperatorError(
                     f"the API or a worker is connected to this database ({connected}): stop them, and run this again"

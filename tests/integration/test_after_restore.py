@@ -1,5 +1,6 @@
 """After a restore nobody knows what was handed out after the backup, so nobody is handed out until that is over."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -95,3 +96,13 @@ async def test_a_farm_at_work_is_left_alone(
 async def test_an_empty_farm_has_nobody_to_let_rest(after_restore: AfterRestore) -> None:
     done = await after_restore()
     assert (done.rest.users, done.rest.until) == (0, None)
+
+
+async def test_a_hand_out_under_way_is_waited_for(farm: Farm, after_restore: AfterRestore) -> None:
+    """It would be seen by none of the statements, and its user be handed out again."""
+    await farm.pool(1)
+    async with farm.sql.transaction():
+        await farm.sql.execute("LOCK TABLE leases IN ROW EXCLUSIVE MODE")  # as whoever inserts one
+        running = asyncio.create_task(after_restore(rest_seconds=0))
+        await farm.until_blocked()
+    assert (await running).ended_leases == 0

@@ -79,6 +79,9 @@ def running(*command: str, environment: Mapping[str, str], cwd: Path = CHECKOUT)
     process = Process(command, environment, cwd)
     try:
         yield process
+    except BaseException:
+        print(f"{' '.join(command)} said last:\n{process.output[-4_000:]}")  # noqa: T201  shown when the test fails
+        raise
     finally:
         process.end()
 
