@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy import text
 
 from botfarm.domain import EndedBy
 from botfarm.errors import LeaseLapsedError, OperatorError, PoolExhaustedError
@@ -101,8 +102,8 @@ async def test_an_empty_farm_has_nobody_to_let_rest(after_restore: AfterRestore)
 async def test_a_hand_out_under_way_is_waited_for(farm: Farm, after_restore: AfterRestore) -> None:
     """It would be seen by none of the statements, and its user be handed out again."""
     await farm.pool(1)
-    async with farm.sql.transaction():
-        await farm.sql.execute("LOCK TABLE leases IN ROW EXCLUSIVE MODE")  # as whoever inserts one
+    async with farm.database.transaction() as session:
+        await session.execute(text("LOCK TABLE leases IN ROW EXCLUSIVE MODE"))  # as whoever inserts one
         running = asyncio.create_task(after_restore(rest_seconds=0))
         await farm.until_blocked()
     assert (await running).ended_leases == 0
