@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from botfarm_client.cli import app
 from support.farm import PASSWORD
 from support.postgres import temporary_folder
 from support.processes import BOTFARM, Process, assert_dies, clean_environment, is_alive, running
@@ -172,22 +174,14 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(
     assert not [value for value in bad.values() if value in finished.stderr]
 
 
-def test_help_of_every_command_reads() -> None:
-    for command in (
-        "dev",
-        "serve",
-        "worker",
-        "migrate",
-        "demo",
-        "keys",
-        "operators",
-        "config",
-        "after-restore",
-    ):
-        shown = subprocess.run(
-            [BOTFARM, command, "--help"], capture_output=True, text=True, check=True
-        ).stdout
-        assert f"botfarm {command}" in shown
+@pytest.mark.parametrize(
+    "command",
+    ["dev", "serve", "worker", "migrate", "demo", "keys", "operators", "config", "after-restore"],
+)
+def test_help_of_every_command_reads(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], prog_name="botfarm")
+    assert shown.exit_code == 0
+    assert f"botfarm {command}" in shown.stdout
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list", "after-restore"])
