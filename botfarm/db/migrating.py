@@ -58,6 +58,8 @@ async def migrate(url: str, *, revision: str = "head", through_pooler: bool = Fa
                 return current
             for each in ours[ours.index(current) + 1 if current else 0 :]:
                 await _upgrade_to(each, engine, deadline=deadline)
+                if current:  # of a new database it goes without saying
+                    logger.info("migrated", revision=each)
                 if each == revision:
                     break
     except (DBAPIError, OSError) as error:
@@ -95,7 +97,6 @@ async def _upgrade_to(revision: str, engine: AsyncEngine, *, deadline: float) ->
             if getattr(error.orig, "sqlstate", None) not in _IN_USE:
                 raise
         else:
-            logger.info("migrated", revision=revision)
             return
         in_the_way = await _in_the_way(engine)
         if time.monotonic() > deadline:
