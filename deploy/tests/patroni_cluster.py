@@ -93,6 +93,14 @@ class Node:
         )  # first: then nobody has more children than are seen
         self._stop(*self._servers())
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
     def freeze_sending(self) -> None:
         """As if its line to the standby were cut."""
         self._stop(

@@ -81,10 +81,9 @@ def test_after_the_leader_fell_silent_the_service_goes_on_by_itself(
     runners = runners_of(farm)
     with runners.at_work():
         runners.until_more_are_acquired()
-        leader.freeze()
-        cluster.until_led_by(standby)
-        runners.until_more_are_acquired()
-        leader.thaw()
+        with leader.frozen():
+            cluster.until_led_by(standby)
+            runners.until_more_are_acquired()
         assert cluster.until_whole() == (standby, leader)
         runners.until_more_are_acquired()
     assert runners.refused > 0
@@ -101,9 +100,8 @@ def test_after_the_standby_fell_silent_the_service_goes_on_by_itself(
     runners = runners_of(farm)
     with runners.at_work():
         runners.until_more_are_acquired()
-        standby.freeze()
-        runners.until_more_are_acquired()
-        standby.thaw()
+        with standby.frozen():
+            runners.until_more_are_acquired()
     runners.assert_nothing_is_lost(cluster.url)
     record_property("longest pause after the standby fell silent, seconds", runners.longest_pause())
     assert cluster.until_whole() == (leader, standby)

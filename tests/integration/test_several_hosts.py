@@ -55,6 +55,13 @@ async def until_connected(database_url: str, number: int) -> None:
         await sql.close()
 
 
+async def until_left(proxy: Proxy) -> None:
+    """What it kept back has been passed on, and who it was for has hung up."""
+    async with asyncio.timeout(10):
+        while proxy.connections:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_process_that_starts_while_the_first_host_is_silent_serves(
     database_url: str, proxy: Proxy
 ) -> None:
@@ -88,6 +95,7 @@ async def test_a_host_that_answers_too_late_keeps_no_connection(database_url: st
     proxy.silence()
     connection = await connect(url_of(database_url, proxy.url), server_settings=NAME)
     proxy.speak()
+    await until_left(proxy)
     await until_connected(database_url, 1)
     await connection.close()
     await until_connected(database_url, 0)
@@ -108,5 +116,7 @@ async def test_who_gives_up_leaves_no_connection(database_url: str, proxy: Proxy
     proxy.silence()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(connect(url_of(proxy.url, proxy.url), server_settings=NAME), 0.5)
+    assert proxy.connections > 0
     proxy.speak()
+    await until_left(proxy)
     await until_connected(database_url, 0)

@@ -23,6 +23,11 @@ class Proxy:
         user, at, _ = self._target.netloc.rpartition("@")
         return urlunsplit(self._target._replace(netloc=f"{user}{at}127.0.0.1:{self._port}"))
 
+    @property
+    def connections(self) -> int:
+        """Those that nobody has hung up."""
+        return len(self._writers) // 2
+
     async def mend(self) -> None:
         """Takes connections, on the same port as before."""
         self._whole = True
