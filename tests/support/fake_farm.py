@@ -37,11 +37,9 @@ class FakeFarm:
         self.requests: list[httpx.Request] = []
 
     def run(self, *arguments: str, stdin: str | bytes = "", exit_code: int = 0) -> Finished:
-        client = httpx.Client(transport=httpx.MockTransport(self._handle))
-        with client, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                "botfarm_client.commands.farm_access.Connection", partial(Connection, client=client)
-            )
+        connection = partial(Connection, transport=httpx.MockTransport(self._handle))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("botfarm_client.commands.farm_access.Connection", connection)
             environment = {"BOTFARM_TOKEN": "token", "COLUMNS": "200", "NO_COLOR": "1"}
             result = CliRunner().invoke(app, arguments, prog_name="botfarm", input=stdin, env=environment)
         code, err = result.exit_code, result.stderr

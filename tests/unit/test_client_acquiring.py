@@ -39,8 +39,8 @@ class Scene:
         return self.grant.answer
 
     def carry_out(self, steps: Steps[Result]) -> Result:
-        client = httpx.Client(transport=httpx.MockTransport(self._handle))
-        with client, Connection("http://farm.test", "token", client=client) as farm:
+        transport = httpx.MockTransport(self._handle)
+        with Connection("http://farm.test", "token", transport=transport) as farm:
             return carry_out(steps, farm, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:

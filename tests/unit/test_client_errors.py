@@ -154,8 +154,8 @@ def test_pages_are_followed_up_to_the_limit() -> None:
         items = [{"id": number} for number in range(start, end)]
         return httpx.Response(200, json={"items": items, "next_cursor": str(end) if end < 2_500 else None})
 
-    client = httpx.Client(transport=httpx.MockTransport(answer))
-    with client, Connection(URL, "token", client=client) as farm:
+    transport = httpx.MockTransport(answer)
+    with Connection(URL, "token", transport=transport) as farm:
         items, more = farm.pages("/users", limit=1_200)
         assert (len(items), more) == (1_200, True)
         assert asked == [("1000", None), ("200", "1000")]
@@ -166,6 +166,6 @@ def test_pages_are_followed_up_to_the_limit() -> None:
 
 @pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])])
 def test_what_is_no_farm_is_noticed(answer: httpx.Response) -> None:
-    client = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
-    with client, Connection(URL, "token", client=client) as farm, pytest.raises(UnexpectedAnswerError):
+    transport = httpx.MockTransport(lambda _: answer)
+    with Connection(URL, "token", transport=transport) as farm, pytest.raises(UnexpectedAnswerError):
         farm.items("/pools")

@@ -30,8 +30,8 @@ class Farm:
     def run(
         self, *records: Record | BadLine, default_project: str | None = None, on_error: str = "skip"
     ) -> Imported:
-        client = httpx.Client(transport=httpx.MockTransport(self.handle))
-        with client, Connection("http://farm.test", "token", client=client) as farm:
+        transport = httpx.MockTransport(self.handle)
+        with Connection("http://farm.test", "token", transport=transport) as farm:
             users = UserImport(farm, default_project=default_project, on_chunk=lambda _size: None)
             return users.run(records, on_error=on_error)
 

@@ -1,28 +1,35 @@
 import httpx
 
-from botfarm_client.calls import API, LIMITS, Bearer, Call, Json, raise_unanswered, read
+from botfarm_client.async_transport import AsyncFarmTransport
+from botfarm_client.calls import Call, FarmRequests, Json, raise_unanswered, read
+from botfarm_client.route import Route
 
 
 class AsyncConnection:
     """What `Connection` is to a thread, to the tasks of one event loop."""
 
-    def __init__(self, url: str, token: str, *, client: httpx.AsyncClient | None = None) -> None:
-        """A client that is given stays the caller's to close."""
-        self._client = client or httpx.AsyncClient(limits=LIMITS)
-        self._is_ours = client is None
-        self._url = url.rstrip("/")
-        self._auth = Bearer(token)
+    def __init__(self, url: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """As `Connection`."""
+        self._url, self._way = url.rstrip("/"), ""
+        if transport is None:
+            route = Route.to(self._url)
+            transport, self._way = AsyncFarmTransport(route), route.description
+        self._transport = transport
+        self._is_closed = False
+        self._requests = FarmRequests(self._url, token)
 
     async def send(self, call: Call) -> Json:
         """Raises as `Connection.send`."""
+        if self._is_closed:
+            raise RuntimeError("this farm was closed")
+        request = self._requests.of(call.method, call.path, **call.arguments())
         try:
-            response = await self._client.request(
-                call.method, self._url + API + call.path, auth=self._auth, **call.arguments()
-            )
+            response = await self._transport.handle_async_request(request)
+            await response.aread()
         except httpx.HTTPError as error:
-            raise_unanswered(error, self._url)
-        return read(response, self._url)
+            raise_unanswered(error, f"{self._url}{self._way}")
+        return read(response, self._url, self._way)
 
     async def close(self) -> None:
-        if self._is_ours:
-            await self._client.aclose()
+        self._is_closed = True
+        await self._transport.aclose()

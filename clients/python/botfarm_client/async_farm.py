@@ -10,7 +10,6 @@ from botfarm_client.async_connection import AsyncConnection
 from botfarm_client.async_keeper import AsyncKeeper
 from botfarm_client.async_lease import AsyncLease
 from botfarm_client.async_retrying import carry_out
-from botfarm_client.calls import LIMITS
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.finishing import finish
@@ -33,8 +32,7 @@ class AsyncBotfarm:
     ) -> None:
         """As `Botfarm`."""
         self._settings = FarmSettings.of(url, token, project=project, env=env)
-        self._client = httpx.AsyncClient(limits=LIMITS, transport=transport)
-        self._connection = AsyncConnection(self._settings.url, self._settings.token, client=self._client)
+        self._connection = AsyncConnection(self._settings.url, self._settings.token, transport=transport)
         self._keeper = AsyncKeeper(self._connection)
 
     @asynccontextmanager
@@ -115,7 +113,7 @@ class AsyncBotfarm:
             await finish(self._give_back(PATIENCE))
         finally:
             await self._keeper.close()
-            await self._client.aclose()
+            await self._connection.close()
 
     async def _give_back(self, patience: float) -> None:
         until = clock.now() + patience

@@ -1,13 +1,13 @@
 """One request to a farm and its answer, without the sending: what is the same for a thread and for a task."""
 
-from collections.abc import Generator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from json import dumps
 from typing import Any, NoReturn
 
 import httpx
-from typing_extensions import override
 
+from botfarm_client import __version__
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,
@@ -20,8 +20,6 @@ from botfarm_client.printable import printable
 API = "/api/v1"
 # Seconds. What the farm is told to wait, and what it needs for a long import, comes on top.
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 30.0
-# A renewal must not stand in line behind a hundred requests that wait for users.
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 Json = dict[str, Any]
 
@@ -38,7 +36,7 @@ class Call:
     """Seconds for the answer, beside the wait."""
 
     def arguments(self) -> dict[str, Any]:
-        """For `request` of either client of httpx, beside the method and the URL."""
+        """For `FarmRequests.of`, beside the method and the path."""
         headers = {"Idempotency-Key": self.idempotency_key} if self.idempotency_key else {}
         content = {} if self.json is None else {"content": self._encoded()}
         if content:
@@ -53,31 +51,50 @@ class Call:
             raise type(error)(str(error)) from None
 
 
-class Bearer(httpx.Auth):
-    """Sends a token, and does not show it to who looks at variables."""
+class FarmRequests:
+    """Makes requests to one farm, with its token, which no representation shows."""
 
-    def __init__(self, token: str) -> None:
-        self._header = f"Bearer {token}"
+    def __init__(self, url: str, token: str) -> None:
+        self._base = url + API
+        self._headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"botfarm-client/{__version__}",
+        }
 
-    @override
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = self._header
-        yield request
+    def of(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: httpx.Timeout,
+        headers: Mapping[str, str] = {},
+        params: Mapping[str, Any] | None = None,
+        content: bytes | Iterable[bytes] | None = None,
+    ) -> httpx.Request:
+        return httpx.Request(
+            method,
+            self._base + path,
+            params=params,
+            headers={**self._headers, **headers},
+            content=content,
+            extensions={"timeout": timeout.as_dict()},
+        )
 
 
 def timeout(wait: float, patience: float = ANSWER_TIMEOUT) -> httpx.Timeout:
     return httpx.Timeout(patience + wait, connect=min(CONNECT_TIMEOUT, patience))
 
 
-def read(response: httpx.Response, url: str) -> Json:
-    """Raises ProblemError, UnexpectedAnswerError."""
+def read(response: httpx.Response, url: str, way: str = "") -> Json:
+    """Raises ProblemError, UnexpectedAnswerError. `way` is ` through the proxy ...` where there is one."""
     if not response.is_success:
         # A proxy on the way may answer with a page of its own.
-        problem = _document(response) or {"detail": response.reason_phrase}
+        problem = _document(response) or {"detail": f"{response.reason_phrase}{way}"}
         raise problem_error(response.status_code, problem, retry_after=_retry_after(response))
     document = {} if response.status_code == httpx.codes.NO_CONTENT else _document(response)
     if document is None:
-        raise no_farm(url)
+        raise no_farm(f"{url}{way}")
     return document
 
 

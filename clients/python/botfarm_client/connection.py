@@ -5,37 +5,32 @@ from typing import Any, Self
 
 import httpx
 
-from botfarm_client.calls import API, LIMITS, Bearer, Call, Json, no_farm, raise_unanswered, read, timeout
+from botfarm_client.calls import Call, FarmRequests, Json, no_farm, raise_unanswered, read, timeout
+from botfarm_client.route import Route
+from botfarm_client.transport import FarmTransport
 
 MAX_PAGE = 1_000
 
 
 class Connection:
-    """Raises FarmUnreachableError, UnexpectedAnswerError and ProblemError."""
+    """Raises FarmUnreachableError, UnexpectedAnswerError and ProblemError; RuntimeError once it is closed."""
 
-    def __init__(self, url: str, token: str, *, client: httpx.Client | None = None) -> None:
-        """A client that is given stays the caller's to close."""
-        self._client = client or httpx.Client(limits=LIMITS)
-        self._is_ours = client is None
-        self._url = url.rstrip("/")
-        self._auth = Bearer(token)
-
-    def begin_anew(self, client: httpx.Client) -> None:
-        """In a forked process: an answer to the parent must not come here."""
-        self._client = client
+    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        """A transport that is given is closed with the connection. Raises SettingError, for a variable of the environment."""
+        self._url, self._way = url.rstrip("/"), ""
+        if transport is None:
+            route = Route.to(self._url)
+            transport, self._way = FarmTransport(route), route.description
+        self._transport = transport
+        self._is_closed = False
+        self._requests = FarmRequests(self._url, token)
 
     def send(self, call: Call) -> Json:
         # Nothing here has a body in a variable of its own: a failed test's report shows arguments.
-        try:
-            response = self._client.request(
-                call.method, self._url + API + call.path, auth=self._auth, **call.arguments()
-            )
-        except httpx.HTTPError as error:
-            raise_unanswered(error, self._url)
-        return read(response, self._url)
+        return self._ask(self._requests.of(call.method, call.path, **call.arguments()))
 
     def get(self, path: str, **query: object) -> Json:
-        return self._request("GET", path, params=_given(query), timeout=timeout(0))
+        return self._ask(self._requests.of("GET", path, params=_given(query), timeout=timeout(0)))
 
     def items(self, path: str, **query: object) -> list[Json]:
         return self._items(self.get(path, **query))
@@ -58,9 +53,10 @@ class Connection:
     def post_lines(self, path: str, content: Iterable[bytes], *, wait: float, **query: object) -> Json:
         """Sends JSON lines as they are made; `wait` is how long the farm may need after the last one."""
         headers = {"Content-Type": "application/x-ndjson"}
-        return self._request(
+        request = self._requests.of(
             "POST", path, content=content, params=_given(query), headers=headers, timeout=timeout(wait)
         )
+        return self._ask(request)
 
     def patch(self, path: str, body: Json) -> Json:
         return self.send(Call(method="PATCH", path=path, json=body))
@@ -69,8 +65,8 @@ class Connection:
         self.send(Call(method="DELETE", path=path))
 
     def close(self) -> None:
-        if self._is_ours:
-            self._client.close()
+        self._is_closed = True
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -78,12 +74,15 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, method: str, path: str, **content: Any) -> Json:
+    def _ask(self, request: httpx.Request) -> Json:
+        if self._is_closed:
+            raise RuntimeError("this farm was closed")
         try:
-            response = self._client.request(method, self._url + API + path, auth=self._auth, **content)
+            response = self._transport.handle_request(request)
+            response.read()
         except httpx.HTTPError as error:
-            raise_unanswered(error, self._url)
-        return read(response, self._url)
+            raise_unanswered(error, f"{self._url}{self._way}")
+        return read(response, self._url, self._way)
 
     def _items(self, document: Json) -> list[Json]:
         items = document.get("items")

@@ -6,7 +6,6 @@ import httpx
 
 from botfarm_client import clock
 from botfarm_client.acquiring import LAST_CALL, Acquiring
-from botfarm_client.calls import LIMITS
 from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.farm_settings import FarmSettings
@@ -36,9 +35,7 @@ class Botfarm:
         The project is its name or its id. Raises SettingError.
         """
         self._settings = FarmSettings.of(url, token, project=project, env=env)
-        self._transport = transport
-        self._client = httpx.Client(limits=LIMITS, transport=transport)
-        self._connection = Connection(self._settings.url, self._settings.token, client=self._client)
+        self._connection = Connection(self._settings.url, self._settings.token, transport=transport)
         self._keeper = Keeper(self._connection)
         call_when_forked(self, Botfarm._begin_anew)
 
@@ -129,7 +126,7 @@ class Botfarm:
             self._give_back(LAST_CALL)
             raise
         finally:
-            self._client.close()
+            self._connection.close()
 
     def _give_back(self, patience: float) -> None:
         """One after the other, so that those that are left after an interruption are known."""
@@ -144,9 +141,7 @@ class Botfarm:
             self._keeper.forget(hold)
 
     def _begin_anew(self) -> None:
-        """In a forked process: connections and leases are the parent's."""
-        self._client = httpx.Client(limits=LIMITS, transport=self._transport)
-        self._connection.begin_anew(self._client)
+        """In a forked process: the leases are the parent's."""
         self._keeper.begin_anew()
 
     def __enter__(self) -> Self:
