@@ -36,9 +36,8 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def run(suite: pytest.Pytester, *options: str) -> pytest.RunResult:
-    return suite.runpytest_inprocess(
-        "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:asyncio", "-s", *options
-    )
+    absent = ("cacheprovider", "xdist", "asyncio", "pytest_httpx", "recording", "respx")
+    return suite.runpytest_inprocess(*(f"-pno:{name}" for name in absent), "-s", *options)
 
 
 def test_a_suite_may_bring_its_own_farm(suite: pytest.Pytester) -> None:
