@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from botfarm_client import AsyncBotfarm, Botfarm
+from botfarm_client.async_connection import AsyncConnection
+from botfarm_client.calls import Call
+from botfarm_client.connection import Connection
 from botfarm_client.testing import FakeFarm, FakeUser
+from support.stub_server import stub_server
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 
@@ -100,14 +104,34 @@ def test_an_inherited_lease_is_not_lost_for_not_being_renewed(fake: FakeFarm, fa
         assert exit_code_of_child(look_much_later) == 0
 
 
-def test_a_child_speaks_over_connections_of_its_own(farm: Botfarm) -> None:
-    client = farm._client
+def test_a_child_speaks_over_connections_of_its_own() -> None:
+    look = Call(method="GET", path="/look")
+    with stub_server() as server, Connection(server.url, "token") as farm:
+        farm.send(look)
 
-    def look() -> None:
-        assert farm._client is not client
-        assert farm._connection._client is farm._client
+        def look_and_close() -> None:
+            farm.send(look)
+            farm.close()
 
-    assert exit_code_of_child(look) == 0
+        assert exit_code_of_child(look_and_close) == 0
+        farm.send(look)
+        assert [seen.number for seen in server.requests] == [1, 1, 2], "the parent's is still good"
+
+
+async def test_a_child_speaks_over_connections_of_its_own_with_tasks_too() -> None:
+    look = Call(method="GET", path="/look")
+    with stub_server() as server:
+        farm = AsyncConnection(server.url, "token")
+        await farm.send(look)
+
+        async def look_and_close() -> None:
+            await farm.send(look)
+            await farm.close()
+
+        assert exit_code_of_child(lambda: asyncio.run(look_and_close())) == 0
+        await farm.send(look)
+        assert [seen.number for seen in server.requests] == [1, 1, 2], "the parent's is still good"
+        await farm.close()
 
 
 def test_a_child_that_closes_a_farm_of_tasks_releases_nothing_of_its_parent(fake: FakeFarm) -> None:

@@ -91,7 +91,7 @@ class AsyncFarmTransport(httpx.AsyncBaseTransport):
         return tunnel
 
     def _begin_anew(self) -> None:
-        """In a forked process. Closed here, the connections would leave the event loop of the parent, too."""
+        """In a forked process. They stay open, because to close them is up to the parent's event loop."""
         self._inherited += self._idle.begin_anew()
 
 
