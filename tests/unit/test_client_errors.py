@@ -112,6 +112,7 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://",
         "http://u:pw@farm",
         "http://f?x",
+        "http://farm:99999",
     ],
 )
 def test_a_url_that_cannot_be_is_refused_and_not_repeated(url: str) -> None:

@@ -8,6 +8,7 @@ from typing import Self
 import httpx
 
 from botfarm_client.errors import SettingError
+from botfarm_client.proxies import DEFAULT_PORTS, HIGHEST_PORT
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -45,7 +46,7 @@ def plain_url(url: str) -> str:
         parsed.host.encode("idna")  # as the system does when it looks the name up
     except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.raw_host:
+    if parsed.scheme not in DEFAULT_PORTS or not parsed.raw_host or (parsed.port or 0) > HIGHEST_PORT:
         raise SettingError("BOTFARM_URL (or --url) must be like http://127.0.0.1:8000")
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise SettingError("BOTFARM_URL (or --url) takes no password, query or fragment")

@@ -19,6 +19,7 @@ from typing_extensions import override
 from botfarm_client.errors import SettingError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
         url.host.encode("idna")  # as the system does when it looks the name up
     except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL()
-    # A password with an unescaped slash ends the host part too early.
+    # A slash in a password ends the host's part too early, unless it is percent-encoded.
     is_cut = "@" in f"{url.path}{url.query.decode()}{url.fragment}"
-    if scheme not in DEFAULT_PORTS or not url.raw_host or is_cut:
+    if scheme not in DEFAULT_PORTS or not url.raw_host or (url.port or 0) > HIGHEST_PORT or is_cut:
         raise SettingError(
-            f"{variable} is not the URL of a proxy: it must be like http://proxy.test:3128, "
-            "and a special character in its user name or password is percent-encoded (%2F for a slash)"
+            f"{variable} is not the URL of an HTTP proxy: it must be like http://proxy.test:3128, "
+            "and special characters of a user name or password are percent-encoded, a slash as %2F"
         )
     login = f"{url.username}:{url.password}".encode()
     return Proxy(
