@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from botfarm.credentials import generate_key
+from botfarm_client.async_transport import AsyncFarmTransport
+from botfarm_client.route import Route
 from support.farm import TOKEN
 from support.processes import BOTFARM, Process, running
 
@@ -90,11 +92,11 @@ async def test_no_user_is_ever_in_two_leases(urls: list[str], database_url: str)
             released = await client.post(f"{choice.choice(urls)}/leases/{lease['id']}/release")
             assert released.status_code == 200, released.text
 
+    # The SDK's connections: httpcore's pool closes expired ones, at times one that was just given to a request.
+    connections = {url: AsyncFarmTransport(Route.to(url)) for url in urls}
     urls = [f"{url}/api/v1" for url in urls]
-    # A pool that is full closes an idle connection for another server's sake, at times one that was given to a request.
-    limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
-        headers={"Authorization": f"Bearer {TOKEN}"}, limits=limits, timeout=90
+        headers={"Authorization": f"Bearer {TOKEN}"}, mounts=connections, timeout=90
     ) as client:
         client.base_url = httpx.URL(urls[0])
         await fill(client)
