@@ -1,0 +1,71 @@
+"""Values with what PowerShell, Notepad and forms of CI settings put around them."""
+
+import codecs
+from pathlib import Path
+
+import pytest
+
+from botfarm_client import Botfarm
+from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.testing import FakeFarm, FakeUser
+from support import fake_farm
+
+AROUND = [" {}", "{}\r\n", "\ufeff{}", "\t\ufeff{} \n"]
+TOKEN = "a-token"
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_the_sdk_strips_variables(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeFarm([FakeUser("a@shop.test", "pw-a")]) as fake:
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, around.format(value))
+        with Botfarm() as farm, farm.lease() as lease:
+            assert lease.user.login == "a@shop.test"
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_command_strips_the_variables_of_its_options(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTFARM_PROJECT", around.format("shop"))
+    monkeypatch.setenv("BOTFARM_ENV", around.format("stage"))
+    monkeypatch.setenv("BOTFARM_URL", around.format("http://127.0.0.1:8000"))
+    farm = fake_farm.FakeFarm({"POST /leases": fake_farm.problem(404, "no-such-pool")})
+    farm.run("leases", "acquire", exit_code=4)
+    body = farm.body_of("POST /leases")
+    assert (body["project"], body["env"]) == ("shop", "stage")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{TOKEN}\r\n".encode(),
+        codecs.BOM_UTF8 + f"{TOKEN}\r\n".encode(),
+        codecs.BOM_UTF16_LE + f"{TOKEN}\r\n".encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + f" {TOKEN}".encode("utf-16-be"),
+    ],
+    ids=["lines", "UTF-8", "PowerShell 5", "big-endian"],
+)
+def test_a_token_file_is_read_as_it_was_meant(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    monkeypatch.delenv("BOTFARM_TOKEN", raising=False)
+    monkeypatch.setenv("BOTFARM_TOKEN_FILE", f"{tmp_path / 'token'}\n")
+    assert FarmSettings.of().token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("piped", "password"),
+    [
+        (codecs.BOM_UTF8 + b"S3cret\r\n", "S3cret"),
+        (codecs.BOM_UTF16_LE + "S3crét\r\n".encode("utf-16-le"), "S3crét"),
+        (b" with blanks \n", " with blanks "),
+    ],
+    ids=["PowerShell 5", "UTF-16", "blanks"],
+)
+def test_a_piped_password_is_what_was_meant(piped: bytes, password: str) -> None:
+    farm = fake_farm.FakeFarm({"POST /users": {"id": "u", "login": "a@x.test", "project_id": "p", "env": "stage", "domain": "regular"}})
+    added = farm.run("users", "add", "a@x.test", "--project", "shop", "--env", "stage", stdin=piped)
+    assert farm.body_of("POST /users")["password"] == password
+    is_told = "the password begins or ends with a blank, which is part of it" in added.err
+    assert is_told == (password != password.strip())
+    assert password not in added.out + added.err
