@@ -51,21 +51,3 @@ def test_a_token_file_is_read_as_it_was_meant(
     monkeypatch.delenv("BOTFARM_TOKEN", raising=False)
     monkeypatch.setenv("BOTFARM_TOKEN_FILE", f"{tmp_path / 'token'}\n")
     assert FarmSettings.of().token == TOKEN
-
-
-@pytest.mark.parametrize(
-    ("piped", "password"),
-    [
-        (codecs.BOM_UTF8 + b"S3cret\r\n", "S3cret"),
-        (codecs.BOM_UTF16_LE + "S3crét\r\n".encode("utf-16-le"), "S3crét"),
-        (b" with blanks \n", " with blanks "),
-    ],
-    ids=["PowerShell 5", "UTF-16", "blanks"],
-)
-def test_a_piped_password_is_what_was_meant(piped: bytes, password: str) -> None:
-    farm = fake_farm.FakeFarm({"POST /users": {"id": "u", "login": "a@x.test", "project_id": "p", "env": "stage", "domain": "regular"}})
-    added = farm.run("users", "add", "a@x.test", "--project", "shop", "--env", "stage", stdin=piped)
-    assert farm.body_of("POST /users")["password"] == password
-    is_told = "the password begins or ends with a blank, which is part of it" in added.err
-    assert is_told == (password != password.strip())
-    assert password not in added.out + added.err
