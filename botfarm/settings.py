@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
 
 PREFIX = "BOTFARM_"
 MIN_TOKEN_LENGTH = 24
@@ -72,6 +73,12 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _stripped(cls, value: Any) -> Any:
+        """Editors and forms leave line ends, blanks and byte order marks around a value. None of ours begins or ends with one."""
+        return value.strip().strip("\ufeff").strip() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -169,6 +176,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{PREFIX}SECRETS_DIR: there is no folder {secrets}")
     try:
         return Settings(_secrets_dir=secrets, **overrides)
+    except SettingsSourceError:
+        raise SettingsError(f"{PREFIX}SECRETS_DIR: a file in it cannot be read as UTF-8 text") from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False, include_url=False)
         lines = [f"{PREFIX}{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems]

@@ -289,7 +289,11 @@ def test_a_suite_without_a_farm_notices_nothing(
         def test_nothing_is_loaded():
             ours = {name for name in sys.modules if name.startswith("botfarm")}
             assert ours == {
-                "botfarm_client", "botfarm_client.pytest_plugin", "botfarm_client.pytest_plugin.settings"
+                "botfarm_client",
+                "botfarm_client.pytest_plugin",
+                "botfarm_client.pytest_plugin.post_mortem",
+                "botfarm_client.pytest_plugin.settings",
+                "botfarm_client.text_input",
             }
             assert not {"httpx", "typer", "asyncio"} & set(sys.modules)
 
@@ -323,6 +327,24 @@ def test_settings_come_from_the_command_line_before_variables_before_the_ini_fil
     run(suite, "--botfarm-env=preprod", "--botfarm-ttl=2m", project=project).assert_outcomes(passed=1)
     seen = [(lease["env"], lease["domain"], lease["ttl_seconds"]) for lease in farm.leases(project)]
     assert seen == [("stage", "canary", 100), ("preprod", "canary", 120)]
+    of_the_farm = """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def shared(botfarm_farm):
+            with botfarm_farm.lease() as lease:
+                yield lease
+
+        def test_it(shared): ...
+    """
+    run(of_the_farm, "--botfarm-env=preprod", "--botfarm-ttl=3m", project=project).assert_outcomes(passed=1)
+    last = farm.leases(project)[-1]
+    assert (last["env"], last["domain"], last["ttl_seconds"]) == ("preprod", "canary", 180)
+    taken = farm.take(project, env="preprod", domain="canary")
+    waits = run(of_the_farm, "--botfarm-env=preprod", "--botfarm-wait=1", project=project)
+    waits.assert_outcomes(errors=1)
+    waits.stdout.fnmatch_lines(["*preprod/canary exhausted after [12] s*"])
+    farm.http.post(f"/leases/{taken['id']}/release").raise_for_status()
     wrong = run(suite, "--botfarm-ttl=soon", project=project)
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
     wrong.stderr.fnmatch_lines(["ERROR: botfarm: --botfarm-ttl (or botfarm_ttl): a duration is written as *"])

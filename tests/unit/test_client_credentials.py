@@ -1,5 +1,6 @@
 """Secrets and seeds on their way in, and where they are shown."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,21 @@ def test_a_token_that_holds_all_it_may_is_busy() -> None:
     refused = farm.run("leases", "acquire", "--project", "shop", "--env", "stage", exit_code=5)
     assert refused.err == "botfarm: It is so (held 4; max_leases 4)\n"
     assert farm.asked == ["POST /leases"]
+
+
+@pytest.mark.parametrize(
+    ("piped", "password"),
+    [
+        (codecs.BOM_UTF8 + b"S3cret\r\n", "S3cret"),
+        (codecs.BOM_UTF16_LE + "S3crét\r\n".encode("utf-16-le"), "S3crét"),
+        (b" with blanks \n", " with blanks "),
+    ],
+    ids=["PowerShell 5", "UTF-16", "blanks"],
+)
+def test_a_piped_password_is_what_was_meant(piped: bytes, password: str) -> None:
+    farm = FakeFarm({"POST /users": USER})
+    added = farm.run(*ADD, stdin=piped)
+    assert farm.body_of("POST /users")["password"] == password
+    is_told = "the password begins or ends with a blank, which is part of it" in added.err
+    assert is_told == (password != password.strip())
+    assert password not in added.out + added.err

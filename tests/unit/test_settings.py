@@ -20,6 +20,28 @@ def test_secrets_may_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert token.get_secret_value() == "a-token-from-a-mounted-file"
 
 
+@pytest.mark.parametrize("around", [" {}\r\n", "\ufeff{}", "\t{}\ufeff "])
+def test_what_editors_and_forms_leave_around_a_value_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    token = "a-token-from-a-mounted-file"
+    (tmp_path / "botfarm_bootstrap_token").write_text(around.format(token), encoding="utf-8")
+    monkeypatch.setenv("BOTFARM_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("BOTFARM_PORT", around.format("8080"))
+    monkeypatch.setenv("BOTFARM_LOG_LEVEL", around.format("debug"))
+    settings = load_settings()
+    assert settings.bootstrap_token is not None
+    assert settings.bootstrap_token.get_secret_value() == token
+    assert (settings.port, settings.log_level) == (8080, "DEBUG")
+
+
+def test_a_mounted_file_that_is_no_text_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "botfarm_bootstrap_token").write_text("a-token-from-a-mounted-file", encoding="utf-16")
+    monkeypatch.setenv("BOTFARM_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(SettingsError, match="BOTFARM_SECRETS_DIR: a file in it cannot be read as UTF-8 text"):
+        load_settings()
+
+
 def test_no_secret_is_shown() -> None:
     secrets = {
         "database_url": "postgresql://u:canary-secret@h/d",

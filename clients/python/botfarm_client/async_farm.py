@@ -28,10 +28,15 @@ class AsyncBotfarm:
         *,
         project: str | None = None,
         env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As `Botfarm`."""
-        self._settings = FarmSettings.of(url, token, project=project, env=env)
+        self._settings = FarmSettings.of(
+            url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
+        )
         self._connection = AsyncConnection(self._settings.url, self._settings.token, transport=transport)
         self._keeper = AsyncKeeper(self._connection)
 
@@ -40,10 +45,10 @@ class AsyncBotfarm:
         self,
         *,
         env: str | None = None,
-        domain: str = "regular",
+        domain: str | None = None,
         count: int = 1,
         labels: Mapping[str, str] | None = None,
-        wait: float = 120,
+        wait: float | None = None,
         ttl: int | None = None,
         priority: int = 0,
         owner: str | None = None,
@@ -75,10 +80,10 @@ class AsyncBotfarm:
         self,
         *,
         env: str | None = None,
-        domain: str = "regular",
+        domain: str | None = None,
         count: int = 1,
         labels: Mapping[str, str] | None = None,
-        wait: float = 120,
+        wait: float | None = None,
         ttl: int | None = None,
         priority: int = 0,
         owner: str | None = None,
@@ -96,7 +101,7 @@ class AsyncBotfarm:
             owner=owner,
             metadata=metadata,
         )
-        acquiring = Acquiring(wanted, wait=wait)
+        acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
         try:
             grant = await carry_out(acquiring.steps(), self._connection)
             return AsyncLease(grant, self._connection, self._keeper, pool=acquiring.pool)

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from botfarm_client.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
 from botfarm_client.command_errors import ExitCode
+from botfarm_client.text_input import strip_variables
 
 GROUP = "botfarm.commands"
 OVER_HTTP = {
@@ -73,7 +74,7 @@ def _botfarm(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    pass
+    strip_variables()  # before the options of a command are read from them
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -28,13 +28,19 @@ class Botfarm:
         *,
         project: str | None = None,
         env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """What is not given is BOTFARM_URL, BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE), BOTFARM_PROJECT and BOTFARM_ENV.
 
-        The project is its name or its id. Raises SettingError.
+        The project is its name or its id. `env`, `domain`, `wait` and `ttl` (both in seconds) are those of each lease that
+        names none of its own; unless they are given, `domain` is `regular`, `wait` 120 and `ttl` the project's. Raises SettingError.
         """
-        self._settings = FarmSettings.of(url, token, project=project, env=env)
+        self._settings = FarmSettings.of(
+            url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
+        )
         self._connection = Connection(self._settings.url, self._settings.token, transport=transport)
         self._keeper = Keeper(self._connection)
         call_when_forked(self, Botfarm._begin_anew)
@@ -44,10 +50,10 @@ class Botfarm:
         self,
         *,
         env: str | None = None,
-        domain: str = "regular",
+        domain: str | None = None,
         count: int = 1,
         labels: Mapping[str, str] | None = None,
-        wait: float = 120,
+        wait: float | None = None,
         ttl: int | None = None,
         priority: int = 0,
         owner: str | None = None,
@@ -82,16 +88,16 @@ class Botfarm:
         self,
         *,
         env: str | None = None,
-        domain: str = "regular",
+        domain: str | None = None,
         count: int = 1,
         labels: Mapping[str, str] | None = None,
-        wait: float = 120,
+        wait: float | None = None,
         ttl: int | None = None,
         priority: int = 0,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Lease:
-        """A lease that is renewed until you release it; `wait` and `ttl` are seconds.
+        """A lease that is renewed until you release it; `wait` and `ttl` are seconds. Terms not given are the farm's.
 
         Raises PoolExhaustedError or QuotaExceededError when the wait is over, FarmUnreachableError, SettingError and
         any other ProblemError.
@@ -107,7 +113,7 @@ class Botfarm:
             owner=owner,
             metadata=metadata,
         )
-        acquiring = Acquiring(wanted, wait=wait)
+        acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
         try:
             grant = carry_out(acquiring.steps(), self._connection)
             return Lease(grant, self._connection, self._keeper, pool=acquiring.pool)

@@ -1,6 +1,5 @@
-"""Which farm, and who asks: what a caller gives, else the environment."""
+"""Which farm, which token, and the terms of a lease that names none of its own: arguments, else the environment."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -9,6 +8,7 @@ import httpx
 
 from botfarm_client.errors import SettingError
 from botfarm_client.proxies import DEFAULT_PORTS, HIGHEST_PORT
+from botfarm_client.text_input import decoded, stripped, variable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -20,6 +20,11 @@ class FarmSettings:
     project: str | None
     """Its name or id."""
     env: str | None
+    domain: str = "regular"
+    wait: float = 120
+    """Seconds that an acquire may wait for its users."""
+    ttl: int | None = None
+    """Seconds; without it the project's `default_ttl`."""
 
     @classmethod
     def of(
@@ -29,13 +34,19 @@ class FarmSettings:
         *,
         project: str | None = None,
         env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
     ) -> Self:
         """Raises SettingError, which never repeats a value: a URL may hold a password."""
         return cls(
-            url=plain_url(os.environ.get("BOTFARM_URL") or DEFAULT_URL if url is None else url),
+            url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
             token=_token(token),
-            project=project or os.environ.get("BOTFARM_PROJECT") or None,
-            env=env or os.environ.get("BOTFARM_ENV") or None,
+            project=project or variable("BOTFARM_PROJECT"),
+            env=env or variable("BOTFARM_ENV"),
+            domain=cls.domain if domain is None else domain,
+            wait=cls.wait if wait is None else wait,
+            ttl=ttl,
         )
 
 
@@ -54,7 +65,7 @@ def plain_url(url: str) -> str:
 
 
 def _token(given: str | None) -> str:
-    token = (given or "").strip() or os.environ.get("BOTFARM_TOKEN", "").strip() or _token_of_file()
+    token = stripped(given or "") or variable("BOTFARM_TOKEN") or _token_of_file()
     if not token:
         raise SettingError("no token: set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds it")
     if not (token.isascii() and token.isprintable()):
@@ -63,11 +74,11 @@ def _token(given: str | None) -> str:
 
 
 def _token_of_file() -> str:
-    path = os.environ.get("BOTFARM_TOKEN_FILE")
+    path = variable("BOTFARM_TOKEN_FILE")
     if not path:
         return ""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return stripped(decoded(Path(path).read_bytes()))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingError(f"cannot read the file of BOTFARM_TOKEN_FILE: {reason}") from None

@@ -11,7 +11,7 @@ def wanted_lease(
     settings: FarmSettings,
     *,
     env: str | None,
-    domain: str,
+    domain: str | None,
     count: int,
     labels: Mapping[str, str] | None,
     ttl: int | None,
@@ -19,7 +19,7 @@ def wanted_lease(
     owner: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> Json:
-    """The body of a request for a lease, without its wait. Raises SettingError."""
+    """The body of a request for a lease, without its wait; what is not given is the settings'. Raises SettingError."""
     project = settings.project
     if project is None:
         raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
@@ -28,10 +28,10 @@ def wanted_lease(
     return {
         "project_id" if is_id(project) else "project": project,
         "env": env or settings.env,
-        "domain": domain,
+        "domain": settings.domain if domain is None else domain,
         "labels": dict(labels or {}),
         "count": count,
-        "ttl_seconds": ttl,
+        "ttl_seconds": settings.ttl if ttl is None else ttl,
         "priority": priority,
         "owner": owner,
         "metadata": dict(metadata or {}),

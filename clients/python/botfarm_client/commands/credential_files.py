@@ -9,6 +9,7 @@ import typer
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.commands.json_objects import json_object
 from botfarm_client.commands.prompts import read_password
+from botfarm_client.text_input import decoded, stripped
 
 SecretsFile = Annotated[
     Path | None,
@@ -69,7 +70,7 @@ def _secrets(path: Path) -> dict[str, Any]:
 
 def _totp_seed(path: Path) -> str:
     try:
-        seed = _content(path, option="--totp-file").decode("utf-8-sig").strip()
+        seed = stripped(decoded(_content(path, option="--totp-file")))
     except UnicodeDecodeError:
         seed = ""
     if not seed or "\n" in seed:

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from botfarm_client.command_errors import CommandError, ExitCode
+from botfarm_client.text_input import decoded
 
 
 def read_password() -> str:
@@ -50,10 +51,14 @@ def _piped() -> str:
     if sys.stdin is None:
         return ""
     try:
-        text = sys.stdin.buffer.read().decode()
+        text = decoded(sys.stdin.buffer.read())
     except UnicodeDecodeError:
-        raise CommandError("the password is not UTF-8 text", exit_code=ExitCode.USAGE) from None
+        raise CommandError(
+            "the password is neither UTF-8 nor UTF-16 text", exit_code=ExitCode.USAGE
+        ) from None
     password = text.removesuffix("\n").removesuffix("\r")
     if "\n" in password:
         raise CommandError("the password is one line; there are more", exit_code=ExitCode.USAGE)
+    if password != password.strip():  # it may be meant
+        typer.echo("botfarm: the password begins or ends with a blank, which is part of it", err=True)
     return password

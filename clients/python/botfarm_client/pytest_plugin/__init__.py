@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from botfarm_client.pytest_plugin.post_mortem import OF_A_TEST, OF_A_WORKER, PROPERTIES, PostMortem, leases_of
 from botfarm_client.pytest_plugin.settings import MARKER, add_settings, check_settings
 
 if TYPE_CHECKING:
     from botfarm_client import Botfarm, LeasedUser
     from botfarm_client.pytest_plugin.leases import LeaseFactory, Leases
 
-_OF_A_TEST: "pytest.StashKey[Leases]" = pytest.StashKey()
-_OF_A_WORKER: "pytest.StashKey[Leases]" = pytest.StashKey()
+_TRIES = pytest.StashKey[int]()
+_POST_MORTEM = pytest.StashKey[PostMortem]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,15 +23,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     check_settings(config)
+    config.stash[_POST_MORTEM] = PostMortem()
+    config.pluginmanager.register(config.stash[_POST_MORTEM])
 
 
 @pytest.fixture(scope="session")
-def botfarm_farm(pytestconfig: pytest.Config) -> "Iterator[Botfarm]":
-    """The farm that users come from. With a fixture of this name a suite may choose another, such as a FakeFarm's."""
-    from botfarm_client.pytest_plugin.leases import open_farm  # noqa: PLC0415
+def botfarm_farm(pytestconfig: pytest.Config) -> "Botfarm":
+    """The farm that users come from. Its leases have the run's project, env, domain, wait and TTL unless they name others.
 
-    with open_farm(pytestconfig) as farm:
-        yield farm
+    A suite that has a fixture of this name brings its own farm, such as a FakeFarm's.
+    """
+    from botfarm_client.pytest_plugin.leases import farm_of_run  # noqa: PLC0415
+
+    return farm_of_run(pytestconfig)
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "I
     """A function that takes a lease, as the marker `botfarm` says and with what it is given. The test's end ends it."""
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
-    leases = request.node.stash[_OF_A_TEST] = Leases(botfarm_farm, request.config, request.node)
+    leases = request.node.stash[OF_A_TEST] = Leases(botfarm_farm, request.config, request.node)
     yield leases.take
     leases.end()
 
@@ -46,7 +51,7 @@ def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "I
 @pytest.fixture
 def botfarm_user(request: pytest.FixtureRequest, botfarm_lease: "LeaseFactory") -> "LeasedUser":  # noqa: ARG001
     """A user that only this test has, as the marker `botfarm` says."""
-    leases: Leases = request.node.stash[_OF_A_TEST]
+    leases: Leases = request.node.stash[OF_A_TEST]
     return leases.take_one()
 
 
@@ -55,20 +60,38 @@ def botfarm_worker_user(pytestconfig: pytest.Config, botfarm_farm: "Botfarm") ->
     """A user that only this process has: one for each worker of pytest-xdist. Markers say nothing of it."""
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
-    leases = pytestconfig.stash[_OF_A_WORKER] = Leases(botfarm_farm, pytestconfig)
+    leases = pytestconfig.stash[OF_A_WORKER] = Leases(botfarm_farm, pytestconfig)
     yield leases.take().user
     leases.end()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begins a try of the test. A plugin that runs failed tests again comes here once for each try."""
+    item.stash[_TRIES] = item.stash.get(_TRIES, 0) + 1
+    item.user_properties[:] = [each for each in item.user_properties if each[0] not in PROPERTIES]
+    earlier = item.stash.get(OF_A_TEST, None)
+    if earlier is not None:
+        del item.stash[OF_A_TEST]
+        earlier.release_kept()
+    item.config.stash[_POST_MORTEM].item = item
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fails a test whose users were lost, whatever it says itself."""
-    for leases in _held(item):
+    for leases in leases_of(item):
         leases.report_to(item)
         leases.check()
-    result = yield
-    for leases in _held(item):
-        leases.check()
+    try:
+        result = yield
+        for leases in leases_of(item):
+            leases.check()
+    except (Exception, pytest.fail.Exception) as failure:
+        # pytest-retry makes no report of a later try. A test that may fail (xfail) is not tried again.
+        if item.stash[_TRIES] > 1:
+            _look_at(item, failure)
+        raise
     return result
 
 
@@ -77,19 +100,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed:
-        for leases in _held(item):
-            if call.when != "teardown" and call.excinfo is not None:
-                leases.look_at(call.excinfo.value)
-            if text := leases.story():
-                report.sections.append(("botfarm", text))
+    if report.failed and call.when != "teardown" and call.excinfo is not None:
+        _look_at(item, call.excinfo.value)
     return report
 
 
-def _held(item: pytest.Item) -> "list[Leases]":
-    """What the test stands on, by its arguments, or by what it has asked for on its way."""
-    found = [item.stash.get(_OF_A_TEST, None)]
-    request = getattr(item, "_request", item)
-    if "botfarm_worker_user" in getattr(request, "fixturenames", ()):
-        found.append(item.config.stash.get(_OF_A_WORKER, None))
-    return [leases for leases in found if leases is not None]
+def _look_at(item: pytest.Item, failure: BaseException) -> None:
+    for leases in leases_of(item):
+        leases.look_at(failure)

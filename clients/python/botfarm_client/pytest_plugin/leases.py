@@ -13,6 +13,7 @@ from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
 from botfarm_client.explanations import explain
 from botfarm_client.leaving import kinds_of
+from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
 
 LeaseFactory = Callable[..., Lease]
@@ -20,12 +21,30 @@ LeaseFactory = Callable[..., Lease]
 logger = getLogger("botfarm_client")
 
 
-def open_farm(config: pytest.Config) -> Botfarm:
+_FARM = pytest.StashKey[Botfarm]()
+
+
+def farm_of_run(config: pytest.Config) -> Botfarm:
+    """Open until the run ends: flaky ends the session's fixtures between two tries of the last test."""
+    if _FARM not in config.stash:
+        config.stash[_FARM] = _open_farm(config)
+        config.add_cleanup(config.stash[_FARM].close)
+    return config.stash[_FARM]
+
+
+def _open_farm(config: pytest.Config) -> Botfarm:
     url = setting(config, "url")
     if url is None:
         raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
     try:
-        return Botfarm(url, project=setting(config, "project"))
+        return Botfarm(
+            url,
+            project=setting(config, "project"),
+            env=setting(config, "env"),
+            domain=setting(config, "domain"),
+            wait=duration(config, "wait"),
+            ttl=duration(config, "ttl"),
+        )
     except BotfarmError as error:
         raise failure(str(error)) from None
 
@@ -88,7 +107,7 @@ class Leases:
             self._broken_by = type(failure).__name__
         seconds = duration(self._config, "hold-failed") if self._item is not None else None
         for lease in self._taken if seconds else ():
-            if lease.is_released:
+            if lease.is_released or lease.id in self._kept:
                 continue
             try:
                 lease.renew(seconds)
@@ -113,24 +132,45 @@ class Leases:
                 lines.append("lost under the test: somebody else may have used it meanwhile")
         return "\n".join(lines)
 
+    def kept(self) -> list[str]:
+        """Those that are kept for a post-mortem, a line each."""
+        return [
+            f"{_logins(lease)}  for {format_duration(lease.expires_in)}: botfarm leases show {lease.id}, "
+            f"botfarm leases release {lease.id}"
+            for lease in self._taken
+            if lease.id in self._kept
+        ]
+
+    def release_kept(self) -> None:
+        """Because the test is tried again: only its last try keeps users."""
+        for lease in self._taken:
+            if lease.id in self._kept:
+                self._release(lease)
+        self._kept.clear()
+
     def end(self) -> None:
         """Releases them, but those that are kept. Fails when one was lost and nothing has said so yet."""
         losses = []
         for lease in reversed(self._taken):
-            try:
-                if lease.id in self._kept:
-                    lease.let_go()
-                elif self._broken_by:
-                    lease.release("broken", self._broken_by)
-                else:
-                    lease.release()
-            except LeaseLostError as lost:
-                if lease.id not in self._said_lost:
-                    losses.append(f"{_logins(lease)}: {lost}")
-            except BotfarmError as error:
-                logger.warning("lease %s was not released, and ends by itself: %s", lease.id, error)
+            if lease.id in self._kept:
+                lease.let_go()
+            elif (lost := self._release(lease)) and lease.id not in self._said_lost:
+                losses.append(f"{_logins(lease)}: {lost}")
         if losses:
             raise failure("; ".join(losses))
+
+    def _release(self, lease: Lease) -> LeaseLostError | None:
+        """The loss, where the lease had ended before. A farm that is away fails no test: the lease ends by itself."""
+        try:
+            if self._broken_by:
+                lease.release("broken", self._broken_by)
+            else:
+                lease.release()
+        except LeaseLostError as lost:
+            return lost
+        except BotfarmError as error:
+            logger.warning("lease %s was not released, and ends by itself: %s", lease.id, error)
+        return None
 
     def _explained(self, error: BotfarmError) -> str:
         """An exhausted pool says of itself what matters to a test; for the rest there are the words of the commands."""
@@ -160,4 +200,5 @@ def _logins(lease: Lease) -> str:
 
 
 def _properties(lease: Lease) -> list[tuple[str, object]]:
-    return [("botfarm_lease", lease.id), *(("botfarm_login", user.login) for user in lease.users)]
+    of_lease, of_user = PROPERTIES
+    return [(of_lease, lease.id), *((of_user, user.login) for user in lease.users)]

@@ -1,11 +1,12 @@
 """What a run says of the users that it takes: on the command line, in variables, in the ini file, in markers."""
 
-import os
 from collections.abc import Mapping
 from math import inf
 from typing import Any
 
 import pytest
+
+from botfarm_client.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
 MARKER = f"botfarm({', '.join(f'{name}=...' for name in TERMS)}): the users that botfarm_user and botfarm_lease take"
@@ -31,8 +32,8 @@ def add_settings(parser: pytest.Parser) -> None:
 
 def setting(config: pytest.Config, name: str) -> str | None:
     """The command line's, else the variable's, else the ini file's."""
-    variable = os.environ.get(_VARIABLES.get(name, ""))
-    return config.getoption(_key(name)) or variable or config.getini(_key(name)) or None
+    of_environment = variable(_VARIABLES[name]) if name in _VARIABLES else None
+    return config.getoption(_key(name)) or of_environment or config.getini(_key(name)) or None
 
 
 def check_settings(config: pytest.Config) -> None:

@@ -1,0 +1,60 @@
+"""What a run says about the users of failed tests: in each test's report, and in the summary those that are kept.
+
+A plugin such as pytest-rerunfailures, pytest-retry or flaky runs a failed test again. Only the last try counts: the
+reports of a test replace each other, and what an earlier try has kept is released before the next one begins.
+"""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from botfarm_client.pytest_plugin.leases import Leases
+
+OF_A_TEST: "pytest.StashKey[Leases]" = pytest.StashKey()
+OF_A_WORKER: "pytest.StashKey[Leases]" = pytest.StashKey()
+# Of a test in JUnit XML: its leases and the logins of their users.
+PROPERTIES = ("botfarm_lease", "botfarm_login")
+# On a report. It travels with it from a worker of pytest-xdist, so it is made of strings and lists.
+_KEPT = "botfarm_kept"
+
+
+def leases_of(item: pytest.Item) -> "list[Leases]":
+    """The leases that the test uses: by its arguments, or by what it has asked for while it ran."""
+    found = [item.stash.get(OF_A_TEST, None)]
+    request = getattr(item, "_request", item)
+    if "botfarm_worker_user" in getattr(request, "fixturenames", ()):
+        found.append(item.config.stash.get(OF_A_WORKER, None))
+    return [leases for leases in found if leases is not None]
+
+
+class PostMortem:
+    """Registered once in each process of a run."""
+
+    def __init__(self) -> None:
+        self.item: pytest.Item | None = None
+        """The test that runs in this process."""
+        self._kept: dict[str, list[str]] = {}
+        """By test, what its last try has kept."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # Not in pytest_runtest_makereport: only after that hook does pytest-retry decide how a test has ended.
+        if self.item is not None and self.item.nodeid == report.nodeid:
+            leases = leases_of(self.item)
+            if report.failed and (story := "\n".join(filter(None, (each.story() for each in leases)))):
+                report.sections.append(("botfarm", story))
+            if report.when == "teardown":
+                setattr(report, _KEPT, [line for each in leases for line in each.kept()])
+        if report.when == "teardown":
+            self._kept[report.nodeid] = getattr(report, _KEPT, [])
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        kept = {nodeid: lines for nodeid, lines in self._kept.items() if lines}
+        if not kept:
+            return
+        terminalreporter.section("botfarm: users kept for a post-mortem")
+        for nodeid, lines in kept.items():
+            terminalreporter.line(nodeid)
+            for line in lines:
+                terminalreporter.line(f"  {line}")
