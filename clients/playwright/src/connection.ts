@@ -1,7 +1,10 @@
 /** One farm over HTTP: problems as errors, and patience with failures that pass. */
 
+import { fetch, type Response } from "undici";
+
 import { now, pause, type PauseOptions } from "./clock";
 import { ProblemError, UnreachableError } from "./errors";
+import { type Network, networkTo } from "./network";
 import type { Settings } from "./settings";
 import type { Problem } from "./types";
 
@@ -31,11 +34,13 @@ export interface Persistence extends PauseOptions {
 export class Connection {
   readonly #url: string;
   readonly #token: string;
+  readonly #network: Network;
   #wasReached = false;
 
   constructor({ url, token }: Settings) {
     this.#url = `${url.replace(/\/+$/, "")}/api/v1`;
     this.#token = token;
+    this.#network = networkTo(url);
   }
 
   /**
@@ -74,10 +79,13 @@ export class Connection {
         },
         ...(body && { body: JSON.stringify(body) }),
         signal,
+        dispatcher: this.#network.dispatcher,
+        redirect: "manual", // a body with credentials is for the farm that was named
       });
       text = await response.text();
     } catch (error) {
-      throw new UnreachableError(`no answer from ${this.#url}: ${reasonOf(error)}`, { cause: error });
+      const via = this.#network.proxy ? ` by way of the proxy ${this.#network.proxy}` : "";
+      throw new UnreachableError(`no answer from ${this.#url}${via}: ${reasonOf(error)}`, { cause: error });
     }
     this.#wasReached = true;
     const document = parse(text);

@@ -4,6 +4,7 @@ import type { Bot } from "./bot";
 import { ciJob, tail } from "./ci";
 import type { Wanted } from "./client";
 import { Keeper, type Scope } from "./keeper";
+import { maskInLog } from "./masks";
 import { type BotSession, signedIn } from "./session";
 import type { Domain, Env } from "./types";
 
@@ -65,6 +66,7 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
       };
       const bot = await _botKeeper.take(wanted, aboutTest(testInfo), botScope);
       try {
+        maskInLog(bot.user);
         await report(bot, testInfo);
         await use(bot);
       } finally {

@@ -14,16 +14,18 @@ export interface Settings {
 
 /** BOTFARM_URL, BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE), BOTFARM_PROJECT and BOTFARM_ENV, where `given` has nothing. */
 export function settings(given: Partial<Settings> = {}, environment = process.env): Settings {
-  const url = given.url ?? (environment["BOTFARM_URL"] || "http://127.0.0.1:8000");
+  // Forms of CI settings and files leave blanks, line ends and byte order marks around a value; trim() takes all of these.
+  const read = (name: string) => environment[name]?.trim() || undefined;
+  const url = given.url?.trim() ?? read("BOTFARM_URL") ?? "http://127.0.0.1:8000";
   checkUrl(url);
-  const token = given.token ?? (environment["BOTFARM_TOKEN"] || tokenFrom(environment["BOTFARM_TOKEN_FILE"]));
+  const token = given.token?.trim() ?? read("BOTFARM_TOKEN") ?? tokenFrom(read("BOTFARM_TOKEN_FILE"));
   // Checked here, because who sends a header repeats what does not fit into one.
   if (!/^[\x21-\x7e]+$/.test(token)) throw new SettingsError("BOTFARM_TOKEN: a token is one word of printable ASCII");
   return {
     url,
     token,
-    project: given.project ?? (environment["BOTFARM_PROJECT"] || undefined),
-    env: given.env ?? ((environment["BOTFARM_ENV"] || undefined) as Env | undefined),
+    project: given.project ?? read("BOTFARM_PROJECT"),
+    env: given.env ?? (read("BOTFARM_ENV") as Env | undefined),
   };
 }
 
@@ -41,8 +43,14 @@ function checkUrl(url: string): void {
 function tokenFrom(file: string | undefined): string {
   if (!file) throw new SettingsError("set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds the token");
   try {
-    return readFileSync(file, "utf8").trim();
+    return decoded(readFileSync(file)).trim();
   } catch {
     throw new SettingsError(`BOTFARM_TOKEN_FILE: ${file} cannot be read`);
   }
+}
+
+/** UTF-8, or what PowerShell 5 writes into a file: UTF-16 behind a byte order mark. */
+function decoded(content: Buffer): string {
+  const isUtf16 = content[0] === 0xff && content[1] === 0xfe;
+  return content.toString(isUtf16 ? "utf16le" : "utf8");
 }

@@ -38,6 +38,17 @@ test("of the shop's suite only the first test of each user signs in, and nobody 
   for (const { password } of await credentials(project)) expect(ran.text).not.toContain(password);
 });
 
+test("in GitHub Actions passwords are masked in the log, past Playwright's reports", async () => {
+  const project = await Project.ofTheShop(1);
+  const ran = await run(project, { files: ["one"], env: { GITHUB_ACTIONS: "true" } });
+  expect(ran.exitCode, ran.text).toBe(0);
+  const [user] = await credentials(project);
+  expect(ran.output.split("\n")).toContain(`::add-mask::${user?.password}`);
+  expect(JSON.stringify([...ran.results.values()])).not.toContain(user?.password);
+  const elsewhere = await run(project, { files: ["one"], env: { GITHUB_ACTIONS: "" } });
+  expect(elsewhere.output).not.toContain("add-mask");
+});
+
 test("a session that the shop has ended is replaced, once", async () => {
   const project = await Project.ofTheShop(1);
   const signIns = async () => {

@@ -18,6 +18,8 @@ export interface Ran {
   /** By title. */
   results: Map<string, JSONReportTestResult>;
   annotations: Map<string, { type: string; description?: string }[]>;
+  /** Everything that was printed. */
+  output: string;
   /** Everything that was reported or printed. */
   text: string;
 }
@@ -63,7 +65,7 @@ export async function run(project: Project, options: Options): Promise<Ran> {
     const specs = allSpecs((JSON.parse(report) as JSONReport).suites);
     const results = new Map(specs.map(({ title, tests }) => [title, tests[0]!.results.at(-1)!]));
     const annotations = new Map(specs.map(({ title, tests }) => [title, tests[0]!.annotations]));
-    return { exitCode, results, annotations, text: report + suite.output };
+    return { exitCode, results, annotations, output: suite.output, text: report + suite.output };
   } finally {
     await rm(output, { recursive: true });
   }

@@ -1,0 +1,31 @@
+import { expect, test } from "@playwright/test";
+
+import { maskLines } from "../src/masks";
+import type { LeasedUser } from "../src/types";
+
+function masked(user: Partial<LeasedUser>): string[] {
+  return maskLines({ login: "ann@shop.test", labels: {}, ...user } as LeasedUser);
+}
+
+test("a password is masked as it is, and as JSON, URLs and HTTP write it", () => {
+  expect(masked({ password: 'pa ss"50%' })).toEqual([
+    `::add-mask::${Buffer.from('ann@shop.test:pa ss"50%').toString("base64").replace(/=+$/, "")}`,
+    "::add-mask::pa%2520ss%252250%2525",
+    "::add-mask::cGEgc3MiNTAl",
+    '::add-mask::pa ss\\"50%25',
+    '::add-mask::pa ss"50%25',
+  ]);
+});
+
+test("of a session the long values are masked; names, short values and the login are not", () => {
+  const cookies = [{ name: "a-long-name-of-a-cookie", value: "0123456789abcdef", domain: "a-long-domain.shop.test" }];
+  const localStorage = [{ name: "theme", value: "dark" }, { name: "user", value: "ann@shop.test" }];
+  const storage_state = { cookies, origins: [{ origin: "https://shop.test", localStorage }] };
+  const lines = masked({ secrets: { storage_state, signed_in: true } });
+  expect(lines).toEqual(["::add-mask::0123456789abcdef"]);
+});
+
+test("a password that is the login, or none, masks nothing", () => {
+  expect(masked({ password: "ann@shop.test" })).toEqual([]);
+  expect(masked({})).toEqual([]);
+});
