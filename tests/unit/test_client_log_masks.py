@@ -11,7 +11,8 @@ import pytest
 from botfarm_client.lease_secrets import other_secrets
 from botfarm_client.log_masks import mask_lines
 from botfarm_client.testing import FakeFarm, FakeUser
-from support.fake_lease import ACQUIRE, farm, user
+from support.fake_farm import FakeFarm as CommandFarm
+from support.fake_lease import ACQUIRE, LEASE_ID, farm, lease, user
 from support.processes import BOTFARM, clean_environment
 
 pytest_plugins = ["pytester"]
@@ -138,6 +139,22 @@ def test_every_format_masks_in_a_job_beside_its_output(form: str) -> None:
     shown = farm(user(1)).run(*ACQUIRE, "--format", form)
     assert "hunter2" in masked(shown.err)
     assert "::add-mask::" not in shown.out
+
+
+@pytest.mark.usefixtures("on_github")
+def test_the_holder_who_looks_again_or_writes_back_masks_too() -> None:
+    held = user(1)
+    answers = {
+        f"GET /leases/{LEASE_ID}": lease(held),
+        f"PATCH /leases/{LEASE_ID}/users/{held['id']}": user(1),
+    }
+    shown = CommandFarm(answers).run("leases", "show", LEASE_ID, "--json")
+    assert "hunter2" in masked(shown.err)
+    written = CommandFarm(answers).run(
+        "leases", "write-back", LEASE_ID, held["id"], "--password", stdin="new-pw"
+    )
+    assert "new-pw" in masked(written.err)
+    assert "::add-mask::" not in shown.out + written.out
 
 
 def test_outside_of_a_job_nothing_is_added() -> None:
