@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from botfarm_client.cli import app
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.fake_lease import ACQUIRE, LEASE_ID, farm, user
 from support.processes import BOTFARM, clean_environment
@@ -63,6 +65,16 @@ def test_a_lease_that_fits_needs_no_file(tmp_path: Path) -> None:
         )
     assert shown["path"] is None
     assert json.loads(shown["inline"])[0]["login"] == "a@x.test"
+
+
+def test_a_lease_that_fits_needs_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def there_is_none() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("botfarm_client.commands.exec.gettempdir", there_is_none)
+    with FakeFarm([FakeUser("a@x.test")]) as fake:
+        ran = CliRunner().invoke(app, ["exec", "--", "true"], env=dict(fake.environment))
+    assert (ran.exit_code, ran.output) == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

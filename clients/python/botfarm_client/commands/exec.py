@@ -100,13 +100,21 @@ def _environment(lease: Lease, command: list[str], *, keep_token: bool) -> Itera
     dropped = {USERS, USERS_FILE, *(() if keep_token else _TOKEN_VARIABLES)}
     ours = {name: value for name, value in os.environ.items() if name not in dropped}
     users = user_documents(lease.users)
-    file = users_file(Path(gettempdir()))
+    file = users_file(_temporary_folder())
     try:
         variables = with_users_file(lease_variables(lease.id, users), file, beside=ours, arguments=command)
         write_masks(users)
         yield {**ours, **variables}
     finally:
         file.unlink(missing_ok=True)
+
+
+def _temporary_folder() -> Path:
+    """Where there is none, as in a container that is read-only, most leases need none."""
+    try:
+        return Path(gettempdir())
+    except FileNotFoundError:
+        return Path.cwd()
 
 
 def _run(command: list[str], environment: dict[str, str], lease: Lease, signals: Signals) -> int:
