@@ -49,6 +49,7 @@ lint: $(READY)
 
 types: $(READY)
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --package botfarm_client
 	@MYPYPATH=examples/shop $(BIN)/mypy --package shop --package demo
 
 layers: $(READY)

@@ -27,6 +27,7 @@ def _surroundings() -> Iterator[None]:
         for name in os.environ:
             if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):
                 patch.delenv(name)
+        patch.delenv("GITHUB_ACTIONS", raising=False)  # there, secrets are printed, to be masked
         yield
 
 

@@ -11,48 +11,12 @@ import httpx
 import pytest
 
 from botfarm_client.testing import FakeFarm as Farm
-from support.fake_farm import PROJECT_ID, FakeFarm, problem
+from support.fake_farm import FakeFarm, problem
+from support.fake_lease import ACQUIRE, LEASE_ID, farm, lease, user
 from support.processes import BOTFARM
 
-LEASE_ID = "33333333-3333-4333-8333-333333333333"
 NASTY = """a'b"c $(touch owned) `id` \\ %0A\nBOTFARM_LOGIN=forged\n\t€ '; exit 1 #"""
-ACQUIRE = ("leases", "acquire", "--project", "shop", "--env", "stage")
 NAMES = ("BOTFARM_LEASE_ID", "BOTFARM_USER_ID", "BOTFARM_LOGIN", "BOTFARM_PASSWORD", "BOTFARM_USERS")
-
-
-def user(number: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "id": f"22222222-2222-4222-8222-{number:012}",
-        "project_id": PROJECT_ID,
-        "env": "stage",
-        "domain": "regular",
-        "login": f"u{number}@x.test",
-        "password": "hunter2",
-        "locktime": "2026-11-23T15:34:25Z",
-        "labels": {"team": "red"},
-        **fields,
-    }
-
-
-def lease(*users: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": LEASE_ID,
-        "project_id": PROJECT_ID,
-        "env": "stage",
-        "domain": "regular",
-        "owner": None,
-        "metadata": {},
-        "acquired_at": "2026-11-23T15:34:25Z",
-        "expires_in": 900.0,
-        "ttl_seconds": 900,
-        "hold_until": "2026-11-24T03:34:25Z",
-        "ended_at": None,
-        "users": list(users),
-    }
-
-
-def farm(*users: dict[str, Any]) -> FakeFarm:
-    return FakeFarm({"POST /leases": lease(*users), f"POST /leases/{LEASE_ID}/release": lease(*users)})
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])

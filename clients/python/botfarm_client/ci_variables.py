@@ -150,7 +150,7 @@ _KNOWN: dict[str, Callable[[Read], CiJob]] = {
 def _person() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number that has no name
+    except (KeyError, OSError, ImportError):  # a number may have no name; Windows has no module to ask
         return str(os.getuid()) if hasattr(os, "getuid") else "somebody"
 
 

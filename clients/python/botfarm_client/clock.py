@@ -19,7 +19,9 @@ _ahead = 0.0
 
 def now() -> float:
     """Seconds."""
-    return _ahead + (time.monotonic() if _CLOCK_ID is None else time.clock_gettime(_CLOCK_ID))
+    if _CLOCK_ID is None or not hasattr(time, "clock_gettime"):
+        return _ahead + time.monotonic()
+    return _ahead + float(time.clock_gettime(_CLOCK_ID))
 
 
 def advance(seconds: float) -> None:

@@ -1,4 +1,8 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated
 
 import typer
@@ -8,7 +12,13 @@ from botfarm_client.ci_variables import this_holder
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.commands.exec_programs import end_programs, require_program, start_program, wait_for
 from botfarm_client.commands.exec_signals import Signals
-from botfarm_client.commands.lease_variables import lease_variables
+from botfarm_client.commands.lease_variables import (
+    USERS,
+    USERS_FILE,
+    lease_variables,
+    users_file,
+    with_users_file,
+)
 from botfarm_client.commands.options import (
     DEFAULT_URL,
     Count,
@@ -28,6 +38,8 @@ from botfarm_client.commands.waiting_notice import waiting_notice
 from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.explanations import explain
+from botfarm_client.lease_secrets import user_documents
+from botfarm_client.log_masks import write_masks
 
 _TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
 
@@ -72,8 +84,8 @@ def run_under_lease(
                     owner=owner or holder.owner,
                     metadata={**holder.metadata, **parse_pairs(metadata, option="--metadata")},
                 )
-            environment = _environment(lease, keep_token=keep_token)
-            exit_code = _run(command, environment, lease, signals)
+            with _environment(lease, command, keep_token=keep_token) as environment:
+                exit_code = _run(command, environment, lease, signals)
             _release(lease, command[0])
     except LeaseLostError as lost:  # before the command has begun: the machine slept
         raise CommandError(str(lost), exit_code=ExitCode.LEASE_LOST) from None
@@ -82,15 +94,27 @@ def run_under_lease(
     raise typer.Exit(exit_code)
 
 
-def _environment(lease: Lease, *, keep_token: bool) -> dict[str, str]:
+@contextmanager
+def _environment(lease: Lease, command: list[str], *, keep_token: bool) -> Iterator[dict[str, str]]:
     """The token can take all the users of its scope: a test needs no more than its own."""
-    dropped = () if keep_token else _TOKEN_VARIABLES
+    dropped = {USERS, USERS_FILE, *(() if keep_token else _TOKEN_VARIABLES)}
     ours = {name: value for name, value in os.environ.items() if name not in dropped}
-    users = [
-        {"id": u.id, "login": u.login, "password": u.password, "labels": u.labels, "secrets": u.secrets}
-        for u in lease.users
-    ]
-    return {**ours, **lease_variables(lease.id, users)}
+    users = user_documents(lease.users)
+    file = users_file(_temporary_folder())
+    try:
+        variables = with_users_file(lease_variables(lease.id, users), file, beside=ours, arguments=command)
+        write_masks(users)
+        yield {**ours, **variables}
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _temporary_folder() -> Path:
+    """Where there is none, as in a container that is read-only, most leases need none."""
+    try:
+        return Path(gettempdir())
+    except FileNotFoundError:
+        return Path.cwd()
 
 
 def _run(command: list[str], environment: dict[str, str], lease: Lease, signals: Signals) -> int:

@@ -38,7 +38,7 @@ def start_program(command: Sequence[str], environment: Mapping[str, str]) -> "su
         ) from None
     except OSError as error:
         reason = {
-            errno.E2BIG: "the users and their secrets are too much for an environment: take fewer with --count",
+            errno.E2BIG: "its arguments and its environment, with the users, are too long for this system",
             errno.ENOEXEC: "it is no program, and no script that begins with #!",
         }.get(error.errno or 0, error.strerror)
         raise CommandError(f"cannot run {command[0]}: {reason}", exit_code=CANNOT_RUN) from None
@@ -61,16 +61,18 @@ def end_programs(mark: str, child: "subprocess.Popen[bytes]") -> None:
     A shell or a runner that is told to stop may leave its own children behind, which would go on with the users.
     """
     deadline = time.monotonic() + GRACE
-    _signal_all(signal.SIGTERM, mark, child)
+    child.terminate()
+    _signal_others(signal.SIGTERM, mark, child)
     while time.monotonic() < deadline:
         if child.poll() is not None and not any(_marked(mark)):
             return
         time.sleep(PAUSE)
-    _signal_all(signal.SIGKILL, mark, child)
+    child.kill()
+    if hasattr(signal, "SIGKILL"):
+        _signal_others(signal.SIGKILL, mark, child)
 
 
-def _signal_all(number: signal.Signals, mark: str, child: "subprocess.Popen[bytes]") -> None:
-    child.send_signal(number)
+def _signal_others(number: int, mark: str, child: "subprocess.Popen[bytes]") -> None:
     for pid in _marked(mark):
         if pid != child.pid:
             try:

@@ -10,9 +10,17 @@ from typing import Any, Self
 Program = subprocess.Popen[bytes]
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
-_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+
+def _signals(*names: str) -> frozenset[signal.Signals]:
+    """Those that this system has: Windows knows few, and SIGBREAK besides."""
+    return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+_HANGUP = _signals("SIGHUP")
+_FROM_KEYBOARD = _signals("SIGINT", "SIGQUIT", "SIGBREAK")
+_ENDING = _HANGUP | _FROM_KEYBOARD | _signals("SIGTERM")
 # Not those by which a terminal stops a job and lets it go on: they come to all of it, and we stop as well.
-_PASSED = _ENDING | {signal.SIGUSR1, signal.SIGUSR2}
+_PASSED = _ENDING | _signals("SIGUSR1", "SIGUSR2")
 
 
 class Signals:
@@ -63,24 +71,29 @@ class Signals:
 
     def _is_of_our_terminal(self, number: int) -> bool:
         """Then the program, which is in our process group, has got it too: twice would be Ctrl-C twice."""
-        if number in {signal.SIGINT, signal.SIGQUIT}:
-            return _foreground_group() == os.getpgrp()
-        if (
-            number == signal.SIGHUP
-        ):  # of a terminal that is gone; the first process of a session is told alone
-            return self._had_terminal and _foreground_group() is None and os.getsid(0) != os.getpid()
+        if number in _FROM_KEYBOARD:
+            # Windows sends them to all processes of a console, and to nobody else.
+            return not hasattr(os, "getpgrp") or _foreground_group() == os.getpgrp()
+        if number in _HANGUP:  # of a terminal that is gone; the first process of a session is told alone
+            return self._had_terminal and _foreground_group() is None and not _is_first_of_session()
         return False
 
 
 def _foreground_group() -> int | None:
     """Of our terminal, if we have one."""
+    if not hasattr(os, "tcgetpgrp"):
+        return None
     try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+        terminal = os.open("/dev/tty", os.O_RDONLY | getattr(os, "O_NOCTTY", 0))
     except OSError:
         return None
     try:
-        return os.tcgetpgrp(terminal)
+        return int(os.tcgetpgrp(terminal))
     except OSError:
         return None
     finally:
         os.close(terminal)
+
+
+def _is_first_of_session() -> bool:
+    return hasattr(os, "getsid") and os.getsid(0) == os.getpid()

@@ -24,6 +24,7 @@ from botfarm_client.commands.options import (
 )
 from botfarm_client.commands.output import note_if_more, print_json, say
 from botfarm_client.durations import format_duration
+from botfarm_client.log_masks import write_masks
 
 leases = typer.Typer(no_args_is_help=True, help="Who holds which users, and until when.")
 
@@ -88,6 +89,7 @@ def show(lease_id: LeaseArgument, *, as_json: AsJson = False, url: Url = DEFAULT
     with open_farm(url) as farm:
         lease = farm.get(f"/leases/{lease_id}")
         names = {} if as_json else project_names(farm)
+    write_masks(lease["users"])
     if as_json:
         print_json(lease)
     else:

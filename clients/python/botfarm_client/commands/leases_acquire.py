@@ -12,7 +12,7 @@ from botfarm_client.ci_variables import this_job
 from botfarm_client.command_errors import CommandError
 from botfarm_client.commands import github_actions
 from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.commands.lease_variables import lease_variables, shell_lines
+from botfarm_client.commands.lease_variables import lease_variables, require_room
 from botfarm_client.commands.lease_views import print_lease
 from botfarm_client.commands.options import (
     DEFAULT_URL,
@@ -30,11 +30,13 @@ from botfarm_client.commands.options import (
 )
 from botfarm_client.commands.output import note, print_json, say
 from botfarm_client.commands.pairs import parse_pairs
+from botfarm_client.commands.variable_files import dotenv_lines, shell_lines
 from botfarm_client.commands.waiting_notice import waiting_notice
 from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LostAnswerError
 from botfarm_client.explanations import explain
 from botfarm_client.ids import is_id
+from botfarm_client.log_masks import write_masks
 from botfarm_client.retrying import carry_out
 
 
@@ -42,6 +44,7 @@ class Format(StrEnum):
     TEXT = "text"
     JSON = "json"
     ENV = "env"
+    DOTENV = "dotenv"
     GITHUB = "github"
 
 
@@ -67,7 +70,8 @@ def acquire(
     output_format: Annotated[
         Format,
         typer.Option(
-            "--format", help="env: lines for eval in a shell; github: for the later steps of the job, masked."
+            "--format",
+            help="env: lines for eval in a shell; dotenv: for readers of .env files; github: for the later steps of the job, masked.",
         ),
     ] = Format.TEXT,
     as_json: AsJson = False,
@@ -123,6 +127,10 @@ def _take(body: Json, *, key: str | None, wait: int, url: str) -> Json:
 
 def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
     variables = lease_variables(lease["id"], lease["users"])
+    if output_format in {Format.ENV, Format.DOTENV}:
+        require_room(variables)
+    if output_format is not Format.GITHUB:
+        write_masks(lease["users"])
     match output_format:
         case Format.TEXT:
             print_lease(lease, project=project)
@@ -130,6 +138,8 @@ def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
             print_json(lease)
         case Format.ENV:
             say(shell_lines(variables))
+        case Format.DOTENV:
+            say(dotenv_lines(variables))
         case Format.GITHUB:
             github_actions.hand_on(variables, lease["users"])
             logins = ", ".join(user["login"] for user in lease["users"])

@@ -12,6 +12,7 @@ from botfarm_client.commands.options import DEFAULT_URL, AsJson, LeaseArgument, 
 from botfarm_client.commands.output import print_json, say
 from botfarm_client.connection import Connection
 from botfarm_client.ids import is_id
+from botfarm_client.log_masks import write_masks
 
 LeasedUserArgument = Annotated[
     str | None, typer.Argument(metavar="USER", help="Its login or id, if the lease has several.")
@@ -51,6 +52,7 @@ def write_back(
     changes = read_credentials(password=password, secrets=secrets)
     with open_farm(url) as farm:
         written = farm.patch(_path(farm, lease_id, user), changes)
+    write_masks([{**written, **changes}])
     if as_json:
         print_json(user_without_passwords(written))
     else:

@@ -13,6 +13,7 @@ from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
 from botfarm_client.explanations import explain
 from botfarm_client.leaving import kinds_of
+from botfarm_client.pytest_plugin.masks import mask
 from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
 
@@ -75,6 +76,7 @@ class Leases:
         except BotfarmError as error:
             raise failure(self._explained(error)) from None
         self._taken.append(lease)
+        mask(lease, self._config)
         if self._item is not None:
             self._item.user_properties += _properties(lease)
         return lease

@@ -1,0 +1,20 @@
+"""The secrets of a lease, hidden in the log of a GitHub Actions job."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from botfarm_client import Lease
+from botfarm_client.lease_secrets import user_documents
+from botfarm_client.log_masks import in_github_actions, write_masks
+
+_KNOWN: "pytest.StashKey[set[str]]" = pytest.StashKey()
+
+
+def mask(lease: Lease, config: pytest.Config) -> None:
+    """On the standard error that the run was started with, which workers of pytest-xdist on this machine have inherited."""
+    if not in_github_actions():
+        return
+    capturing = config.pluginmanager.getplugin("capturemanager")
+    with capturing.global_and_fixture_disabled() if capturing else nullcontext():
+        write_masks(user_documents(lease.users), known=config.stash.setdefault(_KNOWN, set()))
