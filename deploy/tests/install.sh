@@ -59,12 +59,22 @@ unpack() { # SUITE PROGRAM PACKAGE
     cp "$(find "$tools/packages/$3" -name "$2" -type f -size +1M | head -n 1)" "$tools/bin/$2"
 }
 
+# Debian's build reads its templates from a folder of the package, by a path that is part of the program. A relative path of
+# the same length takes its place: the program finds them when it is started in .venv/ops.
+relocate_alertmanager() {
+    [ -d "$tools/packages/prometheus-alertmanager" ] || return 0
+    mkdir -p "$tools/share/prometheus"
+    cp -R "$tools/packages/prometheus-alertmanager/usr/share/prometheus/alertmanager" "$tools/share/prometheus/"
+    LC_ALL=C sed -i 's#/usr/share/prometheus/alertmanager#.////share/prometheus/alertmanager#g' "$tools/bin/prometheus-alertmanager"
+}
+
 # shellcheck disable=SC1091
 . /etc/os-release
 unpack "$VERSION_CODENAME" prometheus prometheus
 unpack "$VERSION_CODENAME" promtool prometheus
 unpack "$VERSION_CODENAME" prometheus-alertmanager prometheus-alertmanager
 unpack "$VERSION_CODENAME" amtool prometheus-alertmanager
+relocate_alertmanager
 unpack "$VERSION_CODENAME" etcd etcd-server
 # Compose of its second version came to Debian with trixie.
 docker compose version >/dev/null 2>&1 || unpack trixie docker-compose docker-compose
