@@ -73,6 +73,7 @@ relocate_alertmanager() {
 . /etc/os-release
 unpack "$VERSION_CODENAME" prometheus prometheus
 unpack "$VERSION_CODENAME" promtool prometheus
+[ -d "$tools/share/prometheus" ] || rm -f "$tools/bin/prometheus-alertmanager" # unpacked without its templates
 unpack "$VERSION_CODENAME" prometheus-alertmanager prometheus-alertmanager
 unpack "$VERSION_CODENAME" amtool prometheus-alertmanager
 relocate_alertmanager
