@@ -84,5 +84,5 @@ rm -rf "$tools/packages" "$tools/apt"
 
 # It needs libraries that are not everywhere, so it is installed; its service is of no use.
 if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ] && [ "$(id -u)" = 0 ]; then
-    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null
+    sh deploy/tests/install-packages.sh pgbouncer
 fi
