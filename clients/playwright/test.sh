@@ -13,8 +13,7 @@ find_chromium() {
 }
 CHROMIUM=${CHROMIUM:-$(find_chromium || true)}
 if [ -z "$CHROMIUM" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
+    sh ../../deploy/tests/install-packages.sh chromium fonts-dejavu-core
     CHROMIUM=$(find_chromium)
 fi
 [ -n "$CHROMIUM" ] || { echo "Install Chromium, or say where it is: CHROMIUM=/path/to/chromium" >&2; exit 1; }

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from farm_processes import free_port
-from stages import DEPLOY, tool
+from stages import DEPLOY, TOOLS, tool
 from support.processes import running
 
 CONFIGURATION = DEPLOY / "alertmanager/alertmanager.yml"
@@ -27,6 +27,6 @@ def alertmanager(folder: Path, configuration: Mapping[str, Any] | None = None) -
         f"--web.listen-address={address}",
         "--cluster.listen-address=",
     )
-    with running(*command, environment={}) as process:
+    with running(*command, environment={}, cwd=TOOLS) as process:  # where install.sh put its templates
         process.wait_for("Listening on|msg=Listening")
         yield address

@@ -88,9 +88,15 @@ def _engine_of_our_own(folder: Path) -> Iterator[Engine]:
     finally:
         process.terminate()
         process.wait(60)
-        namespace = folder / "exec/netns/default"
-        if namespace.exists():
-            subprocess.run(["umount", str(namespace)], check=False)
+        for point in _mounts_below(folder):
+            subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """What dockerd leaves: the network's namespace, and its data folder where the root is a bind mount. Innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split()[4] for line in lines]
+    return sorted((point for point in points if Path(point).is_relative_to(folder)), reverse=True)
 
 
 def _make_base(engine: Engine, folder: Path) -> None:

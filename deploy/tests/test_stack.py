@@ -43,6 +43,13 @@ class Stack:
     def compose(self, *arguments: str) -> str:
         return self._run(*self.command, *arguments)
 
+    def start(self) -> None:
+        try:
+            self.compose("up", "--detach", "--wait")
+        except AssertionError:
+            print(self.compose("logs", "--no-color", "--tail=50"))  # noqa: T201  shown with the failure
+            raise
+
     def do_as_documented(self, section: str) -> str:
         """The commands of that section of docs/operations.md, word for word but for how Compose is called here."""
         block = re.search(rf"^## {section}$.*?^```sh$(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
@@ -72,7 +79,7 @@ def stack() -> Iterator[Stack]:
         stack = Stack(engine, folder, environment)
         try:
             stack.compose("build")
-            stack.compose("up", "--detach", "--wait")
+            stack.start()
             yield stack
         finally:
             stack.compose("down", "--volumes", "--timeout", "40")

@@ -6,7 +6,8 @@ import base64
 import json
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -438,11 +439,19 @@ async def public_pages(farm: Driver) -> dict[str, str]:
 
 
 def command_lines(*processes: Process) -> str:
-    """As everybody on the machine sees them."""
-    seen = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    """As everybody on the machine sees them: in /proc, which needs no `ps`, or by `ps` on a system without /proc."""
+    if Path("/proc/self/cmdline").exists():
+        seen = {}
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                seen[file.parent.name] = file.read_bytes().decode(errors="replace")
+    else:
+        command = ["ps", "-A", "-ww", "-o", "pid=,args="]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        seen = dict(line.split(maxsplit=1) for line in listed.splitlines())
     for process in processes:
-        assert str(process.pid) in seen.stdout
-    return seen.stdout
+        assert seen[str(process.pid)]
+    return "\n".join(seen.values())
 
 
 async def be_unavailable(farm: Driver, world: World) -> None:

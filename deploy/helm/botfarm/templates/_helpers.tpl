@@ -33,7 +33,9 @@ securityContext:
 env:
   - {name: BOTFARM_SECRETS_DIR, value: /run/secrets/botfarm}
   {{- range $name, $value := .Values.settings }}
+  {{- if not (and (eq $name "BOTFARM_TRUSTED_PROXIES") (eq $value "none")) }}
   - {name: {{ $name }}, value: {{ $value | quote }}}
+  {{- end }}
   {{- end }}
 volumeMounts:
   - {name: secrets, mountPath: /run/secrets/botfarm, readOnly: true}
@@ -62,7 +64,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
           name: {{ .secret }}
           optional: true
           items:
-            {{- range .may }}
+            {{- range append .may "botfarm_database_ca" }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
 {{- end }}
