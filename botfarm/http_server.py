@@ -1,14 +1,17 @@
 """uvicorn as the API and the worker use it: on a socket that is bound beforehand, without signal handlers of its own."""
 
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from typing_extensions import override
 
-from botfarm.one_write import OneWriteProtocol
+from botfarm.connection_limits import ConnectionLimits, LimitedProtocol
+from botfarm.forwarded_address import ForwardedAddress
 from botfarm.settings import SettingsError
 
 # Longer than any statement may take, shorter than the usual grace period of 30 s.
@@ -45,17 +48,18 @@ class HttpServer(uvicorn.Server):
         *,
         announce: Callable[[], None] | None = None,
         trusted_proxies: Sequence[str] = (),
+        limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008  frozen
     ) -> None:
         """Whose X-Forwarded-For tells the address of a caller must be said: by default nobody's does."""
         super().__init__(
             uvicorn.Config(
-                app,
-                http=OneWriteProtocol,
+                ForwardedAddress(app, trusted_proxies) if trusted_proxies else app,
+                http=cast("Any", partial(LimitedProtocol, limits=limits, idle=OrderedDict())),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(trusted_proxies),
-                forwarded_allow_ips=list(trusted_proxies),
+                proxy_headers=False,
                 timeout_graceful_shutdown=DRAIN_TIMEOUT,
                 timeout_keep_alive=KEEP_ALIVE,
             )

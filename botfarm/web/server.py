@@ -5,10 +5,18 @@ from contextlib import contextmanager
 
 from prometheus_client import start_http_server
 
+from botfarm.connection_limits import ConnectionLimits
 from botfarm.http_server import HttpServer
+from botfarm.logs import get_logger
+from botfarm.open_files import connections_within
 from botfarm.runtime import Services
 from botfarm.settings import Settings, SettingsError
 from botfarm.web.app import create_app
+
+logger = get_logger(__name__)
+
+CONNECTIONS_BESIDE_WAITERS = 1_000
+"""For short requests, and for clients and proxies that keep a connection open between requests."""
 
 
 async def serve(
@@ -21,7 +29,12 @@ async def serve(
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
     app = create_app(settings, keys_checked=keys_checked)
-    server = HttpServer(app, announce=announce, trusted_proxies=settings.trusted_networks())
+    server = HttpServer(
+        app,
+        announce=announce,
+        trusted_proxies=settings.trusted_networks(),
+        limits=ConnectionLimits(connections=_connections(settings)),
+    )
     with _metrics_port(settings):
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         stopping = asyncio.create_task(stop.wait())
@@ -35,6 +48,17 @@ async def serve(
                 services.turns.stop()
             server.should_exit = True
         await serving
+
+
+def _connections(settings: Settings) -> int:
+    connections = connections_within(settings.max_waiters + CONNECTIONS_BESIDE_WAITERS)
+    if connections < settings.max_waiters:
+        logger.warning(
+            "the limit of open files leaves fewer connections than BOTFARM_MAX_WAITERS",
+            connections=connections,
+            max_waiters=settings.max_waiters,
+        )
+    return connections
 
 
 @contextmanager
