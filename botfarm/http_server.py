@@ -19,6 +19,8 @@ DRAIN_TIMEOUT = 20
 # Longer than clients and proxies keep an idle connection (5 to 60 s), so that they end it: a server that ends one may do
 # so just as a request comes along it.
 KEEP_ALIVE = 75
+# Seconds in which a peer must take something of an answer. Then the kernel gives the connection up, with what it holds.
+UNREAD_PATIENCE = 30
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
@@ -27,6 +29,8 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; connections get it from here
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_PATIENCE * 1_000)
         bound.bind(address)
         bound.listen()  # only now is the port taken
     except OSError as error:

@@ -22,6 +22,8 @@ class RawServer:
     address: tuple[str, int]
     parked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     """Released by each request to /park that has come."""
+    answered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """Released by each answer that is off the application's hands."""
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=10)
@@ -73,7 +75,7 @@ async def _until_gone(receive: Any) -> None:
 
 @contextmanager
 def raw_server(limits: ConnectionLimits) -> Iterator[RawServer]:
-    """Answers with the names of the headers. /body reads the body first; /park waits until somebody asks for /free, or its caller hangs up."""
+    """Answers with the names of the headers, or /large with 20 MB. /body reads the body first; /park waits until somebody asks for /free, or its caller hangs up."""
     up = threading.Event()
     listening = listen("127.0.0.1", 0, setting="BOTFARM_PORT")
     raw = RawServer(listening.getsockname())
@@ -93,10 +95,15 @@ def raw_server(limits: ConnectionLimits) -> Iterator[RawServer]:
                 wait.cancel()
         elif scope["path"] == "/free":
             free.set()
-        names = b" ".join(name for name, _ in scope["headers"])
-        headers = [(b"content-length", b"%d" % len(names))]
+        body = b" ".join(name for name, _ in scope["headers"])
+        if scope["path"] == "/large":
+            body = bytes(20_000_000)
+        headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": names})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await asyncio.sleep(0)  # it is written at the end of a turn
+        await send({"type": "http.response.body"})  # waits until most of it has gone
+        raw.answered.release()
 
     server = HttpServer(app, announce=up.set, limits=limits)
 

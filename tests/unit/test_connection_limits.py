@@ -236,6 +236,14 @@ def test_where_all_are_answering_the_new_connection_is_closed() -> None:
         assert waiting.pop().recv(KIB).startswith(OK)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such timeout")
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botfarm.http_server.UNREAD_PATIENCE", 1)
+    with raw_server(ConnectionLimits()) as server, server.connect() as connection:
+        connection.sendall(GET % b"/large")
+        assert server.answered.acquire(timeout=20)
+
+
 def test_an_idle_connection_keeps_nothing_of_its_last_request(server: RawServer) -> None:
     with ExitStack() as open_ones:
         connections = [open_ones.enter_context(server.connect()) for _ in range(50)]
