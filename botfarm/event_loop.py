@@ -9,12 +9,18 @@ from typing import Any
 
 import uvicorn
 
+from botfarm.open_files import raise_file_limit
+
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_until_signalled(main: Main) -> None:
-    """Runs `main(stop)` to its end; a second signal is an impatient person's, and ends it where it is."""
+    """Runs `main(stop)` to its end; a second signal is an impatient person's, and ends it where it is.
+
+    With as many open files as the system allows this process.
+    """
+    raise_file_limit()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()
     try:

@@ -1,14 +1,17 @@
 """uvicorn as the API and the worker use it: on a socket that is bound beforehand, without signal handlers of its own."""
 
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from typing_extensions import override
 
-from botfarm.one_write import OneWriteProtocol
+from botfarm.connection_limits import ConnectionLimits, LimitedProtocol
+from botfarm.forwarded_address import ForwardedAddress
 from botfarm.settings import SettingsError
 
 # Longer than any statement may take, shorter than the usual grace period of 30 s.
@@ -16,6 +19,8 @@ DRAIN_TIMEOUT = 20
 # Longer than clients and proxies keep an idle connection (5 to 60 s), so that they end it: a server that ends one may do
 # so just as a request comes along it.
 KEEP_ALIVE = 75
+# Seconds in which a peer must take something of an answer. Then the kernel gives the connection up, with what it holds.
+UNREAD_PATIENCE = 30
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
@@ -24,6 +29,8 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; connections get it from here
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_PATIENCE * 1_000)
         bound.bind(address)
         bound.listen()  # only now is the port taken
     except OSError as error:
@@ -45,17 +52,18 @@ class HttpServer(uvicorn.Server):
         *,
         announce: Callable[[], None] | None = None,
         trusted_proxies: Sequence[str] = (),
+        limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008  frozen
     ) -> None:
         """Whose X-Forwarded-For tells the address of a caller must be said: by default nobody's does."""
         super().__init__(
             uvicorn.Config(
-                app,
-                http=OneWriteProtocol,
+                ForwardedAddress(app, trusted_proxies) if trusted_proxies else app,
+                http=cast("Any", partial(LimitedProtocol, limits=limits, idle=OrderedDict())),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(trusted_proxies),
-                forwarded_allow_ips=list(trusted_proxies),
+                proxy_headers=False,
                 timeout_graceful_shutdown=DRAIN_TIMEOUT,
                 timeout_keep_alive=KEEP_ALIVE,
             )

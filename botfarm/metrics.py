@@ -73,6 +73,9 @@ http_request_duration_seconds = Histogram(
 problems_total = Counter(
     "botfarm_problems", "Problems answered, by route template and type.", ("method", "route", "type")
 )
+connections_closed_total = Counter(
+    "botfarm_connections_closed", "Connections that the server closed at one of its limits.", ("reason",)
+)
 ready = Gauge("botfarm_ready", "1 while this process is ready, as /readyz says, else 0.", ("process",))
 db_up = Gauge("botfarm_db_up", "1 while the database answers this process, else 0.")
 db_pool_wait_seconds = Histogram(
@@ -104,6 +107,7 @@ batch_size = Histogram(
 
 ACQUIRE_RESULTS = ("granted", "replayed", "exhausted", "timeout", "quota", "gone", "error")
 RENEW_RESULTS = ("ok", "lapsed")
+CLOSING_REASONS = ("too_large", "too_slow", "too_many")
 USER_STATES = tuple(state.value for state in UserState)
 
 ENDS = (("released", "ok"), ("released", "dirty"), ("released", "broken"), ("expired", ""), ("forced", ""))
@@ -112,6 +116,8 @@ for _operation in ("acquire", "renew", "release"):
     batch_size.labels(_operation)
 for _result in RENEW_RESULTS:
     renew_total.labels(_result)
+for _reason in CLOSING_REASONS:
+    connections_closed_total.labels(_reason)
 
 
 @functools.cache

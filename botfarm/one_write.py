@@ -31,6 +31,10 @@ class _GatheringTransport:
             self._loop.call_soon(self._flush)
         self._pieces.append(data)
 
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
     def close(self) -> None:
         self._flush()
         self._transport.close()

@@ -9,6 +9,7 @@ from functools import partial
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from botfarm import metrics
+from botfarm.connection_limits import ConnectionLimits
 from botfarm.http_server import HttpServer
 from botfarm.logs import get_logger
 from botfarm.runtime import Services, open_services
@@ -24,6 +25,7 @@ logger = get_logger(__name__)
 
 PRUNE_INTERVAL = 3_600.0
 TICKETS_INTERVAL = 60.0
+PROBE_CONNECTIONS = 100
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -43,7 +45,8 @@ async def work_with_probes(
     ):
         jobs = _jobs(services, settings, stop)
         heartbeat = Heartbeat(jobs)
-        server = HttpServer(create_probes(services.health, heartbeat), announce=announce)
+        limits = ConnectionLimits(connections=PROBE_CONNECTIONS)
+        server = HttpServer(create_probes(services.health, heartbeat), announce=announce, limits=limits)
         tasks.create_task(server.serve(sockets=[listening]))
         watch = tasks.create_task(services.health.watch())
         await _run_jobs(jobs, heartbeat, stop)

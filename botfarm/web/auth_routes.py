@@ -7,10 +7,10 @@ from botfarm.web.dependencies import Farm
 from botfarm.web.requests import SignIn
 from botfarm.web.responses import SessionOut, SignedOut
 from botfarm.web.roles import public
-from botfarm.web.routing import api_router, raises
+from botfarm.web.routing import SignInRoute, api_router, raises
 from botfarm.web.session_cookie import SessionCookie, require_same_origin
 
-router = api_router("auth")
+router = api_router("auth", route_class=SignInRoute)
 
 
 @router.post("/auth/login", response_model=SessionOut, responses=raises(errors.SlowDownError, body=True))

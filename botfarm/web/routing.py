@@ -63,6 +63,12 @@ class FarmRoute(APIRoute):
         return admitted
 
 
+class SignInRoute(FarmRoute):
+    """Open to anyone, who must not fill the memory with bodies: a name and a password, with each character escaped."""
+
+    max_body_bytes = 16_384
+
+
 class JsonLinesRoute(FarmRoute):
     media_type = JSON_LINES
     max_body_bytes = 67_108_864

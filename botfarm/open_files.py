@@ -1,0 +1,22 @@
+"""The process's limit of open files. Each connection is one."""
+
+import contextlib
+import resource
+
+# Connections to the database (at most 200), to listen on, logs, libraries that are loaded late.
+FILES_BESIDE_CONNECTIONS = 256
+
+
+def raise_file_limit() -> None:
+    """Raises the soft limit, which is often 1,024, to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connections_within(wanted: int) -> int:
+    """As many connections as are wanted, or as the limit of open files allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(soft - FILES_BESIDE_CONNECTIONS, soft // 2))
