@@ -57,11 +57,12 @@ FILL_PAGE = text("""
 
 PAUSE = text("SELECT pg_sleep(0.1)")
 
-# The unique index finds those without a key at once, but only within a project and env.
+# The unique index finds those without a key at once, but only within a project and env; OFFSET keeps the planner to that.
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
     FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
         SELECT id, login FROM users WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
+        OFFSET 0
     ) AS u""")
 
 FILL = text("UPDATE users SET login_key = :key WHERE id = :id AND login = :login AND login_key IS NULL")
