@@ -14,6 +14,7 @@ from botfarm.errors import OperatorError
 from botfarm.logins import login_key
 from support.farm import Farm
 from support.postgres import fresh_database
+from support.processes import BOTFARM, running
 
 PAIRS = [
     ("jürgen@x.test", "Ju\u0308rgen@X.test"),
@@ -123,6 +124,18 @@ async def test_many_accounts_are_counted_and_the_first_of_them_named(old: str) -
         ) as refused:
             await migrate(old)
         assert "\n" not in str(refused.value)
+
+
+async def test_the_command_ends_with_one_line_that_says_the_way_out(old: str) -> None:
+    async with connected(old) as sql:
+        ids = await insert_as_before(sql, *PAIRS[0])
+    with running(BOTFARM, "migrate", environment={"BOTFARM_DATABASE_URL": old}) as process:
+        assert await asyncio.to_thread(process.wait) == 1
+    said = process.output.splitlines()[-1]
+    assert said.startswith("botfarm: several users are one account")
+    assert all(user_id in said for user_id in ids)
+    assert "botfarm users delete ID" in said
+    assert "Traceback" not in process.output
 
 
 async def test_a_pair_that_comes_during_the_migration_stops_it_and_it_goes_on_later(
