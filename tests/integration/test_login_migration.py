@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from botfarm.db.acquire_queries import lock_pool
 from botfarm.db.engine import create_engine
 from botfarm.db.login_key_queries import PAGE, fill_login_keys
 from botfarm.db.migrating import migrate
@@ -174,6 +175,26 @@ async def test_users_that_are_locked_meanwhile_are_filled_in_when_they_are_free(
             assert await farm.acquire(pool)  # the one that nobody has locked
         await filling
     assert await keys(farm.sql) == logins
+    await engine.dispose()
+
+
+async def test_users_of_a_pool_are_filled_in_under_its_lock(farm: Farm, database_url: str) -> None:
+    """So an acquire that finds users locked by this waits for its end, and looks again."""
+    pool = await farm.pool(2)
+    await farm.sql.execute("UPDATE users SET login_key = NULL")
+    engine = create_engine(database_url, application_name="test", patience=None)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as outside:
+        async with farm.database.transaction() as session:
+            await lock_pool(session, pool)
+            filling = asyncio.create_task(outside.run_sync(fill_login_keys))
+            waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            async with asyncio.timeout(30):
+                while not await farm.sql.fetchval(waits):
+                    await asyncio.sleep(0.02)
+            locked_by_nobody = "SELECT FROM users FOR UPDATE SKIP LOCKED"
+            assert len(await farm.sql.fetch(locked_by_nobody)) == 2
+        await filling
+    assert None not in (await keys(farm.sql)).values()
     await engine.dispose()
 
 
