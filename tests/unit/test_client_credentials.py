@@ -274,7 +274,7 @@ def test_what_a_test_has_changed_is_written_back(secrets_file: str) -> None:
 
 
 def test_what_was_written_back_is_not_shown() -> None:
-    written = lease_farm(LEASED, LEASED_PLAIN).run(
+    written = lease_farm(LEASED, LEASED_PLAIN, named=[LEASED_PLAIN]).run(
         *WRITE_BACK, "b@x.test", "--secrets", "-", "--json", stdin='{"pin": null}'
     )
     assert written.json == {"id": OTHER_ID, "login": "b@x.test", "labels": {}}
