@@ -16,6 +16,7 @@ from botfarm.runtime import Services, open_services
 from botfarm.settings import Settings
 from workers.gauges import refresh_gauges
 from workers.jobs import Heartbeat, Job, run_tick
+from workers.logins import fill_login_keys
 from workers.probes import create_probes
 from workers.prune import prune
 from workers.reap import reap
@@ -26,6 +27,7 @@ logger = get_logger(__name__)
 PRUNE_INTERVAL = 3_600.0
 TICKETS_INTERVAL = 60.0
 PROBE_CONNECTIONS = 100
+LOGINS_INTERVAL = 60.0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -59,6 +61,7 @@ def _jobs(services: Services, settings: Settings, stop: asyncio.Event) -> list[J
         Job("reap", settings.reap_interval, partial(reap, services.maintenance)),
         Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
         Job("tickets", TICKETS_INTERVAL, partial(prune_tickets, services.maintenance)),
+        Job("logins", LOGINS_INTERVAL, partial(fill_login_keys, services.maintenance, stop)),
         Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance, stop)),
     ]
     for job in jobs:

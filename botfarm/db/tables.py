@@ -83,6 +83,8 @@ class UserRow(Base):
         CheckConstraint("status IN ('active', 'quarantined')", name="status"),
         CheckConstraint("(status = 'quarantined') = (status_since IS NOT NULL)", name="status_since"),
         CheckConstraint("(locktime IS NULL) = (expires_at IS NULL)", name="lock"),
+        Index("uq_users_project_id_env_login_key", "project_id", "env", "login_key", unique=True),
+        # The version before this one looks for logins by it; it goes one release later.
         Index("uq_users_project_id_env_login", "project_id", "env", func.lower(text("login")), unique=True),
         Index("ix_users_pool", "project_id", "env", "domain", "id"),
         {
@@ -98,6 +100,8 @@ class UserRow(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
     login: Mapped[str]
+    login_key: Mapped[str | None] = mapped_column(Text(collation="C"))
+    """Its normal form. Null for moments, of a login that the version before this one has written: login_key_queries.py."""
     password: Mapped[str]
     secrets: Mapped[str | None]
     totp_seed: Mapped[str | None]

@@ -19,6 +19,7 @@ from sqlalchemy import (
     text,
     true,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
@@ -42,6 +43,7 @@ from botfarm.domain import (
     UserStatus,
 )
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
+from botfarm.logins import login_key
 
 u = aliased(UserRow, name="u")
 clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
@@ -53,12 +55,12 @@ _NOTHING: UserCursor = (UUID(int=0), "", "", UUID(int=0))
 
 
 INSERT_USERS = text("""
-    INSERT INTO users (id, login, password, secrets, totp_seed, project_id, env, domain, labels)
-    SELECT id, login, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:passwords AS text[]), CAST(:secrets AS text[]),
-                CAST(:totp_seeds AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
-                CAST(:labels AS text[]))
-         AS new (id, login, password, secrets, totp_seed, project_id, env, domain, labels)
+    INSERT INTO users (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
+    SELECT id, login, login_key, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:login_keys AS text[]), CAST(:passwords AS text[]),
+                CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]),
+                CAST(:domains AS text[]), CAST(:labels AS text[]))
+         AS new (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
     ON CONFLICT DO NOTHING
     RETURNING id""")
 
@@ -71,12 +73,17 @@ class NewUser:
     pool: Pool
     labels: Mapping[str, str]
 
+    @property
+    def login_key(self) -> str:
+        return login_key(self.login)
+
 
 async def insert_user(session: AsyncSession, new: NewUser) -> bool:
     """False when the project and env have a user of this login already. Raises NoSuchProjectError."""
     statement = insert(UserRow).values(
         id=new.id,
         login=new.login,
+        login_key=new.login_key,
         password=new.sealed.password,
         secrets=new.sealed.secrets,
         totp_seed=new.sealed.totp_seed,
@@ -100,6 +107,7 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
     columns = {
         "ids": [user.id for user in users],
         "logins": [user.login for user in users],
+        "login_keys": [user.login_key for user in users],
         "passwords": [user.sealed.password for user in users],
         "secrets": [user.sealed.secrets for user in users],
         "totp_seeds": [user.sealed.totp_seed for user in users],
@@ -115,7 +123,7 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
 
 
 def insert_order(user: NewUser) -> tuple[UUID, str, str]:
-    return user.pool.project_id, user.pool.env.value, user.login.lower()
+    return user.pool.project_id, user.pool.env.value, user.login_key
 
 
 async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> tuple[UserRow, bool] | None:
@@ -152,6 +160,10 @@ async def update_user(
             )
     try:
         await session.flush()
+        if changes.login is not None:
+            # After the login: when that changes alone, a trigger for the version before this one resets the key.
+            key = login_key(changes.login)
+            await session.execute(update(UserRow).where(UserRow.id == row.id).values(login_key=key))
     except IntegrityError as error:
         raise _refused(error) from None
 
@@ -198,7 +210,7 @@ async def list_users(
         if value is not None:
             statement = statement.where(column == value)
     if chosen.login is not None:
-        statement = statement.where(func.lower(u.login) == func.lower(chosen.login))
+        statement = statement.where(u.login_key == login_key(chosen.login))
     for key, wanted in chosen.labels:
         statement = statement.where(u.labels.contains({key: wanted}))
     if chosen.state is not None:

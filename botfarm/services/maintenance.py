@@ -1,6 +1,7 @@
 """What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
 
 import asyncio
+from uuid import UUID
 
 from botfarm import metrics
 from botfarm.access import EVERYTHING
@@ -8,6 +9,7 @@ from botfarm.db import (
     audit_queries,
     key_queries,
     lease_queries,
+    login_key_queries,
     maintenance_queries,
     pool_queries,
     waiting_queries,
@@ -78,6 +80,24 @@ class Maintenance:
         async with self._database.autocommit() as session:
             await waiting_queries.prune_replicas(session)
             return await waiting_queries.prune_tickets(session)
+
+    async def fill_login_keys(self, stop: asyncio.Event) -> tuple[int, list[UUID]]:
+        """Stores the normal form of logins that a replica of the version before has written, until `stop` is set.
+
+        Returns how many users have got one, and the users that cannot have one, because another user is the same account.
+        """
+        filled, refused = 0, []
+        async with self._database.autocommit() as session:
+            users = await login_key_queries.users_without_key(session)
+        for user_id, login in users:
+            if stop.is_set():
+                break
+            async with self._database.autocommit() as session:
+                if await login_key_queries.fill_login_key(session, user_id, login):
+                    filled += 1
+                else:
+                    refused.append(user_id)
+        return filled, refused
 
     async def may_see_all_sessions(self) -> bool:
         async with self._database.autocommit() as session:

@@ -30,7 +30,10 @@ class UnderLease:
             if sealed.totp_seed is None:
                 raise NoSuchUserError("This user has no TOTP seed.")
             await record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
-        return current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
+        code = current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
+        if code is None:
+            raise NoSuchUserError("The TOTP seed of this user cannot be read: it must be set again.")
+        return code
 
     async def write_back(
         self,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, St
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES, id_or_name
-from botfarm.totp import read_seed
+from botfarm.totp import SeedError, read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
 SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -77,8 +77,8 @@ def _json_bytes(value: dict[str, Any]) -> int:
 def _totp_seed(seed: SecretStr) -> SecretStr:
     try:
         read_seed(seed.get_secret_value())
-    except ValueError:
-        raise _invalid("must be a base32 seed or an otpauth://totp/ address") from None
+    except SeedError as error:
+        raise PydanticCustomError("invalid", "{reason}", {"reason": str(error)}) from None
     return seed
 
 

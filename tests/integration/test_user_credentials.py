@@ -11,10 +11,11 @@ import httpx
 import pyotp
 import pytest
 
-from botfarm.credentials import KeyRingError
+from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.db import lease_queries
 from botfarm.errors import LeaseLapsedError, NoSuchUserError, NotTheHolderError
-from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
+from botfarm.services.user_credentials import seal_totp_seed
+from support.farm import KEYS, OTHER_RUNNER, PASSWORD, RUNNER, Farm
 from support.http import LEASE, assert_problem, create_project, create_user
 
 SEED = "JBSWY3DPEHPK3PXP"
@@ -87,6 +88,31 @@ async def test_a_seed_that_gives_no_code_is_refused_without_showing_it(
         await api.post("/users", json={**body, "totp_seed": seed}), 422, "invalid-request"
     )
     assert problem["errors"][0]["field"] == "totp_seed"
+
+
+async def test_a_parameter_that_would_change_the_codes_is_named(api: httpx.AsyncClient) -> None:
+    project = await create_project(api)
+    user = await create_user(api, project)
+    answer = await api.patch(f"/users/{user['id']}", json={"totp_seed": f"{ADDRESS}&encoder=steam"})
+    (error,) = assert_problem(answer, 422, "invalid-request")["errors"]
+    assert (error["field"], error["code"]) == ("totp_seed", "invalid")
+    assert "`encoder`" in error["message"]
+    assert SEED not in answer.text
+
+
+async def test_a_stored_seed_of_which_codes_would_be_wrong_gives_none(
+    api: httpx.AsyncClient, farm: Farm
+) -> None:
+    """An earlier version took it."""
+    key_ring = KeyRing.parse(KEYS)
+    project = await create_project(api)
+    user = await create_user(api, project, totp_seed=SEED)
+    seed = seal_totp_seed(key_ring, UUID(user["id"]), f"{ADDRESS}&encoder=steam")
+    await farm.sql.execute("UPDATE users SET totp_seed = $2 WHERE id = $1", user["id"], seed)
+    lease = (await api.post("/leases", json=LEASE)).json()
+    assert "totp" not in lease["users"][0]
+    answer = await api.get(f"/leases/{lease['id']}/users/{user['id']}/totp")
+    assert "set again" in assert_problem(answer, 404, "no-such-user")["detail"]
 
 
 async def test_secrets_of_any_shape_come_back_as_they_were(api: httpx.AsyncClient) -> None:

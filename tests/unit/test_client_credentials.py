@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,11 @@ def users_farm() -> FakeFarm:
     )
 
 
-def lease_farm(*users: dict[str, Any], **lease: object) -> FakeFarm:
+def lease_farm(*users: dict[str, Any], named: Sequence[dict[str, Any]] = (), **lease: object) -> FakeFarm:
+    """`named` are the users that the farm finds by a login."""
     return FakeFarm(
         {
+            "GET /users": {"items": list(named), "next_cursor": None},
             f"GET /leases/{LEASE_ID}": {**LEASE, "users": users, **lease},
             **{
                 f"GET /leases/{LEASE_ID}/users/{user['id']}/totp": user.get("totp")
@@ -239,7 +242,8 @@ def test_where_passwords_are_not_shown_secrets_and_codes_are_not_either() -> Non
 
 def test_a_code_is_alone_on_standard_output() -> None:
     assert lease_farm(LEASED).run(*TOTP).out == "012345\n"
-    assert lease_farm(LEASED, LEASED_PLAIN).run(*TOTP, "A@x.test").out == "012345\n"
+    by_login = lease_farm(LEASED, LEASED_PLAIN, named=[USER])
+    assert by_login.run(*TOTP, "A@\uff58.test").out == "012345\n"  # the farm knows that it is the same
     by_id = lease_farm(LEASED, LEASED_PLAIN)
     assert by_id.run(*TOTP, USER_ID, "--json").json == LEASED["totp"]
     assert by_id.asked == [f"GET /leases/{LEASE_ID}/users/{USER_ID}/totp"]
@@ -271,7 +275,7 @@ def test_what_a_test_has_changed_is_written_back(secrets_file: str) -> None:
 
 
 def test_what_was_written_back_is_not_shown() -> None:
-    written = lease_farm(LEASED, LEASED_PLAIN).run(
+    written = lease_farm(LEASED, LEASED_PLAIN, named=[LEASED_PLAIN]).run(
         *WRITE_BACK, "b@x.test", "--secrets", "-", "--json", stdin='{"pin": null}'
     )
     assert written.json == {"id": OTHER_ID, "login": "b@x.test", "labels": {}}

@@ -6,6 +6,7 @@ import pytest
 
 from botfarm_client.command_errors import CommandError
 from botfarm_client.commands.import_files import BadLine, Format, Record, format_of, read_csv, read_json_lines
+from botfarm_client.commands.json_objects import json_object
 
 HEADER = b"login,password,env,domain\n"
 
@@ -159,3 +160,81 @@ def test_a_json_array_is_told_how_to_become_lines() -> None:
 def test_no_value_is_in_what_a_record_shows() -> None:
     (record,) = csv_of(HEADER + b"a@x.test,hunter2,stage,regular\n")
     assert "hunter2" not in repr(record)
+
+
+def user_of(record: Record | BadLine) -> dict[str, Any]:
+    assert isinstance(record, Record), record
+    return record.user
+
+
+def test_empty_columns_at_the_right_and_rows_without_content_count_for_nothing() -> None:
+    content = (
+        "\r\n;;;;;\r\nlogin;password;env;domain;;\r\na@x.test;p;stage;regular;;\r\n;;;;;\r\n ;;\r\n;;;;;\r\n"
+    )
+    (record,) = csv_of(content.encode("utf-8-sig"))
+    assert record.line == 4
+    assert user_of(record) == {"login": "a@x.test", "password": "p", "env": "stage", "domain": "regular"}
+
+
+def test_a_value_below_no_name_is_a_bad_line_and_an_empty_name_between_others_is_refused() -> None:
+    assert csv_of(b"login,password,env,domain,\na,p,stage,regular,x\n") == [
+        BadLine(2, "", "too-many-columns")
+    ]
+    with pytest.raises(CommandError, match="column 3 is called ''"):
+        csv_of(b"login,password,,env,domain\n")
+
+
+def test_names_of_columns_are_known_in_any_case_and_a_label_keeps_its_own() -> None:
+    (record,) = csv_of(b"LOGIN,Password, Env ,dOMAIN,Totp_Seed,Label.Team\na,p,stage,regular,JBSW,red\n")
+    assert user_of(record)["labels"] == {"Team": "red"}
+    assert user_of(record)["totp_seed"] == "JBSW"
+    with pytest.raises(CommandError, match="two columns called 'env'"):
+        csv_of(b"login,password,env,domain,ENV\n")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("line", ["sep={}", "SEP={}", "sep={}{}{}", '"sep={}"'])
+def test_the_first_line_may_say_the_delimiter(delimiter: str, line: str) -> None:
+    text = "\r\n".join([line.replace("{}", delimiter), "login,password,env,domain", "a,p,stage,regular", "b"])
+    records = csv_of(text.replace(",", delimiter).encode("utf-8-sig"))
+    assert lines_of(records) == [3, 4]
+    assert user_of(records[0])["password"] == "p"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "label"),
+    [("\t", "label.note, long, with, commas, in, it"), (";", "label.a,b,c,d,e"), (",", '"label.x;y;z;u;v"')],
+)
+def test_the_delimiter_is_that_of_the_known_names(delimiter: str, label: str) -> None:
+    header = delimiter.join(["login", "password", "env", "domain", label])
+    row = delimiter.join(["a@x.test", "p,;q", "stage", "regular", "x"]).replace("p,;q", '"p,;q"')
+    (record,) = csv_of(f"{header}\n{row}\n".encode())
+    assert user_of(record)["password"] == "p,;q"
+    assert list(user_of(record)["labels"].values()) == ["x"]
+
+
+@pytest.mark.parametrize("size", [131_073, 250_000])
+def test_a_cell_may_be_as_long_as_the_farm_takes_it(size: int) -> None:
+    content = f'login,password,env,domain,secrets\na,p,stage,regular,"{{""a"": ""{"x" * size}""}}"\nb,"q\n'
+    first, second = csv_of(content.encode())
+    assert user_of(first)["secrets"] == {"a": "x" * size}
+    assert second == BadLine(3, "", "broken-quotes")
+
+
+def test_a_line_that_no_import_could_take_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botfarm_client.commands.import_files.MAX_CELL", 100)
+    rows = b"a," + b"x" * 200 + b',stage,regular\nb,"' + b"y\n" * 200 + b"c,p,stage,regular\n"
+    records = csv_of(HEADER + rows)
+    assert records[:2] == [BadLine(2, "", "too-large"), BadLine(3, "", "broken-quotes")]
+    assert isinstance(records[-1], Record)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "NaN", "Infinity"])
+def test_numbers_that_json_does_not_have_are_bad_lines(number: str) -> None:
+    (of_csv,) = csv_of(
+        f'login,password,env,domain,secrets\na,p,stage,regular,"{{""a"": {number}}}"\n'.encode()
+    )
+    assert of_csv == BadLine(2, "secrets", "not-a-json-object")
+    (of_lines,) = read_json_lines([f'{{"secrets": {{"a": [{number}]}}}}'.encode()])
+    assert of_lines == BadLine(1, "", "not-a-json-object")
+    assert json_object(f'{{"a": {number}}}') is None

@@ -82,14 +82,16 @@ def test_projects_that_cannot_be_are_bad_lines() -> None:
         Record(3, {"project": "shop", "project_id": SHOP}),
         Record(4, {"project": 7}),
         Record(5, {"project": "shop", "password": "x" * 1_100_000}),
+        Record(6, {"project": "shop", "secrets": {"a": "x" * 262_144}}),
     )
-    assert farm.lines == [{}] * 5
+    assert farm.lines == [{}] * 6
     assert imported.bad_lines == [
         BadLine(1, "project", "no-such-project"),
         BadLine(2, "project", "missing"),
         BadLine(3, "project", "also-project_id"),
         BadLine(4, "project", "no-such-project"),
         BadLine(5, "", "too-large"),
+        BadLine(6, "secrets", "too-large"),
     ]
 
 

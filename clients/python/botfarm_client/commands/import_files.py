@@ -1,7 +1,7 @@
 """Users in a file, CSV or JSON lines: each record with the line of the file that it begins on."""
 
 import csv
-import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,12 @@ from botfarm_client.commands.json_objects import json_object
 REQUIRED = ("login", "password", "env", "domain")
 OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")
 LABEL = "label."
+DELIMITERS = ",;\t"
+MAX_CELL = 67_108_864
+"""Characters. A whole import has no more bytes, so a cell that is longer is a quote that is never closed."""
 _MARK = b"\xef\xbb\xbf"
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])\1*"?[,;\s]*', re.IGNORECASE)
+"""What Excel reads in the first line, and writes back with more delimiters."""
 
 
 class Format(StrEnum):
@@ -58,11 +63,8 @@ def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
         text = line.removeprefix(_MARK) if number == 1 else line
         if not text.strip():
             continue
-        try:
-            user = json.loads(text)
-        except (ValueError, RecursionError):
-            user = None
-        yield Record(number, user) if isinstance(user, dict) else BadLine(number, "", "not-a-json-object")
+        user = json_object(text)
+        yield BadLine(number, "", "not-a-json-object") if user is None else Record(number, user)
 
 
 def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | BadLine]:
@@ -70,10 +72,8 @@ def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | 
     # Bytes that are no UTF-8 become lone surrogates, so that a bad line is one bad line.
     text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        first = text.readline()
         lines = _Lines(text)
-        lines.put_back([first])
-        rows = _rows(lines, delimiter=max(",;\t", key=first.count))
+        rows = _rows(lines, delimiter=_delimiter(lines))
         columns = _columns(next(rows, None), needs_project=needs_project)
         for row in rows:
             yield _record(row, columns)
@@ -100,13 +100,44 @@ class _Lines(Iterator[str]):
 
     def put_back(self, lines: list[str]) -> None:
         self._waiting.extend(reversed(lines))
+        self.count -= len(lines)
 
     def put_back_all_but_the_first(self) -> None:
         self.put_back(self.taken[1:])
-        self.count -= len(self.taken) - 1
+
+
+def _delimiter(lines: _Lines) -> str:
+    """What a first line `sep=` says, which is taken away; else that by which the row of names has most known ones."""
+    first = next(lines, "")
+    said = _SEPARATOR.fullmatch(first)
+    if said:
+        return said[1]
+    passed = [first]
+    while passed[-1] and not passed[-1].strip(f'{DELIMITERS}" \r\n'):
+        passed.append(next(lines, ""))
+    lines.put_back([line for line in passed if line])
+    return max(DELIMITERS, key=lambda delimiter: _known_names(passed[-1], delimiter))
+
+
+def _known_names(line: str, delimiter: str) -> int:
+    try:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return 0
+    return sum(_column(name) in {*REQUIRED, *OPTIONAL} for name in names)
+
+
+def _column(typed: str) -> str:
+    """Names are known in any case; that of a label is its own."""
+    name = typed.strip()
+    if name[: len(LABEL)].lower() == LABEL:
+        return LABEL + name[len(LABEL) :]
+    return name.lower() if name.lower() in {*REQUIRED, *OPTIONAL} else name
 
 
 def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | BadLine]:
+    """Rows without any content are passed over: spreadsheets write them below the last one."""
+    csv.field_size_limit(MAX_CELL)  # of the process, which reads no other CSV
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.taken.clear()
@@ -116,16 +147,19 @@ def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | 
         except StopIteration:
             return
         except csv.Error:
+            too_large = len(lines.taken[0]) > MAX_CELL
             lines.put_back_all_but_the_first()
-            yield BadLine(line, "", "broken-quotes")
+            yield BadLine(line, "", "too-large" if too_large else "broken-quotes")
             continue
-        if row:
+        if any(cell.strip() for cell in row):
             yield line, row
 
 
 def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bool) -> list[str]:
     """The names are repeated only once they are known to be names: without a first row of names they are values."""
-    names = [name.strip() for name in first[1]] if isinstance(first, tuple) else []
+    names = [_column(name) for name in first[1]] if isinstance(first, tuple) else []
+    while names and not names[-1]:
+        names.pop()
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise CommandError(

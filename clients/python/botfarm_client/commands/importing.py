@@ -14,6 +14,8 @@ from botfarm_client.ids import is_id
 CHUNK_BYTES = 65_536
 # The farm refuses the whole request for one line of more than that.
 MAX_LINE_BYTES = 1_048_576
+# The farm's limit for one user, as JSON.
+MAX_SECRETS_BYTES = 262_144
 # Seconds that the farm may need after the last line.
 WORK_TIME = 600.0
 
@@ -70,6 +72,8 @@ class UserImport:
     def _encoded(self, record: Record | BadLine) -> bytes:
         self._lines.append(record.line)
         checked = record if isinstance(record, BadLine) else self._with_project(record)
+        if isinstance(checked, Record) and _has_too_large_secrets(checked):
+            checked = BadLine(record.line, "secrets", "too-large")
         if isinstance(checked, Record):
             encoded = json.dumps(checked.user, separators=(",", ":")).encode()
             if len(encoded) < MAX_LINE_BYTES:
@@ -103,6 +107,11 @@ class UserImport:
 
     def _file_line(self, number: int) -> int:
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else number
+
+
+def _has_too_large_secrets(record: Record) -> bool:
+    secrets = record.user.get("secrets")
+    return len(json.dumps(secrets, ensure_ascii=False).encode()) > MAX_SECRETS_BYTES
 
 
 def _names_lines(answer: Json) -> bool:

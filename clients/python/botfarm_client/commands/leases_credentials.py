@@ -66,10 +66,14 @@ def _path(farm: Connection, lease_id: UUID, user: str | None) -> str:
 
 
 def _user_id_of(farm: Connection, lease_id: UUID, login: str | None) -> str:
-    users: list[Json] = farm.get(f"/leases/{lease_id}")["users"]
+    lease = farm.get(f"/leases/{lease_id}")
+    users: list[Json] = lease["users"]
     if not users:  # only those of a lease that has ended can be deleted
         raise CommandError("the lease has ended, and its users are deleted", exit_code=ExitCode.LAPSED)
-    found = [user for user in users if login is None or user["login"].lower() == login.lower()]
+    found = users
+    if login is not None:  # only the farm knows which spellings of a login are the same account
+        named = farm.items("/users", login=login, project_id=lease["project_id"], env=lease["env"])
+        found = [user for user in users if user["id"] in {each["id"] for each in named}]
     if not found:
         raise CommandError(
             f"the lease has no such user: see `botfarm leases show {lease_id}`",

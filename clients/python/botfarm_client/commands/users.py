@@ -53,7 +53,7 @@ def list_users(
     env: MaybeEnv = None,
     domain: MaybeDomain = None,
     state: Annotated[State | None, typer.Option("--state")] = None,
-    login: Annotated[str | None, typer.Option("--login", help="This login, in any case.")] = None,
+    login: Annotated[str | None, typer.Option("--login", help="This login, in any spelling.")] = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     limit: Limit = DEFAULT_LIMIT,
     everything: All = False,

@@ -1,0 +1,156 @@
+"""Normal forms of logins that were stored without one, and users that are one account.
+
+The version before this one writes no `login_key`. A trigger then fills it in where SQL can: for a login in ASCII. The others
+are filled in by the migration and, from then on, by the worker.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.domain import Env
+from botfarm.logins import login_key
+
+PAGE = 1_000
+MAX_NAMED = 20
+"""Accounts that a message names."""
+_START = {"project_id": UUID(int=0), "env": "", "domain": "", "id": UUID(int=0)}
+
+_USERS = """
+    SELECT id, project_id, env, domain, login FROM users
+    WHERE {} AND (project_id, env, domain, id) > (:project_id, :env, :domain, :id)
+    ORDER BY project_id, env, domain, id LIMIT :limit"""
+NOT_ASCII = text(_USERS.format("octet_length(login) <> length(login)"))
+WITHOUT_KEY = text(_USERS.format("login_key IS NULL"))
+
+# Of logins in ASCII the normal form is `lower(login)`, which the version before this one has a unique index on.
+IN_ASCII = text("""
+    SELECT u.id, u.project_id, u.env, u.login
+    FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:keys AS text[])) AS given (project_id, env, key)
+    JOIN users AS u ON u.project_id = given.project_id AND u.env = given.env AND lower(u.login) = given.key
+    WHERE octet_length(u.login) = length(u.login)""")
+
+WITH_ONE_KEY = text("""
+    SELECT project_id, env, login_key, array_agg(id ORDER BY id) AS ids
+    FROM users WHERE login_key IS NOT NULL GROUP BY project_id, env, login_key HAVING count(*) > 1""")
+
+# As `replace_credentials`: under the lock of the pool, so that an acquire that finds users locked by this looks again.
+# One statement, because the migration is in no transaction here.
+FILL_PAGE = text("""
+    WITH alone AS MATERIALIZED (
+        SELECT count(*) = 1 AS locked FROM (SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))) AS waited
+    ),
+    chosen AS MATERIALIZED (
+        SELECT u.id, given.key
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:keys AS text[])) AS given (id, login, key)
+        JOIN users AS u ON u.id = given.id
+        WHERE (SELECT locked FROM alone) AND u.login = given.login AND u.login_key IS NULL
+        FOR UPDATE OF u SKIP LOCKED
+    )
+    UPDATE users SET login_key = chosen.key FROM chosen WHERE users.id = chosen.id""")
+
+PAUSE = text("SELECT pg_sleep(0.1)")
+
+# The unique index finds those without a key at once, but only within a project and env; OFFSET keeps the planner to that.
+SOME_WITHOUT_KEY = text("""
+    SELECT u.id, u.login
+    FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
+        SELECT id, login FROM users WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
+        OFFSET 0
+    ) AS u""")
+
+FILL = text("UPDATE users SET login_key = :key WHERE id = :id AND login = :login AND login_key IS NULL")
+
+PROJECT_NAMES = text("SELECT id, name FROM projects WHERE id = ANY (CAST(:ids AS uuid[]))")
+
+Account = tuple[UUID, str, str]
+"""Project, env and normal form of the login."""
+
+
+def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
+    """The accounts that several users are, and their ids, while there is no column `login_key`.
+
+    Users whose logins are all in ASCII are left out: the index of the version before this one keeps them apart.
+    """
+    users: defaultdict[Account, list[UUID]] = defaultdict(list)
+    for page in _pages(connection, NOT_ASCII):
+        for row in page:
+            users[row.project_id, row.env, login_key(row.login)].append(row.id)
+    in_ascii = [account for account in users if account[2].isascii()]
+    for start in range(0, len(in_ascii), PAGE):
+        project_ids, envs, keys = zip(*in_ascii[start : start + PAGE], strict=True)
+        given = {"project_ids": list(project_ids), "envs": list(envs), "keys": list(keys)}
+        for row in connection.execute(IN_ASCII, given):
+            users[row.project_id, row.env, login_key(row.login)].append(row.id)
+    return {account: sorted(ids) for account, ids in users.items() if len(ids) > 1}
+
+
+def accounts_by_key(connection: Connection) -> dict[Account, list[UUID]]:
+    """The same, of those whose normal form is stored."""
+    rows = connection.execute(WITH_ONE_KEY)
+    return {(row.project_id, row.env, row.login_key): row.ids for row in rows}
+
+
+def describe(connection: Connection, accounts: Mapping[Account, Sequence[UUID]]) -> str:
+    """The first of them, with the names of their projects."""
+    first = sorted(accounts)[:MAX_NAMED]
+    ids = list({project_id for project_id, _, _ in first})
+    names = {row.id: row.name for row in connection.execute(PROJECT_NAMES, {"ids": ids})}
+    named = [
+        f"{key} in {env} of {names[project_id]}: {', '.join(map(str, accounts[project_id, env, key]))}"
+        for project_id, env, key in first
+    ]
+    more = len(accounts) - len(first)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def fill_login_keys(connection: Connection) -> None:
+    """Of all users, page by page, outside of a transaction. Users that are locked are tried again."""
+    while True:
+        missed = False
+        for page in _pages(connection, WITHOUT_KEY):
+            for pool, users in groupby(page, key=lambda row: f"{row.project_id}/{row.env}/{row.domain}"):
+                missed |= not _fill_page(connection, pool, list(users))
+        if not missed:
+            return
+        connection.execute(PAUSE)
+
+
+def _fill_page(connection: Connection, pool: str, users: Sequence[Row[Any]]) -> bool:
+    """False when not all could be filled in."""
+    given = {
+        "pool": pool,
+        "ids": [user.id for user in users],
+        "logins": [user.login for user in users],
+        "keys": [login_key(user.login) for user in users],
+    }
+    return connection.execute(FILL_PAGE, given).rowcount == len(users)
+
+
+def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[Row[Any]]]:
+    """In the order of the pool index."""
+    after: dict[str, object] = _START
+    while rows := connection.execute(statement, {**after, "limit": PAGE}).all():
+        yield rows
+        after = {name: getattr(rows[-1], name) for name in _START}
+
+
+async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
+    """Ids and logins. They are few: what replicas of the version before have written."""
+    rows = await session.execute(SOME_WITHOUT_KEY, {"envs": list(Env)})
+    return [(row.id, row.login) for row in rows]
+
+
+async def fill_login_key(session: AsyncSession, user_id: UUID, login: str) -> bool:
+    """False when another user is the same account."""
+    try:
+        await session.execute(FILL, {"id": user_id, "login": login, "key": login_key(login)})
+    except IntegrityError:
+        return False
+    return True
