@@ -106,10 +106,25 @@ class TestOneReplica:
     async def test_over_the_cap_one_is_sent_away_at_once(self, farm: Farm, replicas: Replicas) -> None:
         pool = await occupied(farm, replicas)
         async with replicas.replica(max_waiters=2) as one:
-            await line_up(replicas, (one, pool, {}), (one, pool, {}))
+            await line_up(replicas, (one, pool, {"principal": "a"}), (one, pool, {"principal": "b"}))
             with pytest.raises(TooManyWaitersError):
-                await one.wait(pool)
+                await one.wait(pool, principal="c")
             assert len(await replicas.tickets()) == 2
+
+    async def test_a_greedy_principal_leaves_places_for_a_modest_one(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool, others = await occupied(farm, replicas), await occupied(farm, replicas)
+        async with replicas.replica(max_waiters=20) as one:
+            greedy = [one.wait(pool, principal="greedy") for _ in range(20)]
+            await replicas.until_parked(10)
+            modest = one.wait(others, principal="modest")
+            await replicas.until_parked(11)
+            await replicas.free(one, others)
+            assert len((await modest).ids) == 1
+            refused = [waiting for waiting in greedy if waiting.task.done()]
+            assert {type(waiting.task.exception()) for waiting in refused} == {TooManyWaitersError}
+            assert len(refused) == 10
 
     async def test_a_user_that_is_locked_for_a_moment_is_tried_again(
         self, farm: Farm, replicas: Replicas
