@@ -282,7 +282,7 @@ class UserFilter:
     domain: Domain | None = None
     state: UserState | None = None
     login: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ class QuotaExceededError(BotfarmError):
 
 
 class TooManyWaitersError(BotfarmError):
-    """As many requests wait at this replica as may: try again, or without `wait_seconds`."""
+    """As many requests wait at this replica as may, in all or of this token: try again, or without `wait_seconds`."""
 
 
 class SlowDownError(BotfarmError):

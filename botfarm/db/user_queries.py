@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -71,7 +71,8 @@ class NewUser:
     login: str
     sealed: SealedCredentials
     pool: Pool
-    labels: Mapping[str, str]
+    labels: str
+    """JSON: of many users an import has much less to keep than with dictionaries."""
 
     @property
     def login_key(self) -> str:
@@ -90,7 +91,7 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
         project_id=new.pool.project_id,
         env=new.pool.env.value,
         domain=new.pool.domain.value,
-        labels=dict(new.labels),
+        labels=json.loads(new.labels),
     )
     try:
         inserted = await session.scalar(statement.on_conflict_do_nothing().returning(UserRow.id))
@@ -114,7 +115,7 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
         "project_ids": [user.pool.project_id for user in users],
         "envs": [user.pool.env.value for user in users],
         "domains": [user.pool.domain.value for user in users],
-        "labels": [json.dumps(dict(user.labels)) for user in users],
+        "labels": [user.labels for user in users],
     }
     try:
         return set(await session.scalars(INSERT_USERS, columns))
@@ -211,8 +212,8 @@ async def list_users(
             statement = statement.where(column == value)
     if chosen.login is not None:
         statement = statement.where(u.login_key == login_key(chosen.login))
-    for key, wanted in chosen.labels:
-        statement = statement.where(u.labels.contains({key: wanted}))
+    if chosen.labels:
+        statement = statement.where(u.labels.contains(dict(chosen.labels)))
     if chosen.state is not None:
         statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
     return [_user(row) for row in await session.execute(statement)]

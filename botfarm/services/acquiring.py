@@ -7,7 +7,7 @@ from uuid import UUID
 
 from botfarm import metrics
 from botfarm.access import Principal
-from botfarm.credentials import KeyRing, KeyRingError
+from botfarm.credentials import KeyRing
 from botfarm.db import acquire_queries, lease_queries, user_queries
 from botfarm.db.acquire_queries import LeaseTerms
 from botfarm.db.engine import Database
@@ -167,11 +167,11 @@ class Acquiring:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
-        except KeyRingError:
+        except Exception:  # whatever it is, the caller will not learn which users it holds
             if not grant.replayed:
                 # With a rest, so that the next request gets another one.
                 await self._take_back(
-                    lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
+                    lease, Outcome.BROKEN, "the stored credentials cannot be read", "lock_delay"
                 )
             raise
         if not grant.replayed and await lifeline.has_gone():

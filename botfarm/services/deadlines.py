@@ -23,7 +23,8 @@ class Deadlines(Generic[Item]):
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Item]] = []
         self._numbers = count()  # items themselves are not compared
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop gives a Handle without `when` for a time that is past
         self._limit = SMALL
 
     def add(self, seconds: float, item: Item) -> None:
@@ -48,12 +49,13 @@ class Deadlines(Generic[Item]):
 
     def _set_timer(self) -> None:
         if self._timer:
-            if self._heap and self._timer.when() == self._heap[0][0]:
+            if self._heap and self._timer_at == self._heap[0][0]:
                 return
             self._timer.cancel()
         self._timer = None
         if self._heap:
-            self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._ring)
+            self._timer_at = self._heap[0][0]
+            self._timer = asyncio.get_running_loop().call_at(self._timer_at, self._ring)
 
     def _ring(self) -> None:
         now = asyncio.get_running_loop().time()

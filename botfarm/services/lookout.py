@@ -13,7 +13,8 @@ class Lookout:
         self._is_woken = False
         self._is_closed = False
         self._looking: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop gives a Handle without `when` for a time that is past
 
     def wake(self) -> None:
         if self._is_closed:
@@ -27,8 +28,9 @@ class Lookout:
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + seconds
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._timer_at:
             self._end_timer()
+            self._timer_at = when
             self._timer = loop.call_at(when, self.wake)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from botfarm.credentials import KeyRing
+from botfarm.credentials import KeyRing, KeyRingError
 from botfarm.domain import MAX_SECRETS_BYTES, Lease, LeasedUser, SealedCredentials
 from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.totp import current_code
@@ -51,7 +51,7 @@ def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes:
 
 
 def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
-    """Raises KeyRingError when a stored value cannot be decrypted."""
+    """Raises KeyRingError when a stored value cannot be decrypted, or is none of ours."""
     return replace(lease, users=tuple(readable(user, key_ring) for user in lease.users))
 
 
@@ -72,4 +72,12 @@ def totp_seed(key_ring: KeyRing, user_id: UUID, sealed: str) -> str:
 
 
 def _secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None) -> dict[str, Any] | None:
-    return json.loads(key_ring.decrypt(sealed, row_id=user_id, field="secrets")) if sealed else None
+    if sealed is None:
+        return None
+    try:
+        secrets = json.loads(key_ring.decrypt(sealed, row_id=user_id, field="secrets"))
+    except json.JSONDecodeError:
+        secrets = None
+    if not isinstance(secrets, dict):
+        raise KeyRingError(f"the stored secrets of {user_id} are no JSON object")
+    return secrets

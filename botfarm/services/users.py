@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from uuid import UUID, uuid4
@@ -41,7 +42,9 @@ class Users:
         user_id = uuid4()
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
-            if not await user_queries.insert_user(session, NewUser(user_id, login, sealed, pool, labels)):
+            if not await user_queries.insert_user(
+                session, NewUser(user_id, login, sealed, pool, json.dumps(dict(labels)))
+            ):
                 raise UserExistsError
             user = _existing(await user_queries.get_user(session, user_id, principal.scope))
             await _record(session, principal, "create_user", user_id, pool, login=login)

@@ -24,7 +24,6 @@ from botfarm.errors import (
     CallerGoneError,
     PoolExhaustedError,
     ShuttingDownError,
-    TooManyWaitersError,
     UnavailableError,
     WaitSupersededError,
 )
@@ -37,6 +36,7 @@ from botfarm.services.pool_counting import PoolCounting, sorted_labels
 from botfarm.services.pool_line import Grant, PoolLine
 from botfarm.services.presence import Presence
 from botfarm.services.waiters import GrantedT, Waiter
+from botfarm.services.waiting_places import WaitingPlaces
 from botfarm.tickets import WaitingRequest
 
 # Seconds between two looks at a pool that nobody woke: where a wake may be missed, and where there are none.
@@ -61,10 +61,9 @@ class WaitingRoom(Generic[GrantedT]):
         self._notifier = notifier
         self._counting = counting
         self._replica_id = replica_id
-        self._max_waiters = max_waiters
+        self._places = WaitingPlaces(max_waiters)
         self._grant = grant
         self._is_stopped = False
-        self._present = 0
         self._lines: dict[Pool, PoolLine[GrantedT]] = {}
         self._deadlines = Deadlines[Waiter[GrantedT]]()
         self._departures = Departures(database, replica_id)
@@ -72,7 +71,7 @@ class WaitingRoom(Generic[GrantedT]):
         self._presence = Presence(
             database,
             replica_id,
-            is_needed=lambda: self._present > 0,
+            is_needed=lambda: self._places.are_taken,
             known=lambda: [ticket_id for line in self._lines.values() for ticket_id in line.waiters],
             arriving=arriving,
         )
@@ -95,25 +94,12 @@ class WaitingRoom(Generic[GrantedT]):
         TooManyWaitersError, ShuttingDownError, and what the grant raises.
         """
         caller = asyncio.ensure_future(gone)
-        self._present += 1
         try:
             if self._is_stopped:
                 raise ShuttingDownError
-            if self._present > self._max_waiters:
-                raise TooManyWaitersError
-            waiter = await self._arrive(Arrival(request, started=started, deadline=started + wait_seconds))
-            try:
-                await self._sleep(waiter, caller)
-                if waiter.outcome.done():
-                    return await self._settled(waiter), waiter.since
-                left = await self._leave(waiter, keeps_place=True)
-                if waiter.outcome.done():
-                    return await self._settled(waiter), waiter.since
-                raise await self._why_none(waiter, left, caller_is_gone=caller.done(), started=started)
-            finally:
-                self._forget(waiter)
+            with self._places.taken_by(request.principal):
+                return await self._wait(request, caller, started=started, deadline=started + wait_seconds)
         finally:
-            self._present -= 1
             caller.cancel()
 
     def is_behind_others(self, request: WaitingRequest) -> bool:
@@ -146,6 +132,21 @@ class WaitingRoom(Generic[GrantedT]):
         await asyncio.gather(*(line.close() for line in self._lines.values()))
         await asyncio.gather(*self._turning_away)
         await self._presence.close()
+
+    async def _wait(
+        self, request: WaitingRequest, caller: "asyncio.Future[None]", *, started: float, deadline: float
+    ) -> tuple[GrantedT, float]:
+        waiter = await self._arrive(Arrival(request, started=started, deadline=deadline))
+        try:
+            await self._sleep(waiter, caller)
+            if waiter.outcome.done():
+                return await self._settled(waiter), waiter.since
+            left = await self._leave(waiter, keeps_place=True)
+            if waiter.outcome.done():
+                return await self._settled(waiter), waiter.since
+            raise await self._why_none(waiter, left, caller_is_gone=caller.done(), started=started)
+        finally:
+            self._forget(waiter)
 
     async def _arrive(self, arrival: Arrival[GrantedT]) -> Waiter[GrantedT]:
         try:

@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 # As names of ours and misspellings of them look; and as tokens, keys, seeds and most passwords do not.
 _NAME = re.compile(r"[a-z][A-Za-z_-]{0,63}")
 URN = "urn:botfarm:problem:"
+# Of one answer. A megabyte of fields that do not exist would be an answer of ten.
+MAX_FIELD_ERRORS = 100
 
 PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.MalformedJsonError: (400, "malformed-json"),
@@ -118,6 +120,13 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
 
 
+def unfit_answer_response(request: Request, error: ResponseValidationError) -> Response:
+    """Logs the fields and codes: the error's text quotes the values that do not fit."""
+    wrong = [f"{field_name(each['loc'])}: {each['type']}" for each in error.errors()]
+    logger.error("internal error", answer_does_not_fit=wrong)
+    return problem_response(request, errors.InternalError())
+
+
 def show_faults_of(routes: Iterable[object]) -> None:
     """Zeros for what has not happened yet: a rate needs them to see the first time."""
     faults = {slug for status, slug in PROBLEMS.values() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
@@ -142,10 +151,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ResponseValidationError)
     async def of_our_own_answer(request: Request, error: ResponseValidationError) -> Response:
-        # Its text quotes the values that do not fit.
-        wrong = [f"{field_name(each['loc'])}: {each['type']}" for each in error.errors()]
-        logger.error("internal error", answer_does_not_fit=wrong)
-        return problem_response(request, errors.InternalError())
+        return unfit_answer_response(request, error)
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
@@ -179,7 +185,7 @@ def _invalid(error: RequestValidationError) -> BotfarmError:
     return errors.InvalidRequestError(
         *(
             FieldError(field_name(each["loc"][1:] or each["loc"]), str(each["type"]), _message(each))
-            for each in found
+            for each in found[:MAX_FIELD_ERRORS]
         )
     )
 

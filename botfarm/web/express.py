@@ -14,13 +14,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from uuid import UUID
 
 from fastapi import Request
+from fastapi.exceptions import ResponseValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm.access import Role
 from botfarm.errors import BotfarmError
 from botfarm.web.callers import admit
-from botfarm.web.error_responses import problem_response
+from botfarm.web.error_responses import problem_response, unfit_answer_response
 from botfarm.web.receiving import at_once
 from botfarm.web.routing import FarmRoute
 
@@ -55,7 +56,11 @@ class _Operation:
         return await self.route.endpoint(**{name: available[name] for name in self.takes})
 
     def write(self, result: object) -> bytes:
-        return self.answer.dump_json(self.answer.validate_python(result, from_attributes=True))
+        """Raises ResponseValidationError, as the framework does."""
+        try:
+            return self.answer.dump_json(self.answer.validate_python(result, from_attributes=True))
+        except ValidationError as error:
+            raise ResponseValidationError(error.errors(include_input=False)) from None
 
 
 class ExpressLane:
@@ -79,6 +84,15 @@ class ExpressLane:
         response = SimpleNamespace(status_code=operation.route.status_code or 200)
         try:
             await admit(request, operation.role)
+            body = operation.read(_whole_body(message))
+        except BotfarmError as error:
+            await problem_response(request, error)(scope, receive, send)
+            return
+        except ValidationError:
+            await self._otherwise(scope, _again(message, receive), send)
+            return
+        # From here on the framework must not get the request: the operation would be done twice.
+        try:
             content = operation.write(
                 await operation.call(
                     farm=request.app.state.services,
@@ -87,13 +101,13 @@ class ExpressLane:
                     response=response,
                     lease_id=lease_id,
                     idempotency_key=_key(headers),
-                    body=operation.read(_whole_body(message)),
+                    body=body,
                 )
             )
         except BotfarmError as error:
             await problem_response(request, error)(scope, receive, send)
-        except ValidationError:
-            await self._otherwise(scope, _again(message, receive), send)
+        except ResponseValidationError as error:
+            await unfit_answer_response(request, error)(scope, receive, send)
         else:
             start = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": response.status_code, "headers": start})

@@ -1,6 +1,7 @@
 """The types of the fields that requests share. A message says what is wrong, never with the value: it may be secret."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, LiteralString
 from uuid import UUID
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, St
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES, id_or_name
+from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.totp import SeedError, read_seed
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
@@ -52,6 +54,17 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         ):
             raise _invalid("keys are 1 to 63 characters without ':', values at most 255")
     return labels
+
+
+def labels_by_key(labels: Iterable[str]) -> dict[str, str]:
+    """Of texts `key:value`. Raises InvalidRequestError for a key with two values: no user has both."""
+    chosen: dict[str, str] = {}
+    for key, _, value in (label.partition(":") for label in labels):
+        if chosen.setdefault(key, value) != value:
+            raise InvalidRequestError(
+                FieldError("label", "invalid", "must not ask for two values of one key")
+            )
+    return chosen
 
 
 def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ router = api_router("users", route_class=JsonLinesRoute)
 
 BODY = {
     "required": True,
-    "description": "One user in each line, as `create_user` takes it; 64 MiB at most.",
+    "description": "One user in each line, as `create_user` takes it; 100,000 lines and 64 MiB at most.",
     "content": {JSON_LINES: {"schema": {"$ref": "#/components/schemas/NewUser"}}},
 }
 
@@ -25,7 +25,7 @@ BODY = {
 @router.post(
     "/users/import",
     response_model=ImportOut,
-    responses=raises(errors.ImportRejectedError, body=True),
+    responses=raises(errors.ImportRejectedError, errors.SlowDownError, body=True),
     openapi_extra={"requestBody": BODY},
 )
 @needs(Role.MANAGER)

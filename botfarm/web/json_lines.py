@@ -12,13 +12,17 @@ from botfarm.web.error_responses import field_name
 from botfarm.web.requests import NewUser
 
 MAX_LINE_BYTES = 1_048_576
+# Of an import, blank ones included: its users are in memory until the last one has come, 1 to 2 KB each.
+MAX_LINES = 100_000
 
 
 async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
-    """Blank lines are passed over, and counted. Raises TooLargeError for a line over 1 MiB."""
+    """Blank lines are passed over, and counted. Raises TooLargeError for a line over 1 MiB, and for too many."""
     number = 0
     async for line in _lines(request):
         number += 1
+        if number > MAX_LINES:
+            raise TooLargeError(f"An import has at most {MAX_LINES:,} lines: send several.")
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if text.strip():
             for parsed in _parse(number, text):

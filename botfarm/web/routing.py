@@ -13,7 +13,7 @@ from typing_extensions import override
 from botfarm import errors
 from botfarm.errors import FieldError
 from botfarm.web.callers import admit, give_badge
-from botfarm.web.error_responses import BodyRefusedError, documented, field_name
+from botfarm.web.error_responses import MAX_FIELD_ERRORS, BodyRefusedError, documented, field_name
 from botfarm.web.roles import needed_role
 
 JSON_LINES = "application/x-ndjson"
@@ -121,7 +121,7 @@ def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
         if name not in known
     ]
     if unknown:
-        raise errors.InvalidRequestError(*unknown)
+        raise errors.InvalidRequestError(*unknown[:MAX_FIELD_ERRORS])
 
 
 def _require_media_type(request: Request, required: str) -> None:

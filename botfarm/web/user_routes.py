@@ -5,10 +5,10 @@ from fastapi import Query, Request
 
 from botfarm import errors
 from botfarm.access import Role
-from botfarm.domain import Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
+from botfarm.domain import MAX_LABELS, Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
 from botfarm.services.lease_requests import RequestedTerms
 from botfarm.web.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
-from botfarm.web.fields import Label, SearchText
+from botfarm.web.fields import Label, SearchText, labels_by_key
 from botfarm.web.receiving import RequestLifeline
 from botfarm.web.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
@@ -49,12 +49,16 @@ async def get_users(
     domain: Domain | None = None,
     state: UserState | None = None,
     login: SearchText = None,
-    label: Annotated[list[Label] | None, Query(description="`key:value`; several must all match.")] = None,
+    label: Annotated[
+        list[Label] | None,
+        Query(
+            max_length=MAX_LABELS, description="`key:value`; several, each with another key, must all match."
+        ),
+    ] = None,
     cursor: Cursor = None,
 ) -> Page[User]:
     """The users that match, pool by pool, without passwords."""
-    labels = tuple((key, value) for key, _, value in (each.partition(":") for each in label or []))
-    chosen = UserFilter(project_id, env, domain, state, login, labels)
+    chosen = UserFilter(project_id, env, domain, state, login, labels_by_key(label or []))
     return await farm.users.list(caller.scope, chosen, cursor=cursor, limit=limit)
 
 

@@ -14,7 +14,7 @@ import pytest
 from botfarm.web import routing
 from support.app import on_a_socket
 from support.farm import TOKEN, test_settings
-from support.http import LEASE, assert_problem
+from support.http import LEASE, assert_problem, create_project, create_user
 
 SECRET = "hunter2-canary"
 
@@ -233,3 +233,50 @@ async def test_a_body_that_trickles_has_an_end(database_url: str, monkeypatch: p
 async def test_a_body_that_never_ends_is_cut_at_its_limit(database_url: str) -> None:
     async with on_a_socket(test_settings(database_url)) as url:
         assert (await answer_to(url, itertools.repeat(b" " * 65_536))).startswith("HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[f"key-{n}:{SECRET}" for n in range(65)], [f"plan:{SECRET}", "plan:paid"], [f"plan:{SECRET * 20}"]],
+    ids=["more than a user can have", "two values of one key", "a value that no user can have"],
+)
+async def test_a_filter_that_no_user_can_match_is_refused(api: httpx.AsyncClient, labels: list[str]) -> None:
+    answer = await api.get("/users", params={"label": labels})
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert problem["errors"][0]["field"].partition(".")[0] == "label"
+    assert SECRET not in answer.text
+
+
+async def test_as_many_labels_as_a_user_has_may_be_asked_for(api: httpx.AsyncClient) -> None:
+    labels = {f"key-{n}": str(n) for n in range(64)}
+    user = await create_user(api, await create_project(api), labels=labels)
+    wanted = [f"{key}:{value}" for key, value in labels.items()]
+    found = await api.get("/users", params={"label": [*wanted[:-1], wanted[0]]})
+    assert [item["id"] for item in found.json()["items"]] == [user["id"]]
+
+
+async def test_every_repeated_parameter_has_a_limit(api: httpx.AsyncClient) -> None:
+    document = (await api.get("http://farm.test/openapi.json")).json()
+    parameters = [
+        parameter
+        for path in document["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    shapes = [
+        shape
+        for parameter in parameters
+        for shape in (parameter["schema"], *parameter["schema"].get("anyOf", ()))
+    ]
+    assert any(shape.get("type") == "array" for shape in shapes)
+    assert all("maxItems" in shape for shape in shapes if shape.get("type") == "array")
+
+
+@pytest.mark.parametrize("kind", ["body", "query"])
+async def test_an_answer_names_so_many_errors_and_no_more(api: httpx.AsyncClient, kind: str) -> None:
+    names = {f"a{n}": "x" for n in range(50_000 if kind == "body" else 5_000)}
+    answer = await (
+        api.post("/leases", json={**LEASE, **names}) if kind == "body" else api.get("/users", params=names)
+    )
+    problem = assert_problem(answer, 422, "invalid-request")
+    assert len(problem["errors"]) == 100

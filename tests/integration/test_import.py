@@ -9,7 +9,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from support.farm import PASSWORD
+from botfarm.web.json_lines import MAX_LINES
+from support.app import api_client
+from support.farm import PASSWORD, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
 
 SECRET = "hunter2-canary"
@@ -119,13 +121,40 @@ async def test_a_file_of_another_format_gets_a_bounded_answer(api: httpx.AsyncCl
     assert len(problem["errors"]) <= 10_010
 
 
-async def test_two_imports_of_the_same_logins_at_once_do_not_deadlock(api: httpx.AsyncClient) -> None:
+async def test_two_imports_of_the_same_logins_at_once_do_not_deadlock(
+    api: httpx.AsyncClient, database_url: str
+) -> None:
     project_id = await create_project(api)
     lines = [user(project_id, n) for n in range(3_000)]
-    answers = await asyncio.gather(
-        post(api, lines, on_error="skip"), post(api, list(reversed(lines)), on_error="skip")
-    )
+    async with api_client(test_settings(database_url)) as other:
+        answers = await asyncio.gather(
+            post(api, lines, on_error="skip"), post(other, list(reversed(lines)), on_error="skip")
+        )
     assert sum(answer.json()["created"] for answer in answers) == 3_000
+
+
+@pytest.mark.parametrize("end", ["whole", "broken off"])
+async def test_one_import_at_a_time_and_the_next_is_told_to_come_back(
+    api: httpx.AsyncClient, end: str
+) -> None:
+    project_id = await create_project(api)
+    is_reading, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield json.dumps(user(project_id, 1)).encode() + b"\n"
+        is_reading.set()
+        await may_end.wait()
+        yield b"" if end == "whole" else b"\n" * (MAX_LINES + 1)
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    first = asyncio.create_task(api.post("/users/import", content=slowly(), headers=headers))
+    await is_reading.wait()
+    refused = await post(api, [user(project_id, 2)])
+    assert_problem(refused, 429, "slow-down")
+    assert int(refused.headers["retry-after"]) > 0
+    may_end.set()
+    assert (await first).status_code == (200 if end == "whole" else 413)
+    assert (await post(api, [user(project_id, 2)])).json()["created"] == 1
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/csv", ""])
@@ -134,10 +163,12 @@ async def test_it_takes_json_lines_only(api: httpx.AsyncClient, media_type: str)
     assert_problem(answer, 415, "unsupported-media-type")
 
 
-async def test_it_takes_64_mib_and_lines_of_1_mib(api: httpx.AsyncClient) -> None:
+async def test_it_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient) -> None:
     headers = {"Content-Type": "application/x-ndjson"}
-    for body in (b" " * 1_100_000, b"\n" * 67_108_865):
+    too_long, too_many, too_large = b" " * 1_100_000, b"\n" * 100_001, (b" " * 1_000_000 + b"\n") * 68
+    for body in (too_long, too_many, too_large):
         assert_problem(await api.post("/users/import", content=body, headers=headers), 413, "too-large")
+    assert (await api.post("/users/import", content=b"\n" * 100_000, headers=headers)).status_code == 200
     assert_problem(await post(api, [], on_error="retry"), 422, "invalid-request")
 
 

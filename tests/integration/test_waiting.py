@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import uvloop
 
 from botfarm.domain import Pool
 from botfarm.errors import (
@@ -13,10 +14,10 @@ from botfarm.errors import (
     ShuttingDownError,
     TooManyWaitersError,
 )
-from support.farm import Farm
+from support.farm import Farm, open_farm
 from support.statements import noted
 from support.tickets import forge_replica, forge_ticket
-from support.waiting import Replica, Replicas, until
+from support.waiting import Replica, Replicas, Users, until
 
 both_ways = pytest.mark.parametrize("notify", [True, False], ids=["woken", "deaf"])
 
@@ -105,10 +106,25 @@ class TestOneReplica:
     async def test_over_the_cap_one_is_sent_away_at_once(self, farm: Farm, replicas: Replicas) -> None:
         pool = await occupied(farm, replicas)
         async with replicas.replica(max_waiters=2) as one:
-            await line_up(replicas, (one, pool, {}), (one, pool, {}))
+            await line_up(replicas, (one, pool, {"principal": "a"}), (one, pool, {"principal": "b"}))
             with pytest.raises(TooManyWaitersError):
-                await one.wait(pool)
+                await one.wait(pool, principal="c")
             assert len(await replicas.tickets()) == 2
+
+    async def test_a_greedy_principal_leaves_places_for_a_modest_one(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool, others = await occupied(farm, replicas), await occupied(farm, replicas)
+        async with replicas.replica(max_waiters=20) as one:
+            greedy = [one.wait(pool, principal="greedy") for _ in range(20)]
+            await replicas.until_parked(10)
+            modest = one.wait(others, principal="modest")
+            await replicas.until_parked(11)
+            await replicas.free(one, others)
+            assert len((await modest).ids) == 1
+            refused = [waiting for waiting in greedy if waiting.task.done()]
+            assert {type(waiting.task.exception()) for waiting in refused} == {TooManyWaitersError}
+            assert len(refused) == 10
 
     async def test_a_user_that_is_locked_for_a_moment_is_tried_again(
         self, farm: Farm, replicas: Replicas
@@ -355,3 +371,19 @@ async def test_a_thousand_that_wait_cost_no_connection_and_next_to_no_queries(
         await until(lambda: sum(waiting.task.done() for waiting in waits) == 100)
         served = [number for number, waiting in enumerate(waits) if waiting.task.done()]
         assert max(served) < 100, "the first hundred, as they arrived"
+
+
+def test_waits_whose_time_is_over_on_arrival_are_refused_like_any_other(database_url: str) -> None:
+    """As after a pause of the process. On the loop of the service: its handle for a time that is past does not know it."""
+
+    async def wait_late() -> list[BaseException | Users]:
+        async with open_farm(database_url) as farm:
+            replicas = Replicas(farm, database_url, notify=True)
+            pool = await occupied(farm, replicas)
+            async with replicas.replica() as one:
+                late = [one.wait(pool, ago=31) for _ in range(20)]
+                return await asyncio.gather(*(each.task for each in late), return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcomes = runner.run(wait_late())
+    assert {type(outcome) for outcome in outcomes} == {PoolExhaustedError}

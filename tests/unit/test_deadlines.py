@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+import uvloop
+
 from botfarm.services import deadlines
 from botfarm.services.deadlines import Deadlines
 
@@ -62,3 +65,22 @@ async def test_a_closed_one_rings_no_more() -> None:
     waits.close()
     await asyncio.sleep(0.01)
     assert rung == []
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_deadlines_that_are_past_ring_at_once(loop_factory: "type[asyncio.AbstractEventLoop]") -> None:
+    """As after a pause of the process: uvloop's handle for such a time does not know it."""
+    rung: list[int] = []
+
+    async def add_late() -> None:
+        waits = Deadlines[Wait]()
+        waits.add(-1, Wait(1, rung))
+        waits.add(60, Wait(3, rung))
+        waits.add(-2, Wait(0, rung))
+        waits.add(-1, Wait(2, rung))
+        await until(rung, 3)
+        waits.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(add_late())
+    assert rung == [0, 1, 2]

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from botfarm.services.lookout import Lookout
 
@@ -88,3 +89,19 @@ async def test_a_closed_one_finishes_its_look_and_begins_no_other(watch: Watch) 
     watch.lookout.wake_within(0)
     await asyncio.sleep(0.01)
     assert watch.begun == watch.ended == 1
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_time_that_is_past_is_a_look_now(loop_factory: "type[asyncio.AbstractEventLoop]") -> None:
+    """As after a pause of the process: uvloop's handle for such a time does not know it."""
+
+    async def look_late() -> None:
+        watch = Watch()
+        watch.lookout.wake_within(-1)
+        watch.lookout.wake_within(60)
+        watch.lookout.wake_within(-2)
+        await watch.until(1)
+        await watch.lookout.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(look_late())

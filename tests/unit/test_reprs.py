@@ -57,7 +57,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "UserLine": lambda: UserLine(1, "u", CANARY, POOL, {}, SECRETS, CANARY),
     "UserChanges": lambda: UserChanges(password=CANARY, secrets=SECRETS, totp_seed=CANARY),
     "SealedCredentials": lambda: SEALED,
-    "a new user": lambda: user_queries.NewUser(uuid4(), "u", SEALED, POOL, {}),
+    "a new user": lambda: user_queries.NewUser(uuid4(), "u", SEALED, POOL, "{}"),
     "TotpCode": lambda: TotpCode(CANARY, 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),
     "MadeToken": made_token,

@@ -1973,7 +1973,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description One user in each line, as `create_user` takes it; 64 MiB at most. */
+        /** @description One user in each line, as `create_user` takes it; 100,000 lines and 64 MiB at most. */
         requestBody: {
             content: {
                 "application/x-ndjson": components["schemas"]["NewUser"];
@@ -2043,6 +2043,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description slow-down */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description internal */
             500: {
                 headers: {
@@ -2071,7 +2080,7 @@ export interface operations {
                 domain?: components["schemas"]["Domain"] | null;
                 state?: components["schemas"]["UserState"] | null;
                 login?: string | null;
-                /** @description `key:value`; several must all match. */
+                /** @description `key:value`; several, each with another key, must all match. */
                 label?: string[] | null;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
