@@ -150,7 +150,7 @@ async def open_services(
             maintenance=Maintenance(database, notifier, history_days=settings.history_days),
             restoring=Restoring(database),
             keys=Keys(database, key_ring),
-            health=Health(health_database, process_name),
+            health=Health(health_database, process_name, serving=database),
         )
     finally:
         passwords.close()

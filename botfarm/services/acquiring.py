@@ -16,6 +16,7 @@ from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
+    KeyMissingError,
     NoSuchPoolError,
     NoSuchUserError,
     PoolExhaustedError,
@@ -167,12 +168,12 @@ class Acquiring:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
-        except KeyRingError:
+        except (KeyRingError, KeyMissingError) as error:
             if not grant.replayed:
-                # With a rest, so that the next request gets another one.
-                await self._take_back(
-                    lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
-                )
+                # A missing key is this process's fault and not the user's. With a rest, so that the next request gets
+                # another user.
+                outcome = None if isinstance(error, KeyMissingError) else Outcome.BROKEN
+                await self._take_back(lease, outcome, "the stored password cannot be decrypted", "lock_delay")
             raise
         if not grant.replayed and await lifeline.has_gone():
             await self._abandon(lease, terms)

@@ -16,6 +16,7 @@ class Proxy:
         self._asked = asyncio.Event()
         self._answered = asyncio.Event()
         self._ended = asyncio.Event()
+        self._instead = (b"", b"")
         self.hidden_ends = 0
 
     @property
@@ -47,6 +48,11 @@ class Proxy:
     def hide_ends(self) -> None:
         """Passes on what is said, but not that somebody has hung up."""
         self._ended.clear()
+
+    def pass_instead(self, said: bytes, instead: bytes) -> None:
+        """Both are of one length, because the protocol counts bytes."""
+        assert len(said) == len(instead)
+        self._instead = (said, instead)
 
     def speak(self) -> None:
         """Passes on again, what was kept back too."""
@@ -85,7 +91,7 @@ class Proxy:
         try:
             while chunk := await reader.read(65_536):
                 await may_pass.wait()
-                writer.write(chunk)
+                writer.write(chunk.replace(*self._instead) if self._instead[0] else chunk)
                 await writer.drain()
             if not self._ended.is_set():
                 self.hidden_ends += 1
