@@ -1,13 +1,16 @@
 """A TCP proxy before a server that a test can cut, silence and mend."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` it is a proxy that ends TLS, without asking for it first."""
+        self._tls = tls
         self._target = urlsplit(url)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -33,7 +36,7 @@ class Proxy:
         """Takes connections, on the same port as before."""
         self._whole = True
         self.speak()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     def silence(self) -> None:
@@ -103,8 +106,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(url: str) -> AsyncIterator[Proxy]:
-    proxy = Proxy(url)
+async def proxy_to(url: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    proxy = Proxy(url, tls=tls)
     await proxy.mend()
     try:
         yield proxy
