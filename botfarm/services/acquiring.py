@@ -24,6 +24,7 @@ from botfarm.errors import (
     QuotaExceededError,
     UserQuarantinedError,
 )
+from botfarm.services.database_clock import DatabaseClock
 from botfarm.services.exhausted import exhausted
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.leases import count_end
@@ -57,6 +58,7 @@ class Acquiring:
         waiting_room: WaitingRoom[Grant],
         notifier: Notifier,
         turns: Turns,
+        clock: DatabaseClock,
         max_wait: float,
     ) -> None:
         self._database = database
@@ -66,6 +68,7 @@ class Acquiring:
         self._waiting_room = waiting_room
         self._notifier = notifier
         self._turns = turns
+        self._clock = clock
         self._max_wait = max_wait
 
     async def acquire_lease(
@@ -116,7 +119,9 @@ class Acquiring:
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):
             await hold_to_quota(session, principal, terms, count=1)
-            lease = await acquire_queries.acquire_user(session, user_id, principal.scope, terms=terms)
+            lease = await acquire_queries.acquire_user(
+                session, user_id, principal.scope, terms=terms, latest=self._clock.latest()
+            )
             grant = Grant(lease) if lease else await replay(session, principal, terms)
             user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
         outcome = grant or user
