@@ -202,7 +202,7 @@ class Database:
             async with _translated_errors() as cut:
                 yield cut
         except UnknownPoolerError:
-            self._has_met_pooler = True
+            self._has_met_pooler = not self._through_pooler
             raise
 
 

@@ -173,15 +173,20 @@ class Acquiring:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
-        except (KeyRingError, KeyMissingError) as error:
+        except KeyMissingError:
             if not grant.replayed:
-                # A missing key is this process's fault and not the user's. With a rest, so that the next request gets
-                # another user.
-                outcome = None if isinstance(error, KeyMissingError) else Outcome.BROKEN
-                await self._take_back(lease, outcome, "the stored password cannot be decrypted", "lock_delay")
+                # A retry may get it from a process that has the encryption key.
+                await self._abandon(lease, terms, "the process that took it lacks the encryption key")
+            raise
+        except KeyRingError:
+            if not grant.replayed:
+                # With a rest, so that the next request gets another one.
+                await self._take_back(
+                    lease, Outcome.BROKEN, "the stored password cannot be decrypted", "lock_delay"
+                )
             raise
         if not grant.replayed and await lifeline.has_gone():
-            await self._abandon(lease, terms)
+            await self._abandon(lease, terms, "the caller was gone before its answer")
             raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
         if not grant.replayed:
@@ -189,10 +194,10 @@ class Acquiring:
             metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - since)
         return Grant(readable, grant.replayed)
 
-    async def _abandon(self, lease: Lease, terms: LeaseTerms) -> None:
-        """The caller hung up after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
+    async def _abandon(self, lease: Lease, terms: LeaseTerms, note: str) -> None:
+        """The caller has no answer after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
         if terms.idempotency_key is None:
-            await self._take_back(lease, None, "the caller was gone before its answer", "none")
+            await self._take_back(lease, None, note, "none")
             return
         async with self._database.autocommit() as session:
             await lease_queries.cut_short(session, lease, seconds=UNCLAIMED_TTL)

@@ -355,7 +355,7 @@ class TestServer:
     ) -> None:
         monkeypatch.setattr(health, "INTERVAL", 0.05)
         monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
-        pool = await old.pool(0, lock_delay=0)
+        pool = await old.pool(0)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
             user = await full_user(new, pool)
@@ -368,6 +368,16 @@ class TestServer:
             await until_ready(api, 503, "lacks the key k2 (stored values under it: 3)")
             last = (await api.get(f"/users/{user.id}")).json()["last_lease"]
             assert (last["ended_by"], last["outcome"]) == ("released", None), "the user is not what is broken"
+            lease = await new.acquire(pool, wait_seconds=0)
+            assert lease.users[0].password == PASSWORD, "another replica has the key, and the user at once"
+            await new.services.leases.release(RUNNER, lease.id)
+            retried = {"headers": {"Idempotency-Key": "retried"}}
+            path = f"/users/{user.id}/acquire_lock"
+            assert_problem(await api.post(path, **retried), 503, "database-unavailable")
+            async with api_client(test_settings(database_url, encryption_keys=f"{K2},{K1}")) as whole:
+                granted = (await whole.post(path, **retried)).json()
+                assert granted["users"][0]["password"] == PASSWORD
+                await whole.post(f"/leases/{granted['id']}/release")
             async with ring(database_url, K1, K2) as back:
                 await reencrypt(back)
             await until_ready(api, 200, "ok")
