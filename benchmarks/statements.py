@@ -53,7 +53,7 @@ def acquire_statement(project_id: UUID) -> Statement:
     wanted = [WantedLease(LEASE, 1, terms)]
     return _recorded(
         lambda session: batch_queries.acquire_batch(
-            session, pool, wanted, labels={}, hand=HAND, replica=LEASE
+            session, pool, wanted, labels={}, hand=HAND, replica=LEASE, latest=None
         )
     )
 

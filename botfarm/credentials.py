@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-NONCE_BYTES = 12
+NONCE_BYTES, TAG_BYTES = 12, 16
 KEY_BYTES = 32
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 HOW_TO_MAKE_A_KEY = (
@@ -28,6 +28,14 @@ class KeyRingError(Exception):
     """The keys cannot be used. The message never holds key material."""
 
 
+class MissingKeyError(KeyRingError):
+    """The value was encrypted under a key that this ring lacks."""
+
+    def __init__(self, key_id: str, message: str) -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
 class KeyRing:
     """The keys of `BOTFARM_ENCRYPTION_KEYS`: the first encrypts, all decrypt."""
 
@@ -36,6 +44,8 @@ class KeyRing:
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self.key_ids = tuple(keys)
         self.active_key_id = next(iter(keys), None)
+        self.missed: set[str] = set()
+        """Ids of keys that `decrypt` was asked for in vain."""
 
     @classmethod
     def parse(cls, text: str) -> "KeyRing":
@@ -59,17 +69,19 @@ class KeyRing:
         return f"v1.{self.active_key_id}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def decrypt(self, stored: str, *, row_id: UUID, field: str) -> str:
-        """Raises KeyRingError when the key is not in the ring or the value belongs to another row or field."""
+        """Raises KeyRingError when the value is damaged or belongs to another row or field, MissingKeyError for its key."""
         key_id = key_id_of(stored)
         if not key_id:  # whatever it is, it may be the clear text: none of it is shown
             raise KeyRingError(f"the stored {field} of {row_id} is not encrypted by this farm")
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise KeyRingError(f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for the {field} of {row_id}")
-        associated = _associated_data(key_id, row_id, field)
         try:
-            sealed = base64.urlsafe_b64decode(stored.rpartition(".")[2])
-            return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated).decode()
+            nonce, ciphertext = _sealed_parts(stored)
+            cipher = self._ciphers.get(key_id)
+            if cipher is None:
+                self.missed.add(key_id)
+                raise MissingKeyError(
+                    key_id, f"no key {key_id!r} in BOTFARM_ENCRYPTION_KEYS for the {field} of {row_id}"
+                )
+            return cipher.decrypt(nonce, ciphertext, _associated_data(key_id, row_id, field)).decode()
         except (InvalidTag, ValueError):
             raise KeyRingError(
                 f"the stored {field} of {row_id} is not what was encrypted for that row"
@@ -109,6 +121,14 @@ def generate_key(key_id: str) -> str:
     if not is_key_id(key_id):
         raise KeyRingError(f"the id must match {_KEY_ID.pattern}")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"
+
+
+def _sealed_parts(stored: str) -> tuple[bytes, bytes]:
+    """Nonce and ciphertext. Raises ValueError for what no key can have made."""
+    sealed = base64.urlsafe_b64decode(stored.rpartition(".")[2])
+    if len(sealed) < NONCE_BYTES + TAG_BYTES:
+        raise ValueError("too short")
+    return sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
 
 
 def _associated_data(key_id: str, row_id: UUID, field: str) -> bytes:

@@ -23,7 +23,8 @@ BotfarmError
 ├── InternalError
 └── UnavailableError
     ├── DatabaseUnavailableError
-    │   └── ConnectionsBusyError
+    │   └── ConnectionsBusyError, UnknownPoolerError
+    ├── KeyMissingError
     └── ShuttingDownError
 
 How each one looks over HTTP is one table in `botfarm/web/error_responses.py`.
@@ -216,6 +217,14 @@ class DatabaseUnavailableError(UnavailableError):
 
 class ConnectionsBusyError(DatabaseUnavailableError):
     """All connections of this replica are in use; nothing was asked of the database."""
+
+
+class UnknownPoolerError(DatabaseUnavailableError):
+    """Between this replica and the database is a pooler that it was not told of; nothing was changed."""
+
+
+class KeyMissingError(UnavailableError):
+    """This replica lacks the key of what is stored; another one may have it."""
 
 
 class ShuttingDownError(UnavailableError):

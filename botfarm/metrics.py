@@ -89,6 +89,12 @@ db_oldest_snapshot_seconds = Gauge(
     "botfarm_db_oldest_snapshot_seconds", "Age of the oldest snapshot; an old one keeps vacuum from its work."
 )
 
+db_clock_step_seconds_total = Counter(
+    "botfarm_db_clock_step_seconds",
+    "Seconds by which the database's clock was stepped, as this process saw it.",
+    ("direction",),
+)
+
 encrypted_values = Gauge(
     "botfarm_encrypted_values",
     "Stored passwords, secrets and TOTP seeds by the key that encrypted them.",
@@ -112,12 +118,20 @@ USER_STATES = tuple(state.value for state in UserState)
 
 ENDS = (("released", "ok"), ("released", "dirty"), ("released", "broken"), ("expired", ""), ("forced", ""))
 
+for _direction in ("forward", "backward"):
+    db_clock_step_seconds_total.labels(_direction)
 for _operation in ("acquire", "renew", "release"):
     batch_size.labels(_operation)
 for _result in RENEW_RESULTS:
     renew_total.labels(_result)
 for _reason in CLOSING_REASONS:
     connections_closed_total.labels(_reason)
+
+
+def count_clock_step(seconds: float) -> None:
+    """Negative seconds are a step backward."""
+    direction = "forward" if seconds > 0 else "backward"
+    db_clock_step_seconds_total.labels(direction).inc(abs(seconds))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from botfarm.logs import get_logger
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
 from botfarm.services.authentication import Authentication
+from botfarm.services.database_clock import DatabaseClock
 from botfarm.services.freshness import Freshness
 from botfarm.services.health import Health
 from botfarm.services.importing import Importing
@@ -107,8 +108,8 @@ async def open_services(
     leases = Leases(database, key_ring, notifier, max_batch=max_batch)
     turns = Turns(max(1, settings.database_pool_size // 2))
     sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
-    counting = PoolCounting(database)
-    grants = PoolGrants(database, counting, turns, replica_id=replica_id, max_batch=max_batch)
+    counting, clock = PoolCounting(database), DatabaseClock()
+    grants = PoolGrants(database, counting, clock, turns, replica_id=replica_id, max_batch=max_batch)
     waiting_room = WaitingRoom[Grant](
         database,
         listener,
@@ -138,6 +139,7 @@ async def open_services(
                 waiting_room=waiting_room,
                 notifier=notifier,
                 turns=turns,
+                clock=clock,
                 max_wait=settings.max_wait,
             ),
             waiting_room=waiting_room,
@@ -147,10 +149,10 @@ async def open_services(
             pools=Pools(database),
             tokens=Tokens(database),
             audit=Audit(database),
-            maintenance=Maintenance(database, notifier, history_days=settings.history_days),
+            maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),
             restoring=Restoring(database),
             keys=Keys(database, key_ring),
-            health=Health(health_database, process_name),
+            health=Health(health_database, process_name, serving=database),
         )
     finally:
         passwords.close()

@@ -4,11 +4,12 @@ import os
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsSourceError
+
+from botfarm.database_urls import read_database_url
 
 PREFIX = "BOTFARM_"
 MIN_TOKEN_LENGTH = 24
@@ -127,13 +128,7 @@ class Settings(BaseSettings):
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            try:
-                parts = urlsplit(url.get_secret_value())
-                is_url = parts.scheme in {"postgresql", "postgres"} and (parts.port or True)
-            except ValueError:
-                is_url = "," in url.get_secret_value()  # several hosts, which only the driver can read
-            if not is_url:
-                raise ValueError("must be postgresql://user:password@host:port/database")
+            read_database_url(url.get_secret_value())
         return url
 
     def trusted_networks(self) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -34,7 +35,8 @@ class LeaseTerms:
 POLICY = "least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold)"
 """The TTL that is granted to who asks for `ttl` seconds, or null, of a user of the project `p`."""
 
-FREE = "u.status = 'active' AND u.available_at <= clock_timestamp()"
+# A clock that was stepped forward frees nobody: `latest` is what it can show by itself, or null, which `least` ignores.
+FREE = "u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
 # The clock is read after the users are locked, so a lease never starts before it could be granted.
 _GRANT = f"""
@@ -94,12 +96,13 @@ def hand_after(user_id: UUID) -> UUID:
 
 
 async def acquire_user(
-    session: AsyncSession, user_id: UUID, scope: Scope, *, terms: LeaseTerms
+    session: AsyncSession, user_id: UUID, scope: Scope, *, terms: LeaseTerms, latest: datetime | None
 ) -> Lease | None:
-    """None when the user is not free, is locked by a statement under way, or the idempotency key is taken."""
+    """`latest` is the latest moment to believe the clock. None when the user is not free, is locked by a statement under way, or the idempotency key is taken."""
     parameters = {
         "user_id": user_id,
         "count": 1,
+        "latest": latest,
         **_term_parameters(terms, LeaseOperation.ACQUIRE_LOCK),
         **scope_parameters(scope),
     }

@@ -9,6 +9,7 @@ more than its LIMIT.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -130,12 +131,13 @@ async def acquire_batch(
     labels: Mapping[str, str],
     hand: UUID,
     replica: UUID,
+    latest: datetime | None,
 ) -> dict[UUID, Lease]:
-    """Leases by the ids of their requests; the hand: `hand_after`.
+    """Leases by the ids of their requests; the hand: `hand_after`; `latest` is the latest moment to believe the clock.
 
     None for those that found too few users, that others wait in front of, whose ticket is gone, or whose key is taken.
     """
-    parameters = _parameters(pool, wanted, labels=labels, hand=hand)
+    parameters = _parameters(pool, wanted, labels=labels, hand=hand, latest=latest)
     statement = ACQUIRE
     if wanted[0].ticket_id is not None:
         statement, parameters["replica"] = ACQUIRE_TICKETS, replica
@@ -150,12 +152,18 @@ async def acquire_batch(
 
 
 def _parameters(
-    pool: Pool, wanted: Sequence[WantedLease], *, labels: Mapping[str, str], hand: UUID
+    pool: Pool,
+    wanted: Sequence[WantedLease],
+    *,
+    labels: Mapping[str, str],
+    hand: UUID,
+    latest: datetime | None,
 ) -> dict[str, object]:
     terms = [each.terms for each in wanted]
     return {
         **pool_parameters(pool, labels),
         "hand": hand,
+        "latest": latest,
         "total": sum(each.count for each in wanted),
         "lease_ids": [each.lease_id for each in wanted],
         "counts": [each.count for each in wanted],

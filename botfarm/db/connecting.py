@@ -2,10 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
+import random
+import socket
+import ssl
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+
+from botfarm.database_urls import read_database_url
 
 # Seconds for each host before the next one is asked, too. The driver itself asks the next only when one has failed, and a
 # machine that died without a word fails after minutes: longer than any request waits for its connection.
@@ -14,17 +20,43 @@ HEAD_START = 0.2
 GOODBYE_PATIENCE = 0.2
 
 
+_TCP_OPTIONS = {
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+}
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
     async def close(self, *, timeout: float | None = GOODBYE_PATIENCE) -> None:  # noqa: ASYNC109  the driver's own signature
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout)
 
+    def keep_alive(self, settings: Mapping[str, int]) -> None:
+        """Sets what the URL says of TCP, as far as this system has it."""
+        tcp = self._transport.get_extra_info("socket")
+        if not settings or tcp.family == socket.AF_UNIX:
+            return
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.get("keepalives", 1))
+        for name, value in settings.items():
+            option = getattr(socket, _TCP_OPTIONS.get(name, ""), None)
+            if option is not None and value > 0:  # 0 is the system's own
+                tcp.setsockopt(socket.IPPROTO_TCP, option, value)
 
-async def connect(url: str, **options: Any) -> asyncpg.Connection:
+
+async def connect(url: str, **options: Any) -> Connection:
     """As the driver's own. When no host will do, raises what the last one had to say."""
+    wanted = read_database_url(url)
     options |= {"connection_class": Connection}
-    hosts = _urls_of_single_hosts(url)
-    attempts: list[asyncio.Task[asyncpg.Connection]] = []
+    if wanted.connect_timeout is not None:
+        options["timeout"] = min(wanted.connect_timeout, options.get("timeout", wanted.connect_timeout))
+    if wanted.system_tls is not None:
+        options["ssl"] = _system_tls(frozenset(wanted.system_tls.items()))
+    hosts = list(wanted.hosts)
+    if wanted.in_any_order:
+        random.shuffle(hosts)
+    attempts: list[asyncio.Task[Connection]] = []
     try:
         while True:
             if hosts:
@@ -34,12 +66,14 @@ async def connect(url: str, **options: Any) -> asyncpg.Connection:
             for attempt in [each for each in attempts if each.done()]:
                 attempts.remove(attempt)
                 if attempt.exception() is None or not (attempts or hosts):
-                    return attempt.result()
+                    connection = attempt.result()
+                    connection.keep_alive(wanted.keepalive)
+                    return connection
     finally:
         await _end(attempts)
 
 
-async def _end(attempts: list[asyncio.Task[asyncpg.Connection]]) -> None:
+async def _end(attempts: list[asyncio.Task[Connection]]) -> None:
     for attempt in attempts:
         attempt.cancel()
     for end in await asyncio.gather(*attempts, return_exceptions=True):
@@ -47,9 +81,23 @@ async def _end(attempts: list[asyncio.Task[asyncpg.Connection]]) -> None:
             end.terminate()  # it came too late
 
 
-def _urls_of_single_hosts(url: str) -> list[str]:
-    parts = urlsplit(url)
-    account, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
-        return [url]
-    return [urlunsplit(parts._replace(netloc=f"{account}{at}{host}")) for host in hosts.split(",")]
+@functools.cache
+def _system_tls(parameters: frozenset[tuple[str, str]]) -> ssl.SSLContext:
+    """`sslrootcert=system`, which the driver would take for a file. Made once: it reads all certificates there are."""
+    given = dict(parameters)
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["postgresql"])
+    if "sslcert" in given:
+        context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword", ""))
+    if "sslcrl" in given:
+        context.load_verify_locations(cafile=given["sslcrl"])
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
+    if "ssl_min_protocol_version" in given:
+        context.minimum_version = _tls_version(given["ssl_min_protocol_version"])
+    if "ssl_max_protocol_version" in given:
+        context.maximum_version = _tls_version(given["ssl_max_protocol_version"])
+    return context
+
+
+def _tls_version(name: str) -> ssl.TLSVersion:
+    return ssl.TLSVersion[name.replace(".", "_")]

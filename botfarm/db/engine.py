@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from botfarm import metrics
 from botfarm.db.connecting import connect
 from botfarm.db.driver import Driver, Executor
-from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError
+from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError, UnknownPoolerError
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
@@ -33,6 +33,17 @@ _last_warning: dict[str, float] = {}
 # a standby after a failover, waited too long for a lock, and a schema or grants that are not those of this build.
 _UNAVAILABLE = ("08", "28", "40", "53", "57", "58", "XX", "25006", "55P03", "42P01", "42703", "42501")
 _READ_ONLY = "25006"
+
+# PgBouncer may be told to ignore the settings of a session. This is one that no server has by itself. A DO block is sent
+# without being prepared, which is what would fail first.
+_REQUIRE_SETTINGS = """
+    DO $$ BEGIN
+        ASSERT current_setting('enable_bitmapscan') = 'off', 'the settings of this session were not kept';
+    END $$"""
+# That assertion; a prepared statement that does not exist; one that exists already.
+_OF_A_POOLER = ("P0004", "26000", "42P05")
+_REFUSED_BY_PGBOUNCER = "unsupported startup parameter"
+UNKNOWN_POOLER = "between it and this process is a pooler that shares sessions, such as PgBouncer: set BOTFARM_DB_POOLER=transaction"
 
 
 def create_engine(
@@ -56,7 +67,13 @@ def create_engine(
         # The driver reads the URL as PostgreSQL's own clients do: sslmode, target_session_attrs.
         if through_pooler:
             return await connect(url, server_settings=settings, statement_cache_size=0)
-        return await connect(url, server_settings=settings)
+        connection = await connect(url, server_settings=settings)
+        try:
+            await connection.execute(_REQUIRE_SETTINGS)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
@@ -93,6 +110,15 @@ class Database:
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._patience = patience
         self._through_pooler = through_pooler
+        self._has_met_pooler = False
+
+    def require_own_sessions(self) -> None:
+        """Raises UnknownPoolerError once a pooler was met that the settings do not name.
+
+        From then on nothing is asked any more: a prepared statement could be another process's statement of that name.
+        """
+        if self._has_met_pooler:
+            raise UnknownPoolerError(UNKNOWN_POOLER)
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncSession]:
@@ -104,7 +130,7 @@ class Database:
             async with self.transaction() as session:
                 yield session
             return
-        async with _session(self._autocommit, self._patience) as session:
+        async with self._session(self._autocommit, self._patience) as session:
             yield session
 
     @asynccontextmanager
@@ -114,7 +140,7 @@ class Database:
             async with self.transaction() as session:
                 yield session
             return
-        async with _translated_errors() as cut:
+        async with self._translated_errors() as cut:
             connection = await _check_out(self._engine.connect().start())
             driver = await _driver_of(connection)
             cutting = asyncio.get_running_loop().call_later(self._patience + GRACE, cut, driver)
@@ -138,7 +164,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self, *, patience: float | None = None) -> AsyncIterator[AsyncSession]:
         """A READ COMMITTED transaction, committed at the end of the block, rolled back by an exception."""
-        async with _session(self._engine, patience or self._patience) as session:
+        async with self._session(self._engine, patience or self._patience) as session:
             if self._through_pooler:
                 await session.execute(_settings_of_transaction(patience or self._patience))
             yield session
@@ -154,6 +180,31 @@ class Database:
     async def dispose(self) -> None:
         await self._engine.dispose()
 
+    @asynccontextmanager
+    async def _session(self, engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
+        """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
+        async with self._translated_errors() as cut, AsyncSession(engine, expire_on_commit=False) as session:
+            driver = await _driver_of(await _check_out(session.connection()))
+            cutting = asyncio.get_running_loop().call_later(patience + GRACE, cut, driver)
+            try:
+                yield session
+            except DBAPIError as error:
+                if _sqlstate(error.orig) == _READ_ONLY:
+                    await session.invalidate()  # it would stay connected to what is a standby now
+                raise
+            finally:
+                cutting.cancel()
+
+    @asynccontextmanager
+    async def _translated_errors(self) -> AsyncIterator["_Cut"]:
+        self.require_own_sessions()
+        try:
+            async with _translated_errors() as cut:
+                yield cut
+        except UnknownPoolerError:
+            self._has_met_pooler = not self._through_pooler
+            raise
+
 
 def _settings_of_transaction(patience: float) -> TextClause:
     """Its isolation is that of the server, whose default it is."""
@@ -161,22 +212,6 @@ def _settings_of_transaction(patience: float) -> TextClause:
     del settings["default_transaction_isolation"]  # comes too late for the transaction that it is set in
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return text(f"SELECT {', '.join(calls)}")
-
-
-@asynccontextmanager
-async def _session(engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
-    """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
-    async with _translated_errors() as cut, AsyncSession(engine, expire_on_commit=False) as session:
-        driver = await _driver_of(await _check_out(session.connection()))
-        cutting = asyncio.get_running_loop().call_later(patience + GRACE, cut, driver)
-        try:
-            yield session
-        except DBAPIError as error:
-            if _sqlstate(error.orig) == _READ_ONLY:
-                await session.invalidate()  # it would stay connected to what is a standby now
-            raise
-        finally:
-            cutting.cancel()
 
 
 async def _check_out(opening: Awaitable[AsyncConnection]) -> AsyncConnection:
@@ -218,11 +253,11 @@ async def _translated_errors() -> AsyncIterator[_Cut]:
     try:
         yield cut
     except DBAPIError as error:
-        if error.connection_invalidated or _sqlstate(error.orig).startswith(_UNAVAILABLE):
+        if error.connection_invalidated or _sqlstate(error.orig).startswith((*_UNAVAILABLE, *_OF_A_POOLER)):
             raise unavailable(error) from error
         raise
     except asyncpg.PostgresError as error:
-        if _sqlstate(error).startswith(_UNAVAILABLE):
+        if _sqlstate(error).startswith((*_UNAVAILABLE, *_OF_A_POOLER)):
             raise unavailable(error) from error
         raise
     except (OSError, asyncpg.InternalClientError) as error:
@@ -244,11 +279,14 @@ def unavailable(error: Exception) -> DatabaseUnavailableError:
     while cause.__cause__ is not None and not _sqlstate(cause):
         cause = cause.__cause__
     reason = " ".join([type(cause).__name__, _sqlstate(cause), *str(cause).splitlines()[:1]])[:300]
+    is_of_a_pooler = _sqlstate(cause) in _OF_A_POOLER or _REFUSED_BY_PGBOUNCER in reason
+    if is_of_a_pooler:
+        reason = f"{UNKNOWN_POOLER} ({reason})"
     now = time.monotonic()
     if now - _last_warning.get("at", -WARNING_INTERVAL) >= WARNING_INTERVAL:
         _last_warning["at"] = now
         logger.warning("database unavailable", reason=reason)
-    return DatabaseUnavailableError(reason)
+    return UnknownPoolerError(reason) if is_of_a_pooler else DatabaseUnavailableError(reason)
 
 
 def _sqlstate(error: BaseException | None) -> str:

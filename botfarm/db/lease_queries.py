@@ -7,6 +7,7 @@ only locked the row or rolled back, and would let a renew that waited revive a l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -154,14 +155,16 @@ FORCE_RELEASE = text(f"""
     {_ENDED}""")
 
 # Users are cleared only where this lease is still their last: an acquire may have taken them since it expired.
+# When it was a step of the clock that ended the lease, its holder may go on until the lease would have ended without, and
+# the users rest until then: at the most for as long as a new lease of that TTL.
 REAP = text("""
     WITH lease AS MATERIALIZED (
-        SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at FROM leases
-        WHERE ended_at IS NULL AND expires_at <= (SELECT clock_timestamp())
+        SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at, ttl_seconds FROM leases
+        WHERE ended_at IS NULL AND expires_at <= (SELECT least(clock_timestamp(), CAST(:latest AS timestamptz)))
         ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
     ),
     locked AS MATERIALIZED (
-        SELECT users.id
+        SELECT users.id, lease.ttl_seconds
         FROM lease, unnest(lease.user_ids) AS of_lease (id), users
         WHERE users.id = of_lease.id AND users.lease_id = lease.id
         ORDER BY users.id FOR UPDATE OF users
@@ -171,7 +174,10 @@ REAP = text("""
         FROM lease WHERE leases.id = lease.id
     ),
     cleared AS (
-        UPDATE users SET locktime = NULL, expires_at = NULL FROM locked WHERE users.id = locked.id
+        UPDATE users SET locktime = NULL, expires_at = NULL, available_at = least(
+            users.available_at + make_interval(secs => CAST(:step AS float8)),
+            greatest(users.available_at, clock_timestamp() + make_interval(secs => locked.ttl_seconds + p.lock_delay)))
+        FROM locked, projects AS p WHERE users.id = locked.id AND p.id = users.project_id
     )
     SELECT lease.project_id, lease.env, lease.domain, coalesce(p.name, lease.project_id::text) AS project_name,
            extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
@@ -257,9 +263,14 @@ async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, 
     return lease_from_rows(await session.execute(FORCE_RELEASE, parameters))
 
 
-async def reap(session: AsyncSession, *, batch: int) -> list[EndedLease]:
-    """Closes up to `batch` expired leases, the oldest first, except those that another statement holds."""
-    rows = await session.execute(REAP, {"batch": batch})
+async def reap(
+    session: AsyncSession, *, batch: int, latest: datetime | None, step: float = 0
+) -> list[EndedLease]:
+    """Closes up to `batch` leases that have expired by `latest`, the oldest first, except those that another statement holds.
+
+    `step` are the seconds of the step of the clock that made them expire.
+    """
+    rows = await session.execute(REAP, {"batch": batch, "latest": latest, "step": step})
     return [
         EndedLease(Pool(row.project_id, Env(row.env), Domain(row.domain)), row.project_name, row.held_for)
         for row in rows

@@ -1,5 +1,7 @@
 """What is asked of PostgreSQL beside the work: the history's end, the health of the tables, how many it lets in."""
 
+from datetime import datetime
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,6 +34,8 @@ OLDEST_SNAPSHOT = text("""
 
 MAY_SEE_ALL = text("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")
 
+CLOCK = text("SELECT clock_timestamp()")
+
 IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
 CONNECTIONS = text("""
@@ -61,6 +65,11 @@ async def oldest_snapshot(session: AsyncSession) -> float:
 async def may_see_all_sessions(session: AsyncSession) -> bool:
     """Without, what other roles do is hidden from `oldest_snapshot`."""
     return bool(await session.scalar(MAY_SEE_ALL))
+
+
+async def clock(session: AsyncSession) -> datetime:
+    now: datetime = (await session.execute(CLOCK)).scalar_one()
+    return now
 
 
 async def is_read_only(session: AsyncSession) -> bool:

@@ -16,6 +16,7 @@ from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
+    KeyMissingError,
     NoSuchPoolError,
     NoSuchUserError,
     PoolExhaustedError,
@@ -23,6 +24,7 @@ from botfarm.errors import (
     QuotaExceededError,
     UserQuarantinedError,
 )
+from botfarm.services.database_clock import DatabaseClock
 from botfarm.services.exhausted import exhausted
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.leases import count_end
@@ -56,6 +58,7 @@ class Acquiring:
         waiting_room: WaitingRoom[Grant],
         notifier: Notifier,
         turns: Turns,
+        clock: DatabaseClock,
         max_wait: float,
     ) -> None:
         self._database = database
@@ -65,6 +68,7 @@ class Acquiring:
         self._waiting_room = waiting_room
         self._notifier = notifier
         self._turns = turns
+        self._clock = clock
         self._max_wait = max_wait
 
     async def acquire_lease(
@@ -115,7 +119,9 @@ class Acquiring:
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):
             await hold_to_quota(session, principal, terms, count=1)
-            lease = await acquire_queries.acquire_user(session, user_id, principal.scope, terms=terms)
+            lease = await acquire_queries.acquire_user(
+                session, user_id, principal.scope, terms=terms, latest=self._clock.latest()
+            )
             grant = Grant(lease) if lease else await replay(session, principal, terms)
             user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
         outcome = grant or user
@@ -167,6 +173,11 @@ class Acquiring:
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
+        except KeyMissingError:
+            if not grant.replayed:
+                # A retry may get it from a process that has the encryption key.
+                await self._abandon(lease, terms, "the process that took it lacks the encryption key")
+            raise
         except Exception:  # whatever it is, the caller will not learn which users it holds
             if not grant.replayed:
                 # With a rest, so that the next request gets another one.
@@ -175,7 +186,7 @@ class Acquiring:
                 )
             raise
         if not grant.replayed and await lifeline.has_gone():
-            await self._abandon(lease, terms)
+            await self._abandon(lease, terms, "the caller was gone before its answer")
             raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
         if not grant.replayed:
@@ -183,10 +194,10 @@ class Acquiring:
             metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - since)
         return Grant(readable, grant.replayed)
 
-    async def _abandon(self, lease: Lease, terms: LeaseTerms) -> None:
-        """The caller hung up after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
+    async def _abandon(self, lease: Lease, terms: LeaseTerms, note: str) -> None:
+        """The caller has no answer after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
         if terms.idempotency_key is None:
-            await self._take_back(lease, None, "the caller was gone before its answer", "none")
+            await self._take_back(lease, None, note, "none")
             return
         async with self._database.autocommit() as session:
             await lease_queries.cut_short(session, lease, seconds=UNCLAIMED_TTL)

@@ -7,7 +7,7 @@ from botfarm import metrics
 from botfarm.db import maintenance_queries
 from botfarm.db.engine import Database
 from botfarm.db.schema import schema_is_old
-from botfarm.errors import DatabaseUnavailableError
+from botfarm.errors import DatabaseUnavailableError, UnknownPoolerError
 from botfarm.logs import get_logger
 from botfarm.services.keys import Keys
 
@@ -15,26 +15,29 @@ logger = get_logger(__name__)
 
 # Three misses in ten seconds make a process unready: one lost packet does not.
 INTERVAL, MISSES = 3.0, 3
-# Keys that are wrong are looked for again so often: that is a scan of all users.
+# Keys that are wrong or missing are looked for again so often: that is a scan of all users.
 KEYS_INTERVAL = 60.0
 
 
 class Health:
-    def __init__(self, database: Database, process_name: str) -> None:
+    def __init__(self, database: Database, process_name: str, *, serving: Database) -> None:
+        """`database` is for the looks; `serving` is that of the requests."""
         self._database = database
+        self._serving = serving
         self._process_name = process_name
         self._misses = MISSES
         self._draining = False
-        self._unchecked: Keys | None = None
+        self._keys: Keys | None = None
+        self._keys_checked = False
         self._wrong_keys: str | None = None
         self._next_check = 0.0
         self.started = False
         """True from the first good answer on."""
         self.why_unready: str | None = "The database has not answered yet."
 
-    async def watch(self, unchecked: Keys | None = None) -> None:
+    async def watch(self, keys: Keys | None = None, *, keys_checked: bool = False) -> None:
         """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
-        self._unchecked = unchecked
+        self._keys, self._keys_checked = keys, keys_checked
         self._say(self.why_unready)
         while True:
             started = time.monotonic()
@@ -48,9 +51,14 @@ class Health:
 
     async def look(self) -> None:
         try:
+            self._serving.require_own_sessions()
             is_read_only = await self._is_read_only()
             old = not is_read_only and await schema_is_old(self._database)
             wrong_keys = None if is_read_only or old else await self._check_keys()
+        except UnknownPoolerError as error:
+            metrics.db_up.set(0)
+            self._missed(f"The database cannot be used: {error.reason}.", at_once=True)
+            return
         except Exception as error:  # a watch that ends would freeze what the probes say
             metrics.db_up.set(0)
             self._missed("The database does not answer.")
@@ -79,12 +87,15 @@ class Health:
             return is_read_only
 
     async def _check_keys(self) -> str | None:
-        """Why the keys are wrong. Once they are right that is not asked again."""
-        if self._unchecked and time.monotonic() >= self._next_check:
-            self._wrong_keys = await self._unchecked.why_unusable()
-            self._next_check = time.monotonic() + KEYS_INTERVAL
-            if self._wrong_keys is None:
-                self._unchecked = None
+        """Why the keys are wrong. Once they are right that is asked again only when a request lacked one."""
+        keys = self._keys
+        if keys and (keys.missed() or not self._keys_checked) and time.monotonic() >= self._next_check:
+            self._wrong_keys = await keys.why_unusable()
+            self._keys_checked = self._wrong_keys is None
+            if self._keys_checked:
+                keys.forget_missed()
+            else:
+                self._next_check = time.monotonic() + KEYS_INTERVAL
         return self._wrong_keys
 
     def _answered(self) -> None:

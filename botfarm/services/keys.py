@@ -78,6 +78,13 @@ class Keys:
     def show_active(self) -> None:
         metrics.encryption_key_active.labels(self._key_ring.active_key_id).set(1)
 
+    def missed(self) -> bool:
+        """Whether a stored value was to be decrypted under a key that the ring lacks, since `forget_missed`."""
+        return bool(self._key_ring.missed)
+
+    def forget_missed(self) -> None:
+        self._key_ring.missed.clear()
+
     async def uses(self) -> list[KeyUse]:
         """The keys of the ring in its order, then those that are missing. One scan of the users, and a bit."""
         ring = self._key_ring.key_ids

@@ -1,6 +1,7 @@
 """What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
 
 import asyncio
+from datetime import datetime
 from uuid import UUID
 
 from botfarm import metrics
@@ -16,17 +17,27 @@ from botfarm.db import (
 )
 from botfarm.db.engine import Database
 from botfarm.domain import EndedBy, PoolUsage
+from botfarm.errors import DatabaseUnavailableError
+from botfarm.logs import get_logger
+from botfarm.services.database_clock import TOLERANCE, DatabaseClock, Reading, monotonic
 from botfarm.services.leases import count_ended
 from botfarm.services.notifier import Notifier
 
+logger = get_logger(__name__)
+
+# Seconds between two readings of the clock by a process that does not reap.
+CLOCK_INTERVAL = 3.0
 REAP_BATCH = 500
 PRUNE_BATCH = 5_000
 
 
 class Maintenance:
-    def __init__(self, database: Database, notifier: Notifier, *, history_days: int) -> None:
+    def __init__(
+        self, database: Database, notifier: Notifier, clock: DatabaseClock, *, history_days: int
+    ) -> None:
         self._database = database
         self._notifier = notifier
+        self._clock = clock
         self._history_days = history_days
 
     async def connections(self) -> tuple[int, int]:
@@ -39,16 +50,52 @@ class Maintenance:
 
         Any number of replicas may do so at once: each skips what another has locked.
         """
+        await self.follow_clock()
+        reaped = await self._reap(self._clock.latest())
+        metrics.reaper_last_success.set_to_current_time()
+        return reaped
+
+    async def watch_clock(self) -> None:
+        """Follows the clock every few seconds, until cancelled; for a process that does not reap."""
+        while True:
+            try:
+                await self.follow_clock()
+            except DatabaseUnavailableError as error:
+                logger.debug("clock", reason=error.reason)
+            except Exception:  # a watch that ends would let no lease expire any more
+                logger.exception("clock")
+            await asyncio.sleep(CLOCK_INTERVAL)
+
+    async def follow_clock(self) -> None:
+        """Reads the database's clock. When it was stepped forward, the leases that this ended are reaped first.
+
+        Until that is done no process that has read the clock before hands out their users.
+        """
+        async with self._database.autocommit() as session:
+            asked = monotonic()
+            at = await maintenance_queries.clock(session)
+            reading = Reading(at, asked, monotonic())
+        step = self._clock.step_to(reading)
+        if step > 0:
+            await self._reap(None, step=step)
+            async with self._database.autocommit() as session:
+                if await maintenance_queries.reaper_lag(session) > TOLERANCE:
+                    return  # others have some of them locked: they are the next look's
+        self._clock.accept(reading)
+        if step:
+            logger.warning("the database's clock was stepped", seconds=round(step, 3))
+            metrics.count_clock_step(step)
+
+    async def _reap(self, latest: datetime | None, *, step: float = 0) -> int:
         reaped = 0
         while True:
             async with self._database.autocommit() as session:
-                ended = await lease_queries.reap(session, batch=REAP_BATCH)
+                ended = await lease_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
             for lease in ended:
                 count_ended(lease, EndedBy.EXPIRED, None)
                 self._notifier.freed(lease.pool.project_id)
             reaped += len(ended)
             if len(ended) < REAP_BATCH:
-                metrics.reaper_last_success.set_to_current_time()
                 return reaped
 
     async def prune_audit(self, stop: asyncio.Event) -> int:

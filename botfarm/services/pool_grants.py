@@ -17,6 +17,7 @@ from botfarm.db.engine import Database
 from botfarm.domain import Lease, Pool, PoolCounts
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.coalescing import Coalescers
+from botfarm.services.database_clock import DatabaseClock
 from botfarm.services.leases import record_of_lease
 from botfarm.services.lifeline import Lifeline
 from botfarm.services.pool_counting import Labels, PoolCounting
@@ -49,6 +50,7 @@ class PoolGrants:
         self,
         database: Database,
         counting: PoolCounting,
+        clock: DatabaseClock,
         turns: Turns,
         *,
         replica_id: UUID,
@@ -56,6 +58,7 @@ class PoolGrants:
     ) -> None:
         self._database = database
         self._counting = counting
+        self._clock = clock
         self._turns = turns
         self._replica_id = replica_id
         # Users of one batch: a larger statement is not faster for each of them, and makes the first ones wait.
@@ -159,7 +162,13 @@ class PoolGrants:
     ) -> dict[UUID, Lease]:
         hand = self._hands.get(pool) or hand_after(uuid4())
         leases = await batch_queries.acquire_batch(
-            executor, pool, wanted, labels=dict(labels), hand=hand, replica=self._replica_id
+            executor,
+            pool,
+            wanted,
+            labels=dict(labels),
+            hand=hand,
+            replica=self._replica_id,
+            latest=self._clock.latest(),
         )
         ids = [user.id for lease in leases.values() for user in lease.users]
         if ids:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from botfarm.credentials import KeyRing, KeyRingError
+from botfarm.credentials import KeyRing, KeyRingError, MissingKeyError
 from botfarm.domain import MAX_SECRETS_BYTES, Lease, LeasedUser, SealedCredentials
-from botfarm.errors import FieldError, InvalidRequestError
+from botfarm.errors import FieldError, InvalidRequestError, KeyMissingError
+from botfarm.logs import get_logger
 from botfarm.totp import current_code
+
+logger = get_logger(__name__)
 
 Secrets = Mapping[str, Any]
 
@@ -51,7 +54,10 @@ def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes:
 
 
 def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
-    """Raises KeyRingError when a stored value cannot be decrypted, or is none of ours."""
+    """Raises KeyMissingError for a value under a key that this process lacks.
+
+    Raises KeyRingError for a value that no key decrypts, or that is none of ours.
+    """
     return replace(lease, users=tuple(readable(user, key_ring) for user in lease.users))
 
 
@@ -61,23 +67,31 @@ def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
         return user
     return replace(
         user,
-        password=key_ring.decrypt(sealed.password, row_id=user.id, field="password"),
+        password=_open(key_ring, sealed.password, user.id, "password"),
         secrets=_secrets(key_ring, user.id, sealed.secrets),
         totp=current_code(totp_seed(key_ring, user.id, sealed.totp_seed)) if sealed.totp_seed else None,
     )
 
 
 def totp_seed(key_ring: KeyRing, user_id: UUID, sealed: str) -> str:
-    return key_ring.decrypt(sealed, row_id=user_id, field="totp_seed")
+    return _open(key_ring, sealed, user_id, "totp_seed")
 
 
 def _secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None) -> dict[str, Any] | None:
     if sealed is None:
         return None
     try:
-        secrets = json.loads(key_ring.decrypt(sealed, row_id=user_id, field="secrets"))
+        secrets = json.loads(_open(key_ring, sealed, user_id, "secrets"))
     except json.JSONDecodeError:
         secrets = None
     if not isinstance(secrets, dict):
         raise KeyRingError(f"the stored secrets of {user_id} are no JSON object")
     return secrets
+
+
+def _open(key_ring: KeyRing, sealed: str, user_id: UUID, field: str) -> str:
+    try:
+        return key_ring.decrypt(sealed, row_id=user_id, field=field)
+    except MissingKeyError as error:
+        logger.warning("key missing", key_id=error.key_id, reason=str(error))
+        raise KeyMissingError from error

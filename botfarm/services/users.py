@@ -110,7 +110,7 @@ class Users:
 
 def busy(user: User) -> UserBusyError:
     """Says when the lease expires or, for a user that rests, when it may be had again."""
-    return UserBusyError(locktime=user.locktime, expires_in=round(user.busy_for or 0, 3))
+    return UserBusyError(locktime=user.locktime, expires_in=max(0.0, round(user.busy_for or 0, 3)))
 
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:

@@ -12,7 +12,6 @@ from fastapi_offline import FastAPIOffline
 
 import botfarm
 from botfarm.runtime import Services, open_services
-from botfarm.services.keys import Keys
 from botfarm.settings import Settings
 from botfarm.web import (
     audit_routes,
@@ -39,8 +38,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         async with open_services(settings, "api") as services:
             app.state.services = services
             services.keys.show_active()
-            unchecked = None if keys_checked else services.keys
-            watches = [asyncio.create_task(watch) for watch in _watches(services, unchecked)]
+            watches = [asyncio.create_task(watch) for watch in _watches(services, keys_checked=keys_checked)]
             try:
                 yield
             finally:
@@ -85,9 +83,10 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     return app
 
 
-def _watches(services: Services, unchecked: Keys | None) -> Iterator[Coroutine[Any, Any, None]]:
-    yield services.health.watch(unchecked)
+def _watches(services: Services, *, keys_checked: bool) -> Iterator[Coroutine[Any, Any, None]]:
+    yield services.health.watch(services.keys, keys_checked=keys_checked)
     yield services.freshness.watch()
+    yield services.maintenance.watch_clock()
     if services.listener:
         yield services.listener.watch()
 

@@ -65,6 +65,8 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.InternalError: (500, "internal"),
     errors.DatabaseUnavailableError: (503, "database-unavailable"),
     errors.ConnectionsBusyError: (503, "database-unavailable"),
+    errors.UnknownPoolerError: (503, "database-unavailable"),
+    errors.KeyMissingError: (503, "database-unavailable"),
     errors.ShuttingDownError: (503, "shutting-down"),
 }
 

@@ -18,15 +18,20 @@ import pytest
 from farm_load import acquire, play_a_round
 from farm_processes import FarmProcesses, farm_processes, free_port
 from stages import skip
-from support.processes import running
+from support.farm import KEYS, TOKEN
+from support.processes import BOTFARM, Process, running
 
 SESSIONS = 3
 RUNNERS = 16
+OUR_SETTINGS = (
+    "statement_timeout, idle_in_transaction_session_timeout, default_transaction_isolation, jit, random_page_cost, "
+    "enable_bitmapscan, search_path"
+)
 
 
 @contextmanager
-def pgbouncer(database_url: str) -> Iterator[str]:
-    """The URL of the same database through it."""
+def pgbouncer(database_url: str, *, ignoring: str = "") -> Iterator[str]:
+    """The URL of the same database through it. `ignoring` are start-up parameters."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         skip("pgbouncer", "it is not installed, and only root can install it")
@@ -44,6 +49,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = {SESSIONS}
 max_client_conn = 200
+ignore_startup_parameters = {ignoring}
 """
         )
         command = [program, str(configuration)]
@@ -130,3 +136,40 @@ def test_a_statement_is_still_limited(farm: FarmProcesses, database_url: str) ->
     answer = asyncio.run(ask_while_locked())
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:botfarm:problem:database-unavailable"
+
+
+@pytest.mark.parametrize("ignoring", ["", OUR_SETTINGS], ids=["refuses our settings", "ignores our settings"])
+def test_a_farm_that_was_not_told_of_it_is_never_ready_and_says_what_to_set(
+    database_url: str, ignoring: str
+) -> None:
+    with pgbouncer(database_url, ignoring=ignoring) as url, _serving(url) as process:
+        api = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        process.wait_for("not ready.*BOTFARM_DB_POOLER=transaction|BOTFARM_DB_POOLER=transaction.*not ready")
+        readiness = httpx.get(f"{api}/readyz")
+        assert readiness.status_code == 503
+        assert "BOTFARM_DB_POOLER=transaction" in readiness.text
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with ThreadPoolExecutor(RUNNERS) as runners:
+            requests = [
+                runners.submit(
+                    httpx.post,
+                    f"{api}/api/v1/leases",
+                    headers=headers,
+                    json={"project": "shop", "env": "prod"},
+                    timeout=30,
+                )
+                for _ in range(3 * RUNNERS)
+            ]
+            assert {request.result().status_code for request in requests} == {503}
+
+
+@contextmanager
+def _serving(database_url: str) -> Iterator[Process]:
+    environment = {
+        "BOTFARM_DATABASE_URL": database_url,
+        "BOTFARM_ENCRYPTION_KEYS": KEYS,
+        "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+        "BOTFARM_PORT": "0",
+    }
+    with running(BOTFARM, "serve", environment=environment) as process:
+        yield process

@@ -14,6 +14,7 @@ STATEMENTS = [
     statement
     for block in re.findall(r"^```sql\n(.*?)^```", RUNBOOK, flags=re.DOTALL | re.MULTILINE)
     for statement in re.findall(r"[^;]+;", block)
+    if statement.lstrip().startswith("SELECT")
 ]
 
 

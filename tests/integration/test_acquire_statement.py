@@ -1,6 +1,7 @@
 """What PostgreSQL makes of the acquire statement: how many rows it takes, how it finds them, what it leaves behind."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
@@ -49,7 +50,7 @@ async def fill(farm: Farm, users: int) -> Pool:
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
     wanted = WantedLease(uuid4(), count, TERMS)
     leases = await batch_queries.acquire_batch(
-        session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4()
+        session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4(), latest=None
     )
     return leases.get(wanted.lease_id)
 
@@ -137,7 +138,10 @@ async def explain(
 ) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
     compiled = batch_queries.ACQUIRE.compile(dialect=dialect.dialect())
-    values = batch_queries._parameters(pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand)
+    latest = datetime.now(UTC) + timedelta(seconds=2)
+    values = batch_queries._parameters(
+        pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand, latest=latest
+    )
     arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())
     async with farm.database.transaction() as session:
         connection = await session.connection()
@@ -156,7 +160,7 @@ def _literal(value: object) -> str:
             return "NULL"
         case int():
             return str(value)
-        case str() | UUID():
+        case str() | UUID() | datetime():
             return f"'{value}'"
         case list():
             items = ",".join("NULL" if each is None else f'"{each}"' for each in value)

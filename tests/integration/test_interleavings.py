@@ -114,7 +114,7 @@ class TestRenewAgainstReap:
             release: lambda: farm.services.leases.release(RUNNER, lease.id),
         }[verb]
         async with farm.database.transaction() as reaping:
-            assert len(await lease_queries.reap(reaping, batch=10)) == 1
+            assert len(await lease_queries.reap(reaping, batch=10, latest=None)) == 1
             waiting = await blocked(farm, method())
         with pytest.raises(LeaseLapsedError):
             await waiting
@@ -126,7 +126,7 @@ class TestRenewAgainstReap:
         await farm.expire(lease.id)
         async with farm.database.autocommit() as session:
             async with rolled_back(farm) as reaping:
-                assert len(await lease_queries.reap(reaping, batch=10)) == 1
+                assert len(await lease_queries.reap(reaping, batch=10, latest=None)) == 1
                 waiting = await blocked(farm, verb(session, lease))
             assert await waiting is None
 
@@ -272,6 +272,6 @@ async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | N
         request_id=None,
     )
     wanted, hand = WantedLease(uuid4(), 1, terms), acquire_queries.hand_after(uuid4())
-    return (await acquire_batch(session, pool, [wanted], labels={}, hand=hand, replica=uuid4())).get(
-        wanted.lease_id
-    )
+    return (
+        await acquire_batch(session, pool, [wanted], labels={}, hand=hand, replica=uuid4(), latest=None)
+    ).get(wanted.lease_id)

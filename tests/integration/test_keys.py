@@ -18,6 +18,7 @@ from botfarm.services import health, keys
 from botfarm.services.keys import Keys, KeyState, Reencrypted
 from support.app import api_client
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm, open_farm, test_settings
+from support.http import assert_problem
 from support.proxy import proxy_to
 
 K1, K2, K3 = (generate_key(each) for each in ("k1", "k2", "k3"))
@@ -344,6 +345,82 @@ class TestServer:
                 await reencrypt(new)
                 await until_ready(api, 200, "ok")
 
+    async def test_a_replica_that_a_rotation_did_not_reach_is_unready_once_it_lacks_the_key(
+        self,
+        old: Farm,
+        new: Farm,
+        database_url: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(health, "INTERVAL", 0.05)
+        monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
+        pool = await old.pool(0)
+        async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
+            await until_ready(api, 200, "ok")
+            user = await full_user(new, pool)
+            caplog.clear()
+            answer = await api.post(f"/users/{user.id}/acquire_lock")
+            assert_problem(answer, 503, "database-unavailable")
+            assert "lacks the key" in answer.json()["detail"]
+            assert "k2" in caplog.text
+            assert not [entry for entry in (K1, K2) if entry.partition(":")[2] in caplog.text]
+            await until_ready(api, 503, "lacks the key k2 (stored values under it: 3)")
+            last = (await api.get(f"/users/{user.id}")).json()["last_lease"]
+            assert (last["ended_by"], last["outcome"]) == ("released", None), "the user is not what is broken"
+            lease = await new.acquire(pool, wait_seconds=0)
+            assert lease.users[0].password == PASSWORD, "another replica has the key, and the user at once"
+            await new.services.leases.release(RUNNER, lease.id)
+            retried = {"headers": {"Idempotency-Key": "retried"}}
+            path = f"/users/{user.id}/acquire_lock"
+            assert_problem(await api.post(path, **retried), 503, "database-unavailable")
+            async with api_client(test_settings(database_url, encryption_keys=f"{K2},{K1}")) as whole:
+                granted = (await whole.post(path, **retried)).json()
+                assert granted["users"][0]["password"] == PASSWORD
+                await whole.post(f"/leases/{granted['id']}/release")
+            async with ring(database_url, K1, K2) as back:
+                await reencrypt(back)
+            await until_ready(api, 200, "ok")
+            assert (await api.post(f"/users/{user.id}/acquire_lock")).json()["users"][0]["password"]
+
+    async def test_every_reader_of_a_value_under_a_missing_key_answers_503(
+        self, old: Farm, new: Farm, database_url: str
+    ) -> None:
+        user = await full_user(new, await old.pool(0))
+        requests = (
+            ("POST", "/leases/{lease}/renew", None),
+            ("GET", "/leases/{lease}", None),
+            ("GET", "/leases/{lease}/users/{user}/totp", None),
+            ("PATCH", "/leases/{lease}/users/{user}", {"secrets": {"pin": 8}}),
+            ("PATCH", "/users/{user}", {"secrets": {"pin": 8}}),
+        )
+        async with (
+            api_client(test_settings(database_url, encryption_keys=f"{K2},{K1}")) as whole,
+            api_client(test_settings(database_url, encryption_keys=K1)) as api,
+        ):
+            lease = (await whole.post(f"/users/{user.id}/acquire_lock")).json()["id"]
+            for method, path, body in requests:
+                answer = await api.request(method, path.format(lease=lease, user=user.id), json=body)
+                assert_problem(answer, 503, "database-unavailable")
+
+    async def test_a_damaged_value_makes_nobody_unready(
+        self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It names a key that nobody has, but it is nothing that a key could have made."""
+        monkeypatch.setattr(health, "INTERVAL", 0.05)
+        pool = await old.pool(1)
+        async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
+            await until_ready(api, 200, "ok")
+            await old.sql.execute("UPDATE users SET password = 'v1.k7.AAAA'")
+            request = {"project_id": str(pool.project_id), "env": pool.env.value}
+            assert_problem(await api.post("/leases", json=request), 500, "internal")
+            looks: list[Any] = []
+            monkeypatch.setattr(health.Health, "look", _counting(health.Health.look, looks))
+            async with asyncio.timeout(20):
+                while len(looks) < 3:
+                    await asyncio.sleep(0.02)
+            await until_ready(api, 200, "ok")
+
     async def test_the_users_are_looked_through_once(
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -362,8 +439,8 @@ class TestServer:
         assert len(scans) == 1
 
 
-def _counting(method: Any, calls: list[Keys]) -> Any:
-    async def counted(service: Keys) -> Any:
+def _counting(method: Any, calls: list[Any]) -> Any:
+    async def counted(service: Any) -> Any:
         calls.append(service)
         return await method(service)
 

@@ -1,13 +1,16 @@
 """A TCP proxy before a server that a test can cut, silence and mend."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` it is a proxy that ends TLS, without asking for it first."""
+        self._tls = tls
         self._target = urlsplit(url)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -16,6 +19,7 @@ class Proxy:
         self._asked = asyncio.Event()
         self._answered = asyncio.Event()
         self._ended = asyncio.Event()
+        self._instead = (b"", b"")
         self.hidden_ends = 0
 
     @property
@@ -32,7 +36,7 @@ class Proxy:
         """Takes connections, on the same port as before."""
         self._whole = True
         self.speak()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     def silence(self) -> None:
@@ -47,6 +51,11 @@ class Proxy:
     def hide_ends(self) -> None:
         """Passes on what is said, but not that somebody has hung up."""
         self._ended.clear()
+
+    def pass_instead(self, said: bytes, instead: bytes) -> None:
+        """Both are of one length, because the protocol counts bytes."""
+        assert len(said) == len(instead)
+        self._instead = (said, instead)
 
     def speak(self) -> None:
         """Passes on again, what was kept back too."""
@@ -85,7 +94,7 @@ class Proxy:
         try:
             while chunk := await reader.read(65_536):
                 await may_pass.wait()
-                writer.write(chunk)
+                writer.write(chunk.replace(*self._instead) if self._instead[0] else chunk)
                 await writer.drain()
             if not self._ended.is_set():
                 self.hidden_ends += 1
@@ -97,8 +106,8 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(url: str) -> AsyncIterator[Proxy]:
-    proxy = Proxy(url)
+async def proxy_to(url: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    proxy = Proxy(url, tls=tls)
     await proxy.mend()
     try:
         yield proxy

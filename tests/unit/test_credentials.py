@@ -3,7 +3,7 @@ from uuid import uuid4
 
 import pytest
 
-from botfarm.credentials import KeyRing, KeyRingError, generate_key
+from botfarm.credentials import KeyRing, KeyRingError, MissingKeyError, generate_key
 
 ROW = uuid4()
 
@@ -43,8 +43,19 @@ def test_a_value_moved_to_another_row_or_field_or_changed_does_not_decrypt() -> 
 
 def test_a_key_that_is_missing_is_named() -> None:
     stored = ring("old")[0].encrypt("secret", row_id=ROW, field="password")
-    with pytest.raises(KeyRingError, match="'old'"):
-        ring("new")[0].decrypt(stored, row_id=ROW, field="password")
+    new = ring("new")[0]
+    with pytest.raises(MissingKeyError, match="'old'") as caught:
+        new.decrypt(stored, row_id=ROW, field="password")
+    assert caught.value.key_id == "old"
+    assert new.missed == {"old"}
+
+
+@pytest.mark.parametrize("damaged", ["v1.old.", "v1.old.AAAA", "v1.old.!", "v1.old.clear text"])
+def test_of_a_damaged_value_no_key_is_missing(damaged: str) -> None:
+    new = ring("new")[0]
+    with pytest.raises(KeyRingError, match="not what was encrypted"):
+        new.decrypt(damaged, row_id=ROW, field="password")
+    assert new.missed == set()
 
 
 @pytest.mark.parametrize(
