@@ -32,6 +32,10 @@ OLDEST_SNAPSHOT = text("""
 
 MAY_SEE_ALL = text("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")
 
+MAY_CHANGE_TABLES = text("""
+    SELECT pg_has_role(current_user, relowner, 'USAGE')
+    FROM pg_class WHERE oid = to_regclass('leases')""")
+
 IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
 CONNECTIONS = text("""
@@ -61,6 +65,11 @@ async def oldest_snapshot(session: AsyncSession) -> float:
 async def may_see_all_sessions(session: AsyncSession) -> bool:
     """Without, what other roles do is hidden from `oldest_snapshot`."""
     return bool(await session.scalar(MAY_SEE_ALL))
+
+
+async def may_change_tables(session: AsyncSession) -> bool:
+    """True for their owner and a superuser; false before the first migration."""
+    return bool(await session.scalar(MAY_CHANGE_TABLES))
 
 
 async def is_read_only(session: AsyncSession) -> bool:

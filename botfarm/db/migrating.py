@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botfarm.db.engine import create_engine, unavailable
+from botfarm.db.granting import ServingRole, let_serve
 from botfarm.db.schema import alembic_config, current_revision, revisions
 from botfarm.errors import OperatorError
 from botfarm.logs import get_logger
@@ -40,8 +41,12 @@ _IN_THE_WAY = text("""
     ORDER BY a.xact_start NULLS FIRST LIMIT 1""")
 
 
-async def migrate(url: str, *, revision: str = "head", through_pooler: bool = False) -> str | None:
+async def migrate(
+    url: str, *, revision: str = "head", through_pooler: bool = False, serving: ServingRole | None = None
+) -> str | None:
     """Upgrades the schema, revision by revision. Any number of processes may do so at once: one does, the others wait for it.
+
+    Then the serving role, if there is one beside the owner of the URL, is granted what it needs.
 
     Returns the database's revision when that is a newer build's, whose schema has this build's in it and is left as it
     is. Raises OperatorError when others keep their locks for too long.
@@ -62,6 +67,8 @@ async def migrate(url: str, *, revision: str = "head", through_pooler: bool = Fa
                     logger.info("migrated", revision=each)
                 if each == revision:
                     break
+            if serving is not None:
+                await let_serve(engine, serving)
     except (DBAPIError, OSError) as error:
         raise unavailable(error) from error
     finally:
