@@ -42,7 +42,7 @@ def sign_in(dev: Process, password: str) -> None:
     url = dev.wait_for(r"botfarm is running: (\S+)")[1]
     answer = httpx.post(f"{url}/api/v1/auth/login", json={"name": "admin", "password": password})
     assert answer.status_code == 200, answer.text
-    assert answer.headers["set-cookie"].startswith("botfarm=")
+    assert answer.headers["set-cookie"].startswith(f"botfarm-{httpx.URL(url).port}=")
 
 
 def database_password(environment: dict[str, str]) -> str:
