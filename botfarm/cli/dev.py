@@ -17,6 +17,7 @@ import typer
 from botfarm.access import EVERYTHING, Role
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
+from botfarm.cli.secret_files import write_secret
 from botfarm.credentials import generate_key
 from botfarm.embedded_postgres import EmbeddedPostgres
 from botfarm.event_loop import run_until_signalled
@@ -134,8 +135,8 @@ def _database(settings: Settings) -> Iterator[dict[str, str]]:
         url = urlsplit(owner_url)
         serving = url._replace(netloc=f"{_SERVING_ROLE}:{password}@{url.hostname}:{url.port}").geturl()
         # For commands that speak to the database.
-        _write(settings.data_dir / _URL_FILE, serving)
-        _write(settings.data_dir / _OWNER_URL_FILE, owner_url)
+        write_secret(settings.data_dir / _URL_FILE, serving)
+        write_secret(settings.data_dir / _OWNER_URL_FILE, owner_url)
         yield {"database_url": serving, "owner_url": owner_url}
     finally:
         server.stop()
@@ -157,18 +158,8 @@ def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
     path = settings.data_dir / name
     if not path.exists():
         settings.data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        _write(path, make())
+        write_secret(path, make())
     return Path(path).read_text().strip()
-
-
-def _write(path: Path, secret: str) -> None:
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def _new_key() -> str:
