@@ -28,6 +28,7 @@ PATIENCE = 240.0
 MIGRATION_LOCK = 0x626F7466
 """Any constant that nobody else in this database locks; the same in all versions."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
+_NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}
 """What PostgreSQL says when a lock could not be had: not in time, or never, for others wait for each other."""
 
@@ -70,6 +71,10 @@ async def migrate(
             if serving is not None:
                 await let_serve(engine, serving)
     except (DBAPIError, OSError) as error:
+        if isinstance(error, DBAPIError) and _sqlstate(error) == _NOT_ALLOWED:
+            raise OperatorError(
+                "this role may not change the tables: set BOTFARM_OWNER_URL, with the role that owns them"
+            ) from error
         raise unavailable(error) from error
     finally:
         await engine.dispose()
@@ -101,7 +106,7 @@ async def _upgrade_to(revision: str, engine: AsyncEngine, *, deadline: float) ->
             async with engine.connect() as connection:
                 await connection.run_sync(_upgrade, revision, LOCK_PATIENCES[attempt % len(LOCK_PATIENCES)])
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _IN_USE:
+            if _sqlstate(error) not in _IN_USE:
                 raise
         else:
             return
@@ -122,6 +127,10 @@ def _upgrade(connection: Connection, revision: str, lock_patience: float) -> Non
     config = alembic_config()
     config.attributes.update(connection=connection, lock_patience=lock_patience)
     command.upgrade(config, revision)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 async def _in_the_way(engine: AsyncEngine) -> str:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from botfarm.db.schema import revisions
 from botfarm.errors import OperatorError
 from botfarm.runtime import migrate
 from botfarm.settings import load_settings
@@ -123,6 +124,12 @@ async def test_a_farm_with_one_role_gets_the_second_one_and_the_first_stays_good
     for settings in (test_settings(empty_database), one_role):
         await migrate(settings)
         assert await ask(served(empty_database), "SELECT count(*) FROM users") == 0
+
+
+async def test_a_migration_with_it_alone_names_the_setting_that_is_missing(database_url: str) -> None:
+    await ask(database_url, f"UPDATE alembic_version SET version_num = '{revisions()[-2]}'")
+    with pytest.raises(OperatorError, match="BOTFARM_OWNER_URL"):
+        await migrate(load_settings(database_url=served(database_url)))
 
 
 async def test_what_it_was_granted_beyond_its_need_is_taken_back(database_url: str) -> None:
