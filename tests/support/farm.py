@@ -27,7 +27,7 @@ OTHER_RUNNER = Principal("runner-2", Role.RUNNER, EVERYTHING)
 _numbers = count(1)
 
 
-def test_settings(database_url: str, **overrides: object) -> Settings:
+def test_settings(database_url: str, /, **overrides: object) -> Settings:
     """Of a farm on the owner's URL, which it serves with the role that may not change the tables."""
     chosen = {
         "database_url": served(database_url),
