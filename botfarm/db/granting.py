@@ -31,7 +31,9 @@ _SURROUNDINGS = text("""
            pg_has_role(current_user, 'pg_read_all_stats', 'USAGE WITH ADMIN OPTION') AS may_grant_stats,
            EXISTS (SELECT FROM pg_roles WHERE rolname = :role) AS role_exists
     FROM pg_roles WHERE rolname = current_user""")
-_MAY_CREATE = text("SELECT has_schema_privilege(CAST(:role AS name), current_schema(), 'CREATE')")
+_ROLE = text("""
+    SELECT has_schema_privilege(CAST(:role AS name), current_schema(), 'CREATE') AS may_create,
+           pg_has_role(CAST(:role AS name), 'pg_read_all_stats', 'MEMBER') AS sees_all""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,12 @@ async def let_serve(engine: AsyncEngine, role: ServingRole) -> None:
             await _make(connection, role, quote(role.name))
         for statement in _grants(quote(role.name), quote(around.schema), quote(around.database)):
             await connection.exec_driver_sql(statement)
-        if around.may_grant_stats:  # else the processes say at their start what they cannot see
+        granted = (await connection.execute(_ROLE, {"role": role.name})).one()
+        if (
+            around.may_grant_stats and not granted.sees_all
+        ):  # else the processes say at their start what they cannot see
             await connection.exec_driver_sql(f"GRANT pg_read_all_stats TO {quote(role.name)}")
-        if await connection.scalar(_MAY_CREATE, {"role": role.name}):
+        if granted.may_create:
             logger.warning(
                 "the serving role may create tables: REVOKE CREATE ON SCHEMA from it and from PUBLIC",
                 role=role.name,
