@@ -54,7 +54,8 @@ LABEL org.opencontainers.image.title="botfarm" \
 
 RUN groupadd --gid 10001 botfarm \
     && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent \
-        --shell /usr/sbin/nologin botfarm
+        --shell /usr/sbin/nologin botfarm \
+    && install --directory --owner 10001 --group 10001 --mode 700 /var/lib/botfarm
 
 COPY --from=builder /opt/botfarm /opt/botfarm
 

@@ -8,6 +8,9 @@ from uuid import UUID
 
 from botfarm.domain import Env
 
+_TOKEN, _OPERATOR = "token:", "operator:"
+"""How the names of principals begin. `botfarm.db.token_queries` follows tokens by them."""
+
 
 class Role(StrEnum):
     """Each may do what those before it may; docs/security.md has the table."""
@@ -66,6 +69,16 @@ class Principal:
     address: str | None = None
     request_id: str | None = None
 
+    @property
+    def token_id(self) -> str | None:
+        """Null unless a token called."""
+        return self.name.rpartition(":")[2] if self.name.startswith(_TOKEN) else None
+
+    @property
+    def operator_name(self) -> str | None:
+        """Null unless a person called, in a session."""
+        return self.name.removeprefix(_OPERATOR) if self.name.startswith(_OPERATOR) else None
+
 
 THIS_MACHINE = Principal("command-line", Role.ADMIN, EVERYTHING)
 """Who runs a command of the server, with the database's own password."""
@@ -88,7 +101,7 @@ class Token:
 
     @property
     def principal_name(self) -> str:
-        return f"token:{self.name}:{self.id}"
+        return f"{_TOKEN}{self.name}:{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class Operator:
 
     @property
     def principal_name(self) -> str:
-        return f"operator:{self.name}"
+        return f"{_OPERATOR}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Encryption of stored credentials: AES-256-GCM under a ring of keys.
 
 A stored value is `v1.<key id>.<base64url of nonce and ciphertext>`. The associated data binds it to its table, row and
-field, so a value that somebody with write access to the database moves to another row does not decrypt there.
+field, so a value that was moved to another row or field does not decrypt there. This does not stop whoever can write to the
+database: they can change a row's login, or insert a token and ask the API. See docs/decisions/0004.
 """
 
 import base64

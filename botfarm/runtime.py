@@ -8,6 +8,7 @@ from uuid import uuid4
 from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db import migrating
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
+from botfarm.db.granting import ServingRole
 from botfarm.db.listener import Listener
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
@@ -214,11 +215,29 @@ async def check_connections(settings: Settings) -> None:
         logger.warning("the database may run out of connections", wanted=wanted, in_use=in_use, most=most)
 
 
-async def migrate(settings: Settings) -> str | None:
-    """Brings the schema to head; any number of processes may do so at once. Returns a revision that is a newer version's.
+async def check_role(settings: Settings) -> None:
+    """Warns of a role that may change the tables. Says nothing when the database cannot."""
+    async with open_services(settings, "role", in_background=True) as services:
+        try:
+            is_owner = await services.maintenance.may_change_tables()
+        except DatabaseUnavailableError:
+            return
+    if is_owner:
+        logger.warning(
+            "this process may change the tables, and needs only their rows: give the owner's URL to `botfarm migrate` alone, "
+            "as BOTFARM_OWNER_URL"
+        )
 
+
+async def migrate(settings: Settings) -> str | None:
+    """Brings the schema to head, as its owner, and grants the serving role what it needs.
+
+    Any number of processes may do so at once. Returns a revision that is a newer version's.
     Goes past a pooler where there is a way: CREATE INDEX CONCURRENTLY is no transaction that a pooler could keep together.
     """
-    has_pooler = settings.db_pooler == "transaction"
-    url = settings.required_listen_url() if has_pooler else settings.required_database_url()
-    return await migrating.migrate(url, through_pooler=has_pooler and settings.listen_url is None)
+    serving = ServingRole.of_url(settings.required_database_url()) if settings.owner_url else None
+    owner = settings.as_owner()
+    has_pooler = owner.db_pooler == "transaction"
+    url = owner.required_listen_url() if has_pooler else owner.required_database_url()
+    through_pooler = has_pooler and owner.listen_url is None
+    return await migrating.migrate(url, through_pooler=through_pooler, serving=serving)

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
         8001, description="Port of the worker's probes and metrics; 0 takes a free one."
     )
     database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    owner_url: SecretStr | None = Field(
+        None,
+        description="Of the role that owns the tables, for migrate and after-restore; unset: the database URL. "
+        "Not through a pooler.",
+    )
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections of one process, at most.")
     db_pooler: Literal["none", "transaction"] = Field(
         "none", description="transaction: a pooler such as PgBouncer that gives sessions by the transaction."
@@ -124,7 +129,7 @@ class Settings(BaseSettings):
             ) from None
         return proxies
 
-    @field_validator("database_url", "listen_url")
+    @field_validator("database_url", "owner_url", "listen_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
@@ -140,6 +145,14 @@ class Settings(BaseSettings):
             if isinstance(network, IPv4Network)
         ]
         return [*map(str, networks), *mapped]
+
+    def as_owner(self) -> "Settings":
+        """For what only the owner of the tables may do."""
+        if self.owner_url is None:
+            return self
+        return self.model_copy(
+            update={"database_url": self.owner_url, "listen_url": None, "db_pooler": "none"}
+        )
 
     def required_listen_url(self) -> str:
         url = self.listen_url

@@ -20,7 +20,7 @@ def run(connection: Connection, lock_patience: float = 0) -> None:
 
 
 async def run_with_own_connection() -> None:
-    url = load_settings().required_database_url()
+    url = load_settings().as_owner().required_database_url()
     engine = create_engine(url, application_name="alembic", pool_size=1, patience=None)
     async with engine.connect() as connection:
         await connection.run_sync(run)

@@ -7,7 +7,6 @@ import pytest
 
 from botfarm import runtime
 from botfarm.db import engine
-from botfarm.db.migrating import migrate
 from botfarm.logs import configure_logging
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings
@@ -51,7 +50,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> Iterator[str]:
     with fresh_database(postgres_url) as url:
-        asyncio.run(migrate(url))
+        asyncio.run(runtime.migrate(test_settings(url)))
         yield url.rpartition("/")[2]
 
 
@@ -64,7 +63,7 @@ def empty_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """A database with the schema and nothing in it."""
+    """A database with the schema and nothing in it, as the owner of the tables."""
     with fresh_database(postgres_url, template=template) as url:
         yield url
 

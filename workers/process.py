@@ -3,7 +3,7 @@ import asyncio
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging, get_logger
-from botfarm.runtime import check_connections
+from botfarm.runtime import check_connections, check_role
 from botfarm.settings import load_settings
 from workers.scheduler import work_with_probes
 
@@ -22,6 +22,7 @@ def main() -> None:
 
     async def run(stop: asyncio.Event) -> None:
         await check_connections(settings)
+        await check_role(settings)
         await work_with_probes(settings, listening, stop, announce=announce)
 
     run_until_signalled(run)

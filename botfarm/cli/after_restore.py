@@ -39,5 +39,5 @@ def after_restore(
 
 async def _work(settings: Settings, rest_seconds: int | None) -> Restored:
     await migrate(settings)
-    async with open_services(settings, "after-restore", in_background=True) as services:
+    async with open_services(settings.as_owner(), "after-restore", in_background=True) as services:
         return await services.restoring.after_restore(rest_seconds=rest_seconds)

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 
 from botfarm.access import EVERYTHING, Role
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
+from botfarm.cli.secret_files import write_secret
 from botfarm.credentials import generate_key
 from botfarm.embedded_postgres import EmbeddedPostgres
 from botfarm.event_loop import run_until_signalled
@@ -28,7 +30,8 @@ from workers.scheduler import work
 
 FIRST_OPERATOR = "admin"
 _COMMAND = Path(sys.argv[0])
-_URL_FILE = "database-url"
+_URL_FILE, _OWNER_URL_FILE = "database-url", "owner-url"
+_SERVING_ROLE, _SERVING_PASSWORD_FILE = "botfarm_app", "database-app-password"
 
 
 @one_line_errors()
@@ -37,9 +40,9 @@ def dev() -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
-    with _ended_by_signals(), _database_url(settings) as database_url:
+    with _ended_by_signals(), _database(settings) as urls:
         complete = load_settings(
-            database_url=database_url,
+            **urls,
             encryption_keys=settings.encryption_keys.get_secret_value() or _kept(settings, "keys", _new_key),
             bootstrap_token=settings.bootstrap_token or _kept(settings, "token", _new_token),
             cookie_insecure=is_loopback(settings.host),
@@ -119,16 +122,22 @@ Ctrl-C stops everything; the data stays in {settings.data_dir}.
 
 
 @contextmanager
-def _database_url(settings: Settings) -> Iterator[str]:
+def _database(settings: Settings) -> Iterator[dict[str, str]]:
+    """The URLs of a server of our own, with the role that serves and with the owner of the tables; none if one is set."""
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        yield {}
         return
     typer.echo(f"Starting PostgreSQL in {settings.data_dir} ...")
     server = EmbeddedPostgres(settings.data_dir)
     try:
-        url = server.start()
-        _write(settings.data_dir / _URL_FILE, url)  # for commands that speak to the database
-        yield url
+        owner_url = server.start()
+        password = _kept(settings, _SERVING_PASSWORD_FILE, _new_password)
+        url = urlsplit(owner_url)
+        serving = url._replace(netloc=f"{_SERVING_ROLE}:{password}@{url.hostname}:{url.port}").geturl()
+        # For commands that speak to the database.
+        write_secret(settings.data_dir / _URL_FILE, serving)
+        write_secret(settings.data_dir / _OWNER_URL_FILE, owner_url)
+        yield {"database_url": serving, "owner_url": owner_url}
     finally:
         server.stop()
 
@@ -149,22 +158,16 @@ def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
     path = settings.data_dir / name
     if not path.exists():
         settings.data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        _write(path, make())
+        write_secret(path, make())
     return Path(path).read_text().strip()
-
-
-def _write(path: Path, secret: str) -> None:
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def _new_key() -> str:
     return generate_key("dev")
+
+
+def _new_password() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _new_token() -> str:

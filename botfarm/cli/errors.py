@@ -16,7 +16,7 @@ def one_line_errors() -> Iterator[None]:
         raise CommandError(str(error)) from None
     except DatabaseUnavailableError as error:
         raise CommandError(
-            f"the database cannot be used ({error.reason}); see BOTFARM_DATABASE_URL"
+            f"the database cannot be used ({error.reason}); see BOTFARM_DATABASE_URL, and for migrate and after-restore BOTFARM_OWNER_URL"
         ) from None
     except BotfarmError as error:
         raise CommandError(error.detail) from None

@@ -4,13 +4,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from botfarm.access import EVERYTHING, Operator, Role
+from botfarm.access import EVERYTHING, Operator, Role, Token
 from botfarm.cli.errors import one_line_errors
 from botfarm.domain import Project
 from botfarm.runtime import Services, open_services
+from botfarm.services.operators import SignedOut
 from botfarm.services.scopes import ALL
 from botfarm.settings import load_settings
-from botfarm_client.commands.output import Columns, print_json, print_table, say
+from botfarm_client.commands.output import Columns, counted, print_json, print_table, say
 from botfarm_client.commands.prompts import read_password
 from botfarm_client.durations import format_moment
 
@@ -18,6 +19,12 @@ Answer = TypeVar("Answer")
 
 operators = typer.Typer(no_args_is_help=True, help="The people who sign in to run the farm.")
 
+RevokeTokens = Annotated[
+    bool,
+    typer.Option(
+        "--revoke-tokens", help="Revoke the tokens that the operator made, too, and what those made."
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
 
 
@@ -71,10 +78,15 @@ def list_operators(
 
 @operators.command()
 @one_line_errors()
-def disable(name: Name) -> None:
+def disable(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
     """Keep an operator from signing in; ends the sessions of now."""
-    changed = _run(lambda services: services.operators.disable(name))
-    say(f"Disabled the operator {name}." if changed else f"The operator {name} was disabled already.")
+    left = _run(lambda services: services.operators.disable(name, revoke_tokens=revoke_tokens))
+    say(
+        f"The operator {name} was disabled already."
+        if left.was_disabled
+        else f"Disabled the operator {name}."
+    )
+    _say_tokens(left, name, revoked=revoke_tokens)
 
 
 @operators.command()
@@ -87,11 +99,25 @@ def enable(name: Name) -> None:
 
 @operators.command("set-password")
 @one_line_errors()
-def set_password(name: Name) -> None:
+def set_password(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
     """Give an operator a new password, asked for or from standard input; ends the sessions of now."""
     password = read_password()
-    _run(lambda services: services.operators.set_password(name, password))
+    left = _run(lambda services: services.operators.set_password(name, password, revoke_tokens=revoke_tokens))
     say(f"The operator {name} has a new password.")
+    _say_tokens(left, name, revoked=revoke_tokens)
+
+
+def _say_tokens(left: SignedOut, name: str, *, revoked: bool) -> None:
+    if not left.tokens:
+        return
+    tokens = counted(len(left.tokens), "token")
+    if revoked:
+        say(f"Revoked {tokens} that {name} made, or that those made:")
+    else:
+        say(
+            f"In force, until this is run with --revoke-tokens: {tokens} that {name} made, or that those made:"
+        )
+    print_table(_TOKEN_COLUMNS, [_shown_token(token) for token in left.tokens])
 
 
 def _run(work: Callable[[Services], Awaitable[Answer]]) -> Answer:
@@ -118,6 +144,23 @@ def _shown(operator: Operator, names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _shown_token(token: Token) -> dict[str, Any]:
+    return {
+        "name": token.name,
+        "role": token.role.value,
+        "created_by": token.created_by,
+        "expires_at": token.expires_at.isoformat() if token.expires_at else None,
+        "id": token.id,
+    }
+
+
+_TOKEN_COLUMNS: Columns = {
+    "name": lambda token: token["name"],
+    "role": lambda token: token["role"],
+    "made by": lambda token: token["created_by"],
+    "ends": lambda token: format_moment(token["expires_at"]),
+    "id": lambda token: token["id"],
+}
 _COLUMNS: Columns = {
     "name": lambda operator: operator["name"],
     "role": lambda operator: operator["role"],

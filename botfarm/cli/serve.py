@@ -5,7 +5,7 @@ from botfarm.cli.errors import one_line_errors
 from botfarm.event_loop import run_until_signalled
 from botfarm.http_server import listen, url_of
 from botfarm.logs import configure_logging, get_logger
-from botfarm.runtime import check_connections, check_keys, require_keys
+from botfarm.runtime import check_connections, check_keys, check_role, require_keys
 from botfarm.settings import Settings, load_settings
 from botfarm.web.server import serve as serve_api
 
@@ -46,4 +46,5 @@ async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Eve
 async def _check(settings: Settings) -> bool:
     """Whether the keys could be checked. Raises SettingsError for what cannot work."""
     await check_connections(settings)
+    await check_role(settings)
     return await check_keys(settings)

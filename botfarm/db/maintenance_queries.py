@@ -35,6 +35,9 @@ OLDEST_SNAPSHOT = text("""
 MAY_SEE_ALL = text("SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")
 
 CLOCK = text("SELECT clock_timestamp()")
+MAY_CHANGE_TABLES = text("""
+    SELECT pg_has_role(current_user, relowner, 'USAGE')
+    FROM pg_class WHERE oid = to_regclass('leases')""")
 
 IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
@@ -70,6 +73,9 @@ async def may_see_all_sessions(session: AsyncSession) -> bool:
 async def clock(session: AsyncSession) -> datetime:
     now: datetime = (await session.execute(CLOCK)).scalar_one()
     return now
+async def may_change_tables(session: AsyncSession) -> bool:
+    """True for their owner and a superuser; false before the first migration."""
+    return bool(await session.scalar(MAY_CHANGE_TABLES))
 
 
 async def is_read_only(session: AsyncSession) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botfarm.db.engine import create_engine, unavailable
+from botfarm.db.granting import ServingRole, let_serve
 from botfarm.db.schema import alembic_config, current_revision, revisions
 from botfarm.errors import OperatorError
 from botfarm.logs import get_logger
@@ -27,6 +28,7 @@ PATIENCE = 240.0
 MIGRATION_LOCK = 0x626F7466
 """Any constant that nobody else in this database locks; the same in all versions."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
+_NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}
 """What PostgreSQL says when a lock could not be had: not in time, or never, for others wait for each other."""
 
@@ -40,8 +42,12 @@ _IN_THE_WAY = text("""
     ORDER BY a.xact_start NULLS FIRST LIMIT 1""")
 
 
-async def migrate(url: str, *, revision: str = "head", through_pooler: bool = False) -> str | None:
+async def migrate(
+    url: str, *, revision: str = "head", through_pooler: bool = False, serving: ServingRole | None = None
+) -> str | None:
     """Upgrades the schema, revision by revision. Any number of processes may do so at once: one does, the others wait for it.
+
+    Then the serving role, if there is one beside the owner of the URL, is granted what it needs.
 
     Returns the database's revision when that is a newer build's, whose schema has this build's in it and is left as it
     is. Raises OperatorError when others keep their locks for too long.
@@ -62,7 +68,13 @@ async def migrate(url: str, *, revision: str = "head", through_pooler: bool = Fa
                     logger.info("migrated", revision=each)
                 if each == revision:
                     break
+            if serving is not None:
+                await let_serve(engine, serving)
     except (DBAPIError, OSError) as error:
+        if isinstance(error, DBAPIError) and _sqlstate(error) == _NOT_ALLOWED:
+            raise OperatorError(
+                "this role may not change the tables: set BOTFARM_OWNER_URL, with the role that owns them"
+            ) from error
         raise unavailable(error) from error
     finally:
         await engine.dispose()
@@ -94,7 +106,7 @@ async def _upgrade_to(revision: str, engine: AsyncEngine, *, deadline: float) ->
             async with engine.connect() as connection:
                 await connection.run_sync(_upgrade, revision, LOCK_PATIENCES[attempt % len(LOCK_PATIENCES)])
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _IN_USE:
+            if _sqlstate(error) not in _IN_USE:
                 raise
         else:
             return
@@ -115,6 +127,10 @@ def _upgrade(connection: Connection, revision: str, lock_patience: float) -> Non
     config = alembic_config()
     config.attributes.update(connection=connection, lock_patience=lock_patience)
     command.upgrade(config, revision)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 async def _in_the_way(engine: AsyncEngine) -> str:

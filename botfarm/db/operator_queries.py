@@ -69,6 +69,15 @@ async def lock_unchanged(session: AsyncSession, credentials: Credentials) -> boo
     return await session.scalar(statement) is not None
 
 
+async def lock_enabled(session: AsyncSession, name: str) -> UUID | None:
+    """Its id; null when the operator is disabled. Until the end of the transaction nobody disables it or sets its password."""
+    statement = select(OperatorRow.id).where(
+        func.lower(OperatorRow.name) == func.lower(name), OperatorRow.disabled_at.is_(None)
+    )
+    operator_id: UUID | None = await session.scalar(statement.with_for_update(read=True))
+    return operator_id
+
+
 async def set_disabled(session: AsyncSession, operator_id: UUID, *, disabled: bool) -> None:
     disabled_at = func.clock_timestamp() if disabled else None
     await session.execute(

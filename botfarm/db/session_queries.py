@@ -57,6 +57,12 @@ async def live_sessions(session: AsyncSession, ids: Collection[UUID]) -> Mapping
     }
 
 
+async def is_signed_in(session: AsyncSession, operator_id: UUID) -> bool:
+    """Whether the operator has any live session."""
+    statement = select(SessionRow.id).where(SessionRow.operator_id == operator_id, *_NOT_OVER).limit(1)
+    return await session.scalar(statement) is not None
+
+
 async def end_session(session: AsyncSession, session_id: UUID) -> bool:
     """False when it had ended."""
     statement = (

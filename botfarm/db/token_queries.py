@@ -24,11 +24,26 @@ from botfarm.access import Principal, Role, Scope, Token
 from botfarm.db.scopes import env_list, project_list, scope_of
 from botfarm.db.tables import TokenRow
 
-# Written for tokens in use only, and for each at most once a minute: else every request would be an UPDATE.
+# Written for tokens in use only, and for each at most once a minute: else every request would be an UPDATE. It waits for no
+# lock, because whoever revokes several tokens locks them in another order.
 TOUCH = text("""
-    UPDATE tokens SET last_used_at = clock_timestamp()
-    WHERE id = ANY (CAST(:ids AS text[]))
-      AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')""")
+    WITH used AS MATERIALIZED (
+        SELECT id FROM tokens WHERE id = ANY (CAST(:ids AS text[]))
+          AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE tokens SET last_used_at = clock_timestamp() FROM used WHERE tokens.id = used.id""")
+
+# By way of tokens that have ended, too: what they made lives on.
+LIVE_MADE_BY = text("""
+    WITH RECURSIVE made AS (
+        SELECT id, name FROM tokens WHERE created_by = :maker
+        UNION
+        SELECT t.id, t.name FROM tokens AS t JOIN made AS m ON t.created_by = 'token:' || m.name || ':' || m.id
+    )
+    SELECT tokens.* FROM tokens JOIN made USING (id)
+    WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    ORDER BY tokens.id""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,18 @@ async def list_tokens(session: AsyncSession, scope: Scope, *, created_by: str | 
     if created_by is not None:
         statement = statement.where(TokenRow.created_by == created_by)
     return [_token(row) for row in await session.scalars(statement)]
+
+
+async def live_tokens_made_by(session: AsyncSession, maker: str) -> list[Token]:
+    """Those that this principal made, those that these made, and so on, as far as they are in force; ordered by id."""
+    statement = select(TokenRow).from_statement(LIVE_MADE_BY)
+    return [_token(row) for row in await session.scalars(statement, {"maker": maker})]
+
+
+async def lock_in_force(session: AsyncSession, token_id: str) -> bool:
+    """False when the token is revoked. Until the end of the transaction it is not."""
+    statement = select(TokenRow.id).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))
+    return await session.scalar(statement.with_for_update(read=True)) is not None
 
 
 async def revoke_token(session: AsyncSession, token_id: str, scope: Scope) -> tuple[Token, bool] | None:

@@ -3,10 +3,12 @@
 import secrets
 from dataclasses import dataclass
 
-from botfarm.access import EVERYTHING, THIS_MACHINE
+from botfarm.access import EVERYTHING, THIS_MACHINE, Role
 from botfarm.domain import Domain, Env, LeasePolicy, Pool, Project
-from botfarm.errors import ProjectExistsError, UserExistsError
+from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
+from botfarm.services.authentication import Authentication
 from botfarm.services.projects import Projects
+from botfarm.services.tokens import Tokens
 from botfarm.services.users import Users
 
 PROJECTS = ("shop", "bank")
@@ -33,6 +35,24 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
             for domain in Domain:
                 new_users += await _fill_pool(users, project, Pool(project.id, env, domain))
     return DemoCounts(new_projects, new_users)
+
+
+async def token_for_runners(tokens: Tokens, authentication: Authentication, *, held: str) -> str:
+    """The one that is held if it is still in force, else a new one, for runners of the demo's first project in stage."""
+    try:
+        await authentication.principal_of(f"Bearer {held}")
+    except UnauthenticatedError:
+        made = await tokens.create(
+            THIS_MACHINE,
+            name="demo-runners",
+            role=Role.RUNNER,
+            projects=PROJECTS[:1],
+            envs=[Env.STAGE],
+            max_leases=None,
+            expires_in=None,
+        )
+        return made.written
+    return held
 
 
 async def _fill_pool(users: Users, project: Project, pool: Pool) -> int:

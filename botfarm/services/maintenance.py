@@ -150,6 +150,10 @@ class Maintenance:
         async with self._database.autocommit() as session:
             return await maintenance_queries.may_see_all_sessions(session)
 
+    async def may_change_tables(self) -> bool:
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.may_change_tables(session)
+
     async def refresh_gauges(self) -> None:
         """Every worker sets the same values, so dashboards take the `max` over them.
 

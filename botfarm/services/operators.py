@@ -3,19 +3,30 @@
 import re
 import unicodedata
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope
-from botfarm.db import audit_queries, operator_queries, session_queries
+from botfarm.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope, Token
+from botfarm.db import audit_queries, operator_queries, session_queries, token_queries
 from botfarm.db.engine import Database
 from botfarm.domain import Env, id_or_name
 from botfarm.errors import OperatorError
 from botfarm.services.passwords import Passwords
 from botfarm.services.scopes import ALL, find_scope, scope_details
+from botfarm.services.tokens import revoke_made_by
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MIN_PASSWORD, MAX_PASSWORD = 12, 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut:
+    """What is left of an operator whose sessions were ended."""
+
+    was_disabled: bool
+    tokens: list[Token]
+    """What the operator made in sessions, what that made, and so on: revoked, if that was asked for, else still in force."""
 
 
 class Operators:
@@ -56,16 +67,17 @@ class Operators:
         async with self._database.autocommit() as session:
             return await operator_queries.list_operators(session)
 
-    async def disable(self, name: str) -> bool:
-        """Ends all sessions, too. False when the operator was disabled already."""
+    async def disable(self, name: str, *, revoke_tokens: bool = False) -> SignedOut:
+        """Ends all sessions, too. An operator who was disabled already is left so."""
         async with self._database.transaction() as session:
             operator = await _locked(session, name)
-            if operator.disabled_at is not None:
-                return False
-            await operator_queries.set_disabled(session, operator.id, disabled=True)
-            ended = await session_queries.end_sessions_of(session, operator.id)
-            await _record(session, "disable_operator", operator, ended_sessions=ended)
-        return True
+            was_disabled = operator.disabled_at is not None
+            if not was_disabled:
+                await operator_queries.set_disabled(session, operator.id, disabled=True)
+                ended = await session_queries.end_sessions_of(session, operator.id)
+                await _record(session, "disable_operator", operator, ended_sessions=ended)
+            tokens = await _tokens_of(session, operator, revoke=revoke_tokens)
+        return SignedOut(was_disabled, tokens)
 
     async def enable(self, name: str) -> bool:
         """False when the operator was not disabled."""
@@ -77,7 +89,7 @@ class Operators:
             await _record(session, "enable_operator", operator)
         return True
 
-    async def set_password(self, name: str, password: str) -> None:
+    async def set_password(self, name: str, password: str, *, revoke_tokens: bool = False) -> SignedOut:
         """Ends all sessions of the operator."""
         password_hash = await self._hash(password)
         async with self._database.transaction() as session:
@@ -85,6 +97,8 @@ class Operators:
             await operator_queries.set_password_hash(session, operator.id, password_hash)
             ended = await session_queries.end_sessions_of(session, operator.id)
             await _record(session, "set_operator_password", operator, ended_sessions=ended)
+            tokens = await _tokens_of(session, operator, revoke=revoke_tokens)
+        return SignedOut(operator.disabled_at is not None, tokens)
 
     async def _hash(self, password: str) -> str:
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
@@ -101,6 +115,12 @@ async def _locked(session: AsyncSession, name: str) -> Operator:
     if operator is None:
         raise OperatorError("there is no such operator: see `botfarm operators list`")
     return operator
+
+
+async def _tokens_of(session: AsyncSession, operator: Operator, *, revoke: bool) -> list[Token]:
+    if revoke:
+        return await revoke_made_by(session, THIS_MACHINE, operator.principal_name)
+    return await token_queries.live_tokens_made_by(session, operator.principal_name)
 
 
 async def _record(session: AsyncSession, action: str, operator: Operator, **details: object) -> None:

@@ -57,7 +57,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure)
+    app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure, port=settings.port)
     app.include_router(auth_routes.router)
     for routes in (
         project_routes,

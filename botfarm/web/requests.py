@@ -129,7 +129,8 @@ class NewToken(RequestBody):
         Field(
             ge=1,
             le=315_360_000,
-            description="Seconds; absent: it does not expire. What a token makes ends with it at the latest.",
+            description="Seconds; null: it does not expire. Absent: 90 days when an operator makes it, else it does not expire. "
+            "What a token makes ends with it at the latest.",
         ),
     ] = None
 
@@ -139,6 +140,9 @@ class NewToken(RequestBody):
         if EVERYTHING in chosen and len(chosen) > 1:
             raise PydanticCustomError("invalid", "all of them stands alone")
         return chosen
+
+    def chosen_life(self, *, default: int | None) -> int | None:
+        return self.expires_in if "expires_in" in self.model_fields_set else default
 
     @property
     def chosen_projects(self) -> list[UUID | str] | None:

@@ -35,7 +35,8 @@ async def serve(
     announce: Callable[[], None] | None = None,
 ) -> None:
     """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
-    app = create_app(settings, keys_checked=keys_checked)
+    taken = settings.model_copy(update={"port": listening.getsockname()[1]})  # 0 has become a free one
+    app = create_app(taken, keys_checked=keys_checked)
     server = HttpServer(
         app,
         announce=announce,

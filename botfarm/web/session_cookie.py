@@ -14,10 +14,14 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class SessionCookie:
-    def __init__(self, *, insecure: bool) -> None:
-        """Insecure: over plain http. A browser takes a `__Host-` cookie only over https, from this very host."""
+    def __init__(self, *, insecure: bool, port: int) -> None:
+        """Insecure: over plain http. A browser takes a `__Host-` cookie only over https, from this very host.
+
+        Browsers send a host's cookies to all of its ports. With the port in its name, the cookies of two farms on one machine
+        do not replace each other, and none of the farms takes the other's for its own.
+        """
         self._secure = not insecure
-        self.name = "botfarm" if insecure else "__Host-botfarm"
+        self.name = f"botfarm-{port}" if insecure else "__Host-botfarm"
 
     def read(self, request: Request) -> str | None:
         return request.cookies.get(self.name)

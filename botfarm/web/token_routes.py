@@ -4,7 +4,7 @@ from fastapi import Query
 
 from botfarm import errors
 from botfarm.access import Role, Token
-from botfarm.services.tokens import MadeToken
+from botfarm.services.tokens import MadeToken, default_life
 from botfarm.web.dependencies import Caller, Farm
 from botfarm.web.fields import SearchText, Text
 from botfarm.web.requests import NewToken
@@ -31,7 +31,7 @@ async def create_token(farm: Farm, caller: Caller, body: NewToken) -> MadeToken:
         projects=body.chosen_projects,
         envs=body.chosen_envs,
         max_leases=body.max_leases,
-        expires_in=body.expires_in,
+        expires_in=body.chosen_life(default=default_life(caller)),
     )
 
 

@@ -9,6 +9,7 @@ import httpx
 
 from stages import run
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, Process, running
 
 
@@ -34,7 +35,7 @@ def free_port() -> int:
 def farm_processes(database_url: str, **settings: str) -> Iterator[FarmProcesses]:
     metrics_port = free_port()
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",

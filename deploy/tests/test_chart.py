@@ -105,14 +105,28 @@ def test_the_grace_period_is_longer_than_the_longest_wait(wait: str) -> None:
 
 
 @EACH
-def test_only_the_api_gets_the_encryption_keys(values: Path) -> None:
+def test_only_the_api_gets_the_encryption_keys_and_only_the_migration_the_owners_url(values: Path) -> None:
     keys = {}
     for component, template in pod_templates(render(values)).items():
         sources = template["spec"]["volumes"][0]["projected"]["sources"]
         keys[component] = {item["key"] for source in sources for item in source["secret"]["items"]}
-    assert "botfarm_encryption_keys" in keys.pop("api")
-    of_the_database = {"botfarm_database_url", "botfarm_listen_url", "botfarm_database_ca"}
-    assert all(each == of_the_database for each in keys.values())
+    urls = {"botfarm_database_url", "botfarm_listen_url", "botfarm_database_ca"}
+    assert keys.pop("api") == urls | {"botfarm_encryption_keys", "botfarm_bootstrap_token"}
+    assert keys.pop("worker") == urls
+    assert all(each == urls | {"botfarm_owner_url"} for each in keys.values())
+
+
+def test_the_owners_url_is_in_the_secret_of_the_migration_alone() -> None:
+    owner = 'secret.ownerUrl="postgresql://owner:o@db:5432/botfarm"'
+    manifests = render(VALUES["small"], "migrate.enabled=true", owner)
+    secrets = of_kind(manifests, "Secret")
+    assert {name for name, each in secrets.items() if "owner" in str(each["stringData"])} == {
+        "farm-botfarm-migrate"
+    }
+    assert set(secrets["farm-botfarm-migrate"]["stringData"]) == {
+        "botfarm_database_url",
+        "botfarm_owner_url",
+    }
 
 
 def test_a_secret_of_the_chart_comes_and_goes_with_the_release() -> None:
@@ -246,6 +260,7 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
     [
         ("api.replica=3", "replica"),
         ('settings.BOTFARM_DATABASE_URL="postgresql://u:p@h/d"', "BOTFARM_DATABASE_URL"),
+        ('settings.BOTFARM_OWNER_URL="postgresql://u:p@h/d"', "BOTFARM_OWNER_URL"),
         ('settings.BOTFARM_MAX_WAIT="301"', "BOTFARM_MAX_WAIT"),
         ('settings.botfarm_notify="off"', "botfarm_notify"),
         ("api.autoscaling.minReplicas=7", "minReplicas is above maxReplicas"),

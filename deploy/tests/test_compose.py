@@ -12,7 +12,7 @@ import yaml
 from container_engine import STANDINS, compose_command
 from stages import CHECKOUT, run
 
-SECRETS = ("POSTGRES_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "GRAFANA_PASSWORD")
+SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "BOTFARM_ENCRYPTION_KEYS", "GRAFANA_PASSWORD")
 FILE = CHECKOUT / "docker-compose.yml"
 
 
@@ -128,8 +128,39 @@ def test_the_api_believes_the_balancer_alone_whatever_the_network(env_file: Path
 
 def test_the_worker_gets_no_key_and_no_token(env_file: Path) -> None:
     services = yaml.safe_load(config(env_file).stdout)["services"]
-    assert (
-        set(services["worker"]["environment"])
-        == set(services["migrate"]["environment"])
-        == {"BOTFARM_DATABASE_URL"}
-    )
+    assert set(services["worker"]["environment"]) == {"BOTFARM_DATABASE_URL"}
+    assert set(services["migrate"]["environment"]) == {"BOTFARM_DATABASE_URL", "BOTFARM_OWNER_URL"}
+
+
+def test_only_the_migration_and_the_database_itself_know_the_owners_password(env_file: Path) -> None:
+    services = yaml.safe_load(config(env_file).stdout)["services"]
+    password = secret_in(env_file, "POSTGRES_PASSWORD")
+    assert {name for name, service in services.items() if password in str(service)} == {"migrate", "database"}
+    urls = {
+        services[name]["environment"]["BOTFARM_DATABASE_URL"] for name in ("api", "worker", "demo", "migrate")
+    }
+    app_password = secret_in(env_file, "POSTGRES_APP_PASSWORD")
+    assert urls == {f"postgresql://botfarm_app:{app_password}@database:5432/botfarm"}
+
+
+def test_only_the_api_has_the_bootstrap_token(env_file: Path) -> None:
+    services = yaml.safe_load(config(env_file).stdout)["services"]
+    token = secret_in(env_file, "BOTFARM_BOOTSTRAP_TOKEN")
+    assert {name for name, service in services.items() if token in str(service)} == {"api"}
+
+
+def test_what_a_file_of_an_older_version_lacks_is_added_and_the_rest_is_kept(env_file: Path) -> None:
+    made = env_file.read_text()
+    older = re.sub(r"^POSTGRES_APP_PASSWORD=.*\n", "", made, flags=re.MULTILINE).rstrip("\n")
+    env_file.write_text(older)
+    for _ in range(2):
+        run("sh", str(env_file.parent / "deploy/env.sh"))
+        assert env_file.read_text().startswith(f"{older}\n")
+        assert env_file.read_text().count("POSTGRES_APP_PASSWORD=") == 1
+    assert config(env_file, "--quiet").returncode == 0
+
+
+def secret_in(env_file: Path, name: str) -> str:
+    found = re.search(rf"^{name}=(.+)$", env_file.read_text(), re.MULTILINE)
+    assert found
+    return found[1]

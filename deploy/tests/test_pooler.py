@@ -19,6 +19,7 @@ from farm_load import acquire, play_a_round
 from farm_processes import FarmProcesses, farm_processes, free_port
 from stages import skip
 from support.farm import KEYS, TOKEN
+from support.postgres import served
 from support.processes import BOTFARM, Process, running
 
 SESSIONS = 3
@@ -63,16 +64,19 @@ ignore_startup_parameters = {ignoring}
 
 @pytest.fixture(scope="module")
 def pooled_url(database_url: str) -> Iterator[str]:
-    with pgbouncer(database_url) as url:
+    with pgbouncer(served(database_url)) as url:
         yield url
 
 
 @pytest.fixture(scope="module", params=["woken", "deaf"])
 def farm(request: pytest.FixtureRequest, database_url: str, pooled_url: str) -> Iterator[FarmProcesses]:
     listening = (
-        {"BOTFARM_LISTEN_URL": database_url} if request.param == "woken" else {"BOTFARM_NOTIFY": "off"}
+        {"BOTFARM_LISTEN_URL": served(database_url)}
+        if request.param == "woken"
+        else {"BOTFARM_NOTIFY": "off"}
     )
-    with farm_processes(pooled_url, BOTFARM_DB_POOLER="transaction", **listening) as farm:
+    past_it = {"BOTFARM_OWNER_URL": database_url, **listening}
+    with farm_processes(pooled_url, BOTFARM_DB_POOLER="transaction", **past_it) as farm:
         yield farm
 
 

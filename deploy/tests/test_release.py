@@ -13,6 +13,7 @@ import botfarm
 import botfarm_client
 from stages import CHECKOUT, DEPLOY, run
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import running
 
 WORKFLOWS = sorted((CHECKOUT / ".github/workflows").glob("*.yml"))
@@ -43,7 +44,7 @@ def test_the_server_runs_outside_the_checkout(built: Path, database_url: str, tm
     programs = environment_with(tmp_path, sorted(built.glob("*.whl")), "requirements/server.txt")
     command = str(programs / "botfarm")
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",

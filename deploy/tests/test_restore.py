@@ -13,6 +13,7 @@ from botfarm.embedded_postgres import find_server_binaries
 from farm_load import POOL, USERS_OF_A_POOL, acquire
 from farm_processes import FarmProcesses, farm_processes
 from stages import run, skip
+from support.postgres import two_roles
 from support.processes import BOTFARM
 
 pytestmark = pytest.mark.timeout(600)
@@ -37,7 +38,14 @@ class Backup:
         self._run("pg_dump", "--format=custom", f"--file={self._file}", self._database)
 
     def restore(self) -> None:
-        options = ("--clean", "--if-exists", "--create", "--exit-on-error", "--dbname=postgres")
+        options = (
+            "--clean",
+            "--if-exists",
+            "--create",
+            "--no-privileges",
+            "--exit-on-error",
+            "--dbname=postgres",
+        )
         self._run("pg_restore", *options, str(self._file))
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -62,7 +70,7 @@ def backup(database_url: str, tmp_path: Path) -> Backup:
 
 
 def after_restore(database_url: str, *options: str) -> str:
-    return run(BOTFARM, "after-restore", *options, environment={"BOTFARM_DATABASE_URL": database_url})
+    return run(BOTFARM, "after-restore", *options, environment=two_roles(database_url))
 
 
 def hold_across_a_backup(farm: FarmProcesses, backup: Backup) -> tuple[dict[str, Any], list[dict[str, Any]]]:

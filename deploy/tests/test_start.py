@@ -8,6 +8,7 @@ import httpx
 from farm_load import POOL
 from stages import run
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, running
 from support.proxy import proxy_to
 
@@ -28,7 +29,7 @@ async def test_the_api_and_a_worker_may_come_before_the_database_and_that_before
 
         await proxy.cut()
         environment = {
-            "BOTFARM_DATABASE_URL": proxy.url,
+            **two_roles(proxy.url),
             "BOTFARM_ENCRYPTION_KEYS": KEYS,
             "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
             "BOTFARM_PORT": "0",

@@ -13,6 +13,7 @@ import httpx
 from next_version import Version
 from stages import run
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import Process, running
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -55,7 +56,7 @@ class TwoVersions:
         self._client = stack.enter_context(httpx.Client(headers=HEADERS, timeout=PATIENCE))
         self._database_url = database_url
         self._environment = {
-            "BOTFARM_DATABASE_URL": database_url,
+            **two_roles(database_url),
             "BOTFARM_ENCRYPTION_KEYS": KEYS,
             "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
             "BOTFARM_PORT": "0",

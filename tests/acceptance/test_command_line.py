@@ -20,7 +20,7 @@ import pytest
 
 from botfarm.credentials import generate_key
 from support.farm import PASSWORD, TOKEN
-from support.postgres import fresh_database
+from support.postgres import fresh_database, two_roles
 from support.processes import BOTFARM, clean_environment, running
 
 Result = TypeVar("Result")
@@ -103,7 +103,7 @@ def _read(terminal: int, process: "subprocess.Popen[bytes]") -> str:
 def botfarm(postgres_url: str, template: str) -> Iterator[CommandLine]:
     with fresh_database(postgres_url, template=template) as database_url:
         server = {
-            "BOTFARM_DATABASE_URL": database_url,
+            **two_roles(database_url),
             "BOTFARM_ENCRYPTION_KEYS": generate_key("test"),
             "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
             "BOTFARM_PORT": "0",

@@ -1,5 +1,6 @@
 """`botfarm dev` and `make run` as a newcomer starts them."""
 
+import asyncio
 import json
 import os
 import shlex
@@ -8,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from typer.testing import CliRunner
@@ -42,11 +44,26 @@ def sign_in(dev: Process, password: str) -> None:
     url = dev.wait_for(r"botfarm is running: (\S+)")[1]
     answer = httpx.post(f"{url}/api/v1/auth/login", json={"name": "admin", "password": password})
     assert answer.status_code == 200, answer.text
-    assert answer.headers["set-cookie"].startswith("botfarm=")
+    assert answer.headers["set-cookie"].startswith(f"botfarm-{httpx.URL(url).port}=")
 
 
 def database_password(environment: dict[str, str]) -> str:
     return (Path(environment["BOTFARM_DATA_DIR"]) / "database-password").read_text().strip()
+
+
+async def may_do_anything(url: str) -> bool:
+    """Whether the role is a superuser; all of the farm's connections must be of this role."""
+    sql = await asyncpg.connect(url)
+    try:
+        others = await sql.fetch(
+            """SELECT usename = current_user AS is_ours, application_name FROM pg_stat_activity
+               WHERE application_name LIKE 'botfarm%'"""
+        )
+        assert others
+        assert all(each["is_ours"] for each in others), others
+        return bool(await sql.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
+    finally:
+        await sql.close()
 
 
 def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str, str]) -> None:
@@ -85,6 +102,8 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
         sign_in(second, password)
         change = second.wait_for(r"operator +admin; a new password: (.+)")[1]
         assert database_password(environment) not in second.output
+        url_file = Path(environment["BOTFARM_DATA_DIR"]) / "database-url"
+        assert not asyncio.run(may_do_anything(url_file.read_text().strip()))
         shell = ["/bin/sh", "-c", change]
         subprocess.run(shell, input="another password", text=True, check=True, env=clean_environment({}))
         sign_in(second, "another password")
@@ -92,7 +111,7 @@ def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
         assert second.wait() == 0
     assert_dies(server)
     folder = Path(environment["BOTFARM_DATA_DIR"])
-    for secret in ("keys", "token", "database-url"):
+    for secret in ("keys", "token", "database-url", "owner-url", "database-app-password"):
         assert (folder / secret).stat().st_mode & 0o777 == 0o600
     assert not [path for path in folder.iterdir() if path.is_file() and password in path.read_text()]
 

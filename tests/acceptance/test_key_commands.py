@@ -17,7 +17,7 @@ from botfarm.credentials import generate_key
 from botfarm.db import acquire_queries
 from botfarm.services.keys import KeyState
 from support.farm import PASSWORD, TOKEN, Farm, open_farm
-from support.postgres import temporary_folder
+from support.postgres import temporary_folder, two_roles
 from support.processes import BOTFARM, clean_environment, running
 
 K1, K2, K3 = (generate_key(each) for each in ("k1", "k2", "k3"))
@@ -32,7 +32,7 @@ async def farm(database_url: str) -> AsyncIterator[Farm]:
 
 def environment(database_url: str, *ring: str) -> dict[str, str]:
     return {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": ",".join(ring),
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",
@@ -250,7 +250,7 @@ async def test_a_server_can_be_ended_while_it_waits_for_the_database(farm: Farm,
 
 async def test_a_worker_needs_no_keys(farm: Farm, database_url: str) -> None:
     await farm.pool(1)
-    surroundings = {"BOTFARM_DATABASE_URL": database_url, "BOTFARM_WORKER_PORT": "0"}
+    surroundings = {**two_roles(database_url), "BOTFARM_WORKER_PORT": "0"}
     with running(BOTFARM, "worker", environment=surroundings) as process:
         url = process.wait_for(r'"probes": "(\S+)"')[1]
         async with httpx.AsyncClient(base_url=f"{url}/api/v1") as probes:

@@ -5,6 +5,7 @@ import json
 import httpx
 
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, running
 
 CANARY = "canary-f00d"
@@ -12,7 +13,7 @@ CANARY = "canary-f00d"
 
 def test_every_line_is_json_and_none_has_a_secret(database_url: str) -> None:
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",

@@ -21,6 +21,7 @@ from support.breakages import clear_text_in, closed, constraints_that_fail
 from support.canaries import Canaries
 from support.driver import Driver, open_driver
 from support.dumps import dump_of
+from support.postgres import two_roles
 from support.processes import BOTFARM, Process, clean_environment, running
 from support.wrong_requests import content_of, wrong_requests
 
@@ -132,7 +133,7 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
         canaries.add(name, value)
     world: World = {"seed": canaries.add_codes_of("code", SEED)}
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEY,
         "BOTFARM_BOOTSTRAP_TOKEN": BOOTSTRAP,
         "BOTFARM_TRUSTED_PROXIES": "127.0.0.1",

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, CHECKOUT, clean_environment, running
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -29,7 +30,7 @@ def test_the_server_keeps_to_its_document(
     database_url: str, tmp_path: Path, caller: str, operations: str
 ) -> None:
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",

@@ -1,6 +1,7 @@
 """`botfarm operators`, on a database and nothing else."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from support.farm import PASSWORD
+from botfarm.access import Role
+from support.farm import PASSWORD, open_farm
+from support.postgres import served
 from support.processes import BOTFARM, clean_environment
 
 Operators = Callable[..., str]
@@ -21,7 +24,7 @@ def operators(database_url: str) -> Operators:
         finished = subprocess.run(
             [BOTFARM, "operators", *arguments],
             input=stdin,
-            env=clean_environment({"BOTFARM_DATABASE_URL": database_url}),
+            env=clean_environment({"BOTFARM_DATABASE_URL": served(database_url)}),
             capture_output=True,
             text=True,
             timeout=60,
@@ -77,6 +80,23 @@ async def test_an_operators_life(operators: Operators, database_url: str) -> Non
     actions = ["add_operator", "disable_operator", "enable_operator", "set_operator_password"]
     assert [row["action"] for row in rows] == actions
     await sql.close()
+
+
+async def test_the_tokens_that_an_operator_leaves_are_shown_and_revoked(
+    operators: Operators, database_url: str
+) -> None:
+    operators("add", "ann", "--role", "admin", stdin=PASSWORD)
+    async with open_farm(database_url) as farm:
+        _, badge = await farm.services.sessions.login("ann", PASSWORD, address=None, request_id=None)
+        ann, _ = await farm.services.sessions.authenticate(badge.jwt)
+        made = await farm.services.tokens.create(
+            ann, name="ci", role=Role.RUNNER, projects=None, envs=None, max_leases=None, expires_in=None
+        )
+    told = operators("disable", "ann")
+    assert "--revoke-tokens" in told
+    assert re.search(rf"^ci +runner +operator:ann +{made.token.id}$", told, re.MULTILINE)
+    assert "Revoked 1 token" in operators("set-password", "ann", "--revoke-tokens", stdin="another password")
+    assert "token" not in operators("disable", "ann", "--revoke-tokens")
 
 
 def test_what_a_person_does_wrong_is_one_line_with_the_way_out(operators: Operators) -> None:

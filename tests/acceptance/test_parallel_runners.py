@@ -17,6 +17,7 @@ from botfarm.credentials import generate_key
 from botfarm_client.async_transport import AsyncFarmTransport
 from botfarm_client.route import Route
 from support.farm import TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, Process, running
 
 RUNNERS, USERS, PROCESSES, ROUNDS = 200, 50, 3, 2
@@ -35,7 +36,7 @@ class Held:
 @pytest.fixture
 def environment(database_url: str) -> dict[str, str]:
     return {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": generate_key("test"),
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": "0",

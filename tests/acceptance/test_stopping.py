@@ -13,7 +13,7 @@ import pytest
 
 from support.farm import KEYS, TOKEN
 from support.http import LEASE, create_project, create_user
-from support.postgres import temporary_folder
+from support.postgres import temporary_folder, two_roles
 from support.processes import BOTFARM, clean_environment, running
 
 
@@ -23,7 +23,7 @@ def environment(database_url: str) -> Iterator[dict[str, str]]:
         yield {
             "HOME": str(home),
             "BOTFARM_DATA_DIR": str(home / "farm"),
-            "BOTFARM_DATABASE_URL": database_url,
+            **two_roles(database_url),
             "BOTFARM_ENCRYPTION_KEYS": KEYS,
             "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
             "BOTFARM_PORT": "0",
@@ -86,8 +86,10 @@ WRONG = {
 def test_a_database_that_cannot_be_used_is_one_line(
     environment: dict[str, str], command: str, wrong: str
 ) -> None:
-    url = WRONG.get(wrong) or environment["BOTFARM_DATABASE_URL"].replace("://botfarm:", "://botfarm:canary")
-    finished = run(command, {**environment, "BOTFARM_DATABASE_URL": url})
+    url = WRONG.get(wrong) or environment["BOTFARM_DATABASE_URL"].replace(
+        "://botfarm_app:", "://botfarm_app:canary"
+    )
+    finished = run(command, {**environment, "BOTFARM_DATABASE_URL": url, "BOTFARM_OWNER_URL": url})
     assert finished.returncode == 1
     assert "BOTFARM_DATABASE_URL" in finished.stderr.splitlines()[-1]
     assert "Traceback" not in finished.stderr

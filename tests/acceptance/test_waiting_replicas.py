@@ -11,6 +11,7 @@ import pytest
 
 from support.farm import KEYS, TOKEN
 from support.http import LEASE, assert_problem, create_project, create_user
+from support.postgres import two_roles
 from support.processes import BOTFARM, Process, running
 
 WAITERS = 24
@@ -24,7 +25,7 @@ def notify(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def replicas(database_url: str, notify: str) -> Iterator[list[Process]]:
     environment = {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_NOTIFY": notify,

@@ -19,9 +19,12 @@ STATES = """
 
 
 @pytest.fixture
-def after_restore(farm: Farm) -> AfterRestore:
+def after_restore(database_url: str) -> AfterRestore:
+    """As the owner of the tables."""
+
     async def run(rest_seconds: int | None = None) -> Restored:
-        return await farm.services.restoring.after_restore(rest_seconds=rest_seconds)
+        async with open_services(test_settings(database_url).as_owner(), "after-restore") as services:
+            return await services.restoring.after_restore(rest_seconds=rest_seconds)
 
     return run
 

@@ -228,7 +228,7 @@ async def test_signing_in_again_ends_the_session_of_before(farm: Farm, anonymous
     assert [row["action"] for row in actions].count("logout") == 1
 
 
-@pytest.mark.parametrize("cookie", [{}, {"Cookie": f"{NAME}=nonsense"}, {"Cookie": "botfarm=nonsense"}])
+@pytest.mark.parametrize("cookie", [{}, {"Cookie": f"{NAME}=nonsense"}, {"Cookie": "botfarm-8000=nonsense"}])
 async def test_who_has_no_session_may_sign_out_too(
     anonymous: httpx.AsyncClient, cookie: dict[str, str]
 ) -> None:
@@ -253,11 +253,11 @@ async def test_another_sites_page_signs_nobody_in_or_out(farm: Farm, anonymous: 
 
 @pytest.mark.usefixtures("ann")
 async def test_over_plain_http_on_loopback_the_cookie_has_another_name(database_url: str) -> None:
-    async with api_client(test_settings(database_url, cookie_insecure=True)) as api:
+    async with api_client(test_settings(database_url, cookie_insecure=True, port=8123)) as api:
         cookie = cookie_of(await api.post("/auth/login", json=SIGN_IN))
-        assert (cookie.key, cookie["secure"], cookie["httponly"]) == ("botfarm", "", True)
-        signed_out = await api.post("/auth/logout", headers={"Cookie": f"botfarm={cookie.value}"})
-        assert cookie_of(signed_out).key == "botfarm"
+        assert (cookie.key, cookie["secure"], cookie["httponly"]) == ("botfarm-8123", "", True)
+        signed_out = await api.post("/auth/logout", headers={"Cookie": f"botfarm-8123={cookie.value}"})
+        assert cookie_of(signed_out).key == "botfarm-8123"
 
 
 @pytest.mark.usefixtures("ann")

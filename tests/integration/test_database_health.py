@@ -12,7 +12,7 @@ import pytest
 from botfarm.db import maintenance_queries
 from botfarm.db.engine import Database, create_engine
 from botfarm.runtime import check_connections
-from support.farm import test_settings
+from botfarm.settings import load_settings
 from support.postgres import fresh_database
 
 OLD = 0.3
@@ -76,8 +76,8 @@ async def test_a_role_that_does_not_see_others_is_warned_of_when_the_process_sta
 ) -> None:
     role = f"role_{uuid4().hex}"
     url = urlsplit(database_url)
-    settings = test_settings(
-        urlunsplit(url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}"))
+    settings = load_settings(
+        database_url=urlunsplit(url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}"))
     )
     sql = await asyncpg.connect(database_url)
     try:

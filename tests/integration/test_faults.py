@@ -206,7 +206,7 @@ async def test_a_database_that_lets_us_in_no_more(
     url = urlsplit(database_url)
     ours = urlunsplit(url._replace(netloc=f"{role}:secret@{url.netloc.rpartition('@')[2]}"))
     try:
-        async with api_client(test_settings(ours)) as api:
+        async with api_client(test_settings(database_url, database_url=ours)) as api:
             await create_user(api, await create_project(api))
             await until_ready(api, 200)
             await sql.execute(f"ALTER ROLE {role} NOLOGIN")

@@ -1,14 +1,17 @@
 """Operators as the commands manage them."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
-from botfarm.access import EVERYTHING, Role, Scope
-from botfarm.db import operator_queries
+from botfarm.access import EVERYTHING, Principal, Role, Scope, Token
+from botfarm.db import operator_queries, token_queries
+from botfarm.db.token_queries import NewToken
 from botfarm.domain import Env
 from botfarm.errors import OperatorError, UnauthenticatedError
-from support.farm import PASSWORD, Farm
+from botfarm.services.tokens import MadeToken, _require_in_force
+from support.farm import MANAGER, PASSWORD, Farm
 
 
 async def audited(farm: Farm) -> list[tuple[str, str, str]]:
@@ -92,8 +95,8 @@ async def test_disabling_ends_the_sessions_for_good(farm: Farm) -> None:
     operators = farm.services.operators
     await operators.add("ann", PASSWORD, Role.ADMIN, EVERYTHING)
     token = await sign_in(farm, "ann")
-    assert await operators.disable("ANN")
-    assert not await operators.disable("ann")
+    assert not (await operators.disable("ANN")).was_disabled
+    assert (await operators.disable("ann")).was_disabled
     with pytest.raises(UnauthenticatedError):
         await sign_in(farm, "ann")
     assert await operators.enable("ann")
@@ -125,6 +128,86 @@ async def test_a_new_password_ends_the_sessions_and_the_old_password(farm: Farm)
         await sign_in(farm, "ann")
     await sign_in(farm, "ann", "another password")
     assert ("command-line", "set_operator_password", "ann") in await audited(farm)
+
+
+async def make_token(farm: Farm, maker: Principal, name: str, role: Role = Role.ADMIN) -> MadeToken:
+    return await farm.services.tokens.create(
+        maker, name=name, role=role, projects=None, envs=None, max_leases=None, expires_in=None
+    )
+
+
+async def principal_of(farm: Farm, made: MadeToken) -> Principal:
+    return await farm.services.authentication.principal_of(f"Bearer {made.written}")
+
+
+async def ann_signed_in(farm: Farm) -> Principal:
+    await farm.services.operators.add("Ann", PASSWORD, Role.ADMIN, EVERYTHING)
+    principal, _ = await farm.services.sessions.authenticate(await sign_in(farm, "ann"))
+    return principal
+
+
+async def tokens_of_ann(farm: Farm) -> Principal:
+    """Two in force, by way of one that is revoked, and one that is not hers. Gives her session."""
+    ann = await ann_signed_in(farm)
+    gone = await make_token(farm, ann, "gone")
+    child = await make_token(farm, await principal_of(farm, gone), "child")
+    await make_token(farm, await principal_of(farm, child), "grandchild", Role.RUNNER)
+    await farm.services.tokens.revoke(MANAGER, gone.token.id)
+    await make_token(farm, MANAGER, "not-hers")
+    return ann
+
+
+def names(tokens: Iterable[Token]) -> set[str]:
+    return {token.name for token in tokens}
+
+
+@pytest.mark.parametrize("way", ["disable", "set_password"])
+async def test_the_tokens_that_an_operator_leaves_are_told_and_can_be_revoked(farm: Farm, way: str) -> None:
+    await tokens_of_ann(farm)
+    arguments = ("ann",) if way == "disable" else ("ann", "another password")
+    change = getattr(farm.services.operators, way)
+    left = await change(*arguments)
+    assert names(left.tokens) == {"child", "grandchild"}
+    left = await change(*arguments, revoke_tokens=True)
+    assert names(left.tokens) == {"child", "grandchild"}
+    live = [token for token in await farm.services.tokens.list(EVERYTHING) if token.revoked_at is None]
+    assert names(live) == {"not-hers"}
+    assert not (await change(*arguments, revoke_tokens=True)).tokens
+    told = "SELECT details ->> 'name' FROM audit WHERE action = 'delete_token' AND principal = 'command-line'"
+    assert {row[0] for row in await farm.sql.fetch(told)} == {"child", "grandchild"}
+
+
+@pytest.mark.parametrize("way", ["disable", "set_password"])
+async def test_a_session_that_was_ended_makes_no_token_any_more(farm: Farm, way: str) -> None:
+    """A replica may believe in it for five seconds."""
+    ann = await ann_signed_in(farm)
+    arguments = ("ann",) if way == "disable" else ("ann", "another password")
+    await getattr(farm.services.operators, way)(*arguments)
+    with pytest.raises(UnauthenticatedError):
+        await make_token(farm, ann, "late")
+
+
+async def test_a_revoked_token_makes_no_token_any_more(farm: Farm) -> None:
+    made = await make_token(farm, MANAGER, "admin")
+    principal = await principal_of(farm, made)
+    await farm.services.tokens.revoke(MANAGER, made.token.id)
+    with pytest.raises(UnauthenticatedError):
+        await make_token(farm, principal, "late")
+
+
+@pytest.mark.parametrize("maker", ["session", "token"])
+async def test_a_token_that_is_being_made_meanwhile_is_revoked_too(farm: Farm, maker: str) -> None:
+    ann = await ann_signed_in(farm)
+    if maker == "token":
+        ann = await principal_of(farm, await make_token(farm, ann, "first"))
+    async with farm.database.transaction() as session:
+        await _require_in_force(session, ann)
+        revoking = asyncio.create_task(farm.services.operators.disable("ann", revoke_tokens=True))
+        await farm.until_blocked()
+        new = NewToken("x" * 12, b"", "meanwhile", Role.ADMIN, EVERYTHING, None, None, None, ann.name)
+        await token_queries.insert_token(session, new)
+    assert "meanwhile" in names((await revoking).tokens)
+    assert await farm.sql.fetchval("SELECT count(*) FROM tokens WHERE revoked_at IS NULL") == 0
 
 
 async def test_nobody_is_not_changed(farm: Farm) -> None:

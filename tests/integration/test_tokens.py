@@ -2,15 +2,17 @@
 
 import asyncio
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from botfarm import api_tokens
+from botfarm.access import EVERYTHING, Role
 from botfarm.api_tokens import new_token, parse_token
 from support.app import api_client
-from support.farm import Farm, test_settings
+from support.farm import PASSWORD, Farm, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
 
 TOKEN = {"name": "ci", "role": "runner", "projects": ["*"], "envs": ["*"]}
@@ -90,6 +92,22 @@ async def test_what_a_token_makes_neither_outlives_nor_outgrows_it(api: httpx.As
     assert ends[:2] == [admin["expires_at"]] * 2
     assert ends[2] < admin["expires_at"]
     assert (await make(api))["expires_at"] is None, "the maker does not end"
+
+
+@pytest.mark.parametrize(
+    ("said", "days"), [({}, 90), ({"expires_in": 3 * 86_400}, 3), ({"expires_in": None}, None)]
+)
+async def test_what_a_person_makes_in_a_session_ends_after_90_days_unless_the_person_says_otherwise(
+    api: httpx.AsyncClient, farm: Farm, said: dict[str, int | None], days: int | None
+) -> None:
+    await farm.services.operators.add("ann", PASSWORD, Role.ADMIN, EVERYTHING)
+    signed_in = await api.post("/auth/login", json={"name": "ann", "password": PASSWORD})
+    cookie = {"Cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+    del api.headers["Authorization"]
+    answer = await api.post("/tokens", json={**TOKEN, **said}, headers=cookie)
+    assert answer.status_code == 201, answer.text
+    life = await farm.sql.fetchval("SELECT expires_at - created_at FROM tokens")
+    assert (life and round(life / timedelta(days=1), 3)) == days
 
 
 async def test_the_audit_says_what_a_token_is_for_in_one_order(api: httpx.AsyncClient) -> None:

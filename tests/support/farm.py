@@ -16,6 +16,7 @@ from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Project, User
 from botfarm.runtime import Services, open_services
 from botfarm.services.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
+from support.postgres import served
 
 TOKEN = "a-bootstrap-token-for-tests"
 KEYS = generate_key("test")
@@ -26,9 +27,11 @@ OTHER_RUNNER = Principal("runner-2", Role.RUNNER, EVERYTHING)
 _numbers = count(1)
 
 
-def test_settings(database_url: str, **overrides: object) -> Settings:
+def test_settings(database_url: str, /, **overrides: object) -> Settings:
+    """Of a farm on the owner's URL, which it serves with the role that may not change the tables."""
     chosen = {
-        "database_url": database_url,
+        "database_url": served(database_url),
+        "owner_url": database_url,
         "encryption_keys": KEYS,
         "bootstrap_token": TOKEN,
         "port": 0,

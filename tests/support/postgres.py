@@ -55,6 +55,18 @@ def fresh_database(url: str, *, template: str = "template0", locale: str | None 
         asyncio.run(_execute(url, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+def served(url: str) -> str:
+    """The owner's URL with the serving role, which `botfarm migrate` makes and grants what the farm needs."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"botfarm_app:a-password-for-tests@{host}"))
+
+
+def two_roles(url: str) -> dict[str, str]:
+    """The environment of a farm as it is run: one role serves, the other one owns the tables."""
+    return {"BOTFARM_DATABASE_URL": served(url), "BOTFARM_OWNER_URL": url}
+
+
 def database_of(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 

@@ -12,6 +12,7 @@ import httpx
 
 from botfarm_client import AsyncBotfarm, Botfarm
 from support.farm import KEYS, TOKEN
+from support.postgres import two_roles
 from support.processes import BOTFARM, Process, running
 
 _numbers = count(1)
@@ -19,7 +20,7 @@ _numbers = count(1)
 
 def serve_environment(database_url: str, *, port: int) -> dict[str, str]:
     return {
-        "BOTFARM_DATABASE_URL": database_url,
+        **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": str(port),

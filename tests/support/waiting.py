@@ -18,6 +18,7 @@ from botfarm.services.pool_counting import PoolCounting
 from botfarm.services.waiting_room import WaitingRoom
 from botfarm.tickets import WaitingRequest
 from support.farm import Farm
+from support.postgres import served
 
 # The user is taken for an hour, by nobody in particular.
 GRANT = text("""
@@ -154,9 +155,9 @@ class Replicas:
     async def replica(
         self, *, listen_url: str | None = None, pool_size: int = 5, max_waiters: int = 2_000
     ) -> AsyncIterator[Replica]:
-        engine = create_engine(self._url, application_name="replica", pool_size=pool_size)
+        engine = create_engine(served(self._url), application_name="replica", pool_size=pool_size)
         database = Database(engine)
-        listener = Listener(listen_url or self._url, application_name="replica-listen")
+        listener = Listener(listen_url or served(self._url), application_name="replica-listen")
         notifier = Notifier(database, listener if self.notify else None)
         replica_id = uuid4()
         watching = asyncio.create_task(listener.watch()) if self.notify else None

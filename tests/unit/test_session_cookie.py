@@ -20,26 +20,26 @@ def attributes(response: Response) -> tuple[str, set[str]]:
 
 def test_the_cookie_is_for_this_host_over_https_and_for_no_script() -> None:
     response = Response()
-    SessionCookie(insecure=False).set(response, Badge("a.b.c", 90.7))
+    SessionCookie(insecure=False, port=8000).set(response, Badge("a.b.c", 90.7))
     pair, others = attributes(response)
     assert pair == "__Host-botfarm=a.b.c"
     assert others == {"httponly", "secure", "samesite=strict", "path=/", "max-age=90"}
 
 
-def test_over_plain_http_it_has_another_name() -> None:
+def test_over_plain_http_it_has_the_name_of_its_port() -> None:
     response = Response()
-    SessionCookie(insecure=True).set(response, Badge("a.b.c", 90))
+    SessionCookie(insecure=True, port=8000).set(response, Badge("a.b.c", 90))
     pair, others = attributes(response)
-    assert pair == "botfarm=a.b.c"
+    assert pair == "botfarm-8000=a.b.c"
     assert others == {"httponly", "samesite=strict", "path=/", "max-age=90"}
 
 
 @pytest.mark.parametrize("insecure", [True, False])
 def test_it_is_read_by_its_name_and_cleared_as_it_was_set(*, insecure: bool) -> None:
-    cookie = SessionCookie(insecure=insecure)
+    cookie = SessionCookie(insecure=insecure, port=8000)
     assert cookie.read(request(cookie=f"a=b; {cookie.name}=x.y.z")) == "x.y.z"
     assert cookie.read(request(cookie="a=b")) is None
-    other = SessionCookie(insecure=not insecure)
+    other = SessionCookie(insecure=not insecure, port=8000)
     assert other.read(request(cookie=f"{cookie.name}=x.y.z")) is None
     response = Response()
     cookie.clear(response)
@@ -47,6 +47,12 @@ def test_it_is_read_by_its_name_and_cleared_as_it_was_set(*, insecure: bool) -> 
     assert pair == f'{cookie.name}=""'
     assert "max-age=0" in others
     assert ("secure" in others) is not insecure
+
+
+def test_a_farm_on_another_port_of_this_host_does_not_read_it() -> None:
+    """A browser sends it there, too."""
+    one, other = (SessionCookie(insecure=True, port=port) for port in (8000, 8001))
+    assert other.read(request(cookie=f"{one.name}=x.y.z")) is None
 
 
 OURS = [

@@ -840,7 +840,7 @@ export interface components {
             max_leases?: number | null;
             /**
              * Expires In
-             * @description Seconds; absent: it does not expire. What a token makes ends with it at the latest.
+             * @description Seconds; null: it does not expire. Absent: 90 days when an operator makes it, else it does not expire. What a token makes ends with it at the latest.
              */
             expires_in?: number | null;
         };

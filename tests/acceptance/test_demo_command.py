@@ -1,0 +1,55 @@
+"""`botfarm demo`, and the token that it keeps for the runners of the demo."""
+
+import subprocess
+from pathlib import Path
+
+from support.app import api_client
+from support.farm import KEYS, test_settings
+from support.postgres import served
+from support.processes import BOTFARM, clean_environment
+
+WANTED = {"project": "shop", "env": "stage"}
+
+
+def demo(database_url: str, token_file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BOTFARM, "demo", "--runner-token", str(token_file)],
+        env=clean_environment(
+            {"BOTFARM_DATABASE_URL": served(database_url), "BOTFARM_ENCRYPTION_KEYS": KEYS}
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+async def test_the_runners_token_takes_users_of_the_shop_in_stage_and_no_more(
+    database_url: str, tmp_path: Path
+) -> None:
+    token_file = tmp_path / "token"
+    finished = demo(database_url, token_file)
+    assert finished.returncode == 0, finished.stderr
+    token = token_file.read_text().strip()
+    assert token not in finished.stdout + finished.stderr
+    assert token_file.stat().st_mode & 0o777 == 0o600
+    assert demo(database_url, token_file).returncode == 0
+    assert token_file.read_text().strip() == token, "it is in force"
+    async with api_client(test_settings(database_url)) as api:
+        (made,) = (await api.get("/tokens")).json()["items"]
+        runner = {"Authorization": f"Bearer {token}"}
+        assert (await api.post("/leases", json=WANTED, headers=runner)).status_code == 201
+        for elsewhere in ({"env": "prod"}, {"project": "bank"}):
+            refused = await api.post("/leases", json={**WANTED, **elsewhere}, headers=runner)
+            assert refused.status_code in {403, 404}, refused.text
+        assert (await api.get("/tokens", headers=runner)).status_code == 403
+        assert (await api.delete(f"/tokens/{made['id']}")).status_code == 204
+    assert demo(database_url, token_file).returncode == 0
+    assert token_file.read_text().strip() != token, "it was revoked"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(database_url: str, tmp_path: Path) -> None:
+    finished = demo(database_url, tmp_path / "nowhere/token")
+    assert finished.returncode == 1
+    (line,) = finished.stderr.splitlines()
+    assert "nowhere/token" in line
