@@ -8,7 +8,7 @@ from botfarm.errors import TooManyWaitersError
 
 
 class WaitingPlaces:
-    """A principal may have as many places as are left: one alone gets half of them, two get a third each, and so on.
+    """A principal may have as many places as are left: the first gets half of them, the next half of the rest.
 
     So no principal can take them all, and nobody has to know how many principals there will be.
     """
