@@ -8,8 +8,8 @@ import type { LeasedUser } from "./types";
 const SHORTEST_SECRET = 16;
 /** Local storage is kept by origin. */
 const ORIGIN = /^https?:\/\/[^/]+\/?$/;
-/** Bytes. A pipe takes so many whole, however many workers write to it. */
-const LONGEST_LINE = 4_096;
+/** Characters. Escaped, such a piece is at most 4 KiB, which a pipe takes whole, however many workers write to it. */
+const LONGEST_PIECE = 1_000;
 
 const known = new Set<string>();
 let isTold = false;
@@ -36,11 +36,17 @@ export function maskLines({ login, labels, password = "", secrets }: LeasedUser)
   const base64 = [password, `${login}:${password}`].map((text) => Buffer.from(text).toString("base64").replace(/=+$/, ""));
   const forms = password && !shown.has(password) ? [password, inJson(password), encodeURIComponent(password.toWellFormed()), ...base64] : [];
   const long = [...texts(secrets)].filter((text) => text.length >= SHORTEST_SECRET && !shown.has(text) && !ORIGIN.test(text));
-  const lines = [...forms, ...long].flatMap((text) => text.split(/[\r\n]+/)).filter((line) => line.trim());
+  const lines = [...forms, ...long].flatMap((text) => text.split(/[\r\n]+/)).flatMap(pieces).filter((line) => line.trim());
   return [...new Set(lines)]
     .sort((one, other) => other.length - one.length)
-    .map((line) => `::add-mask::${line.replaceAll("%", "%25")}`)
-    .filter((line) => Buffer.byteLength(line) < LONGEST_LINE - 1);
+    .map((line) => `::add-mask::${line.replaceAll("%", "%25")}`);
+}
+
+/** A last piece that is too short to be a secret by itself is left out. */
+function pieces(line: string): string[] {
+  const starts = Array.from({ length: Math.ceil(line.length / LONGEST_PIECE) }, (_, index) => index * LONGEST_PIECE);
+  const found = starts.map((start) => line.slice(start, start + LONGEST_PIECE));
+  return found.filter((piece, index) => index === 0 || piece.length >= SHORTEST_SECRET);
 }
 
 /** Of a cookie or an entry of local storage only the value: its name, domain and path are no secrets. */

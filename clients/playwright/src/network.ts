@@ -30,7 +30,9 @@ export function networkTo(farm: string, environment: Environment = process.env):
   }
   const proxy = proxyAddress(value, name);
   // Without a tunnel to a farm on http://: many proxies open tunnels to port 443 only.
-  return { dispatcher: new ProxyAgent({ ...UNLIMITED, uri: proxy.href, proxyTunnel: false }), proxy: proxy.origin };
+  const how = { ...UNLIMITED, uri: proxy.origin, proxyTunnel: false };
+  const dispatcher = new ProxyAgent(proxy.username ? { ...how, token: basic(proxy, name) } : how);
+  return { dispatcher, proxy: proxy.origin };
 }
 
 /** The name in small letters counts first, as for curl and Node. */
@@ -43,11 +45,24 @@ function proxyAddress(value: string, name: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   // A password with a slash in it ends the host, and what is behind it looks like a path.
   if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search || url.hash) {
-    throw new SettingsError(
-      `${name}: the address of a proxy is like http://user:password@host:port, with / ? # of a password written as %2F %3F %23`,
-    );
+    throw wrongProxy(name);
   }
   return url;
+}
+
+/** Here and not by ProxyAgent, which sends no user without a password and throws a URIError for a `%` that encodes nothing. */
+function basic({ username, password }: URL, name: string): string {
+  try {
+    return `Basic ${Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString("base64")}`;
+  } catch {
+    throw wrongProxy(name);
+  }
+}
+
+function wrongProxy(name: string): SettingsError {
+  return new SettingsError(
+    `${name}: the address of a proxy is like http://user:password@host:port, with % / ? # of a password written as %25 %2F %3F %23`,
+  );
 }
 
 /** Whether NO_PROXY has the host: `*`, `farm.test`, `.test`, `*.test`, an address, a range, or a network, each with a port or without. */

@@ -4,6 +4,7 @@ import type { BrowserContext, Page } from "@playwright/test";
 
 import type { Bot } from "./bot";
 import { BotfarmError } from "./errors";
+import { maskInLog } from "./masks";
 
 /** How the system under test is signed in to. Both get a page of the test's context, closed afterwards. */
 export interface BotSession {
@@ -30,6 +31,7 @@ export async function signedIn(context: BrowserContext, bot: Bot, session: BotSe
 async function keep(context: BrowserContext, bot: Bot): Promise<void> {
   try {
     await bot.keepStorageState(await context.storageState());
+    maskInLog(bot.user);
   } catch (error) {
     console.warn(`botfarm: the session of ${bot.login} is not kept: ${(error as Error).message}`);
   }

@@ -25,6 +25,11 @@ test("of a session the long values are masked; names, short values and the login
   expect(lines).toEqual(["::add-mask::0123456789abcdef"]);
 });
 
+test("a value of any length is masked, in pieces", () => {
+  const lines = masked({ secrets: { token: "x".repeat(2_020) } });
+  expect(lines.map((line) => line.length - "::add-mask::".length)).toEqual([1_000, 20]);
+});
+
 test("a password that is the login, or none, masks nothing", () => {
   expect(masked({ password: "ann@shop.test" })).toEqual([]);
   expect(masked({})).toEqual([]);

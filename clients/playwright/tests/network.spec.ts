@@ -100,7 +100,7 @@ for (const [noProxy, farm, isAsked] of [
   });
 }
 
-for (const wrong of ["socks5://u:hunter2@proxy:1080", "http://u:hunter2/x@proxy:3128", "http://", "http://proxy:99999", "http://u:12/hunter2@proxy"]) {
+for (const wrong of ["socks5://u:hunter2@proxy:1080", "http://u:hunter2/x@proxy:3128", "http://", "http://proxy:99999", "http://u:12/hunter2@proxy", "http://u:hunter2%@proxy:3128"]) {
   test(`a proxy that cannot be asked is refused by its variable: ${wrong}`, () => {
     const refused = () => networkTo("https://farm.test", { HTTPS_PROXY: wrong });
     expect(refused).toThrow(SettingsError);
