@@ -159,10 +159,12 @@ async def update_user(
             raise InvalidRequestError(
                 FieldError("labels", "invalid", f"must have at most {MAX_LABELS} entries")
             )
+    if changes.login is not None:
+        row.login_key = login_key(changes.login)
     try:
         await session.flush()
         if changes.login is not None:
-            # After the login: when that changes alone, a trigger for the version before this one resets the key.
+            # Once more: when the login changes and its key does not, a trigger for the version before this one resets the key.
             key = login_key(changes.login)
             await session.execute(update(UserRow).where(UserRow.id == row.id).values(login_key=key))
     except IntegrityError as error:

@@ -38,6 +38,8 @@ async def clock(database_url: str) -> AsyncIterator[Clock]:
                 CREATE TABLE stepped.clock AS SELECT interval '0' AS ahead;
                 CREATE FUNCTION stepped.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
                 AS 'SELECT pg_catalog.clock_timestamp() + ahead FROM stepped.clock';
+                GRANT USAGE ON SCHEMA stepped TO PUBLIC;
+                GRANT SELECT ON stepped.clock TO PUBLIC;
                 ALTER DATABASE "{database_url.rpartition("/")[2]}" SET search_path = stepped, pg_catalog, public"""
         )
         yield Clock(database_url, sql)

@@ -259,7 +259,8 @@ async def test_that_there_is_another_project_cannot_be_found_out(
     until = datetime.now(UTC).isoformat()
     for user, move in ((a["moved"], {"project_id": B, "login": "from-a@shop.test"}),
                        (b["moved"], {"project_id": project_id, "login": "from-b@shop.test"})):  # fmt: skip
-        assert (await api.patch(f"/users/{user}", json=move)).status_code == 200
+        moved = await api.patch(f"/users/{user}", json=move)
+        assert moved.status_code == 200, moved.text
 
     asked = list(requests(a, b, until))
     async with waiter(api, bearer(holder)):

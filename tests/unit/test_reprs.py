@@ -29,7 +29,7 @@ from botfarm.web.requests import NewUser, SignIn, UserPatch, WriteBack
 from botfarm.web.responses import LeasedUserOut, MadeTokenOut, TotpOut
 from botfarm_client import Botfarm, Lease
 from botfarm_client.acquiring import Grant
-from botfarm_client.calls import Bearer, Call
+from botfarm_client.calls import Call, FarmRequests
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.testing import FakeFarm, FakeUser
 
@@ -103,7 +103,10 @@ GRANTED = {
 }  # fmt: skip
 HOLDERS |= {
     "FarmSettings": lambda: FarmSettings.of("http://farm.test", CANARY),
-    "a client's token": lambda: (Bearer(CANARY), vars(Botfarm("http://farm.test", CANARY))),
+    "a client's token": lambda: (
+        FarmRequests("http://farm.test", CANARY),
+        vars(Botfarm("http://farm.test", CANARY)),
+    ),
     "a call": lambda: Call(method="PATCH", path="/", json={"password": CANARY, "secrets": SECRETS}),
     "Grant": lambda: Grant(GRANTED, 0.0),
     "a lease that is held": released,

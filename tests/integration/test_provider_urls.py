@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from botfarm.db import connecting
 from botfarm.db.connecting import connect
-from botfarm.db.migrating import migrate
+from botfarm.runtime import migrate
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, create_project, create_user
@@ -34,9 +34,9 @@ def with_query(url: str, query: str) -> str:
 
 
 async def test_a_farm_works_with_the_parameters_that_providers_give(empty_database: str) -> None:
-    url = with_query(empty_database, PARAMETERS)
-    await migrate(url)
-    async with api_client(test_settings(url)) as api:
+    settings = test_settings(with_query(empty_database, PARAMETERS))
+    await migrate(settings)
+    async with api_client(settings) as api:
         await create_user(api, await create_project(api))
         assert (await api.post("/leases", json=LEASE)).status_code == 201
 
