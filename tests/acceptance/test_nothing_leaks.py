@@ -297,7 +297,25 @@ async def refuse(farm: Driver, world: World, canaries: Canaries) -> None:
             answer = await farm.ask(name, caller="viewer", path=world, **content)
             assert answer.status_code == 403, answer.text
     await refuse_by_state(farm, world)
+    await refuse_second_import(farm, world)
     await refuse_operators(farm)
+
+
+async def refuse_second_import(farm: Driver, world: World) -> None:
+    """The server decides which of two comes first, and refuses the other one."""
+    line = json.dumps(user(world, "imported")) + "\n"
+    asked = {"params": {"on_error": "skip"}, "headers": {"Content-Type": "application/x-ndjson"}}
+    while 429 not in farm.seen("import_users"):
+        may_end = asyncio.Event()
+
+        async def slowly(may_end: asyncio.Event = may_end) -> AsyncIterator[bytes]:
+            yield line.encode()
+            await may_end.wait()
+
+        slow = asyncio.create_task(farm.ask("import_users", content=slowly(), **asked))
+        await farm.ask("import_users", content=line, **asked)
+        may_end.set()
+        await slow
 
 
 async def refuse_operators(farm: Driver) -> None:
