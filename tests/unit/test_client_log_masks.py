@@ -3,6 +3,8 @@
 import base64
 import json
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -213,4 +215,36 @@ def test_the_pytest_plugin_masks_on_the_runs_own_standard_error(
     assert {f"pw-{login[0]}" for login in taken} <= set(masked(result.stderr.str()))
     assert "::add-mask::" not in result.stdout.str()
     if "xdist" not in options:
-        assert len(set(result.errlines)) == len(result.errlines), "each is said once"
+        said = masked(result.stderr.str())
+        assert len(set(said)) == len(said), "each is said once"
+
+
+def test_a_mask_begins_a_line_where_standard_output_shares_the_pipe(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_one(botfarm_user): pass\n")
+    with FakeFarm([FakeUser("a@x.test", "pässword")]) as fake:
+        log = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-v",
+                "-p",
+                "botfarm_client.pytest_plugin",
+                "-p",
+                "no:cacheprovider",
+            ],
+            cwd=tmp_path,
+            env=clean_environment(
+                {
+                    **fake.environment,
+                    "GITHUB_ACTIONS": "true",
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                    "PYTHONIOENCODING": "ascii:backslashreplace",
+                }
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        ).stdout.decode()
+    assert "pässword" in masked(log)
+    assert log.count("::add-mask::") == len(masked(log))
