@@ -74,6 +74,25 @@ def as_shown(log: str, text: str) -> str:
             {"4711", "open", "ab12", "3456"},
         ),
         ({"recovery phrase": "blue elephant"}, {"blue elephant"}),
+        (
+            {
+                "cookies": [
+                    {
+                        "name": "session",
+                        "value": "kqzvxwplmnt",
+                        "domain": "shop.test",
+                        "path": "/",
+                        "session": True,
+                    },
+                    {"name": "JSESSIONID", "value": "kqzvxwplmno", "domain": "shop.test", "path": "/"},
+                    {"name": "connect.sid", "value": "kqzvxwplmnp", "domain": "shop.test", "path": "/"},
+                    {"name": "cookie_consent", "value": "necessary", "domain": "shop.test", "path": "/"},
+                ],
+            },
+            {"kqzvxwplmnt", "kqzvxwplmno", "kqzvxwplmnp"},
+        ),
+        ({"session": "deadbeefcafe", "csrftoken": "abcdefgh"}, {"deadbeefcafe", "abcdefgh"}),
+        ({"recovery": "correct-horse-battery-staple"}, {"correct-horse-battery-staple"}),
         ({"door": "4711", "on": True, "nothing": None}, set()),
         ({"card": 4111111111111111}, {"4111111111111111"}),
         ({"link": "https://shop.test/r/8f3a"}, {"https://shop.test/r/8f3a"}),
@@ -84,7 +103,21 @@ def as_shown(log: str, text: str) -> str:
         ({"name": "u1", "value": "test", "password": "open"}, {"open"}),
         ({"deep": "[" * 100_000}, {"[" * 100_000}),
     ],
-    ids=["session", "facts", "named", "phrase", "short", "number", "link", "json-inside", "pair", "deep"],
+    ids=[
+        "session",
+        "facts",
+        "named",
+        "phrase",
+        "cookies",
+        "letters",
+        "recovery",
+        "short",
+        "number",
+        "link",
+        "json-inside",
+        "pair",
+        "deep",
+    ],
 )
 def test_secret_is_what_is_named_so_or_long_and_no_words(secrets: dict[str, Any], expected: set[str]) -> None:
     assert other_secrets([user(1, labels={"team": "red-team-1"}, secrets=secrets)]) == expected

@@ -13,7 +13,8 @@ SHORTEST, SHORTEST_NAMED = 8, 4
 _LITERALS = frozenset({"true", "false", "null", "none", "undefined"})
 _TELLING_NAME = re.compile(
     r"(?:^|_)(?:pass|password|passwd|pwd|passphrase|passcode|pin|puk|cvc|cvv|secret|token|otp|totp|seed|phrase|mnemonic"
-    r"|answer|credential|(?:api|access|private|secret)_?key|(?:pin|backup|recovery|security)_?code)s?_?\d*$"
+    r"|answer|credential|session|[a-z]*sess(?:ion)?_?id|sid|o?auth|jwt|(?:csrf|xsrf)(?:_?token)?|cookie|recovery"
+    r"|(?:api|access|private|secret)_?key|(?:pin|backup|recovery|security)_?code)s?_?\d*$"
 )
 _LONGEST_WORD = 15
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.,+ -]*Z?)?")
