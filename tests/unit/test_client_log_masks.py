@@ -134,6 +134,15 @@ def test_a_login_stays_readable_whatever_the_secrets_and_the_password_are() -> N
     assert as_shown(lines, "u1@x.test of team red") == "u1@x.test of team red"
 
 
+@pytest.mark.parametrize("password", ["a", "123", "true", "None"])
+def test_a_password_that_a_log_is_full_of_hides_nothing(password: str) -> None:
+    assert not mask_lines([user(1, password=password)])
+
+
+def test_a_password_of_four_characters_is_hidden() -> None:
+    assert "::add-mask::1234" in mask_lines([user(1, password="1234")])
+
+
 PASSWORD = 'it\'s "50 %" a\\b+€'
 
 
