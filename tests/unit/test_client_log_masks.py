@@ -178,11 +178,22 @@ def on_github(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_github")
-@pytest.mark.parametrize("form", ["text", "json", "env", "dotenv"])
-def test_every_format_masks_in_a_job_beside_its_output(form: str) -> None:
+@pytest.mark.parametrize("form", ["json", "env", "dotenv"])
+def test_a_format_for_programs_masks_in_a_job_beside_its_output(form: str) -> None:
     shown = farm(user(1)).run(*ACQUIRE, "--format", form)
     assert "hunter2" in masked(shown.err)
     assert "::add-mask::" not in shown.out
+
+
+@pytest.mark.usefixtures("on_github")
+@pytest.mark.parametrize("command", [ACQUIRE, ("leases", "show", LEASE_ID)], ids=["acquire", "show"])
+def test_what_a_person_reads_begins_with_its_masks(command: tuple[str, ...]) -> None:
+    answers = {"POST /leases": lease(user(1)), f"GET /leases/{LEASE_ID}": lease(user(1))}
+    shown = CommandFarm(answers).run(*command)
+    before, _, after = shown.out.rpartition("::add-mask::")
+    assert "hunter2" in masked(shown.out)
+    assert all(line.startswith("::add-mask::") for line in before.splitlines())
+    assert "hunter2" in after.partition("\n")[2]
 
 
 @pytest.mark.usefixtures("on_github")
