@@ -42,9 +42,9 @@ class FarmSettings:
         return cls(
             url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
             token=_token(token),
-            project=project or variable("BOTFARM_PROJECT"),
-            env=env or variable("BOTFARM_ENV"),
-            domain=cls.domain if domain is None else domain,
+            project=stripped(project or "") or variable("BOTFARM_PROJECT"),
+            env=stripped(env or "") or variable("BOTFARM_ENV"),
+            domain=cls.domain if domain is None else stripped(domain),
             wait=cls.wait if wait is None else wait,
             ttl=ttl,
         )

@@ -17,6 +17,7 @@ import httpx
 from typing_extensions import override
 
 from botfarm_client.errors import SettingError
+from botfarm_client.text_input import stripped
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HIGHEST_PORT = 65_535
@@ -43,7 +44,7 @@ class Proxy:
 def proxy_for(farm: httpx.URL) -> Proxy | None:
     """Raises SettingError, which names the variable and never repeats its value."""
     host, port = farm.raw_host.decode(), farm.port or DEFAULT_PORTS[farm.scheme]
-    proxies = getproxies()
+    proxies = {name: text for name, value in getproxies().items() if (text := stripped(value))}
     key = farm.scheme if farm.scheme in proxies else "all"
     if key not in proxies or _is_excluded(host, port, proxies.get("no", "")):
         return None
@@ -57,7 +58,7 @@ def _variable(name: str) -> str:
 
 
 def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
-    scheme, separator, rest = value.strip().rpartition("://")
+    scheme, separator, rest = value.rpartition("://")
     scheme = scheme.lower() if separator else "http"
     if scheme.startswith("socks"):
         raise SettingError(
