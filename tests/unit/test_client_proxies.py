@@ -122,6 +122,9 @@ def test_names_addresses_and_networks_are_excluded(
         ("http://cret.test:port", "ALL_PROXY is not the URL"),
         ("http://cret.test:99999", "ALL_PROXY is not the URL"),
         ("http://cret..test", "ALL_PROXY is not the URL"),
+        ("http://cret.test:0", "ALL_PROXY is not the URL"),
+        ("http://s cret.test", "ALL_PROXY is not the URL"),
+        ("http://s%20cret.test", "ALL_PROXY is not the URL"),
         ("quic://cret.test", "ALL_PROXY is not the URL"),
     ],
 )
