@@ -112,6 +112,12 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://",
         "http://u:pw@farm",
         "http://f?x",
+        "http://f/api?",
+        "http://f#",
+        "http://f pw",
+        "http://f%20pw",
+        "http://f/a pw",
+        "http://farm:0",
         "http://farm:99999",
     ],
 )

@@ -176,12 +176,21 @@ def test_empty_columns_at_the_right_and_rows_without_content_count_for_nothing()
     assert user_of(record) == {"login": "a@x.test", "password": "p", "env": "stage", "domain": "regular"}
 
 
-def test_a_value_below_no_name_is_a_bad_line_and_an_empty_name_between_others_is_refused() -> None:
-    assert csv_of(b"login,password,env,domain,\na,p,stage,regular,x\n") == [
-        BadLine(2, "", "too-many-columns")
-    ]
-    with pytest.raises(CommandError, match="column 3 is called ''"):
-        csv_of(b"login,password,,env,domain\n")
+def test_empty_columns_between_others_count_for_nothing() -> None:
+    (record,) = csv_of(b"login,,password, ,env,domain\na,,p,,stage,regular\n")
+    assert user_of(record) == {"login": "a", "password": "p", "env": "stage", "domain": "regular"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"login,password,env,domain,\na,p,stage,regular,x\n",
+        b"login,password,,env,domain\na,p,x,stage,regular\n",
+    ],
+    ids=["right", "between"],
+)
+def test_a_value_below_no_name_is_a_bad_line(content: bytes) -> None:
+    assert csv_of(content) == [BadLine(2, "", "too-many-columns")]
 
 
 def test_names_of_columns_are_known_in_any_case_and_a_label_keeps_its_own() -> None:

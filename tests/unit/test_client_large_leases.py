@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from botfarm_client.cli import app
+from botfarm_client.commands.lease_variables import USERS, with_users_file
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.fake_lease import ACQUIRE, LEASE_ID, farm, user
 from support.processes import BOTFARM, clean_environment
@@ -187,3 +190,30 @@ def test_a_format_without_a_file_refuses_what_does_not_fit(form: str) -> None:
     assert "--json" in line
     assert refused.out == ""
     assert asked.asked[-1] == f"POST /leases/{LEASE_ID}/release"
+
+
+@pytest.fixture
+def _stack() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_STACK)
+    yield
+    resource.setrlimit(resource.RLIMIT_STACK, limits)
+
+
+@pytest.mark.usefixtures("_stack")
+@pytest.mark.parametrize("stack", [1_048_576, 8_388_608, 67_108_864, resource.RLIM_INFINITY])
+def test_a_file_is_made_where_the_system_would_start_no_program(
+    stack: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda _: 131_072)  # as musl says, whatever the limit is
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if hard != resource.RLIM_INFINITY and not 0 <= stack <= hard:
+        pytest.skip("the stack is limited here")
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
+    variables, beside = {USERS: "x" * 20_000}, {"V0": "y"}
+    largest = beside
+    while USERS in with_users_file(variables, tmp_path / "users", beside=beside, arguments=["true"]):
+        largest = dict(beside)
+        beside[f"V{len(beside)}"] = "y" * 10_000
+    subprocess.run(["/bin/true"], env={**largest, **variables}, check=True)
+    with pytest.raises(OSError, match="Argument list too long"):
+        subprocess.run(["/bin/true"], env={**beside, **variables}, check=True)

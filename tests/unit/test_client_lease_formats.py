@@ -102,8 +102,7 @@ def test_whatever_a_later_step_prints_of_the_credentials_is_masked(step: Path) -
         shown = shown.replace(mask, "***")
     for part in ("a'b", "forged", "exit 1", "4711", "c00kie", "second line"):
         assert part not in shown
-    assert {"hunter2", "no", "true"}.isdisjoint(masked)
-    assert "x" in masked, "a password is masked however short it is"
+    assert {"hunter2", "no", "true", "x"}.isdisjoint(masked)
     before, _, _ = log.out.partition("Leased ")
     assert all(line.startswith("::add-mask::") for line in before.splitlines())
     assert all("\n" not in mask for mask in masked), "the runner knows only lines"

@@ -3,6 +3,8 @@
 import base64
 import json
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -72,6 +74,25 @@ def as_shown(log: str, text: str) -> str:
             {"4711", "open", "ab12", "3456"},
         ),
         ({"recovery phrase": "blue elephant"}, {"blue elephant"}),
+        (
+            {
+                "cookies": [
+                    {
+                        "name": "session",
+                        "value": "kqzvxwplmnt",
+                        "domain": "shop.test",
+                        "path": "/",
+                        "session": True,
+                    },
+                    {"name": "JSESSIONID", "value": "kqzvxwplmno", "domain": "shop.test", "path": "/"},
+                    {"name": "connect.sid", "value": "kqzvxwplmnp", "domain": "shop.test", "path": "/"},
+                    {"name": "cookie_consent", "value": "necessary", "domain": "shop.test", "path": "/"},
+                ],
+            },
+            {"kqzvxwplmnt", "kqzvxwplmno", "kqzvxwplmnp"},
+        ),
+        ({"session": "deadbeefcafe", "csrftoken": "abcdefgh"}, {"deadbeefcafe", "abcdefgh"}),
+        ({"recovery": "correct-horse-battery-staple"}, {"correct-horse-battery-staple"}),
         ({"door": "4711", "on": True, "nothing": None}, set()),
         ({"card": 4111111111111111}, {"4111111111111111"}),
         ({"link": "https://shop.test/r/8f3a"}, {"https://shop.test/r/8f3a"}),
@@ -82,7 +103,21 @@ def as_shown(log: str, text: str) -> str:
         ({"name": "u1", "value": "test", "password": "open"}, {"open"}),
         ({"deep": "[" * 100_000}, {"[" * 100_000}),
     ],
-    ids=["session", "facts", "named", "phrase", "short", "number", "link", "json-inside", "pair", "deep"],
+    ids=[
+        "session",
+        "facts",
+        "named",
+        "phrase",
+        "cookies",
+        "letters",
+        "recovery",
+        "short",
+        "number",
+        "link",
+        "json-inside",
+        "pair",
+        "deep",
+    ],
 )
 def test_secret_is_what_is_named_so_or_long_and_no_words(secrets: dict[str, Any], expected: set[str]) -> None:
     assert other_secrets([user(1, labels={"team": "red-team-1"}, secrets=secrets)]) == expected
@@ -97,6 +132,15 @@ def test_a_login_stays_readable_whatever_the_secrets_and_the_password_are() -> N
     secrets = {"token": "u1@x", "account_secret": "u1@x.test", "team_secret": "red"}
     lines = "\n".join(mask_lines([user(1, password="u1@x.test", secrets=secrets)]))
     assert as_shown(lines, "u1@x.test of team red") == "u1@x.test of team red"
+
+
+@pytest.mark.parametrize("password", ["a", "123", "true", "None"])
+def test_a_password_that_a_log_is_full_of_hides_nothing(password: str) -> None:
+    assert not mask_lines([user(1, password=password)])
+
+
+def test_a_password_of_four_characters_is_hidden() -> None:
+    assert "::add-mask::1234" in mask_lines([user(1, password="1234")])
 
 
 PASSWORD = 'it\'s "50 %" a\\b+€'
@@ -134,11 +178,22 @@ def on_github(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_github")
-@pytest.mark.parametrize("form", ["text", "json", "env", "dotenv"])
-def test_every_format_masks_in_a_job_beside_its_output(form: str) -> None:
+@pytest.mark.parametrize("form", ["json", "env", "dotenv"])
+def test_a_format_for_programs_masks_in_a_job_beside_its_output(form: str) -> None:
     shown = farm(user(1)).run(*ACQUIRE, "--format", form)
     assert "hunter2" in masked(shown.err)
     assert "::add-mask::" not in shown.out
+
+
+@pytest.mark.usefixtures("on_github")
+@pytest.mark.parametrize("command", [ACQUIRE, ("leases", "show", LEASE_ID)], ids=["acquire", "show"])
+def test_what_a_person_reads_begins_with_its_masks(command: tuple[str, ...]) -> None:
+    answers = {"POST /leases": lease(user(1)), f"GET /leases/{LEASE_ID}": lease(user(1))}
+    shown = CommandFarm(answers).run(*command)
+    before, _, after = shown.out.rpartition("::add-mask::")
+    assert "hunter2" in masked(shown.out)
+    assert all(line.startswith("::add-mask::") for line in before.splitlines())
+    assert "hunter2" in after.partition("\n")[2]
 
 
 @pytest.mark.usefixtures("on_github")
@@ -213,4 +268,36 @@ def test_the_pytest_plugin_masks_on_the_runs_own_standard_error(
     assert {f"pw-{login[0]}" for login in taken} <= set(masked(result.stderr.str()))
     assert "::add-mask::" not in result.stdout.str()
     if "xdist" not in options:
-        assert len(set(result.errlines)) == len(result.errlines), "each is said once"
+        said = masked(result.stderr.str())
+        assert len(set(said)) == len(said), "each is said once"
+
+
+def test_a_mask_begins_a_line_where_standard_output_shares_the_pipe(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_one(botfarm_user): pass\n")
+    with FakeFarm([FakeUser("a@x.test", "pässword")]) as fake:
+        log = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-v",
+                "-p",
+                "botfarm_client.pytest_plugin",
+                "-p",
+                "no:cacheprovider",
+            ],
+            cwd=tmp_path,
+            env=clean_environment(
+                {
+                    **fake.environment,
+                    "GITHUB_ACTIONS": "true",
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                    "PYTHONIOENCODING": "ascii:backslashreplace",
+                }
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        ).stdout.decode()
+    assert "pässword" in masked(log)
+    assert log.count("::add-mask::") == len(masked(log))

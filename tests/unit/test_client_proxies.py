@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import httpx
 import pytest
 
@@ -52,6 +53,9 @@ def with_login(proxy: StubServer) -> str:
         ({"http_proxy": "p.test:3128"}, "http://p.test:3128 (http_proxy)"),
         ({"HTTP_PROXY": "http://P.test", "http_proxy": "http://q.test"}, "http://q.test:80 (http_proxy)"),
         ({"HTTP_PROXY": "http://P.test", "http_proxy": ""}, None),
+        ({"HTTP_PROXY": " "}, None),
+        ({"HTTP_PROXY": "\ufeffp.test\r\n"}, "http://p.test:80 (HTTP_PROXY)"),
+        ({"HTTP_PROXY": "\n", "ALL_PROXY": "p.test"}, "http://p.test:80 (ALL_PROXY)"),
         ({"ALL_PROXY": "https://p.test"}, "https://p.test:443 (ALL_PROXY)"),
         ({"ALL_PROXY": "socks5://s.test", "HTTP_PROXY": "[fd00::1]:1"}, "http://[fd00::1]:1 (HTTP_PROXY)"),
         ({"HTTPS_PROXY": "socks5://s.test"}, None),
@@ -118,6 +122,9 @@ def test_names_addresses_and_networks_are_excluded(
         ("http://cret.test:port", "ALL_PROXY is not the URL"),
         ("http://cret.test:99999", "ALL_PROXY is not the URL"),
         ("http://cret..test", "ALL_PROXY is not the URL"),
+        ("http://cret.test:0", "ALL_PROXY is not the URL"),
+        ("http://s cret.test", "ALL_PROXY is not the URL"),
+        ("http://s%20cret.test", "ALL_PROXY is not the URL"),
         ("quic://cret.test", "ALL_PROXY is not the URL"),
     ],
 )
@@ -248,6 +255,17 @@ def test_a_folder_of_certificates_is_trusted_and_certifi_without_one(
 ) -> None:
     assert len(tls_context().get_ca_certs()) > 50
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}/absent:{tmp_path}")
+    assert tls_context().get_ca_certs() == []
+
+
+def test_line_ends_and_blanks_are_no_part_of_what_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}\r\n")
+    assert tls_context().get_ca_certs() == []
+    monkeypatch.setenv("SSL_CERT_FILE", f" {certifi.where()}\n")
+    assert len(tls_context().get_ca_certs()) > 50
+    monkeypatch.setenv("SSL_CERT_FILE", " ")
     assert tls_context().get_ca_certs() == []
 
 

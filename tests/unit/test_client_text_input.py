@@ -51,3 +51,17 @@ def test_a_token_file_is_read_as_it_was_meant(
     monkeypatch.delenv("BOTFARM_TOKEN", raising=False)
     monkeypatch.setenv("BOTFARM_TOKEN_FILE", f"{tmp_path / 'token'}\n")
     assert FarmSettings.of().token == TOKEN
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_the_sdk_strips_arguments(around: str) -> None:
+    url = "http://127.0.0.1:8000"
+    given = {"project": "shop", "env": "stage", "domain": "express"}
+    plain = FarmSettings.of(url, TOKEN, **given)
+    dressed = {name: around.format(value) for name, value in given.items()}
+    assert FarmSettings.of(around.format(url), around.format(TOKEN), **dressed) == plain
+
+
+def test_an_argument_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTFARM_ENV", "stage")
+    assert FarmSettings.of(token=TOKEN, env=" ").env == "stage"

@@ -242,3 +242,30 @@ def test_the_guide_names_all_there_is() -> None:
     keys = [f"`botfarm_{name.replace('-', '_')}`" for name in _SETTINGS]
     terms = [f"`{name}`" for name in TERMS]
     assert not [name for name in (*options, *keys, *terms, *_VARIABLES.values()) if name not in guide]
+
+
+def test_a_lease_that_is_lost_before_its_masks_fails_in_one_line(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    suite.makepyfile("""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def botfarm_farm(botfarm_farm):
+            acquire = botfarm_farm.acquire
+
+            def lost(**wanted):
+                lease = acquire(**wanted)
+                lease.release()
+                return lease
+
+            botfarm_farm.acquire = lost
+            return botfarm_farm
+
+        def test_it(botfarm_user): ...
+    """)
+    result = run(suite)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["botfarm: lease * is not held any more: *"])
+    result.stdout.no_fnmatch_line("*LeaseLostError*")

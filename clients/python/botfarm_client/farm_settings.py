@@ -7,7 +7,7 @@ from typing import Self
 import httpx
 
 from botfarm_client.errors import SettingError
-from botfarm_client.proxies import DEFAULT_PORTS, HIGHEST_PORT
+from botfarm_client.proxies import names_server
 from botfarm_client.text_input import decoded, stripped, variable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -42,9 +42,9 @@ class FarmSettings:
         return cls(
             url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
             token=_token(token),
-            project=project or variable("BOTFARM_PROJECT"),
-            env=env or variable("BOTFARM_ENV"),
-            domain=cls.domain if domain is None else domain,
+            project=stripped(project or "") or variable("BOTFARM_PROJECT"),
+            env=stripped(env or "") or variable("BOTFARM_ENV"),
+            domain=cls.domain if domain is None else stripped(domain),
             wait=cls.wait if wait is None else wait,
             ttl=ttl,
         )
@@ -57,9 +57,9 @@ def plain_url(url: str) -> str:
         parsed.host.encode("idna")  # as the system does when it looks the name up
     except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL()
-    if parsed.scheme not in DEFAULT_PORTS or not parsed.raw_host or (parsed.port or 0) > HIGHEST_PORT:
+    if not names_server(parsed) or any(character.isspace() for character in url):
         raise SettingError("BOTFARM_URL (or --url) must be like http://127.0.0.1:8000")
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if parsed.userinfo or "?" in url or "#" in url:  # an empty query is one, too: a path may follow it
         raise SettingError("BOTFARM_URL (or --url) takes no password, query or fragment")
     return url
 

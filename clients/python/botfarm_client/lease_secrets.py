@@ -13,7 +13,8 @@ SHORTEST, SHORTEST_NAMED = 8, 4
 _LITERALS = frozenset({"true", "false", "null", "none", "undefined"})
 _TELLING_NAME = re.compile(
     r"(?:^|_)(?:pass|password|passwd|pwd|passphrase|passcode|pin|puk|cvc|cvv|secret|token|otp|totp|seed|phrase|mnemonic"
-    r"|answer|credential|(?:api|access|private|secret)_?key|(?:pin|backup|recovery|security)_?code)s?_?\d*$"
+    r"|answer|credential|session|[a-z]*sess(?:ion)?_?id|sid|o?auth|jwt|(?:csrf|xsrf)(?:_?token)?|cookie|recovery"
+    r"|(?:api|access|private|secret)_?key|(?:pin|backup|recovery|security)_?code)s?_?\d*$"
 )
 _LONGEST_WORD = 15
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ][\d:.,+ -]*Z?)?")
@@ -34,10 +35,17 @@ def user_documents(users: Iterable[HeldUser]) -> list[dict[str, Any]]:
 
 
 def passwords(users: Users) -> set[tuple[str, str]]:
-    """Pairs of login and password. A password that equals a login or a label is left out, because that is shown anyway."""
-    public = _public_texts(users)
+    """Pairs of login and password, of those that are masked.
+
+    A password that equals a login or a label is left out, because that is shown anyway; so is one that a log is full of.
+    """
+    shown = _public_texts(users) | _LITERALS
     pairs = {(str(user["login"]), str(user["password"])) for user in users if user.get("password")}
-    return {(login, password) for login, password in pairs if password.lower() not in public}
+    return {
+        (login, password)
+        for login, password in pairs
+        if len(password) >= SHORTEST_NAMED and password.lower() not in shown
+    }
 
 
 def other_secrets(users: Users) -> set[str]:

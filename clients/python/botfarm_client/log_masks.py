@@ -81,5 +81,15 @@ def _escaped(text: str) -> str:
 
 
 def _write_line(stream: TextIO, line: str) -> None:
-    stream.write(f"{line}\n")
+    """As a line of its own, in one write: standard output may share the pipe and have an open line there.
+
+    The runner reads UTF-8, whatever the locale of a stream is.
+    """
+    text = f"\n{line}\n"
     stream.flush()
+    if (binary := getattr(stream, "buffer", None)) is None:
+        stream.write(text)
+        stream.flush()
+    else:
+        binary.write(text.encode())
+        binary.flush()

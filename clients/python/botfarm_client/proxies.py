@@ -17,9 +17,10 @@ import httpx
 from typing_extensions import override
 
 from botfarm_client.errors import SettingError
+from botfarm_client.text_input import stripped
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-HIGHEST_PORT = 65_535
+_HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class Proxy:
         return f"{self.scheme}://{host}:{self.port} ({self.variable})"
 
 
+def names_server(url: httpx.URL) -> bool:
+    """Whether it says where to connect to by HTTP. In a host httpx percent-encodes what no host has, such as a blank."""
+    has_host = bool(url.raw_host) and b"%" not in url.raw_host
+    has_port = url.port is None or 1 <= url.port <= _HIGHEST_PORT
+    return url.scheme in DEFAULT_PORTS and has_host and has_port
+
+
 def proxy_for(farm: httpx.URL) -> Proxy | None:
     """Raises SettingError, which names the variable and never repeats its value."""
     host, port = farm.raw_host.decode(), farm.port or DEFAULT_PORTS[farm.scheme]
-    proxies = getproxies()
+    proxies = {name: text for name, value in getproxies().items() if (text := stripped(value))}
     key = farm.scheme if farm.scheme in proxies else "all"
     if key not in proxies or _is_excluded(host, port, proxies.get("no", "")):
         return None
@@ -57,7 +65,7 @@ def _variable(name: str) -> str:
 
 
 def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
-    scheme, separator, rest = value.strip().rpartition("://")
+    scheme, separator, rest = value.rpartition("://")
     scheme = scheme.lower() if separator else "http"
     if scheme.startswith("socks"):
         raise SettingError(
@@ -71,7 +79,7 @@ def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
         url = httpx.URL()
     # A slash in a password ends the host's part too early, unless it is percent-encoded.
     is_cut = "@" in f"{url.path}{url.query.decode()}{url.fragment}"
-    if scheme not in DEFAULT_PORTS or not url.raw_host or (url.port or 0) > HIGHEST_PORT or is_cut:
+    if not names_server(url) or is_cut:
         raise SettingError(
             f"{variable} is not the URL of an HTTP proxy: it must be like http://proxy.test:3128, "
             "and special characters of a user name or password are percent-encoded, a slash as %2F"

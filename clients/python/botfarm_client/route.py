@@ -14,6 +14,7 @@ from httpcore import URL, Origin, Request
 
 from botfarm_client.errors import SettingError
 from botfarm_client.proxies import DEFAULT_PORTS, Proxy, proxy_for
+from botfarm_client.text_input import variable
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def timeouts_of(request: httpx.Request) -> dict[str, float | None]:
 
 def tls_context() -> ssl.SSLContext:
     """Trusts SSL_CERT_FILE, else SSL_CERT_DIR, else certifi, as httpx does. Raises SettingError."""
-    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    file, folders = variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR")
     if file:
         folders = None
         with _readable("SSL_CERT_FILE"):
@@ -115,13 +116,13 @@ def tls_context() -> ssl.SSLContext:
 
 
 @contextmanager
-def _readable(variable: str) -> Iterator[None]:
+def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError:
-        raise SettingError(f"{variable} names a file that holds no certificate") from None
+        raise SettingError(f"{name} names a file that holds no certificate") from None
     except OSError as error:
-        raise SettingError(f"cannot use the file of {variable}: {error.strerror}") from None
+        raise SettingError(f"cannot use the file of {name}: {error.strerror}") from None
 
 
 def _at(origin: Origin, target: bytes) -> URL:

@@ -8,12 +8,13 @@ from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, SettingError
 from botfarm_client.explanations import explain
 from botfarm_client.farm_settings import FarmSettings, plain_url
+from botfarm_client.text_input import stripped
 
 
 @contextmanager
 def open_farm(url: str) -> Iterator[Connection]:
     try:
-        plain_url(url)
+        plain_url(stripped(url))
     except SettingError as error:  # it comes from an option
         raise CommandError(str(error), exit_code=ExitCode.USAGE) from None
     try:

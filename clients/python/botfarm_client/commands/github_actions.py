@@ -27,13 +27,18 @@ def require_files() -> None:
             )
 
 
+def say_masks(users: Users, *, document: str = "") -> None:
+    """On standard output, so that the runner has read them before what follows them there."""
+    for line in mask_lines(users, document=document):
+        say(line.encode())  # the runner reads UTF-8, whatever the locale is
+
+
 def hand_on(variables: Variables, users: Users) -> None:
     """The outputs are those that are no secret, so that they reach other jobs too. Raises CommandError."""
     file = users_file(_temporary_folder())
     try:
         handed_on = with_users_file(variables, file, beside=_environment_of_later_steps())
-        for line in mask_lines(users, document=variables[USERS]):
-            say(line)
+        say_masks(users, document=variables[USERS])
         outputs = {name.removeprefix("BOTFARM_").lower(): value for name, value in variables.items()}
         _append("GITHUB_ENV", _without_an_earlier_lease(handed_on))
         _append("GITHUB_OUTPUT", {name: outputs[name] for name in ("lease_id", "user_id", "login")})

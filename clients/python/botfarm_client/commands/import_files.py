@@ -168,6 +168,8 @@ def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bo
         )
     known = {*REQUIRED, *OPTIONAL}
     for number, name in enumerate(names, start=1):
+        if not name:  # a column for the eye, as long as its cells are empty too
+            continue
         if name not in known and (name == LABEL or not name.startswith(LABEL)):
             raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
         if name in names[: number - 1]:
@@ -185,6 +187,8 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
         cells = cells[:-1]
     if len(cells) != len(columns):
         return BadLine(line, "", "too-few-columns" if len(cells) < len(columns) else "too-many-columns")
+    if any(cell for name, cell in zip(columns, cells, strict=True) if not name):
+        return BadLine(line, "", "too-many-columns")
     for name, cell in zip(columns, cells, strict=True):
         if not _is_unicode(cell):
             return BadLine(line, name, "not-utf-8")

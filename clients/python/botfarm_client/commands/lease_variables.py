@@ -11,11 +11,16 @@ from uuid import uuid4
 from botfarm_client.command_errors import CommandError
 from botfarm_client.json_text import plain_json
 
+if sys.platform != "win32":
+    import resource
+
 USERS, USERS_FILE = "BOTFARM_USERS", "BOTFARM_USERS_FILE"
 # What a program needs; of the rest of a user, such as `locktime`, the farm can be asked.
 _FIELDS = ("id", "login", "password", "labels", "secrets")
 # Bytes of `NAME=value` and its NUL: Linux's MAX_ARG_STRLEN; Windows counts 32,767 characters.
 _LONGEST_VARIABLE = 32_767 if sys.platform == "win32" else 131_072
+# Bytes: Linux's ARG_MAX, and three quarters of its _STK_LIM.
+_LEAST_TOGETHER, _MOST_TOGETHER = 131_072, 6_291_456
 _POINTER = 8
 
 Variables = dict[str, str]
@@ -79,8 +84,18 @@ def _is_room_for(environment: Mapping[str, str], arguments: Sequence[str]) -> bo
 
 
 def _longest_together() -> float:
-    """Bytes. Windows limits only single variables."""
-    return os.sysconf("SC_ARG_MAX") if hasattr(os, "sysconf") else inf
+    """Bytes. Windows limits only single variables.
+
+    Linux gives a quarter of the stack's limit, which musl's SC_ARG_MAX does not say.
+    """
+    if sys.platform == "win32":
+        return inf
+    if sys.platform == "linux":
+        stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+        quarter = inf if stack == resource.RLIM_INFINITY else stack // 4
+        return max(_LEAST_TOGETHER, min(quarter, _MOST_TOGETHER))
+    limit = os.sysconf("SC_ARG_MAX")
+    return inf if limit == -1 else limit
 
 
 def _user(user: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 import typer
 
 from botfarm_client.commands.farm_access import open_farm
+from botfarm_client.commands.github_actions import say_masks
 from botfarm_client.commands.lease_views import print_lease, print_leases, without_passwords
 from botfarm_client.commands.leases_acquire import acquire
 from botfarm_client.commands.leases_credentials import totp, write_back
@@ -24,7 +25,7 @@ from botfarm_client.commands.options import (
 )
 from botfarm_client.commands.output import note_if_more, print_json, say
 from botfarm_client.durations import format_duration
-from botfarm_client.log_masks import write_masks
+from botfarm_client.log_masks import in_github_actions, write_masks
 
 leases = typer.Typer(no_args_is_help=True, help="Who holds which users, and until when.")
 
@@ -89,10 +90,12 @@ def show(lease_id: LeaseArgument, *, as_json: AsJson = False, url: Url = DEFAULT
     with open_farm(url) as farm:
         lease = farm.get(f"/leases/{lease_id}")
         names = {} if as_json else project_names(farm)
-    write_masks(lease["users"])
     if as_json:
+        write_masks(lease["users"])
         print_json(lease)
     else:
+        if in_github_actions():
+            say_masks(lease["users"])
         project_id = str(lease["project_id"])
         print_lease(lease, project=names.get(project_id, project_id))
 

@@ -36,7 +36,7 @@ from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LostAnswerError
 from botfarm_client.explanations import explain
 from botfarm_client.ids import is_id
-from botfarm_client.log_masks import write_masks
+from botfarm_client.log_masks import in_github_actions, write_masks
 from botfarm_client.retrying import carry_out
 
 
@@ -129,10 +129,12 @@ def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
     variables = lease_variables(lease["id"], lease["users"])
     if output_format in {Format.ENV, Format.DOTENV}:
         require_room(variables)
-    if output_format is not Format.GITHUB:
+    if output_format not in {Format.TEXT, Format.GITHUB}:
         write_masks(lease["users"])
     match output_format:
         case Format.TEXT:
+            if in_github_actions():
+                github_actions.say_masks(lease["users"])
             print_lease(lease, project=project)
         case Format.JSON:
             print_json(lease)

@@ -17,7 +17,7 @@ COPIED = {"ID", "LOGIN", "PASSWORD", "USERS"}
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 
 
-def say(line: str = "") -> None:
+def say(line: str | bytes = "") -> None:
     try:
         typer.echo(line)
     except BrokenPipeError:  # who read it has seen enough; Typer ends the command

@@ -76,7 +76,11 @@ class Leases:
         except BotfarmError as error:
             raise failure(self._explained(error)) from None
         self._taken.append(lease)
-        mask(lease, self._config)
+        try:
+            mask(lease, self._config)
+        except LeaseLostError as lost:
+            self._said_lost.add(lease.id)
+            raise failure(str(lost)) from None
         if self._item is not None:
             self._item.user_properties += _properties(lease)
         return lease
