@@ -11,9 +11,6 @@ from uuid import uuid4
 from botfarm_client.command_errors import CommandError
 from botfarm_client.json_text import plain_json
 
-if sys.platform != "win32":
-    import resource
-
 USERS, USERS_FILE = "BOTFARM_USERS", "BOTFARM_USERS_FILE"
 # What a program needs; of the rest of a user, such as `locktime`, the farm can be asked.
 _FIELDS = ("id", "login", "password", "labels", "secrets")
@@ -88,9 +85,11 @@ def _longest_together() -> float:
 
     Linux gives a quarter of the stack's limit, which musl's SC_ARG_MAX does not say.
     """
-    if sys.platform == "win32":
+    if not hasattr(os, "sysconf"):
         return inf
     if sys.platform == "linux":
+        import resource  # noqa: PLC0415  Windows has none
+
         stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
         quarter = inf if stack == resource.RLIM_INFINITY else stack // 4
         return max(_LEAST_TOGETHER, min(quarter, _MOST_TOGETHER))
