@@ -73,6 +73,8 @@ async def may_see_all_sessions(session: AsyncSession) -> bool:
 async def clock(session: AsyncSession) -> datetime:
     now: datetime = (await session.execute(CLOCK)).scalar_one()
     return now
+
+
 async def may_change_tables(session: AsyncSession) -> bool:
     """True for their owner and a superuser; false before the first migration."""
     return bool(await session.scalar(MAY_CHANGE_TABLES))
