@@ -31,6 +31,8 @@ class ConnectionLimits:
     """Sent before the first of them was answered. No usual client does that, and each takes some kilobytes."""
     head_seconds: float = 10.0
     """From the connection, or from the first byte of a later request, to the end of the head."""
+    unread_seconds: float = 30.0
+    """For which the peer may keep the server from writing, in all, from when nothing is unanswered to when that is so again."""
 
 
 class LimitedProtocol(OneWriteProtocol):
@@ -45,6 +47,8 @@ class LimitedProtocol(OneWriteProtocol):
         self._idle = idle
         self.headers = []
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread_deadline: asyncio.TimerHandle | None = None
+        self._unread_seconds = limits.unread_seconds  # that are left
         self._unframed = 0  # bytes since the last head, piece of a body or end of a request
         self._unanswered = 0  # requests: more than one of a client that sends them ahead
         self._in_body = False
@@ -63,6 +67,7 @@ class LimitedProtocol(OneWriteProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.pop(self, None)
         self._drop_deadline()
+        self._stop_unread_clock()
         super().connection_lost(exc)
 
     @override
@@ -87,6 +92,8 @@ class LimitedProtocol(OneWriteProtocol):
             return
         self._idle.pop(self, None)
         self._drop_deadline()
+        if not self._unanswered and self._unread_deadline is None:
+            self._unread_seconds = self._limits.unread_seconds
         self._unframed = 0
         self._unanswered += 1
         self._in_body = True
@@ -122,9 +129,21 @@ class LimitedProtocol(OneWriteProtocol):
         if not self._in_body:
             self._forget_request()
 
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread_deadline is None:
+            self._unread_deadline = self.loop.call_later(self._unread_seconds, self.close_as, "too_slow")
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread_clock()
+
     def close_as(self, reason: str) -> None:
+        """At once: a peer that does not read could keep what is unwritten, and with it its place, for as long as it likes."""
         metrics.connections_closed_total.labels(reason).inc()
-        self.transport.close()
+        self.transport.abort()
 
     def _has_too_many_fields(self) -> bool:
         return len(self.headers) > self._limits.head_fields
@@ -153,6 +172,12 @@ class LimitedProtocol(OneWriteProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _stop_unread_clock(self) -> None:
+        if self._unread_deadline is not None:
+            self._unread_deadline.cancel()
+            self._unread_seconds = max(0.0, self._unread_deadline.when() - self.loop.time())
+            self._unread_deadline = None
+
     def _refuse(self) -> None:
         """Answers 431 if that is what the client reads next; else, with an answer under way, only closes."""
         if self._is_refused:
@@ -169,7 +194,7 @@ class LimitedProtocol(OneWriteProtocol):
         metrics.connections_closed_total.labels("too_large").inc()
         self.transport.write(_too_large())
         self.transport.write_eof()
-        self._deadline = self.loop.call_later(LINGER, self.transport.close)
+        self._deadline = self.loop.call_later(LINGER, self.transport.abort)
 
     def _has_begun_to_answer(self) -> bool:
         return self._in_body and self.cycle.response_started

@@ -39,6 +39,10 @@ class _GatheringTransport:
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        self._pieces = []
+        self._transport.abort()
+
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
         if pieces:

@@ -244,6 +244,15 @@ def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch
         assert server.answered.acquire(timeout=20)
 
 
+def test_nor_is_a_slow_reader_waited_for_though_it_takes_a_little_now_and_then() -> None:
+    before = closings("too_slow")
+    with raw_server(ConnectionLimits(unread_seconds=0.5)) as server, server.connect() as connection:
+        connection.sendall(GET % b"/large")
+        while not server.answered.acquire(timeout=0.05):
+            assert connection.recv(64 * KIB)
+    assert closings("too_slow") == before + 1
+
+
 def test_an_idle_connection_keeps_nothing_of_its_last_request(server: RawServer) -> None:
     with ExitStack() as open_ones:
         connections = [open_ones.enter_context(server.connect()) for _ in range(50)]
