@@ -53,17 +53,17 @@ class ServingRole:
         return cls(name, password or None)
 
 
-async def let_serve(engine: AsyncEngine, role: ServingRole) -> None:
+async def let_serve(engine: AsyncEngine, role: ServingRole) -> bool:
     """Makes the role if it is missing, and grants it exactly what API and worker need. The engine is the owner's.
 
-    Does nothing when the role is the owner itself. Raises OperatorError when the role is missing and cannot be made.
+    Returns whether it made the role. Does nothing when the role is the owner itself. Raises OperatorError when the role is missing and cannot be made.
     """
     quote = engine.dialect.identifier_preparer.quote_identifier
     async with engine.connect() as connection:
         around = (await connection.execute(_SURROUNDINGS, {"role": role.name})).one()
         await connection.rollback()
         if around.owner == role.name:
-            return
+            return False
         if not around.role_exists:
             if not around.may_create_roles or not (role.password or "").isascii():
                 raise OperatorError(
@@ -85,6 +85,7 @@ async def let_serve(engine: AsyncEngine, role: ServingRole) -> None:
                 schema=around.schema,
             )
         await connection.commit()
+        return not around.role_exists
 
 
 async def _make(connection: AsyncConnection, role: ServingRole, quoted: str) -> None:
@@ -97,8 +98,6 @@ async def _make(connection: AsyncConnection, role: ServingRole, quoted: str) -> 
         if getattr(error.orig, "sqlstate", None) not in _EXISTS_ALREADY:
             raise
         await connection.rollback()
-    else:
-        logger.info("made the serving role", role=role.name)
 
 
 def _grants(role: str, schema: str, database: str) -> Iterator[str]:

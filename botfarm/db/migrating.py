@@ -68,8 +68,8 @@ async def migrate(
                     logger.info("migrated", revision=each)
                 if each == revision:
                     break
-            if serving is not None:
-                await let_serve(engine, serving)
+            if serving is not None and await let_serve(engine, serving) and current:
+                logger.info("made the serving role", role=serving.name)
     except (DBAPIError, OSError) as error:
         if isinstance(error, DBAPIError) and _sqlstate(error) == _NOT_ALLOWED:
             raise OperatorError(
