@@ -205,8 +205,15 @@ def _check_tls(parameters: Mapping[str, str]) -> None:
         *(("sslrootcert", "sslcrl") if mode in _VERIFIED else ()),
     )
     for name in used:
-        if parameters.get(name, "system") != "system" and not Path(parameters[name]).is_file():
-            raise ValueError(f"{name} names a file that is not there")
+        if parameters.get(name, "system") != "system" and not _is_file(parameters[name]):
+            raise ValueError(f"{name} names a file that is not there, or that this process may not see")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # not allowed in a folder of it; too long; with a NUL in it
+        return False
 
 
 def _netlocs(parts: SplitResult, parameters: Mapping[str, str]) -> list[str]:

@@ -79,6 +79,8 @@ def test_every_parameter_of_libpq_is_known() -> None:
         ("sslmode=require&sslrootcert=system", "sslrootcert"),
         ("sslmode=verify-full&sslrootcert=/canary/none", "sslrootcert"),
         ("sslcert=/canary/none", "sslcert"),
+        (f"sslcert=/{'canary' * 999}", "sslcert"),
+        ("sslcert=/canary%00", "sslcert"),
         ("pgbouncer=true", "pgbouncer"),
         ("statement_timeout=5", "statement_timeout"),
     ],
