@@ -85,6 +85,11 @@ class LimitedProtocol(OneWriteProtocol):
             self._await_more()
 
     @override
+    def on_message_begin(self) -> None:
+        self._unframed = self._unframed or 1  # it may begin in the piece that the request before it ends in
+        super().on_message_begin()
+
+    @override
     def on_headers_complete(self) -> None:
         if self._has_too_many_fields() or self._unanswered == self._limits.requests_ahead:
             self._refuse()
@@ -161,8 +166,10 @@ class LimitedProtocol(OneWriteProtocol):
 
     def _forget_request(self) -> None:
         """Thousands of idle connections must not keep the heads and bodies of their last requests."""
-        self.url = b""
-        self.scope = self.cycle = None  # type: ignore[assignment]
+        self.cycle = None  # type: ignore[assignment]
+        if not self._unframed:  # else these two are of the next head, which has begun
+            self.url = b""
+            self.scope = None  # type: ignore[assignment]
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(self._limits.head_seconds, self.close_as, "too_slow")

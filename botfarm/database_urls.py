@@ -38,6 +38,12 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
+# The largest that Linux takes: each connection would fail with a larger one. Below 1 it is the system's own.
+_LARGEST: Mapping[str, int] = {
+    "keepalives_idle": 32_767,
+    "keepalives_interval": 32_767,
+    "keepalives_count": 127,
+}
 _FILES = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
 _TEXTS = (
     "host",
@@ -185,6 +191,8 @@ def _check(parameters: Mapping[str, str]) -> None:
             raise ValueError(f"{name} must be {', '.join(_CHOICES[name][:-1])} or {_CHOICES[name][-1]}")
         if name in _NUMBERS and not re.fullmatch(r"-?\d{1,9}", value):
             raise ValueError(f"{name} must be a whole number")
+        if name in _LARGEST and int(value) > _LARGEST[name]:
+            raise ValueError(f"{name} must be {_LARGEST[name]} at most")
     _check_tls(parameters)
 
 
@@ -197,8 +205,15 @@ def _check_tls(parameters: Mapping[str, str]) -> None:
         *(("sslrootcert", "sslcrl") if mode in _VERIFIED else ()),
     )
     for name in used:
-        if parameters.get(name, "system") != "system" and not Path(parameters[name]).is_file():
-            raise ValueError(f"{name} names a file that is not there")
+        if parameters.get(name, "system") != "system" and not _is_file(parameters[name]):
+            raise ValueError(f"{name} names a file that is not there, or that this process may not see")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # not allowed in a folder of it; too long; with a NUL in it
+        return False
 
 
 def _netlocs(parts: SplitResult, parameters: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from botfarm.db import migrating
 from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.db.granting import ServingRole
 from botfarm.db.listener import Listener
-from botfarm.errors import DatabaseUnavailableError
+from botfarm.errors import DatabaseUnavailableError, OperatorError, UnknownPoolerError
 from botfarm.logs import get_logger
 from botfarm.services.acquiring import Acquiring
 from botfarm.services.audit import Audit
@@ -240,4 +240,11 @@ async def migrate(settings: Settings) -> str | None:
     has_pooler = owner.db_pooler == "transaction"
     url = owner.required_listen_url() if has_pooler else owner.required_database_url()
     through_pooler = has_pooler and owner.listen_url is None
-    return await migrating.migrate(url, through_pooler=through_pooler, serving=serving)
+    try:
+        return await migrating.migrate(url, through_pooler=through_pooler, serving=serving)
+    except UnknownPoolerError as error:
+        if settings.owner_url is None:
+            raise
+        raise OperatorError(
+            "BOTFARM_OWNER_URL leads through a pooler that shares sessions, such as PgBouncer: it must go past it"
+        ) from error

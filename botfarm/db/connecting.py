@@ -67,7 +67,11 @@ async def connect(url: str, **options: Any) -> Connection:
                 attempts.remove(attempt)
                 if attempt.exception() is None or not (attempts or hosts):
                     connection = attempt.result()
-                    connection.keep_alive(wanted.keepalive)
+                    try:
+                        connection.keep_alive(wanted.keepalive)
+                    except BaseException:
+                        connection.terminate()
+                        raise
                     return connection
     finally:
         await _end(attempts)

@@ -43,7 +43,7 @@ _REQUIRE_SETTINGS = """
 # That assertion; a prepared statement that does not exist; one that exists already.
 _OF_A_POOLER = ("P0004", "26000", "42P05")
 _REFUSED_BY_PGBOUNCER = "unsupported startup parameter"
-UNKNOWN_POOLER = "between it and this process is a pooler that shares sessions, such as PgBouncer: set BOTFARM_DB_POOLER=transaction"
+UNKNOWN_POOLER = "between it and this process is a pooler that shares sessions, such as PgBouncer: set BOTFARM_DB_POOLER=transaction; BOTFARM_OWNER_URL must go past it"
 
 
 def create_engine(

@@ -61,6 +61,22 @@ async def test_parameters_are_honoured_where_they_make_a_difference(database_url
         await connection.close()
 
 
+async def test_a_connection_that_cannot_be_set_up_is_not_left_open(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a number that this system's kernel does not take."""
+    made: list[connecting.Connection] = []
+
+    def fail(connection: connecting.Connection, _: object) -> None:
+        made.append(connection)
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(connecting.Connection, "keep_alive", fail)
+    with pytest.raises(OSError, match="Invalid argument"):
+        await connect(database_url)
+    assert [each.is_closed() for each in made] == [True]
+
+
 async def test_a_host_that_is_silent_is_given_up_after_connect_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = f"127.0.0.1:{silent.getsockname()[1]}"

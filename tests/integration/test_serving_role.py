@@ -78,6 +78,18 @@ async def test_an_entry_of_the_audit_gets_its_time_and_its_number_from_the_serve
     assert row["id"] > before["id"]
 
 
+async def test_it_writes_entries_without_a_right_on_their_numbers(
+    farm: Farm, serving: asyncpg.Connection
+) -> None:
+    """A role that was granted rows by hand had no more, and its version runs on while the next one migrates."""
+    role = await serving.fetchval("SELECT quote_ident(current_user)")
+    await farm.sql.execute(f"REVOKE ALL ON SEQUENCE audit_id_seq FROM {role}")
+    number = await serving.fetchval(
+        "INSERT INTO audit (principal, action, target, target_id) VALUES ('x', 'x', 'x', 'x') RETURNING id"
+    )
+    assert number == await farm.sql.fetchval("SELECT max(id) FROM audit")
+
+
 async def test_what_it_inserts_into_the_audit_it_cannot_delete(serving: asyncpg.Connection) -> None:
     await serving.execute(
         "INSERT INTO audit (at, principal, action, target, target_id) VALUES ('2020-01-01', 'x', 'x', 'x', 'x')"

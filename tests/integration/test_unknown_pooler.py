@@ -6,10 +6,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from botfarm import runtime
 from botfarm.db.engine import Database, create_engine
 from botfarm.db.migrating import migrate
-from botfarm.errors import UnknownPoolerError
+from botfarm.errors import OperatorError, UnknownPoolerError
 from botfarm.services import health
+from botfarm.settings import load_settings
 from support.app import api_client
 from support.farm import Farm, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
@@ -44,6 +46,17 @@ async def test_a_process_whose_settings_are_ignored_is_never_ready(database_url:
         with pytest.raises(UnknownPoolerError) as caught:
             await migrate(proxy.url)
         assert SETTING in caught.value.reason
+
+
+async def test_the_owner_is_told_to_go_past_the_pooler(database_url: str) -> None:
+    async with proxy_to(database_url) as proxy:
+        proxy.pass_instead(b"enable_bitmapscan\0off", b"enable_bitmapscan\0yes")
+        settings = load_settings(
+            database_url=proxy.url, owner_url=proxy.url, db_pooler="transaction", notify=False
+        )
+        with pytest.raises(OperatorError, match="BOTFARM_OWNER_URL leads through a pooler") as caught:
+            await runtime.migrate(settings)
+        assert "BOTFARM_DB_POOLER" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sqlstate", ["26000", "42P05"])

@@ -201,6 +201,38 @@ def test_nor_has_a_connection_between_two_requests(earlier: tuple[bytes, ...]) -
         assert ask(kept) == 200
 
 
+@pytest.mark.parametrize(
+    ("sent", "rest"),
+    [
+        (GET % b"/park" + b"GET /two", b" HTTP/1.1\r\n\r\n"),
+        (GET % b"/park" + b"GET / HTTP/1.1\r\nX-Fi", b"eld: two\r\n\r\n"),
+        (WITH_LENGTH % (b"/park", 3) + b"abcGE", b"T /two HTTP/1.1\r\nX-Field: two\r\n\r\n"),
+    ],
+    ids=["in the path", "in a field", "in the method, behind a body"],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_head_that_began_before_the_last_answer_may_go_on_after_it(
+    sent: bytes, rest: bytes, *, split: bool
+) -> None:
+    at = sent.rindex(b"GE") if split else 0
+    with raw_server(ConnectionLimits()) as server, server.connect() as connection:
+        connection.sendall(sent[:at])
+        if split:
+            assert server.parked.acquire(timeout=10)
+        connection.sendall(sent[at:])
+        if not split:
+            assert server.parked.acquire(timeout=10)
+        server.get(b"/free")
+        assert connection.recv(KIB).startswith(OK)
+        assert ask(connection, rest) == 200
+
+
+def test_a_head_that_began_behind_a_body_has_the_same_time() -> None:
+    with raw_server(SOON) as server, server.connect() as connection:
+        assert ask(connection, WITH_LENGTH % (b"/body", 3) + b"abcGE") == 200
+        assert is_closed(connection)
+
+
 def test_one_connection_too_many_closes_the_one_that_has_been_idle_for_longest() -> None:
     before = closings("too_many")
     with raw_server(ConnectionLimits(connections=3)) as server, ExitStack() as open_ones:
