@@ -24,6 +24,8 @@ CONNECTIONS_BESIDE_WAITERS = 1_000
 """For short requests, and for clients and proxies that keep a connection open between requests."""
 
 METRICS_CONNECTIONS = 100
+METRICS_DRAIN_TIMEOUT = 1
+"""Seconds. It drains after the API has, and both must be within the grace period."""
 
 
 async def serve(
@@ -78,6 +80,7 @@ async def _metrics_port(settings: Settings) -> AsyncIterator[None]:
     listening = listen(settings.host, settings.metrics_port, setting="BOTFARM_METRICS_PORT")
     app = Starlette(routes=[Route("/metrics", _all_metrics)])
     server = HttpServer(app, limits=ConnectionLimits(connections=METRICS_CONNECTIONS))
+    server.config.timeout_graceful_shutdown = METRICS_DRAIN_TIMEOUT
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield

@@ -119,11 +119,20 @@ def test_the_api_believes_the_balancer_alone_whatever_the_network(env_file: Path
         document = yaml.safe_load(config(env_file).stdout)
         services = document["services"]
         trusted = services["api"]["environment"]["BOTFARM_TRUSTED_PROXIES"]
+        trusted, others = trusted.split(",")
         assert trusted == services["balancer"]["networks"]["default"]["ipv4_address"] == f"{network}.2"
+        assert others == ""
         (addresses,) = document["networks"]["default"]["ipam"]["config"]
         assert ip_address(trusted) in ip_network(addresses["subnet"])
         assert ip_address(trusted) not in ip_network(addresses["ip_range"]), "another container may get it"
         env_file.write_text(env_file.read_text() + "BOTFARM_NETWORK=192.168.44\n")
+
+
+def test_proxies_before_the_front_proxy_can_be_named(env_file: Path) -> None:
+    env_file.write_text(env_file.read_text() + "BOTFARM_TRUSTED_PROXIES=10.1.2.3,203.0.113.0/24\n")
+    services = yaml.safe_load(config(env_file).stdout)["services"]
+    trusted = services["api"]["environment"]["BOTFARM_TRUSTED_PROXIES"]
+    assert trusted == "10.213.77.2,10.1.2.3,203.0.113.0/24"
 
 
 def test_the_worker_gets_no_key_and_no_token(env_file: Path) -> None:
