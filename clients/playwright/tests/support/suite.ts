@@ -30,17 +30,21 @@ interface Options {
   env?: Record<string, string>;
   folder?: string;
   reporter?: string;
+  /** Prints into a pipe, as in CI. What Node starts itself prints into a socket. The exit code is then the pipe's reader's. */
+  piped?: boolean;
 }
 
 /** `output` is a folder that the caller removes. */
 export async function started(
   project: Project,
-  { files = [], workers = 1, env = {}, folder = OURS, reporter = "json" }: Options,
+  { files = [], workers = 1, env = {}, folder = OURS, reporter = "json", piped = false }: Options,
 ): Promise<{ process: Process; output: string }> {
   const output = await mkdtemp(join(tmpdir(), "botfarm-suite-"));
   const playwright = join(dirname(require.resolve("@playwright/test/package.json", { paths: [folder] })), "cli.js");
   const how = [`--workers=${workers}`, `--reporter=${reporter}`, `--output=${join(output, "results")}`];
-  const suite = new Process(process.execPath, [playwright, "test", ...files, ...how], {
+  const command = [process.execPath, playwright, "test", ...files, ...how];
+  const [program, ...args] = piped ? ["sh", "-c", '"$@" 2>&1 | cat', "sh", ...command] : command;
+  const suite = new Process(program!, args, {
     cwd: folder,
     env: cleanEnvironment({
       BOTFARM_URL: url,
