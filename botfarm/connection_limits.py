@@ -22,7 +22,7 @@ LINGER = 1.0
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     connections: int = 1_000
-    """Of one server. When one more comes, the connection that has been idle for longest is closed."""
+    """Of one server. When one more comes, the connection that has been idle or kept from writing for longest is closed."""
     head_bytes: int = 65_536
     """Request line and header fields together; as much again for the trailers of a chunked body."""
     head_fields: int = 128
@@ -39,12 +39,13 @@ class LimitedProtocol(OneWriteProtocol):
     """A connection is either answering a request or idle: then it waits for a head, or for the rest of an answered body."""
 
     def __init__(
-        self, *args: Any, limits: ConnectionLimits, idle: OrderedDict["LimitedProtocol", None], **kwargs: Any
+        self, *args: Any, limits: ConnectionLimits, evictable: OrderedDict["LimitedProtocol", None], **kwargs: Any
     ) -> None:
-        """`idle` holds the idle connections of the server; the first one has been idle for longest."""
+        """`evictable` holds the connections of the server that wait for their peer: the idle ones, and those whose peer
+        does not read. The first one has waited for longest."""
         super().__init__(*args, **kwargs)
         self._limits = limits
-        self._idle = idle
+        self._evictable = evictable
         self.headers = []
         self._deadline: asyncio.TimerHandle | None = None
         self._unread_deadline: asyncio.TimerHandle | None = None
@@ -57,15 +58,15 @@ class LimitedProtocol(OneWriteProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._idle[self] = None
+        self._evictable[self] = None
         self._set_deadline()
         if len(self.connections) > self._limits.connections:
-            longest_idle, _ = self._idle.popitem(last=False)
-            longest_idle.close_as("too_many")
+            waits_longest, _ = self._evictable.popitem(last=False)
+            waits_longest.close_as("too_many")
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._idle.pop(self, None)
+        self._evictable.pop(self, None)
         self._drop_deadline()
         self._stop_unread_clock()
         super().connection_lost(exc)
@@ -95,10 +96,11 @@ class LimitedProtocol(OneWriteProtocol):
             self._refuse()
         if self._is_refused:
             return
-        self._idle.pop(self, None)
         self._drop_deadline()
-        if not self._unanswered and self._unread_deadline is None:
-            self._unread_seconds = self._limits.unread_seconds
+        if self._unread_deadline is None:
+            self._evictable.pop(self, None)
+            if not self._unanswered:
+                self._unread_seconds = self._limits.unread_seconds
         self._unframed = 0
         self._unanswered += 1
         self._in_body = True
@@ -128,7 +130,7 @@ class LimitedProtocol(OneWriteProtocol):
         self._unanswered -= 1
         if self._unanswered:
             return
-        self._idle[self] = None
+        self._evictable[self] = None
         if self._unframed or self._in_body:
             self._set_deadline()
         if not self._in_body:
@@ -138,12 +140,15 @@ class LimitedProtocol(OneWriteProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._unread_deadline is None:
+            self._evictable[self] = None
             self._unread_deadline = self.loop.call_later(self._unread_seconds, self.close_as, "too_slow")
 
     @override
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_unread_clock()
+        if self._unanswered:
+            self._evictable.pop(self, None)
 
     def close_as(self, reason: str) -> None:
         """At once: a peer that does not read could keep what is unwritten, and with it its place, for as long as it likes."""

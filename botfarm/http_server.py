@@ -58,7 +58,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 ForwardedAddress(app, trusted_proxies) if trusted_proxies else app,
-                http=cast("Any", partial(LimitedProtocol, limits=limits, idle=OrderedDict())),
+                http=cast("Any", partial(LimitedProtocol, limits=limits, evictable=OrderedDict())),
                 ws="none",
                 log_config=None,
                 access_log=False,

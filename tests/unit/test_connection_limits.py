@@ -251,6 +251,34 @@ def test_one_connection_too_many_closes_the_one_that_has_been_idle_for_longest()
     assert closings("too_many") == before + 2
 
 
+def test_slow_readers_keep_nobody_out() -> None:
+    before = closings("too_many")
+    with raw_server(ConnectionLimits(connections=2)) as server, ExitStack() as open_ones:
+        slow = [open_ones.enter_context(server.connect()) for _ in range(2)]
+        for each in slow:
+            each.sendall(GET % b"/large")
+            assert each.recv(KIB).startswith(OK)
+        assert ask(open_ones.enter_context(server.connect())) == 200
+        assert server.answered.acquire(timeout=10), "the first answer was given up"
+    assert closings("too_many") == before + 1
+
+
+def test_a_reader_that_goes_on_is_answering_again() -> None:
+    with raw_server(ConnectionLimits(connections=2)) as server, ExitStack() as open_ones:
+        reader, idle = [open_ones.enter_context(server.connect()) for _ in range(2)]
+        reader.sendall(GET % b"/large" + GET % b"/park")
+        received = b""
+        while not server.parked.acquire(blocking=False):
+            received += reader.recv(KIB * KIB)
+        assert ask(idle) == 200
+        assert ask(open_ones.enter_context(server.connect())) == 200
+        assert is_closed(idle)
+        server.get(b"/free")
+        while received.count(OK) < 2:
+            assert (part := reader.recv(KIB * KIB))
+            received += part
+
+
 def test_where_all_are_answering_the_new_connection_is_closed() -> None:
     with raw_server(ConnectionLimits(connections=2)) as server, ExitStack() as open_ones:
         waiting = [open_ones.enter_context(server.connect()) for _ in range(2)]
