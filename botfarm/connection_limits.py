@@ -39,10 +39,16 @@ class LimitedProtocol(OneWriteProtocol):
     """A connection is either answering a request or idle: then it waits for a head, or for the rest of an answered body."""
 
     def __init__(
-        self, *args: Any, limits: ConnectionLimits, evictable: OrderedDict["LimitedProtocol", None], **kwargs: Any
+        self,
+        *args: Any,
+        limits: ConnectionLimits,
+        evictable: OrderedDict["LimitedProtocol", None],
+        **kwargs: Any,
     ) -> None:
-        """`evictable` holds the connections of the server that wait for their peer: the idle ones, and those whose peer
-        does not read. The first one has waited for longest."""
+        """`evictable` holds the connections that wait for their peer, the one that has waited for longest first.
+
+        They are the idle ones, and those whose peer does not read.
+        """
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._evictable = evictable

@@ -69,14 +69,11 @@ INSERT_USERS = text("""
 class NewUser:
     id: UUID
     login: str
+    login_key: str
     sealed: SealedCredentials
     pool: Pool
     labels: str
     """JSON: of many users an import has much less to keep than with dictionaries."""
-
-    @property
-    def login_key(self) -> str:
-        return login_key(self.login)
 
 
 async def insert_user(session: AsyncSession, new: NewUser) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
@@ -16,6 +16,7 @@ from botfarm.db.engine import Database
 from botfarm.db.user_queries import NewUser
 from botfarm.domain import ImportResult, LineError, Pool, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
+from botfarm.logins import login_key
 from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import seal
 
@@ -62,15 +63,21 @@ class Importing:
     ) -> ImportResult:
         users, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
-            refused = await _insert(session, users, principal.scope)
-            errors = sorted([*errors, *refused], key=lambda error: error.line)
+            project_ids = {pool.project_id for pool in {user.pool for user in users.values()}}
+            projects = await project_queries.existing_projects(session, project_ids, principal.scope)
+            # In threads, because a hundred thousand users take seconds, in which other requests have their turn.
+            batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+            inserted: set[UUID] = set()
+            for batch in batches:
+                inserted |= await user_queries.insert_users(session, batch)
+            errors, created = await asyncio.to_thread(_outcome, users, inserted, [*errors, *refused])
             if errors and not skip_errors:
-                raise ImportRejectedError([asdict(error) for error in errors])
-            await _record(session, principal, users, refused)
-        for project_id in {user.pool.project_id for user in users.values()}:
+                raise _rejected(errors)
+            await _record(session, principal, created)
+        for project_id in {pool.project_id for pool in created}:
             self._notifier.freed(project_id)
         skipped = len({error.line for error in errors})
-        return ImportResult(created=len(users) - len(refused), skipped=skipped, errors=tuple(errors))
+        return ImportResult(created=len(inserted), skipped=skipped, errors=tuple(errors))
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
@@ -83,10 +90,7 @@ class Importing:
             if isinstance(line, LineError):
                 errors.append(line)
                 if len(errors) > MAX_ERRORS:
-                    raise ImportRejectedError(
-                        [asdict(error) for error in errors],
-                        "Too many lines are wrong: the first ones are named.",
-                    )
+                    raise _rejected(errors)
             else:
                 users[line.line] = self._encrypted(line, pools.setdefault(line.pool, line.pool))
             if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
@@ -98,30 +102,24 @@ class Importing:
         sealed = seal(
             self._key_ring, user_id, password=line.password, secrets=line.secrets, totp_seed=line.totp_seed
         )
-        return NewUser(user_id, line.login, sealed, pool, json.dumps(line.labels))
+        return NewUser(user_id, line.login, login_key(line.login), sealed, pool, json.dumps(line.labels))
 
 
-async def _insert(session: AsyncSession, users: dict[int, NewUser], scope: Scope) -> list[LineError]:
-    """Inserts those that can be; returns why the others cannot."""
-    projects = await project_queries.existing_projects(
-        session, {user.pool.project_id for user in users.values()}, scope
-    )
+def _checked(
+    users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
+) -> tuple[list[list[NewUser]], list[LineError]]:
+    """The users that may be inserted, in the batches and the order of their insertion; and why the others may not."""
     errors: list[LineError] = []
-    known: dict[int, NewUser] = {}
+    known: list[NewUser] = []
     for line, user in users.items():
         if user.pool.project_id not in projects:
             errors.append(LineError(line, "project_id", "no-such-project"))
         elif not scope.has_env(user.pool.env):
             errors.append(LineError(line, "env", "forbidden"))
         else:
-            known[line] = user
-    inserted: set[UUID] = set()
-    in_order = sorted(known.values(), key=user_queries.insert_order)
-    for batch in _batches(in_order):
-        inserted |= await user_queries.insert_users(session, batch)
-    return errors + [
-        LineError(line, "login", "user-exists") for line, user in known.items() if user.id not in inserted
-    ]
+            known.append(user)
+    known.sort(key=user_queries.insert_order)
+    return list(_batches(known)), errors
 
 
 def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
@@ -137,12 +135,26 @@ def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
         yield batch
 
 
-async def _record(
-    session: AsyncSession, principal: Principal, users: dict[int, NewUser], refused: list[LineError]
-) -> None:
+def _outcome(
+    users: dict[int, NewUser], inserted: Collection[UUID], errors: list[LineError]
+) -> tuple[list[LineError], Counter[Pool]]:
+    """All errors by their lines, and the number of users created in each pool."""
+    explained = {error.line for error in errors}
+    not_inserted = [line for line, user in users.items() if user.id not in inserted and line not in explained]
+    all_errors = [*errors, *(LineError(line, "login", "user-exists") for line in not_inserted)]
+    created = Counter(user.pool for user in users.values() if user.id in inserted)
+    return sorted(all_errors, key=lambda error: error.line), created
+
+
+def _rejected(errors: list[LineError]) -> ImportRejectedError:
+    named = [asdict(error) for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        return ImportRejectedError(named, "Too many lines are wrong: the first ones are named.")
+    return ImportRejectedError(named)
+
+
+async def _record(session: AsyncSession, principal: Principal, created: Counter[Pool]) -> None:
     """One entry for each pool."""
-    lines = {error.line for error in refused}
-    created = Counter(user.pool for line, user in users.items() if line not in lines)
     for pool, count in created.items():
         await audit_queries.record(
             session,

@@ -13,6 +13,7 @@ from botfarm.db.tables import UserRow
 from botfarm.db.user_queries import NewUser, UserCursor
 from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
+from botfarm.logins import login_key
 from botfarm.services.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.notifier import Notifier
 from botfarm.services.user_credentials import Secrets, merge_secrets, seal, seal_password, seal_totp_seed
@@ -43,7 +44,7 @@ class Users:
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
             if not await user_queries.insert_user(
-                session, NewUser(user_id, login, sealed, pool, json.dumps(dict(labels)))
+                session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
                 raise UserExistsError
             user = _existing(await user_queries.get_user(session, user_id, principal.scope))

@@ -2,6 +2,8 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
 
 from botfarm import errors
 from botfarm.access import Role
@@ -12,6 +14,9 @@ from botfarm.web.json_lines import read_users
 from botfarm.web.responses import ImportOut
 from botfarm.web.roles import needs
 from botfarm.web.routing import JSON_LINES, JsonLinesRoute, api_router, raises
+
+ERRORS = TypeAdapter(tuple[LineError, ...])
+ERRORS_IN_A_PIECE = 1_000
 
 router = api_router("users", route_class=JsonLinesRoute)
 
@@ -31,10 +36,20 @@ BODY = {
 @needs(Role.MANAGER)
 async def import_users(
     farm: Farm, caller: Caller, request: Request, on_error: Literal["fail", "skip"] = "fail"
-) -> ImportResult:
+) -> StreamingResponse:
     """Add many users at once: all of them or, unless errors are skipped, none."""
     lines = _lines_of_the_admitted(request)
-    return await farm.importing.import_users(caller, lines, skip_errors=on_error == "skip")
+    imported = await farm.importing.import_users(caller, lines, skip_errors=on_error == "skip")
+    return StreamingResponse(_in_pieces(imported), media_type="application/json")
+
+
+async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
+    """ImportOut. The errors of a file that was imported before are too many for one turn of the event loop."""
+    yield b'{"created":%d,"skipped":%d,"errors":[' % (imported.created, imported.skipped)
+    for start in range(0, len(imported.errors), ERRORS_IN_A_PIECE):
+        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE])
+        yield (b"," if start else b"") + piece[1:-1]
+    yield b"]}"
 
 
 async def _lines_of_the_admitted(request: Request) -> AsyncIterator[UserLine | LineError]:

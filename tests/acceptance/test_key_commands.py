@@ -178,7 +178,7 @@ async def serving(surroundings: Mapping[str, str]) -> AsyncIterator[httpx.AsyncC
 
 
 async def until_ready(api: httpx.AsyncClient, status: int, words: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await api.get(str(api.base_url).replace("/api/v1/", "/readyz"))
             if answer.status_code == status and words in answer.text:
@@ -280,7 +280,7 @@ async def values(database_url: str) -> dict[str, int]:
 
 async def until_waiting(sql: asyncpg.Connection) -> None:
     """Until somebody waits for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
 

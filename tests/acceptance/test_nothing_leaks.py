@@ -428,7 +428,7 @@ async def fail_to_write(farm: Driver, world: World) -> None:
 
 
 async def metrics_when(http: httpx.AsyncClient, url: str, there: str) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while there not in (text := (await http.get(f"{url}/metrics")).text):
             await asyncio.sleep(0.05)
     return text

@@ -58,7 +58,7 @@ def stage(url: str) -> Iterator[Stage]:
         yield stage
 
 
-def until(condition: Callable[[], object], *, seconds: float = 20) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -65,7 +65,7 @@ class Line:
         body = {**LEASE, "owner": owner, "wait_seconds": 50}
         headers = {"Idempotency-Key": key} if key else {}
         task = asyncio.create_task(self.apis[replica].post("/leases", json=body, headers=headers))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while owner not in await self.owners():
                 await asyncio.sleep(0.005)
         return task

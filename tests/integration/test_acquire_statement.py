@@ -176,7 +176,7 @@ def _nodes(plan: dict[str, Any]) -> Any:
 
 async def _update_counts(connection: asyncpg.Connection, *, at_least: int) -> tuple[int, int]:
     """A backend reports its counts when it ends; the last of them may be a moment late."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             row = await connection.fetchrow(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'users'"

@@ -204,7 +204,7 @@ class TestLeases:
         wanted = {"project_id": project_id, "env": "stage"}
         lease = (await api.post("/leases", json=wanted)).json()
         waiting = asyncio.create_task(api.post("/leases", json={**wanted, "wait_seconds": 20}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await api.get("/pools")).json()["items"][0]["waiting"] == 0:
                 await asyncio.sleep(0.01)
         await api.post(f"/leases/{lease['id']}/release")

@@ -127,7 +127,7 @@ async def test_an_answer_that_the_network_loses_is_recovered_by_the_key(database
 
 
 async def until_leased(farm: Farm, pool: Pool) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await farm.sql.fetchval(
             "SELECT count(*) FROM leases WHERE project_id = $1", pool.project_id
         ):

@@ -79,7 +79,7 @@ async def is_refused(farm: Farm, pool: Pool, lease: Lease) -> bool:
 
 
 async def until_free(farm: Farm, pool: Pool) -> Lease:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await farm.acquire(pool, OTHER_RUNNER)
@@ -185,7 +185,7 @@ async def test_an_api_notices_by_itself(
     async with api_client(test_settings(database_url)) as api:
         metric = 'botfarm_db_clock_step_seconds_total{direction="forward"}'
         assert metric in (await api.get("http://farm.test/metrics")).text
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             before = stepped("forward")
             while stepped("forward") - before < HOUR - 5:
                 await clock.step(HOUR)

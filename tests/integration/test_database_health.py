@@ -35,7 +35,7 @@ async def transaction(url: str, *statements: str) -> AsyncIterator[None]:
         for statement in ("BEGIN", *statements):
             await connection.execute(statement)
         started = asyncio.get_running_loop().time()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while asyncio.get_running_loop().time() - started < OLD:
                 await connection.fetchval("SELECT 1")
         yield

@@ -45,7 +45,7 @@ async def test_a_request_id_of_the_callers_own_is_kept(api: httpx.AsyncClient) -
 
 async def test_probes_and_metrics(api: httpx.AsyncClient) -> None:
     await api.post("/leases", json=LEASE)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await api.get("http://farm.test/readyz")).status_code != 200:
             await asyncio.sleep(0.01)
     assert (await api.get("http://farm.test/startupz")).status_code == 200

@@ -161,7 +161,7 @@ async def test_every_port_refuses_a_head_of_more_than_64_kib(database_url: str) 
     async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as client:
         tasks.create_task(serve(settings, listening, stop, announce=up.set))
         tasks.create_task(work_with_probes(settings, worker_listening, stop, announce=worker_up.set))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await up.wait()
             await worker_up.wait()
         for url in (url_of(listening), url_of(worker_listening), f"http://127.0.0.1:{metrics_port}"):

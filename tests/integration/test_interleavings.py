@@ -31,7 +31,7 @@ async def rolled_back(farm: Farm) -> AsyncIterator[AsyncSession]:
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Starts the work and returns when PostgreSQL says that it waits for a lock."""
     task = asyncio.create_task(work)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await farm.sql.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ):
@@ -41,7 +41,7 @@ async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[An
 
 
 async def until_expired(farm: Farm, lease: Lease) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await farm.sql.fetchval("SELECT clock_timestamp() > $1", lease.expires_at):
             await asyncio.sleep(0.02)
 

@@ -80,7 +80,7 @@ async def password_of(farm: Farm, user: User) -> str:
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Starts the work and returns when it waits for a lock."""
     task = asyncio.create_task(work)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await farm.sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             assert not task.done(), "it was to wait for a lock, and did not"
             await asyncio.sleep(0.005)
@@ -269,7 +269,7 @@ class TestReencrypt:
         await fill(old, pool, 2_000)
         async with ring(database_url, K2, K1) as farm:
             await reencrypt(farm)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 updates, hot = await old.sql.fetchrow(
                     "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'users'"
@@ -416,7 +416,7 @@ class TestServer:
             assert_problem(await api.post("/leases", json=request), 500, "internal")
             looks: list[Any] = []
             monkeypatch.setattr(health.Health, "look", _counting(health.Health.look, looks))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(looks) < 3:
                     await asyncio.sleep(0.02)
             await until_ready(api, 200, "ok")
@@ -430,7 +430,7 @@ class TestServer:
         monkeypatch.setattr(Keys, "why_unusable", _counting(Keys.why_unusable, scans))
         async with open_farm(database_url, encryption_keys=K1) as farm:
             watch = asyncio.create_task(farm.services.health.watch(farm.services.keys))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while farm.services.health.why_unready:
                     await asyncio.sleep(0.01)
             for _ in range(3):
@@ -448,7 +448,7 @@ def _counting(method: Any, calls: list[Any]) -> Any:
 
 
 async def until_ready(api: httpx.AsyncClient, status: int, words: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await api.get("http://farm.test/readyz")
             if answer.status_code == status and words in answer.text:

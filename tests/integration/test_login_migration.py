@@ -168,7 +168,7 @@ async def test_users_that_are_locked_meanwhile_are_filled_in_when_they_are_free(
         async with connected(database_url) as holder, holder.transaction():
             held = await holder.fetchval("SELECT login FROM users LIMIT 1 FOR UPDATE")
             filling = asyncio.create_task(outside.run_sync(fill_login_keys))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while list((await keys(farm.sql)).values()).count(None) > 1:
                     await asyncio.sleep(0.02)
             assert (await keys(farm.sql))[held] is None
@@ -188,7 +188,7 @@ async def test_users_of_a_pool_are_filled_in_under_its_lock(farm: Farm, database
             await lock_pool(session, pool)
             filling = asyncio.create_task(outside.run_sync(fill_login_keys))
             waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await farm.sql.fetchval(waits):
                     await asyncio.sleep(0.02)
             locked_by_nobody = "SELECT FROM users FOR UPDATE SKIP LOCKED"

@@ -100,7 +100,7 @@ async def test_an_autovacuum_that_would_take_hours_is_sent_away(monkeypatch: pyt
             await migrate(url, revision="0001")
             async with session(url) as sql:
                 await a_slow_vacuum_of_leases(sql)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await migrate(url)
             assert await revision(url) == revisions()[-1]
         finally:

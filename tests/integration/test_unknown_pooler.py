@@ -26,7 +26,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_unready(api: httpx.AsyncClient) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (answer := await api.get("http://farm.test/readyz")).status_code != 503:
             await asyncio.sleep(0.02)
     return answer.text
@@ -37,7 +37,7 @@ async def test_a_process_whose_settings_are_ignored_is_never_ready(database_url:
     async with proxy_to(database_url) as proxy:
         proxy.pass_instead(b"enable_bitmapscan\0off", b"enable_bitmapscan\0yes")
         async with api_client(test_settings(proxy.url)) as api:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while SETTING not in (answer := await api.get("http://farm.test/readyz")).text:
                     await asyncio.sleep(0.02)
             assert answer.status_code == 503

@@ -192,7 +192,7 @@ class TestRePost:
             await replicas.until_parked()
             (before,) = await replicas.tickets()
             waiting = other.wait(pool, owner="latter", **KEY)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while (await replicas.tickets())[0]["replica"] != other.id:
                     await asyncio.sleep(0.005)
             (after,) = await replicas.tickets()
@@ -264,7 +264,7 @@ class TestRePost:
 
 async def until_in_transaction(farm: Farm) -> None:
     """Until a replica has done its statements and has not committed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await farm.sql.fetchval(
             """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                AND application_name = 'replica' AND state = 'idle in transaction'"""

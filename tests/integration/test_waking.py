@@ -79,7 +79,7 @@ async def test_what_frees_a_user_wakes_who_waits(
     await create_user(api, project_id)
     lease = (await api.post("/leases", json=LEASE)).json()
     waiting = asyncio.create_task(elsewhere.post("/leases", json={**LEASE, "wait_seconds": 30}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await api.get("/leases/waiting")).json()["items"]:
             await asyncio.sleep(0.005)
     answer = await free(api, lease)

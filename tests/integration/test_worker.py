@@ -34,7 +34,7 @@ async def worker(database_url: str) -> AsyncIterator[str]:
 
 
 async def until_closed(farm: Farm, lease: Lease) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await farm.sql.fetchval("SELECT ended_at IS NULL FROM leases WHERE id = $1", lease.id):
             await asyncio.sleep(0.02)
 
@@ -116,7 +116,7 @@ async def test_a_worker_that_is_to_stop_leaves_the_rest_of_a_long_history_to_the
     await farm.sql.execute(
         "UPDATE leases SET ended_at = expires_at - interval '400 days', ended_by = 'expired'"
     )
-    async with worker(database_url), asyncio.timeout(10):
+    async with worker(database_url), asyncio.timeout(60):
         while await farm.sql.fetchval("SELECT count(*) FROM leases") == old:
             await asyncio.sleep(0.01)
     assert 0 < await farm.sql.fetchval("SELECT count(*) FROM leases") < old
@@ -128,7 +128,7 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
     await forge_ticket(farm, pool, await forge_replica(farm, seen_ago=-60), waited=60)
     name = (await farm.services.projects.get(EVERYTHING, pool.project_id)).name
     labels = f'domain="regular",env="stage",project="{name}"'
-    async with worker(database_url) as url, httpx.AsyncClient(base_url=url) as client, asyncio.timeout(10):
+    async with worker(database_url) as url, httpx.AsyncClient(base_url=url) as client, asyncio.timeout(60):
         metrics = ""
         while f'botfarm_users{{{labels},state="leased"}} 1.0' not in metrics:
             metrics = (await client.get("/metrics")).text
@@ -149,7 +149,7 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
         proxy_to(database_url) as proxy,
         worker(proxy.url) as url,
         httpx.AsyncClient(base_url=url) as client,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
     ):
         while "botfarm_users{" not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.02)

@@ -70,7 +70,7 @@ def live_farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
             yield LiveFarm(url, http)
 
 
-def until(look: Callable[[], Result], *, seconds: float = 20) -> Result:
+def until(look: Callable[[], Result], *, seconds: float = 60) -> Result:
     """What it finds, once that is something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -44,7 +44,7 @@ class Process:
             time.sleep(0.02)
         return found
 
-    def wait(self, *, seconds: float = 30) -> int:
+    def wait(self, *, seconds: float = 60) -> int:
         return self._process.wait(seconds)
 
     def interrupt(self) -> None:
@@ -86,7 +86,7 @@ def running(*command: str, environment: Mapping[str, str], cwd: Path = CHECKOUT)
         process.end()
 
 
-def assert_dies(pid: int, *, seconds: float = 10) -> None:
+def assert_dies(pid: int, *, seconds: float = 60) -> None:
     """A process that has ended stays in the table until its parent, or the system's first process, looks at it."""
     deadline = time.monotonic() + seconds
     while is_alive(pid):

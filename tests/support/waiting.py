@@ -217,12 +217,12 @@ class Replicas:
 
     async def until_parked(self, count: int = 1) -> None:
         """Until so many requests wait, on all replicas."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(await self.tickets("replica IS NOT NULL")) < count:
                 await asyncio.sleep(0.005)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)

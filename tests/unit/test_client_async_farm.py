@@ -27,7 +27,7 @@ async def until_asked(fake: FakeFarm, name: str) -> None:
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     fake.on_answer = lambda this: this == name and loop.call_soon_threadsafe(asked.set)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asked.wait()
 
 
@@ -179,7 +179,7 @@ async def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm,
     async with farm.lease(ttl=60) as lease:
         fake.advance(30)
         await until_asked(fake, f"POST /leases/{lease.id}/renew")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while lease.expires_in < 50:
                 await asyncio.sleep(0.01)
 
@@ -193,7 +193,7 @@ async def test_a_callback_that_fails_does_not_keep_the_keeper_from_its_work(
     lease, other = await farm.acquire(ttl=60), await farm.acquire(domain="canary", ttl=600)
     lease.on_lost(end)
     fake.advance(100)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await lease.lost.wait()
     fake.advance(150)
     await until_asked(fake, f"POST /leases/{other.id}/renew")

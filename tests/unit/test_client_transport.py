@@ -112,7 +112,7 @@ async def test_no_task_closes_a_connection_that_was_given_to_the_request_of_anot
     await farm.send(LOOK)
     monkeypatch.setattr(AsyncHTTP11Connection, "handle_async_request", slow_to_begin)
     monkeypatch.setattr(AsyncHTTP11Connection, "aclose", slow_to_close)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         answer = asyncio.create_task(farm.send(HELD))
         await given.wait()
         monkeypatch.setattr(AsyncHTTP11Connection, "has_expired", lambda _: True)

@@ -275,7 +275,8 @@ def test_a_reader_that_goes_on_is_answering_again() -> None:
         assert is_closed(idle)
         server.get(b"/free")
         while received.count(OK) < 2:
-            assert (part := reader.recv(KIB * KIB))
+            part = reader.recv(KIB * KIB)
+            assert part
             received += part
 
 

@@ -41,7 +41,7 @@ async def answered(*requests: bytes) -> RecordingTransport:
     protocol.connection_made(transport)
     for request in requests:
         protocol.data_received(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not transport.writes or not transport.writes[-1].endswith(b"a user"):
                 await asyncio.sleep(0)
     protocol.connection_lost(None)
