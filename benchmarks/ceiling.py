@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from benchmarks.processes import clean_environment
 from benchmarks.single_lease import RANDOM_HAND, single_lease_script
 from benchmarks.statements import HAND, LEASE, PRINCIPAL, Statement, acquire_statement, release_statement
-from botfarm.db.acquire_queries import hand_after
-from botfarm.db.engine import create_engine
+from botfarm.db.leasing.acquire_queries import hand_after
+from botfarm.db.postgres.engine import create_engine
 
 PGBENCH_CLIENTS = 64
 _NOT_OF_THE_PLANNER = frozenset({"application_name", "client_encoding", "DateStyle", "TimeZone"})

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from botfarm.db import migrating
-from botfarm.embedded_postgres import EmbeddedPostgres
+from botfarm.db.schema import migrating
+from botfarm.process.embedded_postgres import EmbeddedPostgres
 
 Result = TypeVar("Result")
 

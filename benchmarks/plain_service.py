@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from botfarm.db.tables import ProjectRow, UserRow
+from botfarm.db.shared.tables import ProjectRow, UserRow
 
 engine = create_async_engine(
     os.environ["PLAIN_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")

@@ -12,10 +12,10 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db import batch_queries, lease_queries
-from botfarm.db.acquire_queries import LeaseTerms
-from botfarm.db.batch_queries import WantedLease
-from botfarm.db.lease_queries import Release
+from botfarm.db.leasing import batch_queries, lease_queries
+from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.db.leasing.batch_queries import WantedLease
+from botfarm.db.leasing.lease_queries import Release
 from botfarm.domain import Domain, Env, Outcome, Pool
 
 PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable

@@ -9,7 +9,7 @@ from uuid import UUID
 from botfarm.domain import Env
 
 _TOKEN, _OPERATOR = "token:", "operator:"
-"""How the names of principals begin. `botfarm.db.token_queries` follows tokens by them."""
+"""How the names of principals begin. `botfarm.db.access.token_queries` follows tokens by them."""
 
 
 class Role(StrEnum):

@@ -27,7 +27,7 @@ BotfarmError
     ├── KeyMissingError
     └── ShuttingDownError
 
-How each one looks over HTTP is one table in `botfarm/web/error_responses.py`.
+How each one looks over HTTP is one table in `botfarm/web/http/error_responses.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,38 +5,38 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from botfarm.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
-from botfarm.db import migrating
-from botfarm.db.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
-from botfarm.db.granting import ServingRole
-from botfarm.db.listener import Listener
+from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
+from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
+from botfarm.db.postgres.listener import Listener
+from botfarm.db.schema import migrating
+from botfarm.db.schema.granting import ServingRole
 from botfarm.errors import DatabaseUnavailableError, OperatorError, UnknownPoolerError
 from botfarm.logs import get_logger
-from botfarm.services.acquiring import Acquiring
-from botfarm.services.audit import Audit
-from botfarm.services.authentication import Authentication
-from botfarm.services.database_clock import DatabaseClock
-from botfarm.services.freshness import Freshness
-from botfarm.services.health import Health
-from botfarm.services.importing import Importing
-from botfarm.services.keys import Keys
-from botfarm.services.leases import Leases
-from botfarm.services.login_throttle import LoginThrottle
-from botfarm.services.maintenance import Maintenance
-from botfarm.services.notifier import Notifier
-from botfarm.services.operators import Operators
-from botfarm.services.passwords import Passwords
-from botfarm.services.pool_counting import PoolCounting
-from botfarm.services.pool_grants import Grant, PoolGrants
-from botfarm.services.pools import Pools
-from botfarm.services.projects import Projects
-from botfarm.services.restoring import Restoring
-from botfarm.services.sessions import Sessions
-from botfarm.services.tokens import Tokens
-from botfarm.services.turns import Turns
-from botfarm.services.under_lease import UnderLease
-from botfarm.services.users import Users
-from botfarm.services.waiting_room import WaitingRoom
+from botfarm.services.access.audit import Audit
+from botfarm.services.access.authentication import Authentication
+from botfarm.services.access.login_throttle import LoginThrottle
+from botfarm.services.access.operators import Operators
+from botfarm.services.access.passwords import Passwords
+from botfarm.services.access.sessions import Sessions
+from botfarm.services.access.tokens import Tokens
+from botfarm.services.leasing.acquiring import Acquiring
+from botfarm.services.leasing.leases import Leases
+from botfarm.services.leasing.pool_grants import Grant, PoolGrants
+from botfarm.services.leasing.under_lease import UnderLease
+from botfarm.services.shared.database_clock import DatabaseClock
+from botfarm.services.shared.freshness import Freshness
+from botfarm.services.shared.notifier import Notifier
+from botfarm.services.shared.turns import Turns
+from botfarm.services.stock.importing import Importing
+from botfarm.services.stock.pool_counting import PoolCounting
+from botfarm.services.stock.pools import Pools
+from botfarm.services.stock.projects import Projects
+from botfarm.services.stock.users import Users
+from botfarm.services.upkeep.health import Health
+from botfarm.services.upkeep.keys import Keys
+from botfarm.services.upkeep.maintenance import Maintenance
+from botfarm.services.upkeep.restoring import Restoring
+from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.settings import Settings, SettingsError
 
 logger = get_logger(__name__)

@@ -5,8 +5,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection, text
 
-from botfarm.db.engine import create_engine
-from botfarm.db.tables import metadata
+from botfarm.db.postgres.engine import create_engine
+from botfarm.db.shared.tables import metadata
 from botfarm.settings import load_settings
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from botfarm import runtime
-from botfarm.db import engine
+from botfarm.db.postgres import engine
 from botfarm.logs import configure_logging
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings

@@ -1,4 +1,4 @@
-from botfarm.services.maintenance import Maintenance
+from botfarm.services.upkeep.maintenance import Maintenance
 
 
 async def refresh_gauges(maintenance: Maintenance) -> None:

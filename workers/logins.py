@@ -1,7 +1,7 @@
 import asyncio
 
 from botfarm.logs import get_logger
-from botfarm.services.maintenance import Maintenance
+from botfarm.services.upkeep.maintenance import Maintenance
 
 logger = get_logger(__name__)
 

@@ -9,9 +9,9 @@ from functools import partial
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from botfarm import metrics
-from botfarm.connection_limits import ConnectionLimits
-from botfarm.http_server import HttpServer
 from botfarm.logs import get_logger
+from botfarm.process.connection_limits import ConnectionLimits
+from botfarm.process.http_server import HttpServer
 from botfarm.runtime import Services, open_services
 from botfarm.settings import Settings
 from workers.gauges import refresh_gauges

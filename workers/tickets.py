@@ -1,5 +1,5 @@
 from botfarm.logs import get_logger
-from botfarm.services.maintenance import Maintenance
+from botfarm.services.upkeep.maintenance import Maintenance
 
 logger = get_logger(__name__)
 

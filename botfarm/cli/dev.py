@@ -18,11 +18,11 @@ from botfarm.access import EVERYTHING, Role
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
 from botfarm.cli.secret_files import write_secret
-from botfarm.credentials import generate_key
-from botfarm.embedded_postgres import EmbeddedPostgres
-from botfarm.event_loop import run_until_signalled
-from botfarm.http_server import listen, url_of
+from botfarm.crypto.credentials import generate_key
 from botfarm.logs import configure_logging
+from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.event_loop import run_until_signalled
+from botfarm.process.http_server import listen, url_of
 from botfarm.runtime import check_keys, migrate, open_services
 from botfarm.settings import Settings, SettingsError, is_loopback, load_settings
 from botfarm.web.server import serve

@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botfarm.embedded_postgres import EmbeddedPostgresError
 from botfarm.errors import BotfarmError, DatabaseUnavailableError, OperatorError
+from botfarm.process.embedded_postgres import EmbeddedPostgresError
 from botfarm.settings import SettingsError
 from botfarm_client.cli import CommandError
 

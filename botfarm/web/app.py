@@ -13,23 +13,23 @@ from fastapi_offline import FastAPIOffline
 import botfarm
 from botfarm.runtime import Services, open_services
 from botfarm.settings import Settings
-from botfarm.web import (
+from botfarm.web import probe_routes
+from botfarm.web.api import (
     audit_routes,
     auth_routes,
     import_routes,
     lease_routes,
     pool_routes,
-    probe_routes,
     project_routes,
     token_routes,
     user_routes,
     waiting_routes,
 )
-from botfarm.web.dependencies import bearer, session
-from botfarm.web.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
-from botfarm.web.express import ExpressLane
-from botfarm.web.middleware import Observed
-from botfarm.web.session_cookie import SessionCookie
+from botfarm.web.http.dependencies import bearer, session
+from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
+from botfarm.web.http.express import ExpressLane
+from botfarm.web.http.middleware import Observed
+from botfarm.web.http.session_cookie import SessionCookie
 
 
 def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:

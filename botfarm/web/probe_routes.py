@@ -5,9 +5,9 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from botfarm.metrics import exposition
-from botfarm.web.callers import sees_everything
-from botfarm.web.dependencies import Farm
-from botfarm.web.roles import public
+from botfarm.web.http.callers import sees_everything
+from botfarm.web.http.dependencies import Farm
+from botfarm.web.http.roles import public
 
 probes = APIRouter(include_in_schema=False)
 metrics = APIRouter(include_in_schema=False)

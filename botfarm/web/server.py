@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from botfarm import metrics
-from botfarm.connection_limits import ConnectionLimits
-from botfarm.http_server import HttpServer, listen
 from botfarm.logs import get_logger
-from botfarm.open_files import connections_within
+from botfarm.process.connection_limits import ConnectionLimits
+from botfarm.process.http_server import HttpServer, listen
+from botfarm.process.open_files import connections_within
 from botfarm.runtime import Services
 from botfarm.settings import Settings
 from botfarm.web.app import create_app

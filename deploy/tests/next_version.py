@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import botfarm
-from botfarm.db.schema import revisions
+from botfarm.db.schema.revisions import revisions
 from stages import CHECKOUT, run
 from support.processes import BOTFARM
 

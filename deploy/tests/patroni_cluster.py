@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from botfarm.embedded_postgres import _run, _runnable_folder, _server_account, find_server_binaries
+from botfarm.process.embedded_postgres import _run, _runnable_folder, _server_account, find_server_binaries
 from farm_processes import free_port
 from stages import TOOLS, run, skip, tool
 from support.postgres import temporary_folder

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from botfarm.embedded_postgres import EmbeddedPostgres, _run
+from botfarm.process.embedded_postgres import EmbeddedPostgres, _run
 from farm_processes import free_port
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from alembic import op
 
-from botfarm.db.login_key_queries import (
+from botfarm.db.stock.login_key_queries import (
     Account,
     accounts_by_key,
     accounts_of_several,

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db import batch_queries
-from botfarm.db.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.batch_queries import WantedLease
+from botfarm.db.leasing import batch_queries
+from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
+from botfarm.db.leasing.batch_queries import WantedLease
 from botfarm.domain import Lease, Pool
 from support.farm import RUNNER, Farm, open_farm
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from botfarm.access import AuditFilter, Principal, Role, Scope
-from botfarm.db import audit_queries
+from botfarm.db.access import audit_queries
 from botfarm.errors import NoSuchUserError, UserBusyError
 from support.farm import MANAGER, Farm, open_farm
 from support.http import LEASE, assert_problem, create_project, create_user

@@ -105,7 +105,7 @@ async def test_a_body_that_does_not_fit_is_not_echoed(
 async def test_a_crowd_is_told_when_to_come_back(
     anonymous: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.passwords.MAX_WAITING", -2)
+    monkeypatch.setattr("botfarm.services.access.passwords.MAX_WAITING", -2)
     answer = await anonymous.post("/auth/login", json=SIGN_IN)
     assert_problem(answer, 429, "slow-down")
     assert answer.headers["retry-after"] == "1"
@@ -115,7 +115,7 @@ async def test_a_crowd_is_told_when_to_come_back(
 async def test_guesses_at_once_from_one_address_are_refused_and_others_get_in(
     farm: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.login_throttle.LONGEST_QUEUE", 1.0)
+    monkeypatch.setattr("botfarm.services.access.login_throttle.LONGEST_QUEUE", 1.0)
     settings = test_settings(database_url, trusted_proxies="127.0.0.1")
     async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         attacker, person = ({"X-Forwarded-For": address} for address in ("192.0.2.66", "192.0.2.1"))
@@ -170,7 +170,7 @@ async def test_only_an_ip_address_is_an_address_else_it_is_the_proxys(
 async def test_texts_in_the_place_of_addresses_are_one_address_for_who_guesses(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.login_throttle.LONGEST_QUEUE", 1.0)
+    monkeypatch.setattr("botfarm.services.access.login_throttle.LONGEST_QUEUE", 1.0)
     settings = test_settings(database_url, trusted_proxies="127.0.0.1")
     async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         guess = {"name": "someone", "password": "wrong"}

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.web import routing
+from botfarm.web.http import routing
 from support.app import on_a_socket
 from support.farm import TOKEN, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

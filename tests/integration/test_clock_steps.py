@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from botfarm.domain import Lease, Pool
 from botfarm.errors import LeaseLapsedError, PoolExhaustedError, UserBusyError
-from botfarm.services import maintenance
-from botfarm.services.lease_requests import RequestedTerms
+from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.services.upkeep import maintenance
 from support.app import api_client
 from support.farm import OTHER_RUNNER, RUNNER, Farm, Present, open_farm, test_settings
 

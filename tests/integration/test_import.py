@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.web.json_lines import MAX_LINES
+from botfarm.web.api.json_lines import MAX_LINES
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
@@ -179,7 +179,7 @@ async def test_it_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient
 async def test_who_has_lost_its_token_by_the_last_line_imports_nothing(
     api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, revoked: bool
 ) -> None:
-    monkeypatch.setattr("botfarm.services.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
     project_id = await create_project(api)
     token = {"name": "m", "role": "manager", "projects": ["*"], "envs": ["*"]}
     made = (await api.post("/tokens", json=token)).json()

@@ -10,12 +10,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.credentials import KeyRing, generate_key
-from botfarm.db import acquire_queries, key_queries
-from botfarm.db.key_queries import StoredUser
+from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.db.leasing import acquire_queries
+from botfarm.db.upkeep import key_queries
+from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain import Domain, Env, Pool, SealedCredentials, User, UserChanges
-from botfarm.services import health, keys
-from botfarm.services.keys import Keys, KeyState, Reencrypted
+from botfarm.services.upkeep import health, keys
+from botfarm.services.upkeep.keys import Keys, KeyState, Reencrypted
 from support.app import api_client
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm, open_farm, test_settings
 from support.http import assert_problem

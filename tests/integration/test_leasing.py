@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from botfarm.access import EVERYTHING
-from botfarm.credentials import KeyRingError
+from botfarm.crypto.credentials import KeyRingError
 from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
 from botfarm.errors import (
     LeaseLapsedError,
@@ -18,7 +18,7 @@ from botfarm.errors import (
     PoolTooSmallError,
     UserQuarantinedError,
 )
-from botfarm.services.lease_requests import RequestedTerms
+from botfarm.services.leasing.lease_requests import RequestedTerms
 from support.farm import MANAGER, OTHER_RUNNER, PASSWORD, RUNNER, Farm, Present
 
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from botfarm.db.acquire_queries import lock_pool
-from botfarm.db.engine import create_engine
-from botfarm.db.login_key_queries import PAGE, fill_login_keys
-from botfarm.db.migrating import migrate
+from botfarm.db.leasing.acquire_queries import lock_pool
+from botfarm.db.postgres.engine import create_engine
+from botfarm.db.schema.migrating import migrate
+from botfarm.db.stock.login_key_queries import PAGE, fill_login_keys
 from botfarm.errors import OperatorError
 from botfarm.logins import login_key
 from support.farm import Farm
@@ -145,7 +145,7 @@ async def test_a_pair_that_comes_during_the_migration_stops_it_and_it_goes_on_la
     async with connected(old) as sql:
         await insert_as_before(sql, "jürgen@x.test")
         with monkeypatch.context() as patch:  # as if it were created just after the look
-            patch.setattr("botfarm.db.login_key_queries.accounts_of_several", lambda _connection: {})
+            patch.setattr("botfarm.db.stock.login_key_queries.accounts_of_several", lambda _connection: {})
             (second,) = await insert_as_before(sql, "ju\u0308rgen@x.test")
             with pytest.raises(OperatorError, match=rf"jürgen@x.test in stage of shop: .*{second}"):
                 await migrate(old)

@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, asynccontextmanager
 import asyncpg
 import pytest
 
-from botfarm.db import migrating
-from botfarm.db.engine import REQUEST_PATIENCE
-from botfarm.db.migrating import MIGRATION_LOCK, migrate
-from botfarm.db.schema import revisions
-from botfarm.embedded_postgres import EmbeddedPostgres
+from botfarm.db.postgres.engine import REQUEST_PATIENCE
+from botfarm.db.schema import migrating
+from botfarm.db.schema.migrating import MIGRATION_LOCK, migrate
+from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
+from botfarm.process.embedded_postgres import EmbeddedPostgres
 from support.postgres import FAST, temporary_folder
 from support.processes import BOTFARM, Process, running
 

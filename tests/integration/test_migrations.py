@@ -9,9 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from botfarm.db.engine import Database, create_engine
-from botfarm.db.schema import revisions, schema_is_old
-from botfarm.db.tables import metadata
+from botfarm.db.postgres.engine import Database, create_engine
+from botfarm.db.schema.revisions import revisions, schema_is_old
+from botfarm.db.shared.tables import metadata
 from support.farm import test_settings
 
 CHECKOUT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import httpx
 import structlog
 
 from botfarm.access import Role
-from botfarm.services.cursors import encode_cursor
+from botfarm.services.shared.cursors import encode_cursor
 from support.breakages import connection_to
 from support.farm import PASSWORD
 from support.http import create_project, create_user

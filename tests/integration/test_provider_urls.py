@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from botfarm.db import connecting
-from botfarm.db.connecting import connect
+from botfarm.db.postgres import connecting
+from botfarm.db.postgres.connecting import connect
 from botfarm.runtime import migrate
 from support.app import api_client
 from support.farm import test_settings

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from botfarm.access import Role
 from botfarm.web.app import create_app
-from botfarm.web.roles import needed_role, public
-from botfarm.web.routing import FarmRoute, api_router
+from botfarm.web.http.roles import needed_role, public
+from botfarm.web.http.routing import FarmRoute, api_router
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import assert_problem, create_project, create_user

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from botfarm.db.schema import revisions
+from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
 from botfarm.runtime import migrate
 from botfarm.settings import load_settings

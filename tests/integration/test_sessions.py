@@ -13,14 +13,14 @@ import pytest
 from passlib.context import CryptContext
 
 from botfarm.access import EVERYTHING, Principal, Role, Scope
-from botfarm.credentials import KeyRing, generate_key
-from botfarm.db import operator_queries, session_queries
+from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.db.access import operator_queries, session_queries
 from botfarm.domain import Env
 from botfarm.errors import UnauthenticatedError
-from botfarm.services.login_throttle import LoginThrottle
-from botfarm.services.passwords import Passwords
-from botfarm.services.sessions import JWT_LIFE, Sessions
-from botfarm.services.turns import Turns
+from botfarm.services.access.login_throttle import LoginThrottle
+from botfarm.services.access.passwords import Passwords
+from botfarm.services.access.sessions import JWT_LIFE, Sessions
+from botfarm.services.shared.turns import Turns
 from support.farm import KEYS, PASSWORD, Farm, open_farm
 
 ADDRESS = "192.0.2.1"

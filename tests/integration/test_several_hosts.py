@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from botfarm.db import connecting
-from botfarm.db.connecting import connect
+from botfarm.db.postgres import connecting
+from botfarm.db.postgres.connecting import connect
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

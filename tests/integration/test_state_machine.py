@@ -52,9 +52,10 @@ from botfarm.domain import (
     UserStatus,
 )
 from botfarm.runtime import Services
-from botfarm.services import importing, pool_grants, users
-from botfarm.services.lease_requests import PoolRequest, RequestedTerms
-from botfarm.services.pool_grants import Grant
+from botfarm.services.leasing import pool_grants
+from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.leasing.pool_grants import Grant
+from botfarm.services.stock import importing, users
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, Present, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm import api_tokens
 from botfarm.access import EVERYTHING, Role
-from botfarm.api_tokens import new_token, parse_token
+from botfarm.crypto import api_tokens
+from botfarm.crypto.api_tokens import new_token, parse_token
 from support.app import api_client
 from support.farm import PASSWORD, Farm, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
@@ -141,7 +141,7 @@ async def test_only_the_whole_secret_counts(api: httpx.AsyncClient) -> None:
 async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_on(
     api: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
     project = await create_project(api)
     await create_user(api, project)
     made = await make(api)
@@ -181,7 +181,7 @@ async def test_a_token_ends_by_itself(api: httpx.AsyncClient, farm: Farm) -> Non
 
 
 async def test_its_use_is_noted(api: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm.services.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
     made = await make(api)
     assert made["last_used_at"] is None
     await api.get("/pools", headers=bearer(made["token"]))

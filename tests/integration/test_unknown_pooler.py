@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from botfarm import runtime
-from botfarm.db.engine import Database, create_engine
-from botfarm.db.migrating import migrate
+from botfarm.db.postgres.engine import Database, create_engine
+from botfarm.db.schema.migrating import migrate
 from botfarm.errors import OperatorError, UnknownPoolerError
-from botfarm.services import health
+from botfarm.services.upkeep import health
 from botfarm.settings import load_settings
 from support.app import api_client
 from support.farm import Farm, test_settings

@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from botfarm.db import listener as listening
+from botfarm.db.postgres import listener as listening
 from botfarm.errors import (
     CallerGoneError,
     IdempotencyKeyReusedError,
     PoolExhaustedError,
     WaitSupersededError,
 )
-from botfarm.services import waiting_room
+from botfarm.services.waiting import waiting_room
 from support.farm import Farm
 from support.proxy import proxy_to
 from support.waiting import Replicas, until

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm.services import waiting_room
+from botfarm.services.waiting import waiting_room
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import LEASE, create_project, create_user

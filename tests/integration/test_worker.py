@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 
 from botfarm.access import EVERYTHING
 from botfarm.domain import EndedBy, Lease, Pool
-from botfarm.http_server import listen, url_of
-from botfarm.services.maintenance import REAP_BATCH
+from botfarm.process.http_server import listen, url_of
+from botfarm.services.upkeep.maintenance import REAP_BATCH
 from support.farm import RUNNER, Farm, test_settings
 from support.proxy import proxy_to
 from support.tickets import forge_replica, forge_ticket
@@ -110,7 +110,7 @@ async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm
 async def test_a_worker_that_is_to_stop_leaves_the_rest_of_a_long_history_to_the_next(
     farm: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.maintenance.PRUNE_BATCH", 1)
+    monkeypatch.setattr("botfarm.services.upkeep.maintenance.PRUNE_BATCH", 1)
     old = 5_000  # statements: many times what stopping may take
     await forge_expired_leases(farm, await farm.pool(1), old)
     await farm.sql.execute(

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from botfarm.http_server import HttpServer, listen, url_of
+from botfarm.process.http_server import HttpServer, listen, url_of
 from botfarm.settings import Settings
 from botfarm.web.app import create_app
 from support.farm import TOKEN

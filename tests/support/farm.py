@@ -10,11 +10,11 @@ from uuid import UUID
 import asyncpg
 
 from botfarm.access import EVERYTHING, Principal, Role
-from botfarm.credentials import generate_key
-from botfarm.db.engine import Database, create_engine
+from botfarm.crypto.credentials import generate_key
+from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Project, User
 from botfarm.runtime import Services, open_services
-from botfarm.services.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
 from support.postgres import served
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import uvicorn
 
-from botfarm.connection_limits import ConnectionLimits
-from botfarm.http_server import HttpServer, listen
+from botfarm.process.connection_limits import ConnectionLimits
+from botfarm.process.http_server import HttpServer, listen
 
 GET = b"GET %s HTTP/1.1\r\n\r\n"
 

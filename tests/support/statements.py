@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, TextClause, event
 
-from botfarm.db.driver import Driver, Executor
-from botfarm.db.engine import Database
+from botfarm.db.postgres.driver import Driver, Executor
+from botfarm.db.postgres.engine import Database
 
 Note = Callable[[str, object], object]
 """Called with the text and the parameters of each statement, once it has been answered."""

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from botfarm.db.engine import Database, create_engine
-from botfarm.db.listener import Listener
+from botfarm.db.postgres.engine import Database, create_engine
+from botfarm.db.postgres.listener import Listener
 from botfarm.domain import Pool
-from botfarm.services.notifier import Notifier
-from botfarm.services.pool_counting import PoolCounting
-from botfarm.services.waiting_room import WaitingRoom
+from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.pool_counting import PoolCounting
+from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.tickets import WaitingRequest
 from support.farm import Farm
 from support.postgres import served

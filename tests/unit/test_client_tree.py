@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from botfarm.web.error_responses import PROBLEMS
+from botfarm.web.http.error_responses import PROBLEMS
 from botfarm_client import errors
 from botfarm_client.errors import BotfarmError, ProblemError, problem_error
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client import REGISTRY
 
-from botfarm.connection_limits import ConnectionLimits
+from botfarm.process.connection_limits import ConnectionLimits
 from support.http import assert_problem
 from support.raw_http import GET, RawServer, ask, is_closed, raw_server
 
@@ -299,7 +299,7 @@ def test_where_all_are_answering_the_new_connection_is_closed() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such timeout")
 def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm.http_server.UNREAD_PATIENCE", 1)
+    monkeypatch.setattr("botfarm.process.http_server.UNREAD_PATIENCE", 1)
     with raw_server(ConnectionLimits()) as server, server.connect() as connection:
         connection.sendall(GET % b"/large")
         assert server.answered.acquire(timeout=20)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 import uvloop
 
-from botfarm.services import deadlines
-from botfarm.services.deadlines import Deadlines
+from botfarm.services.waiting import deadlines
+from botfarm.services.waiting.deadlines import Deadlines
 
 
 class Wait:

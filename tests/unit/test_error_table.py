@@ -8,7 +8,7 @@ import pytest
 
 from botfarm import errors
 from botfarm.errors import BotfarmError
-from botfarm.web.error_responses import PROBLEMS
+from botfarm.web.http.error_responses import PROBLEMS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/problems.md").read_text()
 # Errors that only group others are never raised themselves.

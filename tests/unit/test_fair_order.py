@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botfarm.services.fair_order import whose_turn
+from botfarm.services.waiting.fair_order import whose_turn
 from botfarm.tickets import Line, Place
 
 ANY = 0

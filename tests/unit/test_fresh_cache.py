@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from botfarm.services import fresh_cache
-from botfarm.services.fresh_cache import FreshCache
+from botfarm.services.shared import fresh_cache
+from botfarm.services.shared.fresh_cache import FreshCache
 
 Cache = FreshCache[str, tuple[str, float | None]]
 

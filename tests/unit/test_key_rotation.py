@@ -1,7 +1,7 @@
 import pytest
 
-from botfarm.credentials import generate_key
-from botfarm.services.key_rotation import Step, rotate_ring, without_key
+from botfarm.crypto.credentials import generate_key
+from botfarm.services.upkeep.key_rotation import Step, rotate_ring, without_key
 from botfarm.settings import SettingsError
 
 K1, K2, DEV = generate_key("k1"), generate_key("k2"), generate_key("dev")

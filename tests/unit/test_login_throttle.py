@@ -7,8 +7,14 @@ from random import Random
 import pytest
 
 from botfarm.errors import SlowDownError
-from botfarm.services import login_throttle
-from botfarm.services.login_throttle import HALF_LIFE, LONGEST_DELAY, LONGEST_QUEUE, PACE, LoginThrottle
+from botfarm.services.access import login_throttle
+from botfarm.services.access.login_throttle import (
+    HALF_LIFE,
+    LONGEST_DELAY,
+    LONGEST_QUEUE,
+    PACE,
+    LoginThrottle,
+)
 
 HERE, THERE = "192.0.2.1", "198.51.100.1"
 

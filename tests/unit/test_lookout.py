@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from botfarm.services.lookout import Lookout
+from botfarm.services.shared.lookout import Lookout
 
 
 class Watch:

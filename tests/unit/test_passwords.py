@@ -5,7 +5,7 @@ import pytest
 from passlib.context import CryptContext
 
 from botfarm.errors import SlowDownError
-from botfarm.services.passwords import MAX_WAITING, THREADS, Passwords
+from botfarm.services.access.passwords import MAX_WAITING, THREADS, Passwords
 
 PASSWORD = "correct horse battery staple"
 

@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from botfarm.access import EVERYTHING, Operator, Principal, Role, Token
-from botfarm.api_tokens import ApiToken
-from botfarm.credentials import KeyRing, generate_key
-from botfarm.db import operator_queries, token_queries, user_queries
-from botfarm.db.tables import OperatorRow, TokenRow, UserRow
+from botfarm.crypto.api_tokens import ApiToken
+from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.db.access import operator_queries, token_queries
+from botfarm.db.shared.tables import OperatorRow, TokenRow, UserRow
+from botfarm.db.stock import user_queries
 from botfarm.domain import (
     Domain,
     Env,
@@ -21,12 +22,12 @@ from botfarm.domain import (
     UserChanges,
     UserLine,
 )
-from botfarm.services.key_rotation import rotate_ring
-from botfarm.services.sessions import Badge
-from botfarm.services.tokens import MadeToken
+from botfarm.services.access.sessions import Badge
+from botfarm.services.access.tokens import MadeToken
+from botfarm.services.upkeep.key_rotation import rotate_ring
 from botfarm.settings import Settings
-from botfarm.web.requests import NewUser, SignIn, UserPatch, WriteBack
-from botfarm.web.responses import LeasedUserOut, MadeTokenOut, TotpOut
+from botfarm.web.api.requests import NewUser, SignIn, UserPatch, WriteBack
+from botfarm.web.api.responses import LeasedUserOut, MadeTokenOut, TotpOut
 from botfarm_client import Botfarm, Lease
 from botfarm_client.acquiring import Grant
 from botfarm_client.calls import Call, FarmRequests

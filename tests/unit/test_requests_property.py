@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from botfarm.web import requests
+from botfarm.web.api import requests
 
 MODELS = [
     each

@@ -4,8 +4,8 @@ import pytest
 from fastapi import Request, Response
 
 from botfarm.errors import ForbiddenError
-from botfarm.services.sessions import Badge
-from botfarm.web.session_cookie import SessionCookie, require_same_origin
+from botfarm.services.access.sessions import Badge
+from botfarm.web.http.session_cookie import SessionCookie, require_same_origin
 
 
 def request(method: str = "POST", *, scheme: str = "https", **headers: str) -> Request:

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from botfarm.totp import SeedError, current_code, read_seed
+from botfarm.crypto.totp import SeedError, current_code, read_seed
 
 SEED = "JBSWY3DPEHPK3PXP"
 START = f"otpauth://totp/Shop:me?secret={SEED}"

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from botfarm.errors import TooManyWaitersError
-from botfarm.services.waiting_places import WaitingPlaces
+from botfarm.services.waiting.waiting_places import WaitingPlaces
 
 
 def take_all(places: WaitingPlaces, stack: ExitStack, principal: str) -> int:

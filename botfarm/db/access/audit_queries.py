@@ -1,0 +1,170 @@
+"""The audit: what was done, written in the transaction of the deed, and read together with the leases.
+
+One row for each deed; one for each pool of an import, and two for a user that moves.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, TextClause, insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import AuditEntry, AuditFilter, Principal, Scope
+from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.tables import AuditRow
+from botfarm.domain import Env, LeaseOperation
+
+# A deed of no project, or of all envs of one, is outside of every scope that has only some of them.
+_DEEDS = f"""
+    SELECT id AS position, at, principal, address, request_id, action, target, target_id, project_id, env, details
+    FROM audit AS a
+    WHERE id < :before AND {within("a")}{{conditions}}
+    ORDER BY id DESC LIMIT :limit"""
+_DEED_CONDITIONS = {
+    "principal": "principal = :principal",
+    "action": "action = :action",
+    "project_id": "project_id = :project_id",
+    "target_id": "target_id = :target_id",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
+
+# Found by the lease's id, or by that of one of its users.
+_HAND_OUTS = f"""
+    SELECT fence AS position, acquired_at AS at, principal, address, request_id, operation AS action,
+           'lease' AS target, id::text AS target_id, project_id, env,
+           jsonb_build_object('user_ids', user_ids, 'owner', owner, 'domain', domain, 'expires_at', expires_at,
+                              'ended_at', ended_at, 'ended_by', ended_by, 'outcome', outcome) AS details
+    FROM leases AS l
+    WHERE fence < :before AND {within("l")}{{conditions}}
+    ORDER BY fence DESC LIMIT :limit"""
+_HAND_OUT_CONDITIONS = {
+    "principal": "principal = :principal",
+    "action": "operation = :action",
+    "project_id": "project_id = :project_id",
+    "target_id": "(id = :target_id OR user_ids @> ARRAY[CAST(:target_id AS uuid)])",
+    "since": "acquired_at >= :since",
+    "until": "acquired_at < :until",
+}
+
+# Only this transaction says the word that the trigger of the table wants to hear.
+PRUNE = text("""
+    WITH old AS MATERIALIZED (
+        SELECT id FROM audit WHERE at < clock_timestamp() - make_interval(days => :days) ORDER BY id LIMIT :batch
+    )
+    DELETE FROM audit USING old WHERE audit.id = old.id
+    RETURNING 1""")
+
+
+async def record(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    *,
+    target: str,
+    target_id: object,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Details are names and numbers that say what changed, as JSON; never a credential."""
+    statement = insert(AuditRow).values(
+        principal=principal.name,
+        address=principal.address,
+        request_id=principal.request_id,
+        action=action,
+        target=target,
+        target_id=str(target_id),
+        project_id=project_id,
+        env=env,
+        details=json.loads(json.dumps(dict(details or {}), default=str)),
+    )
+    await session.execute(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    entry: AuditEntry
+    deed: int | None = None
+    """Its id in the table, of a deed."""
+    fence: int | None = None
+    """Of a hand-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far both records were read: of each what comes before it is left."""
+
+    deed: int
+    fence: int
+
+    def after(self, found: Found) -> "Position":
+        return Position(
+            self.deed if found.deed is None else found.deed,
+            self.fence if found.fence is None else found.fence,
+        )
+
+
+async def list_deeds(
+    session: AsyncSession, chosen: AuditFilter, scope: Scope, *, before: int, limit: int
+) -> list[Found]:
+    statement, parameters = _chosen(_DEEDS, _DEED_CONDITIONS, asdict(chosen))
+    rows = await session.execute(
+        statement, {**parameters, **scope_parameters(scope), "before": before, "limit": limit}
+    )
+    return [Found(_entry(row), deed=row.position) for row in rows]
+
+
+async def list_hand_outs(
+    session: AsyncSession, chosen: AuditFilter, scope: Scope, *, before: int, limit: int
+) -> list[Found]:
+    """Those of a target that is no UUID, or of an action that hands nothing out, are none: that is not asked."""
+    target_id = _uuid(chosen.target_id)
+    if (chosen.target_id is not None and target_id is None) or chosen.action not in {None, *LeaseOperation}:
+        return []
+    statement, parameters = _chosen(
+        _HAND_OUTS, _HAND_OUT_CONDITIONS, {**asdict(chosen), "target_id": target_id}
+    )
+    rows = await session.execute(
+        statement, {**parameters, **scope_parameters(scope), "before": before, "limit": limit}
+    )
+    return [Found(_entry(row), fence=row.position) for row in rows]
+
+
+async def prune_deeds(session: AsyncSession, *, days: int, batch: int) -> int:
+    """Deletes deeds of more than `days` days ago, in a transaction of its own; returns how many of this batch."""
+    await session.execute(text("SET LOCAL botfarm.retention = 'on'"))
+    return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
+
+
+def _chosen(
+    statement: str, conditions: Mapping[str, str], values: Mapping[str, object]
+) -> tuple[TextClause, dict[str, object]]:
+    """With the conditions that have a value only: one of "null or equal" keeps the planner from its indexes."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return text(statement.format(conditions="".join(f" AND {conditions[name]}" for name in given))), given
+
+
+def _uuid(text_or_none: str | None) -> UUID | None:
+    try:
+        return UUID(text_or_none or "")
+    except ValueError:
+        return None
+
+
+def _entry(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(
+        at=row.at,
+        principal=row.principal,
+        address=row.address,
+        request_id=row.request_id,
+        action=row.action,
+        target=row.target,
+        target_id=row.target_id,
+        project_id=row.project_id,
+        env=Env(row.env) if row.env else None,
+        details=row.details,
+    )

@@ -1,0 +1,102 @@
+"""Operators, whose names are looked for without regard to capitals."""
+
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Operator, Role, Scope
+from botfarm.db.shared.scopes import env_list, project_list, scope_of
+from botfarm.db.shared.tables import OperatorRow
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    operator: Operator
+    password_hash: str = field(repr=False)
+
+
+async def insert_operator(
+    session: AsyncSession, *, name: str, password_hash: str, role: Role, scope: Scope
+) -> Operator | None:
+    """None when the name is taken."""
+    statement = (
+        insert(OperatorRow)
+        .values(
+            id=uuid4(),
+            name=name,
+            password_hash=password_hash,
+            role=role.value,
+            projects=project_list(scope),
+            envs=env_list(scope),
+        )
+        .on_conflict_do_nothing()
+        .returning(OperatorRow)
+    )
+    row = await session.scalar(statement)
+    return operator_of(row) if row else None
+
+
+async def list_operators(session: AsyncSession) -> list[Operator]:
+    rows = await session.scalars(select(OperatorRow).order_by(func.lower(OperatorRow.name)))
+    return [operator_of(row) for row in rows]
+
+
+async def find_operator(session: AsyncSession, name: str, *, for_update: bool = False) -> Operator | None:
+    found = select(OperatorRow).where(func.lower(OperatorRow.name) == func.lower(name))
+    row = await session.scalar(found.with_for_update() if for_update else found)
+    return operator_of(row) if row else None
+
+
+async def find_credentials(session: AsyncSession, name: str) -> Credentials | None:
+    row = await session.scalar(select(OperatorRow).where(func.lower(OperatorRow.name) == func.lower(name)))
+    return Credentials(operator_of(row), row.password_hash) if row else None
+
+
+async def lock_unchanged(session: AsyncSession, credentials: Credentials) -> bool:
+    """False when the operator was disabled or has got another password. Until the end of the transaction neither happens."""
+    statement = (
+        select(OperatorRow.id)
+        .where(
+            OperatorRow.id == credentials.operator.id,
+            OperatorRow.password_hash == credentials.password_hash,
+            OperatorRow.disabled_at.is_(None),
+        )
+        .with_for_update(key_share=True)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def lock_enabled(session: AsyncSession, name: str) -> UUID | None:
+    """Its id; null when the operator is disabled. Until the end of the transaction nobody disables it or sets its password."""
+    statement = select(OperatorRow.id).where(
+        func.lower(OperatorRow.name) == func.lower(name), OperatorRow.disabled_at.is_(None)
+    )
+    operator_id: UUID | None = await session.scalar(statement.with_for_update(read=True))
+    return operator_id
+
+
+async def set_disabled(session: AsyncSession, operator_id: UUID, *, disabled: bool) -> None:
+    disabled_at = func.clock_timestamp() if disabled else None
+    await session.execute(
+        update(OperatorRow).where(OperatorRow.id == operator_id).values(disabled_at=disabled_at)
+    )
+
+
+async def set_password_hash(session: AsyncSession, operator_id: UUID, password_hash: str) -> None:
+    await session.execute(
+        update(OperatorRow).where(OperatorRow.id == operator_id).values(password_hash=password_hash)
+    )
+
+
+def operator_of(row: OperatorRow) -> Operator:
+    return Operator(
+        id=row.id,
+        name=row.name,
+        role=Role(row.role),
+        scope=scope_of(row.projects, row.envs),
+        created_at=row.created_at,
+        disabled_at=row.disabled_at,
+    )

@@ -1,0 +1,34 @@
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Scope
+from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
+from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.domain import Domain, Env, Pool, PoolCounts, PoolUsage
+
+COUNT_POOLS = text(f"""
+    WITH lines AS (
+        SELECT t.project_id, t.env, t.domain, count(*) AS waiting,
+               extract(epoch FROM clock_timestamp() - min(t.arrived_at))::float8 AS oldest_wait
+        FROM {TICKETS} WHERE {LIVE_TICKET} GROUP BY t.project_id, t.env, t.domain
+    ),
+    pools AS (
+        SELECT p.name AS project_name, u.project_id, u.env, u.domain, {POOL_COUNTS}
+        FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
+        WHERE {within("u")}
+        GROUP BY p.name, u.project_id, u.env, u.domain
+    )
+    SELECT pools.*, coalesce(lines.waiting, 0) AS waiting, lines.oldest_wait
+    FROM pools LEFT JOIN lines USING (project_id, env, domain)
+    ORDER BY project_name, env, domain""")
+
+
+async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
+    usages = []
+    for row in (await session.execute(COUNT_POOLS, scope_parameters(scope))).mappings():
+        counts = dict(row)
+        project_name = counts.pop("project_name")
+        pool = Pool(counts.pop("project_id"), Env(counts.pop("env")), Domain(counts.pop("domain")))
+        usages.append(PoolUsage(pool, project_name, PoolCounts(**counts)))
+    return usages

@@ -1,0 +1,292 @@
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    not_,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from botfarm.access import Scope
+from botfarm.db.shared.scopes import in_scope
+from botfarm.db.shared.tables import LeaseRow, UserRow
+from botfarm.db.shared.user_state import USER_STATE
+from botfarm.domain import (
+    MAX_LABELS,
+    Domain,
+    Env,
+    Pool,
+    SealedCredentials,
+    User,
+    UserChanges,
+    UserFilter,
+    UserState,
+    UserStatus,
+)
+from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
+from botfarm.logins import login_key
+
+u = aliased(UserRow, name="u")
+clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
+# The keyset of a list is the pool index itself, so a page costs what it shows.
+_KEYSET = (u.project_id, u.env, u.domain, u.id)
+UserCursor = tuple[UUID, str, str, UUID]
+_NOTHING: UserCursor = (UUID(int=0), "", "", UUID(int=0))
+"""Before every user."""
+
+
+INSERT_USERS = text("""
+    INSERT INTO users (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
+    SELECT id, login, login_key, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:login_keys AS text[]), CAST(:passwords AS text[]),
+                CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]),
+                CAST(:domains AS text[]), CAST(:labels AS text[]))
+         AS new (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
+    ON CONFLICT DO NOTHING
+    RETURNING id""")
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    id: UUID
+    login: str
+    login_key: str
+    sealed: SealedCredentials
+    pool: Pool
+    labels: str
+    """JSON: of many users an import has much less to keep than with dictionaries."""
+
+
+async def insert_user(session: AsyncSession, new: NewUser) -> bool:
+    """False when the project and env have a user of this login already. Raises NoSuchProjectError."""
+    statement = insert(UserRow).values(
+        id=new.id,
+        login=new.login,
+        login_key=new.login_key,
+        password=new.sealed.password,
+        secrets=new.sealed.secrets,
+        totp_seed=new.sealed.totp_seed,
+        project_id=new.pool.project_id,
+        env=new.pool.env.value,
+        domain=new.pool.domain.value,
+        labels=json.loads(new.labels),
+    )
+    try:
+        inserted = await session.scalar(statement.on_conflict_do_nothing().returning(UserRow.id))
+    except IntegrityError as error:
+        raise _refused(error) from None
+    return inserted is not None
+
+
+async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
+    """The ids of those that were inserted: not of a login that is there already, or twice among these.
+
+    Whoever inserts several batches sorts all of them by `insert_order`, so that two imports cannot deadlock.
+    """
+    columns = {
+        "ids": [user.id for user in users],
+        "logins": [user.login for user in users],
+        "login_keys": [user.login_key for user in users],
+        "passwords": [user.sealed.password for user in users],
+        "secrets": [user.sealed.secrets for user in users],
+        "totp_seeds": [user.sealed.totp_seed for user in users],
+        "project_ids": [user.pool.project_id for user in users],
+        "envs": [user.pool.env.value for user in users],
+        "domains": [user.pool.domain.value for user in users],
+        "labels": [user.labels for user in users],
+    }
+    try:
+        return set(await session.scalars(INSERT_USERS, columns))
+    except IntegrityError as error:
+        raise _refused(error) from None
+
+
+def insert_order(user: NewUser) -> tuple[UUID, str, str]:
+    return user.pool.project_id, user.pool.env.value, user.login_key
+
+
+async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> tuple[UserRow, bool] | None:
+    """The row until the transaction ends, and whether a lease on it was live after the lock was had."""
+    found = select(UserRow).where(UserRow.id == user_id, _within(scope, UserRow)).with_for_update()
+    row = await session.scalar(found)
+    if row is None:
+        return None
+    live = select(literal(row.expires_at) > func.clock_timestamp())
+    return row, row.expires_at is not None and bool(await session.scalar(live))
+
+
+async def update_user(
+    session: AsyncSession, row: UserRow, changes: UserChanges, sealed: SealedCredentials
+) -> None:
+    """Changes a locked row, whose credentials become those given. Raises UserExistsError, NoSuchProjectError."""
+    await _change_status(session, row, changes)  # first: its query would flush what is half changed
+    row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
+    columns = {
+        "login": changes.login,
+        "project_id": changes.project_id,
+        "env": changes.env,
+        "domain": changes.domain,
+    }
+    for column, value in columns.items():
+        if value is not None:
+            setattr(row, column, value)
+    if changes.labels:
+        merged = {**row.labels, **changes.labels}
+        row.labels = {key: value for key, value in merged.items() if value is not None}
+        if len(row.labels) > MAX_LABELS:
+            raise InvalidRequestError(
+                FieldError("labels", "invalid", f"must have at most {MAX_LABELS} entries")
+            )
+    if changes.login is not None:
+        row.login_key = login_key(changes.login)
+    try:
+        await session.flush()
+        if changes.login is not None:
+            # Once more: when the login changes and its key does not, a trigger for the version before this one resets the key.
+            key = login_key(changes.login)
+            await session.execute(update(UserRow).where(UserRow.id == row.id).values(login_key=key))
+    except IntegrityError as error:
+        raise _refused(error) from None
+
+
+async def _change_status(session: AsyncSession, row: UserRow, changes: UserChanges) -> None:
+    if changes.status is UserStatus.ACTIVE:
+        row.status, row.status_reason, row.status_since = changes.status.value, None, None
+    elif changes.status is UserStatus.QUARANTINED:
+        now = await session.scalar(select(func.clock_timestamp()))
+        row.status = changes.status.value
+        row.status_reason = changes.status_reason or row.status_reason
+        row.status_since = row.status_since or now
+
+
+async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
+    """The pool it was in. None when there is no such user, or a lease on it is live."""
+    live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
+    here = and_(UserRow.id == user_id, _within(scope, UserRow))
+    statement = (
+        delete(UserRow).where(here, not_(live)).returning(UserRow.project_id, UserRow.env, UserRow.domain)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return Pool(row.project_id, Env(row.env), Domain(row.domain)) if row else None
+
+
+async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User | None:
+    statement = _select_users(scope).where(u.id == user_id, _within(scope, u))
+    row = (await session.execute(statement)).one_or_none()
+    return _user(row) if row else None
+
+
+async def list_users(
+    session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
+) -> list[User]:
+    """In the order of the pool index: by project, env, domain, id."""
+    statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
+    if chosen.project_id is not None:
+        # An equality would be preferred to find the start of the page: it walks the project up to the cursor.
+        after = max(after or _NOTHING, (chosen.project_id, *_NOTHING[1:]), key=lambda cursor: cursor[0])
+        statement = statement.where(u.project_id <= chosen.project_id)
+    if after is not None:
+        statement = statement.where(tuple_(*_KEYSET) > after)
+    for column, value in ((u.env, chosen.env), (u.domain, chosen.domain)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if chosen.login is not None:
+        statement = statement.where(u.login_key == login_key(chosen.login))
+    if chosen.labels:
+        statement = statement.where(u.labels.contains(dict(chosen.labels)))
+    if chosen.state is not None:
+        statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
+    return [_user(row) for row in await session.execute(statement)]
+
+
+def _refused(error: IntegrityError) -> Exception:
+    """What the constraint that was violated means to a caller; the error itself when it is a bug of ours."""
+    match getattr(error.orig, "sqlstate", None):
+        case "23505":  # unique_violation
+            return UserExistsError()
+        case "23503":  # foreign_key_violation: the only one is to the project
+            return NoSuchProjectError()
+        case _:
+            return error
+
+
+def _within(scope: Scope, users: type[UserRow]) -> ColumnElement[bool]:
+    return in_scope(scope, project_id=users.project_id, env=users.env)
+
+
+def cursor_of(user: User) -> UserCursor:
+    return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
+
+
+def _last_lease(scope: Scope) -> ColumnElement[Any]:
+    """Its id. One of before the user was moved into the scope is not the scope's to know."""
+    if scope.is_whole:
+        return u.lease_id.label("lease_id")
+    here = in_scope(scope, project_id=LeaseRow.project_id, env=LeaseRow.env)
+    return select(LeaseRow.id).where(LeaseRow.id == u.lease_id, here).scalar_subquery().label("lease_id")
+
+
+def _select_users(scope: Scope) -> Select[*tuple[Any, ...]]:
+    in_force = case((u.expires_at > clock.c.now, u.expires_at))
+    return select(
+        u.id,
+        u.created_at,
+        u.login,
+        u.project_id,
+        u.env,
+        u.domain,
+        u.locktime,
+        u.expires_at,
+        u.available_at,
+        _last_lease(scope),
+        u.labels,
+        u.status,
+        u.status_reason,
+        u.status_since,
+        u.secrets.is_not(None).label("has_secrets"),
+        u.totp_seed.is_not(None).label("has_totp"),
+        literal_column(USER_STATE).label("state"),
+        (u.expires_at > clock.c.now).label("locked"),
+        func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
+    ).join(clock, true())
+
+
+def _user(row: Row[Any]) -> User:
+    state = UserState(row.state)
+    return User(
+        id=row.id,
+        created_at=row.created_at,
+        login=row.login,
+        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        state=state,
+        locktime=row.locktime if row.locked else None,
+        expires_at=row.expires_at if row.locked else None,
+        busy_for=float(row.busy_for) if state in {UserState.LEASED, UserState.RESTING} else None,
+        available_at=row.available_at,
+        lease_id=row.lease_id,
+        labels=row.labels,
+        status=UserStatus(row.status),
+        status_reason=row.status_reason,
+        status_since=row.status_since,
+        has_secrets=row.has_secrets,
+        has_totp=row.has_totp,
+    )

@@ -1,0 +1,126 @@
+"""Which keys encrypted what is stored, and the statements that replace it by the same under another key."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.crypto.credentials import is_key_id
+from botfarm.domain import Domain, Env, Pool, SealedCredentials
+
+# What is needed of a value is in its first characters: a long one is not fetched whole. What is no value of ours may be
+# clear text, with dots in it.
+_KEY_ID = "CASE WHEN starts_with({0}, 'v1.') IS FALSE THEN '' ELSE split_part(left({0}, 36), '.', 2) END"
+
+# One scan whatever the number of keys: the rows are counted first, then the columns of the few groups are added up.
+ENCRYPTED_VALUES = text(f"""
+    SELECT key_id, CAST(sum(users) AS bigint) AS values
+    FROM (SELECT {_KEY_ID.format("password")} AS password, {_KEY_ID.format("secrets")} AS secrets,
+                 {_KEY_ID.format("totp_seed")} AS totp_seed, count(*) AS users
+          FROM users GROUP BY 1, 2, 3) AS counted,
+         LATERAL (VALUES (password), (secrets), (totp_seed)) AS each (key_id)
+    WHERE key_id IS NOT NULL GROUP BY key_id""")
+
+_STORED = "id, project_id, env, domain, password, secrets, totp_seed"
+
+SOME_UNDER = text(f"""
+    SELECT {_STORED} FROM users
+    WHERE starts_with(password, :prefix) OR starts_with(secrets, :prefix) OR starts_with(totp_seed, :prefix)
+    LIMIT :limit""")
+
+PAGE = text(f"""
+    SELECT {_STORED} FROM users
+    WHERE (project_id, env, domain, id) > (:project_id, :env, :domain, :id)
+    ORDER BY project_id, env, domain, id LIMIT :limit""")
+
+BY_ID = text(f"""
+    SELECT {_STORED} FROM users WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY project_id, env, domain, id""")
+
+# Waits for nobody: who has a user locked may be waiting for the pool's lock, which the caller holds.
+REPLACE = text("""
+    WITH chosen AS MATERIALIZED (
+        SELECT u.id, new.password, new.secrets, new.totp_seed
+        FROM unnest(CAST(:ids AS uuid[]),
+                    CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]), CAST(:old_totp_seeds AS text[]),
+                    CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]))
+             AS new (id, old_password, old_secrets, old_totp_seed, password, secrets, totp_seed)
+        JOIN users AS u ON u.id = new.id
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
+          AND u.password IS NOT DISTINCT FROM new.old_password
+          AND u.secrets IS NOT DISTINCT FROM new.old_secrets
+          AND u.totp_seed IS NOT DISTINCT FROM new.old_totp_seed
+        FOR UPDATE OF u SKIP LOCKED
+    )
+    UPDATE users SET password = chosen.password, secrets = chosen.secrets, totp_seed = chosen.totp_seed
+    FROM chosen WHERE users.id = chosen.id
+    RETURNING users.id""")
+
+STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    id: UUID
+    pool: Pool
+    sealed: SealedCredentials
+
+
+async def be_patient(session: AsyncSession, *, seconds: float) -> None:
+    """Each statement of this transaction may take so long."""
+    await session.execute(STATEMENT_TIMEOUT, {"milliseconds": str(int(seconds * 1_000))})
+
+
+async def encrypted_values(session: AsyncSession) -> dict[str, int]:
+    """How many stored values each key has encrypted; under the empty id those that are no values of ours."""
+    values: Counter[str] = Counter()
+    for row in (await session.execute(ENCRYPTED_VALUES)).mappings():
+        values[row["key_id"] if is_key_id(row["key_id"]) else ""] += row["values"]
+    return dict(sorted(values.items()))
+
+
+async def some_users_under(session: AsyncSession, key_id: str, *, limit: int) -> list[StoredUser]:
+    """Users with a value that this key has encrypted."""
+    parameters = {"prefix": f"v1.{key_id}.", "limit": limit}
+    return [_stored_user(row) for row in await session.execute(SOME_UNDER, parameters)]
+
+
+async def page_of_users(session: AsyncSession, *, after: StoredUser | None, limit: int) -> list[StoredUser]:
+    """In the order of the pool index: by project, env, domain, id."""
+    start = {"project_id": UUID(int=0), "env": "", "domain": "", "id": UUID(int=0)}
+    keyset = {**_in_pool(after.pool), "id": after.id} if after else start
+    return [_stored_user(row) for row in await session.execute(PAGE, {**keyset, "limit": limit})]
+
+
+async def users_by_id(session: AsyncSession, ids: Sequence[UUID]) -> list[StoredUser]:
+    """Those that are still there, in the same order."""
+    return [_stored_user(row) for row in await session.execute(BY_ID, {"ids": list(ids)})]
+
+
+async def replace_credentials(
+    session: AsyncSession, pool: Pool, changes: Sequence[tuple[StoredUser, SealedCredentials]]
+) -> set[UUID]:
+    """The ids of those replaced: not of a user that is locked, has left the pool or is not as it was read."""
+    parameters = {
+        **_in_pool(pool),
+        "ids": [user.id for user, _ in changes],
+        "old_passwords": [user.sealed.password for user, _ in changes],
+        "old_secrets": [user.sealed.secrets for user, _ in changes],
+        "old_totp_seeds": [user.sealed.totp_seed for user, _ in changes],
+        "passwords": [new.password for _, new in changes],
+        "secrets": [new.secrets for _, new in changes],
+        "totp_seeds": [new.totp_seed for _, new in changes],
+    }
+    return set(await session.scalars(REPLACE, parameters))
+
+
+def _in_pool(pool: Pool) -> dict[str, object]:
+    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}
+
+
+def _stored_user(row: Row[Any]) -> StoredUser:
+    pool = Pool(row.project_id, Env(row.env), Domain(row.domain))
+    return StoredUser(row.id, pool, SealedCredentials(row.password, row.secrets, row.totp_seed))

@@ -1,0 +1,68 @@
+"""How the lines look from outside: who waits, where, for how long. And what is left behind in them."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Scope
+from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.user_state import CLOCK
+from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.domain import Domain, Env, Pool
+from botfarm.tickets import Ticket, TicketFilter
+
+PRUNED_AFTER = 60.0
+"""Seconds past its deadline: by then its own process would have cleared it."""
+
+WAITING = text(f"""
+    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority, t.principal, t.owner, t.arrived_at,
+           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
+           extract(epoch FROM c.now - t.arrived_at)::float8 AS waited,
+           extract(epoch FROM t.deadline - c.now)::float8 AS ends_in
+    FROM {TICKETS}, {CLOCK}
+    WHERE {LIVE_TICKET} AND {within("t")}
+      AND (CAST(:project_id AS uuid) IS NULL OR t.project_id = :project_id)
+      AND (CAST(:env AS text) IS NULL OR t.env = :env)
+      AND (CAST(:domain AS text) IS NULL OR t.domain = :domain)
+    ORDER BY t.project_id, t.env, t.domain, t.rank, t.id""")
+
+PRUNE_TICKETS = text(
+    f"DELETE FROM tickets WHERE deadline < clock_timestamp() - make_interval(secs => {PRUNED_AFTER}) RETURNING id"
+)
+PRUNE_REPLICAS = text(
+    "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day' RETURNING id"
+)
+
+
+async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:
+    """Pool by pool, in the order of their turns."""
+    parameters = {
+        "project_id": chosen.project_id,
+        "env": chosen.env,
+        "domain": chosen.domain,
+        **scope_parameters(scope),
+    }
+    return [
+        Ticket(
+            id=row.id,
+            place=row.place,
+            pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+            count=row.users,
+            labels=row.labels,
+            priority=row.priority,
+            principal=row.principal,
+            owner=row.owner,
+            arrived_at=row.arrived_at,
+            waited=round(row.waited, 3),
+            ends_in=round(row.ends_in, 3),
+        )
+        for row in await session.execute(WAITING, parameters)
+    ]
+
+
+async def prune_tickets(session: AsyncSession) -> int:
+    """Deletes the tickets that nobody waits with any more; returns how many."""
+    return len((await session.execute(PRUNE_TICKETS)).all())
+
+
+async def prune_replicas(session: AsyncSession) -> int:
+    return len((await session.execute(PRUNE_REPLICAS)).all())

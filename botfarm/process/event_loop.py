@@ -1,0 +1,53 @@
+"""One way to run a process: uvloop where there is one, and a `stop` event that SIGINT, SIGTERM and SIGHUP set."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvicorn
+
+from botfarm.process.open_files import raise_file_limit
+
+Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_until_signalled(main: Main) -> None:
+    """Runs `main(stop)` to its end; a second signal is an impatient person's, and ends it where it is.
+
+    With as many open files as the system allows this process.
+    """
+    raise_file_limit()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    loop_factory = uvicorn.Config("", log_config=None).get_loop_factory()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_with_signals(main))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        # The loop leaves the default behind, which would end this process before it has cleaned up.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+async def _with_signals(main: Main) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def signalled() -> None:
+        if stop.is_set() and task:
+            logging.getLogger("uvicorn").setLevel(
+                logging.CRITICAL
+            )  # it would show the traceback of its own end
+            task.cancel()
+        stop.set()
+
+    for number in SIGNALS:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, signalled)
+    await main(stop)

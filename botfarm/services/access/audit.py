@@ -1,0 +1,52 @@
+"""The audit as it is read: two records side by side, the leases for hand-outs and the table for all other deeds."""
+
+import asyncio
+import heapq
+from datetime import datetime
+
+from botfarm.access import AuditEntry, AuditFilter, Scope
+from botfarm.db.access import audit_queries
+from botfarm.db.access.audit_queries import Position
+from botfarm.db.postgres.engine import Database
+from botfarm.domain import Page
+from botfarm.services.shared.cursors import MAX_BIGINT, decode_bigints, encode_cursor
+
+# Seconds. What a filter leaves may be anywhere in the history, and no index is worth its cost to every hand-out.
+PATIENCE = 10.0
+# Each has a connection for so long; the others are for those who lease.
+AT_ONCE = 2
+
+
+class Audit:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def list(
+        self, scope: Scope, chosen: AuditFilter, *, cursor: str | None, limit: int
+    ) -> Page[AuditEntry]:
+        """The newest first. What belongs to no project is for those whose scope is everything.
+
+        Each record is read in its own order, which is that of time but for deeds of the same moment, and both are merged:
+        so a page costs what it shows, and pages neither skip nor repeat.
+        """
+        before = Position(*decode_bigints(cursor, 2)) if cursor else Position(MAX_BIGINT, MAX_BIGINT)
+        async with self._turns, self._database.long_reading(patience=PATIENCE) as session:
+            deeds = await audit_queries.list_deeds(
+                session, chosen, scope, before=before.deed, limit=limit + 1
+            )
+            hand_outs = await audit_queries.list_hand_outs(
+                session, chosen, scope, before=before.fence, limit=limit + 1
+            )
+        merged = list(heapq.merge(deeds, hand_outs, key=_moment, reverse=True))
+        page = merged[:limit]
+        for entry in page:
+            before = before.after(entry)
+        more = len(merged) > limit
+        return Page(
+            tuple(each.entry for each in page), encode_cursor(before.deed, before.fence) if more else None
+        )
+
+
+def _moment(found: audit_queries.Found) -> datetime:
+    return found.entry.at

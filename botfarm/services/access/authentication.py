@@ -1,0 +1,56 @@
+"""Whose token a request brings. While tokens are in use, the database is asked by a watch, not by the requests."""
+
+import hmac
+from collections.abc import Collection, Mapping
+
+from botfarm.access import EVERYTHING, Principal, Role
+from botfarm.crypto.api_tokens import parse_token
+from botfarm.db.access import token_queries
+from botfarm.db.access.token_queries import LiveToken
+from botfarm.db.postgres.engine import Database
+from botfarm.errors import UnauthenticatedError
+from botfarm.services.shared.fresh_cache import FreshCache
+
+BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
+
+
+class Authentication:
+    def __init__(self, database: Database, bootstrap_token: str | None) -> None:
+        self._database = database
+        self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
+        self._tokens = FreshCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
+        self._used: set[str] = set()
+
+    async def principal_of(self, authorization: str) -> Principal:
+        """Raises UnauthenticatedError unless the header is `Bearer` and a valid token."""
+        scheme, _, text = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthenticatedError
+        text = text.strip()
+        if self._is_bootstrap(text):
+            return BOOTSTRAP
+        token = parse_token(text)
+        known = await self._tokens.get(token.id) if token else None
+        # In constant time: how long a 401 takes must not tell how much of a guess is right.
+        if token is None or known is None or not hmac.compare_digest(known.secret_hash, token.secret_hash):
+            raise UnauthenticatedError
+        self._used.add(token.id)
+        return known.principal
+
+    async def refresh(self) -> None:
+        """Asks once for all tokens in use, so that requests need not."""
+        await self._tokens.refresh()
+        await self.note_use()
+
+    async def note_use(self) -> None:
+        used, self._used = self._used, set()
+        if used:
+            async with self._database.autocommit() as session:
+                await token_queries.touch_tokens(session, used)
+
+    async def _load(self, ids: Collection[str]) -> Mapping[str, LiveToken]:
+        async with self._database.autocommit() as session:
+            return await token_queries.live_tokens(session, ids)
+
+    def _is_bootstrap(self, text: str) -> bool:
+        return self._bootstrap_token is not None and hmac.compare_digest(text.encode(), self._bootstrap_token)

@@ -1,0 +1,237 @@
+"""Operators who are signed in: a row that says so, and short JWTs that spare asking for it; see docs/decisions/0012."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import jwt
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import EVERYTHING, Principal, Role, Session
+from botfarm.crypto.credentials import KeyRing, KeyRingError
+from botfarm.db.access import audit_queries, operator_queries, session_queries
+from botfarm.db.access.operator_queries import Credentials
+from botfarm.db.postgres.engine import Database
+from botfarm.errors import UnauthenticatedError
+from botfarm.services.access.login_throttle import LoginThrottle
+from botfarm.services.access.operators import NAME
+from botfarm.services.access.passwords import Passwords
+from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared.turns import Turns
+
+LONGEST_SESSION = timedelta(hours=12)
+JWT_LIFE = 300
+"""Seconds. At half of it a JWT is replaced."""
+_ALGORITHM, _ISSUER, _AUDIENCE = "HS256", "botfarm", "botfarm-api"
+_PURPOSE = b"botfarm session jwt"
+_CLAIMS = ("iss", "aud", "sub", "sid", "iat", "exp")
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """What the browser of an operator carries, and for how many seconds at most."""
+
+    jwt: str = field(repr=False)
+    lasts: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    session_id: UUID
+    operator_id: UUID
+    issued_at: float
+    expires_at: float
+
+
+class Sessions:
+    def __init__(
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        passwords: Passwords,
+        throttle: LoginThrottle,
+        turns: Turns,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._passwords = passwords
+        self._throttle = throttle
+        self._turns = turns
+        self._live: FreshCache[UUID, Session] = FreshCache(
+            self._load, lifetime=lambda session: session.seconds_left, clock=clock
+        )
+
+    async def login(
+        self,
+        name: str,
+        password: str,
+        *,
+        address: str | None,
+        request_id: str | None,
+        former: str | None = None,
+    ) -> tuple[Session, Badge]:
+        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError, ShuttingDownError.
+
+        The session of the `former` token ends: the browser forgets it, and nobody could end it any more.
+        """
+        await self._turns.pause(self._throttle.delay(name, address))
+        found = await self._find(name)
+        enabled = found if found and found.operator.disabled_at is None else None
+        right, new_hash = await self._passwords.verify_and_update(
+            password, enabled.password_hash if enabled else None
+        )
+        former_id = self._session_id(former) if former else None
+        session = (
+            await self._open(enabled, new_hash, former_id, address, request_id) if right and enabled else None
+        )
+        if session is None:
+            await self._record_failure(found, address, request_id)
+            raise UnauthenticatedError("The name or the password is wrong.")
+        if former_id is not None:
+            self._live.forget(former_id)
+        self._throttle.succeeded(name, address)
+        return session, self._badge(session)
+
+    async def authenticate(self, token: str) -> tuple[Principal, Badge | None]:
+        """Who it was given to, and a new one when it is time for that. Raises UnauthenticatedError."""
+        claims = self._claims(token)
+        age, expired = time.time() - claims.issued_at, time.time() >= claims.expires_at
+        # What is said within a JWT's life may be seconds old; a new life needs a look of its own.
+        session = await (self._live.look_up if expired else self._live.get)(claims.session_id)
+        if session is None or session.operator.id != claims.operator_id:
+            raise UnauthenticatedError("The session has ended: sign in again.")
+        operator = session.operator
+        principal = Principal(operator.principal_name, operator.role, operator.scope)
+        return principal, self._badge(session) if expired or age >= JWT_LIFE / 2 else None
+
+    async def logout(self, token: str, *, address: str | None, request_id: str | None) -> None:
+        """Harmless when the session has ended, or the token is none of ours."""
+        session_id = self._session_id(token)
+        if session_id is None:
+            return
+        async with self._database.transaction() as transaction:
+            await _end(transaction, session_id, address, request_id)
+        self._live.forget(session_id)
+
+    async def refresh(self) -> None:
+        """Asks once for all sessions in use, so that requests need not."""
+        await self._live.refresh()
+
+    async def _load(self, ids: Collection[UUID]) -> Mapping[UUID, Session]:
+        async with self._database.autocommit() as session:
+            return await session_queries.live_sessions(session, ids)
+
+    async def _find(self, name: str) -> Credentials | None:
+        """A name that no operator can have is not asked for: PostgreSQL's capitals are not those the throttle counts by."""
+        if not NAME.fullmatch(name):
+            return None
+        async with self._database.autocommit() as session:
+            return await operator_queries.find_credentials(session, name)
+
+    async def _open(
+        self,
+        verified: Credentials,
+        new_hash: str | None,
+        former_id: UUID | None,
+        address: str | None,
+        request_id: str | None,
+    ) -> Session | None:
+        """None when the operator was disabled, or got another password, since the old one was verified."""
+        operator = verified.operator
+        async with self._database.transaction() as transaction:
+            if not await operator_queries.lock_unchanged(transaction, verified):
+                return None
+            if new_hash is not None:
+                await operator_queries.set_password_hash(transaction, operator.id, new_hash)
+            session = await session_queries.insert_session(transaction, operator, longest=LONGEST_SESSION)
+            principal = _principal(session, address, request_id)
+            await audit_queries.record(
+                transaction, principal, "login", target="operator", target_id=operator.name
+            )
+            if former_id is not None:
+                await _end(transaction, former_id, address, request_id)
+        return session
+
+    async def _record_failure(
+        self, found: Credentials | None, address: str | None, request_id: str | None
+    ) -> None:
+        """A name that is no operator's is not written down: it may be a password in the wrong field."""
+        stranger = Principal("anonymous", Role.VIEWER, EVERYTHING, address=address, request_id=request_id)
+        if found is None:
+            name, reason = "?", "unknown-name"
+        else:
+            name = found.operator.name
+            reason = "disabled" if found.operator.disabled_at else "wrong-password"
+        async with self._database.transaction() as transaction:
+            await audit_queries.record(
+                transaction,
+                stranger,
+                "login_failed",
+                target="operator",
+                target_id=name,
+                details={"reason": reason},
+            )
+
+    def _badge(self, session: Session) -> Badge:
+        now = int(time.time())
+        claims = {
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
+            "sub": str(session.operator.id),
+            "sid": str(session.id),
+            "iat": now,
+            "exp": now + JWT_LIFE,
+        }
+        headers = {"kid": self._key_ring.active_key_id}
+        signed = jwt.encode(claims, self._key_ring.derive(_PURPOSE), _ALGORITHM, headers=headers)
+        return Badge(signed, session.seconds_left)
+
+    def _session_id(self, token: str) -> UUID | None:
+        try:
+            return self._claims(token).session_id
+        except UnauthenticatedError:
+            return None
+
+    def _claims(self, token: str) -> _Claims:
+        """Of a JWT that we signed, expired or not. Raises UnauthenticatedError."""
+        try:
+            key = self._key_ring.derive(_PURPOSE, jwt.get_unverified_header(token)["kid"])
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                # Of the times we make more than yes or no, and another replica's clock may be ahead of ours.
+                options={"require": list(_CLAIMS), "verify_exp": False, "verify_iat": False},
+            )
+            return _Claims(
+                session_id=UUID(claims["sid"]),
+                operator_id=UUID(claims["sub"]),
+                issued_at=float(claims["iat"]),
+                expires_at=float(claims["exp"]),
+            )
+        except (jwt.PyJWTError, KeyRingError, LookupError, TypeError, ValueError, AttributeError):
+            raise UnauthenticatedError("The session cannot be used: sign in again.") from None
+
+
+async def _end(
+    transaction: AsyncSession, session_id: UUID, address: str | None, request_id: str | None
+) -> None:
+    session = (await session_queries.live_sessions(transaction, {session_id})).get(session_id)
+    if session is not None and await session_queries.end_session(transaction, session_id):
+        principal = _principal(session, address, request_id)
+        await audit_queries.record(
+            transaction, principal, "logout", target="operator", target_id=session.operator.name
+        )
+
+
+def _principal(session: Session, address: str | None, request_id: str | None) -> Principal:
+    operator = session.operator
+    return Principal(
+        operator.principal_name, operator.role, operator.scope, address=address, request_id=request_id
+    )

@@ -1,0 +1,149 @@
+"""API tokens of machines: made, listed, revoked. How a request's token is checked: authentication.py."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import EVERYTHING, Principal, Role, Scope, Token
+from botfarm.crypto.api_tokens import new_token
+from botfarm.db.access import audit_queries, operator_queries, session_queries, token_queries
+from botfarm.db.access.token_queries import NewToken
+from botfarm.db.postgres.engine import Database
+from botfarm.domain import Env
+from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchTokenError, UnauthenticatedError
+from botfarm.services.access.scopes import find_scope, scope_details
+
+LIFE_OF_A_PERSONS = timedelta(days=90)
+"""Of a token that an operator makes in a session and gives no other end: about as long as a quarter."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeToken:
+    token: Token
+    written: str = field(repr=False)
+    """The token itself. Nothing can show it again."""
+
+
+class Tokens:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        principal: Principal,
+        *,
+        name: str,
+        role: Role,
+        projects: Collection[UUID | str] | None,
+        envs: Collection[Env] | None,
+        max_leases: int | None,
+        expires_in: int | None,
+    ) -> MadeToken:
+        """Projects by id or name, null for all; `expires_in` in seconds, null for no end of its own.
+
+        What a token makes ends with it at the latest, whatever `expires_in` says. Raises NoSuchProjectError, ForbiddenError
+        for more than one has oneself, UnauthenticatedError for a maker that has just been revoked or disabled.
+        """
+        _require_quota_within(principal.max_leases, max_leases)
+        scope = await self._scope(principal, projects, envs)
+        made = new_token()
+        new = NewToken(
+            id=made.id,
+            secret_hash=made.secret_hash,
+            name=name,
+            role=role,
+            scope=scope,
+            max_leases=max_leases,
+            expires_in=expires_in,
+            expires_at_most=principal.expires_at,
+            created_by=principal.name,
+        )
+        async with self._database.transaction() as session:
+            await _require_in_force(session, principal)
+            token = await token_queries.insert_token(session, new)
+            details = {
+                "name": name,
+                "role": role,
+                **scope_details(scope),
+                "max_leases": max_leases,
+                "expires_at": token.expires_at,
+            }
+            await audit_queries.record(
+                session, principal, "create_token", target="token", target_id=token.id, details=details
+            )
+        return MadeToken(token, made.write())
+
+    async def list(self, scope: Scope, *, created_by: str | None = None) -> list[Token]:
+        async with self._database.autocommit() as session:
+            return await token_queries.list_tokens(session, scope, created_by=created_by)
+
+    async def revoke(self, principal: Principal, token_id: str) -> None:
+        """Every replica refuses it within seconds; its leases live on. Twice is as once. Raises NoSuchTokenError."""
+        async with self._database.transaction() as session:
+            found = await token_queries.revoke_token(session, token_id, principal.scope)
+            if found is None:
+                raise NoSuchTokenError
+            token, was_in_force = found
+            if was_in_force:
+                await _record_revoked(session, principal, token)
+
+    async def _scope(
+        self, principal: Principal, projects: Collection[UUID | str] | None, envs: Collection[Env] | None
+    ) -> Scope:
+        scope, missing = await find_scope(self._database, projects, envs, within=principal.scope)
+        if missing:
+            raise NoSuchProjectError
+        if not principal.scope.contains(scope):
+            raise ForbiddenError("A token cannot have a wider scope than who makes it.")
+        return scope
+
+
+def default_life(principal: Principal) -> int | None:
+    """Seconds that a token lives when its maker did not say; null for no end of its own."""
+    return int(LIFE_OF_A_PERSONS.total_seconds()) if principal.operator_name else None
+
+
+async def revoke_made_by(session: AsyncSession, principal: Principal, maker: str) -> list[Token]:
+    """Revokes what `maker` made, what that made, and so on; returns what was in force.
+
+    Again, until nothing is found: a token that is being made right now is seen when the lock of its maker has been had.
+    """
+    revoked: list[Token] = []
+    while found := await token_queries.live_tokens_made_by(session, maker):
+        for token in found:
+            _, was_in_force = await token_queries.revoke_token(session, token.id, EVERYTHING) or (
+                token,
+                False,
+            )
+            if was_in_force:
+                await _record_revoked(session, principal, token)
+                revoked.append(token)
+    return revoked
+
+
+async def _record_revoked(session: AsyncSession, principal: Principal, token: Token) -> None:
+    details = {"name": token.name}
+    await audit_queries.record(
+        session, principal, "delete_token", target="token", target_id=token.id, details=details
+    )
+
+
+async def _require_in_force(session: AsyncSession, maker: Principal) -> None:
+    """A replica may have known the maker for seconds. Whoever revokes it waits for this transaction, and finds what it made."""
+    if maker.token_id:
+        in_force = await token_queries.lock_in_force(session, maker.token_id)
+    elif maker.operator_name:
+        operator_id = await operator_queries.lock_enabled(session, maker.operator_name)
+        in_force = operator_id is not None and await session_queries.is_signed_in(session, operator_id)
+    else:  # the bootstrap token and the command line have no row
+        return
+    if not in_force:
+        raise UnauthenticatedError
+
+
+def _require_quota_within(own: int | None, wanted: int | None) -> None:
+    if own is not None and (wanted is None or wanted > own):
+        raise ForbiddenError(f"A token cannot hold more than who makes it: give max_leases, {own} at most.")

@@ -1,0 +1,219 @@
+"""The life of a lease after its hand-out: renewed, released, forced, read."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm import metrics
+from botfarm.access import Principal, Scope
+from botfarm.crypto.credentials import KeyRing
+from botfarm.db.access import audit_queries
+from botfarm.db.leasing import lease_queries, lease_reading_queries
+from botfarm.db.leasing.lease_queries import Release, Renewal
+from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import user_queries
+from botfarm.domain import (
+    EndedBy,
+    EndedLease,
+    Lease,
+    LeaseFilter,
+    LeaseOperation,
+    Outcome,
+    Page,
+    User,
+)
+from botfarm.errors import (
+    LeaseIdRequiredError,
+    LeaseLapsedError,
+    NoSuchLeaseError,
+    NoSuchUserError,
+    NotTheHolderError,
+    UseReleaseLeaseError,
+)
+from botfarm.services.shared.coalescing import Coalescer
+from botfarm.services.shared.cursors import decode_bigints, encode_cursor
+from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.user_credentials import readable_lease
+
+
+class Leases:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier, *, max_batch: int) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._notifier = notifier
+        self._renewals = Coalescer[Renewal, Lease | None](
+            self._renew,
+            max_batch=max_batch,
+            key=_lease_id,
+            observe=metrics.batch_size.labels("renew").observe,
+        )
+        self._releases = Coalescer[Release, Lease | None](
+            self._release,
+            max_batch=max_batch,
+            key=_lease_id,
+            observe=metrics.batch_size.labels("release").observe,
+        )
+
+    async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
+        """Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        renewed = await self._renewals.submit(Renewal(lease_id, principal, ttl_seconds))
+        if renewed is None:
+            await self.held_before(principal, lease_id)
+            metrics.renew_total.labels("lapsed").inc()
+            raise LeaseLapsedError
+        metrics.renew_total.labels("ok").inc()
+        return readable_lease(renewed, self._key_ring)
+
+    async def release(
+        self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
+    ) -> Lease:
+        """Once more is the same as once. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        released = await self._releases.submit(Release(lease_id, principal.name, outcome, note))
+        if released:
+            count_end(released)
+            return released
+        lease = await self.held_before(principal, lease_id)
+        if lease.ended_by is not EndedBy.RELEASED:
+            raise LeaseLapsedError
+        return lease
+
+    async def release_lock(self, principal: Principal, user_id: UUID, *, lease_id: UUID | None) -> User:
+        """Frees the user of a lease of one user.
+
+        Without a lease id only a lock that the same principal took by `acquire_lock`: all jobs of one CI share a token,
+        and a stale job must not free another's user.
+        """
+        lease = await self._lease_of_user(principal, user_id, lease_id)
+        if lease is not None:
+            if len(lease.users) > 1:
+                raise UseReleaseLeaseError
+            await self.release(principal, lease.id)
+        async with self._database.autocommit() as session:
+            user = await user_queries.get_user(session, user_id, principal.scope)
+        if user is None:
+            raise NoSuchUserError
+        return user
+
+    async def force_release(self, principal: Principal, lease_id: UUID, *, reason: str) -> Lease:
+        """Ends anybody's lease; one that has ended already stays as it is. Raises NoSuchLeaseError."""
+        async with self._database.transaction() as session:
+            forced = await lease_queries.force_release(session, lease_id, principal.scope, reason=reason)
+            if forced is not None:
+                details = {"reason": reason, "holder": forced.principal}
+                await record_of_lease(session, principal, "force_release_lease", forced, details)
+        if forced is None:
+            return await self._existing(principal.scope, lease_id)
+        self._notifier.freed(forced.pool.project_id)
+        count_end(forced)
+        return forced
+
+    async def get(self, principal: Principal, lease_id: UUID) -> Lease:
+        """With credentials for the holder while the lease is live, which the audit records. Raises NoSuchLeaseError."""
+        async with self._database.transaction() as session:
+            lease = await lease_reading_queries.get_lease(session, lease_id, principal.scope)
+            if lease is None:
+                raise NoSuchLeaseError
+            if not lease.is_live or lease.principal != principal.name:
+                return lease
+            held = await lease_reading_queries.get_lease(
+                session, lease_id, principal.scope, with_credentials=True
+            )
+            if held is None or not held.is_live:
+                return lease
+            await record_of_lease(session, principal, "get_lease", held)
+        return readable_lease(held, self._key_ring)
+
+    async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
+        """The newest first, never with credentials."""
+        before = decode_bigints(cursor, 1)[0] if cursor else None
+        async with self._database.autocommit() as session:
+            leases = await lease_reading_queries.list_leases(
+                session, chosen, scope, before_fence=before, limit=limit + 1
+            )
+        more = len(leases) > limit
+        page = tuple(leases[:limit])
+        return Page(page, encode_cursor(page[-1].fence) if more else None)
+
+    async def _lease_of_user(
+        self, principal: Principal, user_id: UUID, lease_id: UUID | None
+    ) -> Lease | None:
+        """The lease that release_lock is to end; None when the user is free already."""
+        if lease_id is not None:
+            lease = await self.held_before(principal, lease_id)
+            if user_id not in {user.id for user in lease.users}:
+                raise NoSuchLeaseError
+            return lease
+        async with self._database.autocommit() as session:
+            user = await user_queries.get_user(session, user_id, principal.scope)
+        if user is None:
+            raise NoSuchUserError
+        if user.locktime is None or user.lease_id is None:
+            return None
+        lease = await self._existing(principal.scope, user.lease_id)
+        if lease.principal != principal.name:
+            raise NotTheHolderError
+        if lease.operation is not LeaseOperation.ACQUIRE_LOCK and len(lease.users) == 1:
+            raise LeaseIdRequiredError
+        return lease
+
+    async def _renew(self, wanted: Sequence[Renewal]) -> Sequence[Lease | None]:
+        async with self._database.direct() as executor:
+            renewed = await lease_queries.renew(executor, wanted)
+        return [renewed.get(each.lease_id) for each in wanted]
+
+    async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
+        async with self._database.direct() as executor:
+            released = await lease_queries.release(executor, wanted)
+        for lease in released.values():
+            self._notifier.freed(lease.pool.project_id)
+        return [released.get(each.lease_id) for each in wanted]
+
+    async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
+        async with self._database.autocommit() as session:
+            lease = await lease_reading_queries.get_lease(session, lease_id, scope)
+        if lease is None:
+            raise NoSuchLeaseError
+        return lease
+
+    async def held_before(self, principal: Principal, lease_id: UUID) -> Lease:
+        """The lease, live or not, if it is the principal's. Raises NoSuchLeaseError, NotTheHolderError."""
+        lease = await self._existing(principal.scope, lease_id)
+        if lease.principal != principal.name:
+            raise NotTheHolderError
+        return lease
+
+
+async def record_of_lease(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    lease: Lease,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    await audit_queries.record(
+        session,
+        principal,
+        action,
+        target="lease",
+        target_id=lease.id,
+        project_id=lease.pool.project_id,
+        env=lease.pool.env,
+        details=details,
+    )
+
+
+def _lease_id(wanted: Renewal | Release) -> UUID:
+    return wanted.lease_id
+
+
+def count_end(lease: Lease) -> None:
+    assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
+    held_for = (lease.ended_at - lease.acquired_at).total_seconds()
+    count_ended(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
+
+
+def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
+    labels = metrics.pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
+    metrics.leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
+    metrics.lease_hold_seconds.labels(*labels).observe(ended.held_for)

@@ -1,0 +1,84 @@
+"""What the holder of a live lease may do with one of its users: read a fresh code, and write credentials back."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Principal
+from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.totp import current_code
+from botfarm.db.leasing import lease_queries
+from botfarm.db.postgres.engine import Database
+from botfarm.domain import Lease, LeasedUser, SealedCredentials, TotpCode
+from botfarm.errors import LeaseLapsedError, NoSuchUserError
+from botfarm.services.leasing.leases import Leases, record_of_lease
+from botfarm.services.stock.user_credentials import Secrets, merge_secrets, readable, seal_password, totp_seed
+
+
+class UnderLease:
+    def __init__(self, database: Database, key_ring: KeyRing, leases: Leases) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._leases = leases
+
+    async def totp(self, principal: Principal, lease_id: UUID, user_id: UUID) -> TotpCode:
+        """Raises NoSuchUserError when the lease has no such user or the user no seed, else as `write_back`."""
+        lease, user = await self._user_of(principal, lease_id, user_id)
+        async with self._database.transaction() as session:
+            sealed = await self._lock(session, principal, lease, user)
+            if sealed.totp_seed is None:
+                raise NoSuchUserError("This user has no TOTP seed.")
+            await record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
+        code = current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
+        if code is None:
+            raise NoSuchUserError("The TOTP seed of this user cannot be read: it must be set again.")
+        return code
+
+    async def write_back(
+        self,
+        principal: Principal,
+        lease_id: UUID,
+        user_id: UUID,
+        *,
+        password: str | None,
+        secrets: Secrets,
+    ) -> LeasedUser:
+        """The user with the credentials of then, and with the labels and the lock of a moment before.
+
+        Secrets are merged by their names, null removes one. Nothing to write is a reading, and recorded as such.
+
+        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError; LeaseLapsedError when nothing was written.
+        """
+        lease, user = await self._user_of(principal, lease_id, user_id)
+        async with self._database.transaction() as session:
+            sealed = await self._lock(session, principal, lease, user)
+            if password:
+                sealed = replace(sealed, password=seal_password(self._key_ring, user_id, password))
+            if secrets:
+                merged = merge_secrets(self._key_ring, user_id, sealed.secrets, secrets)
+                sealed = replace(sealed, secrets=merged)
+            written = [name for name, given in (("password", password), ("secrets", secrets)) if given]
+            if written:
+                await lease_queries.write_back(
+                    session, user_id, password=sealed.password, secrets=sealed.secrets
+                )
+            details = {"user_id": user_id, "written": written}
+            await record_of_lease(session, principal, "write_back", lease, details)
+        return readable(replace(user, sealed=sealed), self._key_ring)
+
+    async def _user_of(self, principal: Principal, lease_id: UUID, user_id: UUID) -> tuple[Lease, LeasedUser]:
+        lease = await self._leases.held_before(principal, lease_id)
+        for user in lease.users:
+            if user.id == user_id:
+                return lease, user
+        raise NoSuchUserError("The lease has no such user.")
+
+    async def _lock(
+        self, session: AsyncSession, principal: Principal, lease: Lease, user: LeasedUser
+    ) -> SealedCredentials:
+        """While the transaction lasts nobody else can have the user, however late it gets."""
+        sealed = await lease_queries.lock_user_of_lease(session, lease.id, user.id, principal=principal.name)
+        if sealed is None:
+            raise LeaseLapsedError
+        return sealed

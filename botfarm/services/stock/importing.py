@@ -1,0 +1,169 @@
+"""Many users at once: lines come in one by one, rows go out in batches of one transaction."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from dataclasses import asdict
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Principal, Scope
+from botfarm.crypto.credentials import KeyRing
+from botfarm.db.access import audit_queries
+from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import project_queries, user_queries
+from botfarm.db.stock.user_queries import NewUser
+from botfarm.domain import ImportResult, LineError, Pool, UserLine
+from botfarm.errors import ImportRejectedError, SlowDownError
+from botfarm.logins import login_key
+from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.user_credentials import seal
+
+BATCH = 1_000
+# Characters of credentials and labels: the driver copies a batch several times before it is sent.
+BATCH_SIZE = 4_194_304
+# All batches together; one batch takes a tenth of a second.
+INSERT_PATIENCE = 120.0
+# A file with more is of another format: naming each line would make the answer larger than the file.
+MAX_ERRORS = 10_000
+# Seconds until a caller that found another import under way may try again; most take less.
+RETRY_AFTER = 10
+# After so many lines other requests have their turn: some milliseconds of work.
+LINES_IN_A_ROW = 100
+
+
+class Importing:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._notifier = notifier
+        self._is_importing = False
+
+    async def import_users(
+        self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+    ) -> ImportResult:
+        """Creates all of the users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
+
+        One at a time in each process, because the users of an import are in memory.
+
+        The database is asked only after the last line has come: a slow caller holds no transaction open. It is asked
+        too when lines are wrong already, so that one answer names everything there is to mend.
+        """
+        if self._is_importing:
+            raise SlowDownError("Another import is under way at this replica.", retry_after=RETRY_AFTER)
+        self._is_importing = True
+        try:
+            return await self._import(principal, lines, skip_errors=skip_errors)
+        finally:
+            self._is_importing = False
+
+    async def _import(
+        self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+    ) -> ImportResult:
+        users, errors = await self._read(lines)
+        async with self._database.transaction(patience=INSERT_PATIENCE) as session:
+            project_ids = {pool.project_id for pool in {user.pool for user in users.values()}}
+            projects = await project_queries.existing_projects(session, project_ids, principal.scope)
+            # In threads, because a hundred thousand users take seconds, in which other requests have their turn.
+            batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+            inserted: set[UUID] = set()
+            for batch in batches:
+                inserted |= await user_queries.insert_users(session, batch)
+            errors, created = await asyncio.to_thread(_outcome, users, inserted, [*errors, *refused])
+            if errors and not skip_errors:
+                raise _rejected(errors)
+            await _record(session, principal, created)
+        for project_id in {pool.project_id for pool in created}:
+            self._notifier.freed(project_id)
+        skipped = len({error.line for error in errors})
+        return ImportResult(created=len(inserted), skipped=skipped, errors=tuple(errors))
+
+    async def _read(
+        self, lines: AsyncIterator[UserLine | LineError]
+    ) -> tuple[dict[int, NewUser], list[LineError]]:
+        """The users by their lines, encrypted as they come."""
+        users: dict[int, NewUser] = {}
+        errors: list[LineError] = []
+        pools: dict[Pool, Pool] = {}  # one object for each, not one for each user
+        async for line in lines:
+            if isinstance(line, LineError):
+                errors.append(line)
+                if len(errors) > MAX_ERRORS:
+                    raise _rejected(errors)
+            else:
+                users[line.line] = self._encrypted(line, pools.setdefault(line.pool, line.pool))
+            if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        return users, errors
+
+    def _encrypted(self, line: UserLine, pool: Pool) -> NewUser:
+        user_id = uuid4()
+        sealed = seal(
+            self._key_ring, user_id, password=line.password, secrets=line.secrets, totp_seed=line.totp_seed
+        )
+        return NewUser(user_id, line.login, login_key(line.login), sealed, pool, json.dumps(line.labels))
+
+
+def _checked(
+    users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
+) -> tuple[list[list[NewUser]], list[LineError]]:
+    """The users that may be inserted, in the batches and the order of their insertion; and why the others may not."""
+    errors: list[LineError] = []
+    known: list[NewUser] = []
+    for line, user in users.items():
+        if user.pool.project_id not in projects:
+            errors.append(LineError(line, "project_id", "no-such-project"))
+        elif not scope.has_env(user.pool.env):
+            errors.append(LineError(line, "env", "forbidden"))
+        else:
+            known.append(user)
+    known.sort(key=user_queries.insert_order)
+    return list(_batches(known)), errors
+
+
+def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
+    batch: list[NewUser] = []
+    size = 0
+    for user in users:
+        batch.append(user)
+        size += len(user.sealed.password) + len(user.sealed.secrets or "") + len(user.labels)
+        if len(batch) >= BATCH or size >= BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _outcome(
+    users: dict[int, NewUser], inserted: Collection[UUID], errors: list[LineError]
+) -> tuple[list[LineError], Counter[Pool]]:
+    """All errors by their lines, and the number of users created in each pool."""
+    explained = {error.line for error in errors}
+    not_inserted = [line for line, user in users.items() if user.id not in inserted and line not in explained]
+    all_errors = [*errors, *(LineError(line, "login", "user-exists") for line in not_inserted)]
+    created = Counter(user.pool for user in users.values() if user.id in inserted)
+    return sorted(all_errors, key=lambda error: error.line), created
+
+
+def _rejected(errors: list[LineError]) -> ImportRejectedError:
+    named = [asdict(error) for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        return ImportRejectedError(named, "Too many lines are wrong: the first ones are named.")
+    return ImportRejectedError(named)
+
+
+async def _record(session: AsyncSession, principal: Principal, created: Counter[Pool]) -> None:
+    """One entry for each pool."""
+    for pool, count in created.items():
+        await audit_queries.record(
+            session,
+            principal,
+            "import_users",
+            target="project",
+            target_id=pool.project_id,
+            project_id=pool.project_id,
+            env=pool.env,
+            details={"domain": pool.domain, "created": count},
+        )

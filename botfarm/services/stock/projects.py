@@ -1,0 +1,124 @@
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from uuid import UUID, uuid4
+
+from botfarm.access import Principal, Scope
+from botfarm.db.access import audit_queries
+from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import project_queries
+from botfarm.domain import LeasePolicy, Project, ProjectChanges
+from botfarm.errors import ForbiddenError, NoSuchProjectError
+from botfarm.services.shared.fresh_cache import FreshCache
+
+
+class Projects:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known = FreshCache[UUID | str, Project](self._load)
+
+    async def create(
+        self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
+    ) -> Project:
+        """Raises ProjectExistsError when the id or the name is taken, ForbiddenError without the whole farm in scope."""
+        _require_everything(principal.scope, "A new project")
+        async with self._database.transaction() as session:
+            project = await project_queries.insert_project(
+                session, project_id=project_id or uuid4(), name=name, policy=policy
+            )
+            await audit_queries.record(
+                session,
+                principal,
+                "create_project",
+                target="project",
+                target_id=project.id,
+                project_id=project.id,
+                details={"name": name, **asdict(policy)},
+            )
+        return project
+
+    async def update(self, principal: Principal, project_id: UUID, changes: ProjectChanges) -> Project:
+        """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError, ForbiddenError."""
+        _require_whole_project(principal.scope, project_id)
+        if changes.name is not None:
+            _require_everything(principal.scope, "A project's new name")
+        async with self._database.transaction() as session:
+            project = _existing(await project_queries.update_project(session, project_id, changes))
+            await audit_queries.record(
+                session,
+                principal,
+                "update_project",
+                target="project",
+                target_id=project_id,
+                project_id=project_id,
+                details={name: value for name, value in asdict(changes).items() if value is not None},
+            )
+        self._forget(project_id)
+        return project
+
+    async def delete(self, principal: Principal, project_id: UUID) -> None:
+        """Its history stays. Raises NoSuchProjectError, ProjectInUseError, ForbiddenError."""
+        _require_whole_project(principal.scope, project_id)
+        async with self._database.transaction() as session:
+            if not await project_queries.delete_project(session, project_id):
+                raise NoSuchProjectError
+            await audit_queries.record(
+                session,
+                principal,
+                "delete_project",
+                target="project",
+                target_id=project_id,
+                project_id=project_id,
+            )
+        self._forget(project_id)
+
+    async def list(self, scope: Scope) -> list[Project]:
+        async with self._database.autocommit() as session:
+            return await project_queries.list_projects(session, scope)
+
+    async def get(self, scope: Scope, project_id: UUID) -> Project:
+        async with self._database.autocommit() as session:
+            return _existing(await project_queries.get_project(session, project_id, scope))
+
+    async def look_up(self, scope: Scope, id_or_name: UUID | str) -> Project:
+        """By its id or its name, as it was within the last seconds. Raises NoSuchProjectError."""
+        known = self._known.peek(id_or_name)
+        if known is not None and scope.has_project(known.id):
+            return known
+        # One that the scope does not have takes as long as one that does not exist; and a new one is there at once.
+        project = await self._known.look_up(id_or_name)
+        if project is None or not scope.has_project(project.id):
+            raise NoSuchProjectError
+        return project
+
+    async def refresh(self) -> None:
+        """Asks once for all projects in use, so that requests need not."""
+        await self._known.refresh()
+
+    def _forget(self, project_id: UUID) -> None:
+        """Under its id and every name it had."""
+        self._known.forget_values(lambda project: project.id == project_id)
+
+    async def _load(self, keys: Collection[UUID | str]) -> Mapping[UUID | str, Project]:
+        async with self._database.autocommit() as session:
+            found = await project_queries.find_projects(session, keys)
+        by_key: dict[UUID | str, Project] = {project.id: project for project in found}
+        return by_key | {project.name: project for project in found}
+
+
+def _require_whole_project(scope: Scope, project_id: UUID) -> None:
+    if not scope.has_project(project_id):
+        raise NoSuchProjectError
+    if scope.envs is not None:
+        raise ForbiddenError("A project is for all envs, and your scope has some of them only.")
+
+
+def _require_everything(scope: Scope, what: str) -> None:
+    """Whose scope has some projects only must not learn the names of others, from a conflict with one."""
+    if not scope.is_whole:
+        raise ForbiddenError(f"{what} needs a scope of all projects and envs.")
+
+
+def _existing(project: Project | None) -> Project:
+    if project is None:
+        raise NoSuchProjectError
+    return project

@@ -1,0 +1,97 @@
+"""How credentials become unreadable on their way to the table, and readable for the holder of a live lease."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from botfarm.crypto.credentials import KeyRing, KeyRingError, MissingKeyError
+from botfarm.crypto.totp import current_code
+from botfarm.domain import MAX_SECRETS_BYTES, Lease, LeasedUser, SealedCredentials
+from botfarm.errors import FieldError, InvalidRequestError, KeyMissingError
+from botfarm.logs import get_logger
+
+logger = get_logger(__name__)
+
+Secrets = Mapping[str, Any]
+
+
+def seal(
+    key_ring: KeyRing, user_id: UUID, *, password: str, secrets: Secrets | None, totp_seed: str | None
+) -> SealedCredentials:
+    return SealedCredentials(
+        password=seal_password(key_ring, user_id, password),
+        secrets=seal_secrets(key_ring, user_id, secrets) if secrets else None,
+        totp_seed=seal_totp_seed(key_ring, user_id, totp_seed) if totp_seed else None,
+    )
+
+
+def seal_password(key_ring: KeyRing, user_id: UUID, password: str) -> str:
+    return key_ring.encrypt(password, row_id=user_id, field="password")
+
+
+def seal_totp_seed(key_ring: KeyRing, user_id: UUID, seed: str) -> str:
+    return key_ring.encrypt(seed, row_id=user_id, field="totp_seed")
+
+
+def seal_secrets(key_ring: KeyRing, user_id: UUID, secrets: Secrets) -> str:
+    return key_ring.encrypt(json.dumps(dict(secrets)), row_id=user_id, field="secrets")
+
+
+def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes: Secrets) -> str | None:
+    """The names of `changes` replaced, those that are null removed, the rest kept; None when nothing is left.
+
+    Raises InvalidRequestError when what is left is too large.
+    """
+    merged = {**(_secrets(key_ring, user_id, sealed) or {}), **changes}
+    left = {name: value for name, value in merged.items() if value is not None}
+    if len(json.dumps(left, ensure_ascii=False).encode()) > MAX_SECRETS_BYTES:
+        raise InvalidRequestError(
+            FieldError("secrets", "invalid", "must be at most 262144 bytes of JSON, those kept included")
+        )
+    return seal_secrets(key_ring, user_id, left) if left else None
+
+
+def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
+    """Raises KeyMissingError for a value under a key that this process lacks.
+
+    Raises KeyRingError for a value that no key decrypts, or that is none of ours.
+    """
+    return replace(lease, users=tuple(readable(user, key_ring) for user in lease.users))
+
+
+def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
+    sealed = user.sealed
+    if sealed is None:
+        return user
+    return replace(
+        user,
+        password=_open(key_ring, sealed.password, user.id, "password"),
+        secrets=_secrets(key_ring, user.id, sealed.secrets),
+        totp=current_code(totp_seed(key_ring, user.id, sealed.totp_seed)) if sealed.totp_seed else None,
+    )
+
+
+def totp_seed(key_ring: KeyRing, user_id: UUID, sealed: str) -> str:
+    return _open(key_ring, sealed, user_id, "totp_seed")
+
+
+def _secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None) -> dict[str, Any] | None:
+    if sealed is None:
+        return None
+    try:
+        secrets = json.loads(_open(key_ring, sealed, user_id, "secrets"))
+    except json.JSONDecodeError:
+        secrets = None
+    if not isinstance(secrets, dict):
+        raise KeyRingError(f"the stored secrets of {user_id} are no JSON object")
+    return secrets
+
+
+def _open(key_ring: KeyRing, sealed: str, user_id: UUID, field: str) -> str:
+    try:
+        return key_ring.decrypt(sealed, row_id=user_id, field=field)
+    except MissingKeyError as error:
+        logger.warning("key missing", key_id=error.key_id, reason=str(error))
+        raise KeyMissingError from error

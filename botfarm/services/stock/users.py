@@ -1,0 +1,193 @@
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm.access import Principal, Scope
+from botfarm.crypto.credentials import KeyRing
+from botfarm.db.access import audit_queries
+from botfarm.db.leasing import lease_reading_queries
+from botfarm.db.postgres.engine import Database
+from botfarm.db.shared.tables import UserRow
+from botfarm.db.stock import user_queries
+from botfarm.db.stock.user_queries import NewUser, UserCursor
+from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
+from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
+from botfarm.logins import login_key
+from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
+from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.user_credentials import (
+    Secrets,
+    merge_secrets,
+    seal,
+    seal_password,
+    seal_totp_seed,
+)
+
+_SECRET_CHANGES = ("password", "secrets", "totp_seed")
+
+
+class Users:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._notifier = notifier
+
+    async def create(
+        self,
+        principal: Principal,
+        *,
+        login: str,
+        password: str,
+        pool: Pool,
+        labels: Mapping[str, str],
+        secrets: Secrets | None = None,
+        totp_seed: str | None = None,
+    ) -> User:
+        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope."""
+        _require_pool(principal.scope, pool)
+        user_id = uuid4()
+        sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
+        async with self._database.transaction() as session:
+            if not await user_queries.insert_user(
+                session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
+            ):
+                raise UserExistsError
+            user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+            await _record(session, principal, "create_user", user_id, pool, login=login)
+        self._notifier.freed(pool.project_id)
+        return user
+
+    async def get(self, scope: Scope, user_id: UUID) -> User:
+        async with self._database.autocommit() as session:
+            return await _with_last_lease(session, user_id, scope)
+
+    async def update(self, principal: Principal, user_id: UUID, changes: UserChanges) -> User:
+        """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
+
+        UserBusyError for a move under a live lease.
+        """
+        async with self._database.transaction() as session:
+            locked = await user_queries.lock_user(session, user_id, principal.scope)
+            if locked is None:
+                raise NoSuchUserError
+            row, is_live = locked
+            before, after = _pool(row), _pool_after(row, changes)
+            _require_pool(principal.scope, after)
+            if is_live and after != before:
+                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+            await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
+            details = _what_changes(changes)
+            if _place(after) == _place(before):
+                await _record(session, principal, "update_user", user_id, after, **details)
+            else:  # those of where it was must see it go, and neither side may know of the other
+                await _record(session, principal, "update_user", user_id, before, moved="away")
+                await _record(session, principal, "update_user", user_id, after, **details, moved="here")
+            user = await _with_last_lease(session, user_id, principal.scope)
+        self._notifier.freed(after.project_id)
+        return user
+
+    async def delete(self, principal: Principal, user_id: UUID) -> None:
+        """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live."""
+        async with self._database.transaction() as session:
+            pool = await user_queries.delete_user(session, user_id, principal.scope)
+            if pool is None:
+                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+            await _record(session, principal, "delete_user", user_id, pool)
+
+    async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
+        after = _decode(cursor) if cursor else None
+        async with self._database.autocommit() as session:
+            users = await user_queries.list_users(session, chosen, scope, after=after, limit=limit + 1)
+        more = len(users) > limit
+        page = tuple(users[:limit])
+        return Page(page, encode_cursor(*user_queries.cursor_of(page[-1])) if more else None)
+
+    def _changed(self, user_id: UUID, row: UserRow, changes: UserChanges) -> SealedCredentials:
+        password, secrets = row.password, None if changes.removes_secrets else row.secrets
+        totp_seed = None if changes.removes_totp_seed else row.totp_seed
+        if changes.password:
+            password = seal_password(self._key_ring, user_id, changes.password)
+        if changes.secrets:
+            secrets = merge_secrets(self._key_ring, user_id, secrets, changes.secrets)
+        if changes.totp_seed:
+            totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
+        return SealedCredentials(password, secrets, totp_seed)
+
+
+def busy(user: User) -> UserBusyError:
+    """Says when the lease expires or, for a user that rests, when it may be had again."""
+    return UserBusyError(locktime=user.locktime, expires_in=max(0.0, round(user.busy_for or 0, 3)))
+
+
+async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:
+    user = _existing(await user_queries.get_user(session, user_id, scope))
+    last = await lease_reading_queries.get_lease(session, user.lease_id, scope) if user.lease_id else None
+    return replace(user, last_lease=last)
+
+
+async def _record(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    user_id: UUID,
+    pool: Pool,
+    **details: object,
+) -> None:
+    await audit_queries.record(
+        session,
+        principal,
+        action,
+        target="user",
+        target_id=user_id,
+        project_id=pool.project_id,
+        env=pool.env,
+        details=details,
+    )
+
+
+def _what_changes(changes: UserChanges) -> dict[str, object]:
+    """The new values, but of credentials only that there are new ones."""
+    given = {name: value for name, value in asdict(changes).items() if value}
+    hidden = {name: "changed" for name in _SECRET_CHANGES if given.pop(name, None)}
+    return {**given, **hidden}
+
+
+def _pool(row: UserRow) -> Pool:
+    return Pool(row.project_id, Env(row.env), Domain(row.domain))
+
+
+def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
+    before = _pool(row)
+    return Pool(
+        changes.project_id or before.project_id, changes.env or before.env, changes.domain or before.domain
+    )
+
+
+def _place(pool: Pool) -> tuple[UUID, Env]:
+    """What scopes are made of."""
+    return pool.project_id, pool.env
+
+
+def _require_pool(scope: Scope, pool: Pool) -> None:
+    """Raises NoSuchProjectError, as for one that is not there; every env is there, so ForbiddenError for that."""
+    if not scope.has_project(pool.project_id):
+        raise NoSuchProjectError
+    if not scope.has_env(pool.env):
+        raise ForbiddenError(f"Your scope does not have the env {pool.env}.")
+
+
+def _existing(user: User | None) -> User:
+    if user is None:
+        raise NoSuchUserError
+    return user
+
+
+def _decode(cursor: str) -> UserCursor:
+    project_id, env, domain, user_id = decode_cursor(cursor, 4)
+    try:
+        return UUID(project_id), Env(env), Domain(domain), UUID(user_id)
+    except ValueError:
+        raise invalid_cursor() from None

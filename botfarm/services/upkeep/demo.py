@@ -1,0 +1,72 @@
+"""Demo data: enough to try everything, and nothing that could be mistaken for real."""
+
+import secrets
+from dataclasses import dataclass
+
+from botfarm.access import EVERYTHING, THIS_MACHINE, Role
+from botfarm.domain import Domain, Env, LeasePolicy, Pool, Project
+from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
+from botfarm.services.access.authentication import Authentication
+from botfarm.services.access.tokens import Tokens
+from botfarm.services.stock.projects import Projects
+from botfarm.services.stock.users import Users
+
+PROJECTS = ("shop", "bank")
+USERS_PER_POOL = 5
+LANGUAGES = ("de", "en", "fr")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCounts:
+    projects: int
+    users: int
+
+
+async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
+    """Adds what is missing of two projects with five users in each pool; returns how much that was."""
+    new_projects = new_users = 0
+    for name in PROJECTS:
+        try:
+            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=LeasePolicy())
+            new_projects += 1
+        except ProjectExistsError:
+            project = await projects.look_up(EVERYTHING, name)
+        for env in Env:
+            for domain in Domain:
+                new_users += await _fill_pool(users, project, Pool(project.id, env, domain))
+    return DemoCounts(new_projects, new_users)
+
+
+async def token_for_runners(tokens: Tokens, authentication: Authentication, *, held: str) -> str:
+    """The one that is held if it is still in force, else a new one, for runners of the demo's first project in stage."""
+    try:
+        await authentication.principal_of(f"Bearer {held}")
+    except UnauthenticatedError:
+        made = await tokens.create(
+            THIS_MACHINE,
+            name="demo-runners",
+            role=Role.RUNNER,
+            projects=PROJECTS[:1],
+            envs=[Env.STAGE],
+            max_leases=None,
+            expires_in=None,
+        )
+        return made.written
+    return held
+
+
+async def _fill_pool(users: Users, project: Project, pool: Pool) -> int:
+    added = 0
+    for number in range(1, USERS_PER_POOL + 1):
+        try:
+            await users.create(
+                THIS_MACHINE,
+                login=f"{pool.domain}-{number}@{pool.env}.{project.name}.test",
+                password=secrets.token_urlsafe(12),
+                pool=pool,
+                labels={"language": LANGUAGES[number % len(LANGUAGES)]},
+            )
+        except UserExistsError:
+            continue
+        added += 1
+    return added

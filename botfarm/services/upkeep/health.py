@@ -1,0 +1,113 @@
+"""Whether this process can serve: asked of the database in the background, so that a probe costs nothing."""
+
+import asyncio
+import time
+
+from botfarm import metrics
+from botfarm.db.postgres.engine import Database
+from botfarm.db.schema.revisions import schema_is_old
+from botfarm.db.upkeep import maintenance_queries
+from botfarm.errors import DatabaseUnavailableError, UnknownPoolerError
+from botfarm.logs import get_logger
+from botfarm.services.upkeep.keys import Keys
+
+logger = get_logger(__name__)
+
+# Three misses in ten seconds make a process unready: one lost packet does not.
+INTERVAL, MISSES = 3.0, 3
+# Keys that are wrong or missing are looked for again so often: that is a scan of all users.
+KEYS_INTERVAL = 60.0
+
+
+class Health:
+    def __init__(self, database: Database, process_name: str, *, serving: Database) -> None:
+        """`database` is for the looks; `serving` is that of the requests."""
+        self._database = database
+        self._serving = serving
+        self._process_name = process_name
+        self._misses = MISSES
+        self._draining = False
+        self._keys: Keys | None = None
+        self._keys_checked = False
+        self._wrong_keys: str | None = None
+        self._next_check = 0.0
+        self.started = False
+        """True from the first good answer on."""
+        self.why_unready: str | None = "The database has not answered yet."
+
+    async def watch(self, keys: Keys | None = None, *, keys_checked: bool = False) -> None:
+        """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
+        self._keys, self._keys_checked = keys, keys_checked
+        self._say(self.why_unready)
+        while True:
+            started = time.monotonic()
+            await self.look()
+            await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - started)))
+
+    def drain(self) -> None:
+        """Says for good that no new requests should come."""
+        self._draining = True
+        self._say("Shutting down.")
+
+    async def look(self) -> None:
+        try:
+            self._serving.require_own_sessions()
+            is_read_only = await self._is_read_only()
+            old = not is_read_only and await schema_is_old(self._database)
+            wrong_keys = None if is_read_only or old else await self._check_keys()
+        except UnknownPoolerError as error:
+            metrics.db_up.set(0)
+            self._missed(f"The database cannot be used: {error.reason}.", at_once=True)
+            return
+        except Exception as error:  # a watch that ends would freeze what the probes say
+            metrics.db_up.set(0)
+            self._missed("The database does not answer.")
+            if not isinstance(error, DatabaseUnavailableError):
+                logger.exception("readiness")
+            return
+        metrics.db_up.set(not is_read_only)
+        if is_read_only:
+            self._missed("The database is read-only.")
+        elif old:
+            self._missed("The schema is older than this build: run `botfarm migrate`.", at_once=True)
+        elif wrong_keys:
+            self._missed(wrong_keys, at_once=True)
+        else:
+            self._answered()
+
+    def _say(self, why_unready: str | None) -> None:
+        self.why_unready = why_unready
+        metrics.ready.labels(self._process_name).set(why_unready is None)
+
+    async def _is_read_only(self) -> bool:
+        async with self._database.autocommit() as session:
+            is_read_only = await maintenance_queries.is_read_only(session)
+            if is_read_only:
+                await session.invalidate()  # as after a failover: a new connection finds the primary
+            return is_read_only
+
+    async def _check_keys(self) -> str | None:
+        """Why the keys are wrong. Once they are right that is asked again only when a request lacked one."""
+        keys = self._keys
+        if keys and (keys.missed() or not self._keys_checked) and time.monotonic() >= self._next_check:
+            self._wrong_keys = await keys.why_unusable()
+            self._keys_checked = self._wrong_keys is None
+            if self._keys_checked:
+                keys.forget_missed()
+            else:
+                self._next_check = time.monotonic() + KEYS_INTERVAL
+        return self._wrong_keys
+
+    def _answered(self) -> None:
+        if self._draining:
+            return
+        if self.why_unready:
+            logger.info("ready")
+        self.started, self._misses = True, 0
+        self._say(None)
+
+    def _missed(self, reason: str, *, at_once: bool = False) -> None:
+        self._misses = MISSES if at_once else self._misses + 1
+        if self._misses >= MISSES and self.why_unready != reason:
+            self._say(reason)
+            logger.warning("not ready", reason=reason)

@@ -1,0 +1,202 @@
+"""What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+from botfarm import metrics
+from botfarm.access import EVERYTHING
+from botfarm.db.access import audit_queries
+from botfarm.db.leasing import lease_queries
+from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import login_key_queries, pool_queries
+from botfarm.db.upkeep import key_queries, maintenance_queries
+from botfarm.db.waiting import waiting_queries
+from botfarm.domain import EndedBy, PoolUsage
+from botfarm.errors import DatabaseUnavailableError
+from botfarm.logs import get_logger
+from botfarm.services.leasing.leases import count_ended
+from botfarm.services.shared.database_clock import TOLERANCE, DatabaseClock, Reading, monotonic
+from botfarm.services.shared.notifier import Notifier
+
+logger = get_logger(__name__)
+
+# Seconds between two readings of the clock by a process that does not reap.
+CLOCK_INTERVAL = 3.0
+REAP_BATCH = 500
+PRUNE_BATCH = 5_000
+
+
+class Maintenance:
+    def __init__(
+        self, database: Database, notifier: Notifier, clock: DatabaseClock, *, history_days: int
+    ) -> None:
+        self._database = database
+        self._notifier = notifier
+        self._clock = clock
+        self._history_days = history_days
+
+    async def connections(self) -> tuple[int, int]:
+        """How many the database gives to all clients together, and how many others have now."""
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.connections(session)
+
+    async def reap(self) -> int:
+        """Closes every lease that has expired and clears its users' locks; returns how many leases.
+
+        Any number of replicas may do so at once: each skips what another has locked.
+        """
+        await self.follow_clock()
+        reaped = await self._reap(self._clock.latest())
+        metrics.reaper_last_success.set_to_current_time()
+        return reaped
+
+    async def watch_clock(self) -> None:
+        """Follows the clock every few seconds, until cancelled; for a process that does not reap."""
+        while True:
+            try:
+                await self.follow_clock()
+            except DatabaseUnavailableError as error:
+                logger.debug("clock", reason=error.reason)
+            except Exception:  # a watch that ends would let no lease expire any more
+                logger.exception("clock")
+            await asyncio.sleep(CLOCK_INTERVAL)
+
+    async def follow_clock(self) -> None:
+        """Reads the database's clock. When it was stepped forward, the leases that this ended are reaped first.
+
+        Until that is done no process that has read the clock before hands out their users.
+        """
+        async with self._database.autocommit() as session:
+            asked = monotonic()
+            at = await maintenance_queries.clock(session)
+            reading = Reading(at, asked, monotonic())
+        step = self._clock.step_to(reading)
+        if step > 0:
+            await self._reap(None, step=step)
+            async with self._database.autocommit() as session:
+                if await maintenance_queries.reaper_lag(session) > TOLERANCE:
+                    return  # others have some of them locked: they are the next look's
+        self._clock.accept(reading)
+        if step:
+            logger.warning("the database's clock was stepped", seconds=round(step, 3))
+            metrics.count_clock_step(step)
+
+    async def _reap(self, latest: datetime | None, *, step: float = 0) -> int:
+        reaped = 0
+        while True:
+            async with self._database.autocommit() as session:
+                ended = await lease_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
+            for lease in ended:
+                count_ended(lease, EndedBy.EXPIRED, None)
+                self._notifier.freed(lease.pool.project_id)
+            reaped += len(ended)
+            if len(ended) < REAP_BATCH:
+                return reaped
+
+    async def prune_audit(self, stop: asyncio.Event) -> int:
+        """Deletes the audit's entries that are older than history is kept, until `stop` is set; returns how many."""
+        pruned = 0
+        while not stop.is_set():
+            async with self._database.transaction() as session:
+                batch = await audit_queries.prune_deeds(session, days=self._history_days, batch=PRUNE_BATCH)
+            pruned += batch
+            if batch == 0:
+                break
+        return pruned
+
+    async def prune_history(self, stop: asyncio.Event) -> int:
+        """Deletes the leases that ended longer ago than history is kept, until `stop` is set; returns how many."""
+        pruned = 0
+        while not stop.is_set():
+            async with self._database.autocommit() as session:
+                batch = await maintenance_queries.prune_leases(
+                    session, days=self._history_days, batch=PRUNE_BATCH
+                )
+            pruned += batch
+            if batch == 0:
+                break
+        return pruned
+
+    async def prune_tickets(self) -> int:
+        """Deletes the tickets that nobody waits with, and replicas that are gone; returns how many tickets."""
+        async with self._database.autocommit() as session:
+            await waiting_queries.prune_replicas(session)
+            return await waiting_queries.prune_tickets(session)
+
+    async def fill_login_keys(self, stop: asyncio.Event) -> tuple[int, list[UUID]]:
+        """Stores the normal form of logins that a replica of the version before has written, until `stop` is set.
+
+        Returns how many users have got one, and the users that cannot have one, because another user is the same account.
+        """
+        filled, refused = 0, []
+        async with self._database.autocommit() as session:
+            users = await login_key_queries.users_without_key(session)
+        for user_id, login in users:
+            if stop.is_set():
+                break
+            async with self._database.autocommit() as session:
+                if await login_key_queries.fill_login_key(session, user_id, login):
+                    filled += 1
+                else:
+                    refused.append(user_id)
+        return filled, refused
+
+    async def may_see_all_sessions(self) -> bool:
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.may_see_all_sessions(session)
+
+    async def may_change_tables(self) -> bool:
+        async with self._database.autocommit() as session:
+            return await maintenance_queries.may_change_tables(session)
+
+    async def refresh_gauges(self) -> None:
+        """Every worker sets the same values, so dashboards take the `max` over them.
+
+        Those of a worker that cannot count are dropped: old numbers would be believed beside another's new ones.
+        """
+        try:
+            await self._set_gauges()
+        except Exception:
+            _drop_gauges()
+            raise
+        metrics.gauges_last_success.set_to_current_time()
+
+    async def _set_gauges(self) -> None:
+        async with self._database.autocommit() as session:
+            usages = await pool_queries.count_pools(session, EVERYTHING)
+            lag = await maintenance_queries.reaper_lag(session)
+            dead = await maintenance_queries.dead_tuples(session)
+            snapshot = await maintenance_queries.oldest_snapshot(session)
+            values = await key_queries.encrypted_values(session)
+        _drop_gauges()  # a pool that is gone must not keep its last numbers
+        _set_pool_gauges(usages)
+        metrics.reaper_lag_seconds.set(lag)
+        metrics.db_oldest_snapshot_seconds.set(snapshot)
+        for key_id, count in values.items():
+            metrics.encrypted_values.labels(key_id).set(count)
+        for table, tuples in dead.items():
+            metrics.db_dead_tuples.labels(table).set(tuples)
+
+
+def _drop_gauges() -> None:
+    for gauge in (
+        metrics.users,
+        metrics.waiters,
+        metrics.oldest_wait_seconds,
+        metrics.encrypted_values,
+        metrics.db_dead_tuples,
+    ):
+        gauge.clear()
+    # Those without labels cannot go; `max` over several workers passes a 0 by.
+    for gauge in (metrics.reaper_lag_seconds, metrics.db_oldest_snapshot_seconds):
+        gauge.set(0)
+
+
+def _set_pool_gauges(usages: list[PoolUsage]) -> None:
+    for usage in usages:
+        labels = metrics.pool_labels(usage.project_name, usage.pool.env, usage.pool.domain)
+        metrics.waiters.labels(*labels).set(usage.counts.waiting)
+        metrics.oldest_wait_seconds.labels(*labels).set(usage.counts.oldest_wait or 0)
+        for state in metrics.USER_STATES:
+            metrics.users.labels(*labels, state).set(getattr(usage.counts, state))

@@ -1,0 +1,60 @@
+"""Users as JSON lines, read from a request as they arrive."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from botfarm.domain import LineError, Pool, UserLine
+from botfarm.errors import MalformedJsonError, TooLargeError
+from botfarm.web.api.requests import NewUser
+from botfarm.web.http.error_responses import field_name
+
+MAX_LINE_BYTES = 1_048_576
+# Of an import, blank ones included: its users are in memory until the last one has come, 1 to 2 KB each.
+MAX_LINES = 100_000
+
+
+async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
+    """Blank lines are passed over, and counted. Raises TooLargeError for a line over 1 MiB, and for too many."""
+    number = 0
+    async for line in _lines(request):
+        number += 1
+        if number > MAX_LINES:
+            raise TooLargeError(f"An import has at most {MAX_LINES:,} lines: send several.")
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if text.strip():
+            for parsed in _parse(number, text):
+                yield parsed
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in _chunks(request):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise TooLargeError
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise MalformedJsonError("The body did not arrive whole.") from None
+
+
+def _parse(number: int, line: bytes) -> list[UserLine | LineError]:
+    try:
+        new = NewUser.model_validate_json(line)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_context=False, include_url=False)
+        return [LineError(number, field_name(each["loc"]), str(each["type"])) for each in found]
+    password = new.password.get_secret_value()
+    pool = Pool(new.project_id, new.env, new.domain)
+    return [UserLine(number, new.login, password, pool, new.labels, new.secrets, new.plain_totp_seed)]

@@ -1,0 +1,166 @@
+from uuid import UUID
+
+from fastapi import Request, Response
+
+from botfarm import errors
+from botfarm.access import Role
+from botfarm.domain import Domain, Env, Lease, LeasedUser, LeaseFilter, LeaseState, Page, TotpCode
+from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
+from botfarm.web.api.fields import SearchText
+from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
+from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
+from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
+from botfarm.web.http.express import express
+from botfarm.web.http.receiving import RequestLifeline
+from botfarm.web.http.roles import needs
+from botfarm.web.http.routing import api_router, raises
+
+router = api_router("leases")
+
+
+@router.post(
+    "/leases",
+    status_code=201,
+    response_model=LeaseOut,
+    responses={
+        200: {
+            "model": LeaseOut,
+            "description": "The live lease that was taken under the same Idempotency-Key.",
+        },
+        **raises(
+            errors.NoSuchProjectError,
+            errors.NoSuchPoolError,
+            errors.PoolExhaustedError,
+            errors.PoolTooSmallError,
+            errors.WaitSupersededError,
+            errors.TooManyWaitersError,
+            errors.QuotaExceededError,
+            errors.IdempotencyKeyEndedError,
+            errors.IdempotencyKeyReusedError,
+            body=True,
+        ),
+    },
+)
+@needs(Role.RUNNER)
+@express
+async def acquire_lease(
+    farm: Farm,
+    caller: Caller,
+    request: Request,
+    response: Response,
+    body: LeaseRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> Lease:
+    """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free."""
+    wanted = PoolRequest(
+        project=body.project_id or body.project or "",
+        env=body.env,
+        domain=body.domain,
+        labels=body.labels,
+        count=body.count,
+        wait_seconds=body.wait_seconds,
+        priority=body.priority,
+    )
+    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
+    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, lifeline=RequestLifeline(request))
+    if grant.replayed:
+        response.status_code = 200
+    return grant.lease
+
+
+@router.get("/leases", response_model=PageOut[LeaseOut], responses=raises())
+@needs(Role.VIEWER)
+async def get_leases(
+    farm: Farm,
+    caller: Caller,
+    limit: Limit,
+    state: LeaseState | None = None,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    domain: Domain | None = None,
+    user_id: UUID | None = None,
+    owner: SearchText = None,
+    principal: SearchText = None,
+    cursor: Cursor = None,
+) -> Page[Lease]:
+    """Leases that match, live and ended, the newest first, without passwords."""
+    chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal)
+    return await farm.leases.list(caller.scope, chosen, cursor=cursor, limit=limit)
+
+
+@router.get("/leases/{lease_id}", response_model=LeaseOut, responses=raises(errors.NoSuchLeaseError))
+@needs(Role.VIEWER)
+async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
+    """One lease; with passwords for its holder while it is live."""
+    return await farm.leases.get(caller, lease_id)
+
+
+@router.post(
+    "/leases/{lease_id}/renew",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
+)
+@needs(Role.RUNNER)
+@express
+async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
+    """Keep the users for longer; never shortens, and ends at `hold_until`."""
+    return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
+
+
+@router.post(
+    "/leases/{lease_id}/release",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
+)
+@needs(Role.RUNNER)
+@express
+async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
+    """Give the users back. Once more is the same as once."""
+    body = body or Release()
+    return await farm.leases.release(caller, lease_id, outcome=body.outcome, note=body.note)
+
+
+@router.post(
+    "/leases/{lease_id}/force_release",
+    response_model=LeaseOut,
+    responses=raises(errors.NoSuchLeaseError, body=True),
+)
+@needs(Role.MANAGER)
+async def force_release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: ForcedRelease) -> Lease:
+    """End anybody's lease, with a reason; its users rest for the lock-delay."""
+    return await farm.leases.force_release(caller, lease_id, reason=body.reason)
+
+
+@router.get(
+    "/leases/{lease_id}/users/{user_id}/totp",
+    response_model=TotpOut,
+    responses=raises(
+        errors.NoSuchLeaseError, errors.NoSuchUserError, errors.NotTheHolderError, errors.LeaseLapsedError
+    ),
+)
+@needs(Role.RUNNER)
+async def get_totp(farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID) -> TotpCode:
+    """The one-time password of this moment, for the holder."""
+    return await farm.under_lease.totp(caller, lease_id, user_id)
+
+
+@router.patch(
+    "/leases/{lease_id}/users/{user_id}",
+    response_model=LeasedUserOut,
+    responses=raises(
+        errors.NoSuchLeaseError,
+        errors.NoSuchUserError,
+        errors.NotTheHolderError,
+        errors.LeaseLapsedError,
+        body=True,
+    ),
+)
+@needs(Role.RUNNER)
+async def write_back(
+    farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID, body: WriteBack
+) -> LeasedUser:
+    """Keep what a test changed: a new password, or a browser's session, for the next holder."""
+    password = body.password.get_secret_value() if body.password else None
+    return await farm.under_lease.write_back(
+        caller, lease_id, user_id, password=password, secrets=body.secrets
+    )

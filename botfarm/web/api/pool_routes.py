@@ -1,0 +1,15 @@
+from botfarm.access import Role
+from botfarm.domain import PoolUsage
+from botfarm.web.api.responses import ListOut, PoolOut
+from botfarm.web.http.dependencies import Caller, Farm
+from botfarm.web.http.roles import needs
+from botfarm.web.http.routing import api_router, raises
+
+router = api_router("pools")
+
+
+@router.get("/pools", response_model=ListOut[PoolOut], responses=raises())
+@needs(Role.VIEWER)
+async def get_pools(farm: Farm, caller: Caller) -> dict[str, list[PoolUsage]]:
+    """How many users each pool has, and how they stand."""
+    return {"items": await farm.pools.list(caller.scope)}

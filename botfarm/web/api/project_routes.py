@@ -1,0 +1,69 @@
+from uuid import UUID
+
+from botfarm import errors
+from botfarm.access import Role
+from botfarm.domain import LeasePolicy, Project, ProjectChanges
+from botfarm.web.api.requests import NewProject, ProjectPatch
+from botfarm.web.api.responses import ListOut, ProjectOut
+from botfarm.web.http.dependencies import Caller, Farm
+from botfarm.web.http.roles import needs
+from botfarm.web.http.routing import api_router, raises
+
+router = api_router("projects")
+
+
+@router.post(
+    "/projects",
+    status_code=201,
+    response_model=ProjectOut,
+    responses=raises(errors.ProjectExistsError, body=True),
+)
+@needs(Role.ADMIN)
+async def create_project(farm: Farm, caller: Caller, body: NewProject) -> Project:
+    """Add a system under test, and how long its users may be held."""
+    policy = LeasePolicy(
+        default_ttl=body.default_ttl,
+        max_ttl=body.max_ttl,
+        max_hold=body.max_hold,
+        lock_delay=body.lock_delay,
+        cooldown=body.cooldown,
+    )
+    return await farm.projects.create(caller, project_id=body.id, name=body.name, policy=policy)
+
+
+@router.patch(
+    "/projects/{project_id}",
+    response_model=ProjectOut,
+    responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
+)
+@needs(Role.ADMIN)
+async def update_project(farm: Farm, caller: Caller, project_id: UUID, body: ProjectPatch) -> Project:
+    """Change its name or its lease policy; leases under way keep what they were granted."""
+    return await farm.projects.update(
+        caller, project_id, ProjectChanges(**body.model_dump(exclude_unset=True))
+    )
+
+
+@router.delete(
+    "/projects/{project_id}",
+    status_code=204,
+    responses=raises(errors.NoSuchProjectError, errors.ProjectInUseError),
+)
+@needs(Role.ADMIN)
+async def delete_project(farm: Farm, caller: Caller, project_id: UUID) -> None:
+    """Delete a project without users; its history stays."""
+    await farm.projects.delete(caller, project_id)
+
+
+@router.get("/projects", response_model=ListOut[ProjectOut], responses=raises())
+@needs(Role.VIEWER)
+async def get_projects(farm: Farm, caller: Caller) -> dict[str, list[Project]]:
+    """All projects, by name."""
+    return {"items": await farm.projects.list(caller.scope)}
+
+
+@router.get("/projects/{project_id}", response_model=ProjectOut, responses=raises(errors.NoSuchProjectError))
+@needs(Role.VIEWER)
+async def get_project(farm: Farm, caller: Caller, project_id: UUID) -> Project:
+    """One project."""
+    return await farm.projects.get(caller.scope, project_id)

@@ -1,0 +1,143 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Request
+
+from botfarm import errors
+from botfarm.access import Role
+from botfarm.domain import MAX_LABELS, Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
+from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.web.api.fields import Label, SearchText, labels_by_key
+from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch
+from botfarm.web.api.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
+from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
+from botfarm.web.http.receiving import RequestLifeline
+from botfarm.web.http.roles import needs
+from botfarm.web.http.routing import api_router, raises
+
+router = api_router("users")
+
+
+@router.post(
+    "/users",
+    status_code=201,
+    response_model=UserDetailsOut,
+    responses=raises(errors.NoSuchProjectError, errors.UserExistsError, body=True),
+)
+@needs(Role.MANAGER)
+async def create_user(farm: Farm, caller: Caller, body: NewUser) -> User:
+    """Add a test account to a pool."""
+    return await farm.users.create(
+        caller,
+        login=body.login,
+        password=body.password.get_secret_value(),
+        pool=Pool(body.project_id, body.env, body.domain),
+        labels=body.labels,
+        secrets=body.secrets,
+        totp_seed=body.plain_totp_seed,
+    )
+
+
+@router.get("/users", response_model=PageOut[UserOut], responses=raises())
+@needs(Role.VIEWER)
+async def get_users(
+    farm: Farm,
+    caller: Caller,
+    limit: Limit,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    domain: Domain | None = None,
+    state: UserState | None = None,
+    login: SearchText = None,
+    label: Annotated[
+        list[Label] | None,
+        Query(
+            max_length=MAX_LABELS, description="`key:value`; several, each with another key, must all match."
+        ),
+    ] = None,
+    cursor: Cursor = None,
+) -> Page[User]:
+    """The users that match, pool by pool, without passwords."""
+    chosen = UserFilter(project_id, env, domain, state, login, labels_by_key(label or []))
+    return await farm.users.list(caller.scope, chosen, cursor=cursor, limit=limit)
+
+
+@router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
+@needs(Role.VIEWER)
+async def get_user(farm: Farm, caller: Caller, user_id: UUID) -> User:
+    """One user, and who used it last."""
+    return await farm.users.get(caller.scope, user_id)
+
+
+@router.patch(
+    "/users/{user_id}",
+    response_model=UserDetailsOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.NoSuchProjectError,
+        errors.UserExistsError,
+        errors.UserBusyError,
+        body=True,
+    ),
+)
+@needs(Role.MANAGER)
+async def update_user(farm: Farm, caller: Caller, user_id: UUID, body: UserPatch) -> User:
+    """Change a user, quarantine it, or bring it back."""
+    return await farm.users.update(caller, user_id, body.changes())
+
+
+@router.delete(
+    "/users/{user_id}", status_code=204, responses=raises(errors.NoSuchUserError, errors.UserBusyError)
+)
+@needs(Role.MANAGER)
+async def delete_user(farm: Farm, caller: Caller, user_id: UUID) -> None:
+    """Delete a user that nobody holds; its history stays."""
+    await farm.users.delete(caller, user_id)
+
+
+@router.post(
+    "/users/{user_id}/acquire_lock",
+    response_model=LeaseOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.UserBusyError,
+        errors.UserQuarantinedError,
+        errors.QuotaExceededError,
+        errors.IdempotencyKeyEndedError,
+        errors.IdempotencyKeyReusedError,
+        body=True,
+    ),
+)
+@needs(Role.RUNNER)
+async def acquire_lock(
+    farm: Farm,
+    caller: Caller,
+    request: Request,
+    user_id: UUID,
+    idempotency_key: IdempotencyKey = None,
+    body: LockRequest | None = None,
+) -> Lease:
+    """Take this very user. When any user of a kind will do, `acquire_lease` is the better one."""
+    body = body or LockRequest()
+    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
+    grant = await farm.acquiring.acquire_lock(caller, user_id, requested, lifeline=RequestLifeline(request))
+    return grant.lease
+
+
+@router.post(
+    "/users/{user_id}/release_lock",
+    response_model=UserOut,
+    responses=raises(
+        errors.NoSuchUserError,
+        errors.NoSuchLeaseError,
+        errors.NotTheHolderError,
+        errors.LeaseIdRequiredError,
+        errors.UseReleaseLeaseError,
+        errors.LeaseLapsedError,
+        body=True,
+    ),
+)
+@needs(Role.RUNNER)
+async def release_lock(farm: Farm, caller: Caller, user_id: UUID, body: LockRelease | None = None) -> User:
+    """Give back the one user of a lease; a user that is free stays free."""
+    return await farm.leases.release_lock(caller, user_id, lease_id=body.lease_id if body else None)

@@ -1,0 +1,25 @@
+from collections.abc import Sequence
+from uuid import UUID
+
+from botfarm.access import Role
+from botfarm.domain import Domain, Env
+from botfarm.tickets import Ticket, TicketFilter
+from botfarm.web.api.responses import ListOut, TicketOut
+from botfarm.web.http.dependencies import Caller, Farm
+from botfarm.web.http.roles import needs
+from botfarm.web.http.routing import api_router, raises
+
+router = api_router("leases")
+
+
+@router.get("/leases/waiting", response_model=ListOut[TicketOut], responses=raises())
+@needs(Role.VIEWER)
+async def get_waiting(
+    farm: Farm,
+    caller: Caller,
+    project_id: UUID | None = None,
+    env: Env | None = None,
+    domain: Domain | None = None,
+) -> dict[str, Sequence[Ticket]]:
+    """Requests that wait for users, pool by pool, in the order in which they will be served."""
+    return {"items": await farm.pools.waiting(caller.scope, TicketFilter(project_id, env, domain))}

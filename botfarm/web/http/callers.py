@@ -1,0 +1,61 @@
+"""Who calls: the bearer of a token or else, with the cookie of a session, an operator."""
+
+from dataclasses import replace
+
+from fastapi import Request, Response
+
+from botfarm.access import Principal, Role
+from botfarm.errors import DatabaseUnavailableError, ForbiddenError, UnauthenticatedError
+from botfarm.runtime import Services
+from botfarm.services.access.sessions import Badge
+from botfarm.web.http.session_cookie import SessionCookie, require_same_origin
+
+
+async def admit(request: Request, role: Role) -> Badge | None:
+    """Leaves who calls in `request.state.principal`. Raises UnauthenticatedError, ForbiddenError.
+
+    A badge is what a session that is half way through its own gets next.
+    """
+    principal, badge = await _identify(request)
+    request.state.principal = replace(
+        principal, address=address_of(request), request_id=request.state.request_id
+    )
+    if not principal.role.includes(role):
+        raise ForbiddenError(f"This needs the role {role}.")
+    return badge
+
+
+async def still_admitted(request: Request) -> None:
+    """For what takes its time: the token or the session may have ended since. Raises UnauthenticatedError."""
+    await _identify(request)
+
+
+async def sees_everything(request: Request) -> bool:
+    """For what is open to anyone, and says more to those who may know it. False too when that cannot be found out."""
+    try:
+        principal, _ = await _identify(request)
+    except (UnauthenticatedError, ForbiddenError, DatabaseUnavailableError):
+        return False
+    return principal.scope.is_whole
+
+
+def give_badge(request: Request, response: Response, badge: Badge) -> None:
+    cookie: SessionCookie = request.app.state.session_cookie
+    cookie.set(response, badge)
+
+
+def address_of(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+async def _identify(request: Request) -> tuple[Principal, Badge | None]:
+    services: Services = request.app.state.services
+    authorization = request.headers.get("authorization")
+    if authorization is not None:
+        return await services.authentication.principal_of(authorization), None
+    cookie: SessionCookie = request.app.state.session_cookie
+    token = cookie.read(request)
+    if token is None:
+        raise UnauthenticatedError
+    require_same_origin(request)
+    return await services.sessions.authenticate(token)

@@ -1,0 +1,119 @@
+import functools
+import logging
+import re
+import time
+from uuid import uuid4
+
+import structlog
+from fastapi import Request
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from botfarm import metrics
+from botfarm.errors import InternalError
+from botfarm.logs import get_logger
+from botfarm.web.http.error_responses import problem_response
+from botfarm.web.http.series import method_of, template_of
+
+logger = get_logger(__name__)
+_log = logging.getLogger(__name__)  # asked for its level alone: that is cheap
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# No page of another site may frame ours, guess what kind of thing an answer is, or be told where a person came from.
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+# An answer of the API is no page, and may hold credentials.
+_API_HEADERS = (
+    *_SECURITY_HEADERS,
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+# The documentation page has an inline script, the framework's; everything it loads is served here.
+_PAGE_HEADERS = (
+    *_SECURITY_HEADERS,
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+            b"frame-ancestors 'none'"
+        ),
+    ),
+)
+_HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
+_QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
+
+
+class Observed:
+    """The outermost layer: a request id for each request, one log line, two metrics, and a problem for any crash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    *(_API_HEADERS if scope["path"].startswith("/api/") else _PAGE_HEADERS),
+                    *(_HTTPS_HEADERS if scope["scheme"] == "https" else ()),
+                ]
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("internal error")
+            if status is None:
+                await problem_response(Request(scope), InternalError())(scope, receive, send_with_id)
+        finally:
+            _observe(scope, status or 500, time.perf_counter() - started)
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own id when it is a plain one, so that its logs and ours can be read together."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid4().hex
+
+
+def _observe(scope: Scope, status: int, seconds: float) -> None:
+    route = scope.get("route")
+    template, method = template_of(scope), method_of(scope)
+    requests, duration = _series(method, template, status)
+    requests.inc()
+    duration.observe(seconds)
+    if template not in _QUIET and _log.isEnabledFor(logging.INFO):
+        logger.info(
+            "request",
+            operation=getattr(route, "name", template),  # without the address: it may have a token in it
+            method=method,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            principal=getattr(scope["state"].get("principal"), "name", None),
+        )
+
+
+@functools.cache
+def _series(method: str, template: str, status: int) -> tuple[Counter, Histogram]:
+    return (
+        metrics.http_requests_total.labels(method, template, status),
+        metrics.http_request_duration_seconds.labels(method, template),
+    )
