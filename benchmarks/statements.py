@@ -16,7 +16,8 @@ from botfarm.db.leasing import batch_queries, lease_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms
 from botfarm.db.leasing.batch_queries import WantedLease
 from botfarm.db.leasing.lease_queries import Release
-from botfarm.domain import Domain, Env, Outcome, Pool
+from botfarm.domain.leases import Outcome
+from botfarm.domain.pools import Domain, Env, Pool
 
 PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable
 HAND = UUID("00000000-0000-f000-8000-00000000feed")

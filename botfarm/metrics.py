@@ -20,7 +20,8 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from botfarm.domain import Domain, Env, UserState
+from botfarm.domain.pools import Domain, Env
+from botfarm.domain.users import UserState
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, for nobody
 

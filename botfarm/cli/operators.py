@@ -4,9 +4,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from botfarm.access import EVERYTHING, Operator, Role, Token
 from botfarm.cli.errors import one_line_errors
-from botfarm.domain import Project
+from botfarm.domain.access import EVERYTHING, Operator, Role, Token
+from botfarm.domain.projects import Project
 from botfarm.runtime import Services, open_services
 from botfarm.services.access.operators import SignedOut
 from botfarm.services.access.scopes import ALL

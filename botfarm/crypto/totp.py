@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyotp
 
-from botfarm.domain import TotpCode
+from botfarm.domain.credentials import TotpCode
 
 _DIGESTS: dict[str, Any] = {"SHA1": hashlib.sha1, "SHA256": hashlib.sha256, "SHA512": hashlib.sha512}
 _DEFAULTS = {"algorithm": "SHA1", "digits": "6", "period": "30"}

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from botfarm.access import Role
+from botfarm.domain.access import Role
 from support.farm import PASSWORD, open_farm
 from support.postgres import served
 from support.processes import BOTFARM, clean_environment

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from botfarm.db.leasing import batch_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.leasing.batch_queries import WantedLease
-from botfarm.domain import Lease, Pool
+from botfarm.domain.leases import Lease
+from botfarm.domain.pools import Pool
 from support.farm import RUNNER, Farm, open_farm
 
 TERMS = LeaseTerms(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import text
 
-from botfarm.domain import EndedBy
+from botfarm.domain.leases import EndedBy
 from botfarm.errors import LeaseLapsedError, OperatorError, PoolExhaustedError
 from botfarm.runtime import open_services
 from botfarm.services.upkeep.restoring import Restored

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from botfarm.access import AuditFilter, Principal, Role, Scope
 from botfarm.db.access import audit_queries
+from botfarm.domain.access import Principal, Role, Scope
+from botfarm.domain.audit import AuditFilter
 from botfarm.errors import NoSuchUserError, UserBusyError
 from support.farm import MANAGER, Farm, open_farm
 from support.http import LEASE, assert_problem, create_project, create_user

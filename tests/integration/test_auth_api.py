@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm.access import EVERYTHING, Role, Scope
-from botfarm.domain import Env
+from botfarm.domain.access import EVERYTHING, Role, Scope
+from botfarm.domain.pools import Env
 from botfarm.errors import ShuttingDownError
 from support.app import api_client, on_a_socket
 from support.farm import PASSWORD, Farm, open_farm, test_settings

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
 from support.app import api_client, on_a_socket
 from support.farm import TOKEN, Farm, open_farm, test_settings
 from support.http import LEASE, create_project, create_user

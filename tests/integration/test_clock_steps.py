@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from botfarm.domain import Lease, Pool
+from botfarm.domain.leases import Lease
+from botfarm.domain.pools import Pool
 from botfarm.errors import LeaseLapsedError, PoolExhaustedError, UserBusyError
 from botfarm.services.leasing.lease_requests import RequestedTerms
 from botfarm.services.upkeep import maintenance

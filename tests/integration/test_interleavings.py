@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import EVERYTHING
 from botfarm.db.leasing import acquire_queries, lease_queries
 from botfarm.db.leasing.batch_queries import WantedLease, acquire_batch
 from botfarm.db.leasing.lease_queries import Release, Renewal
-from botfarm.domain import EndedBy, Lease, Outcome
+from botfarm.domain.access import EVERYTHING
+from botfarm.domain.leases import EndedBy, Lease, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
 

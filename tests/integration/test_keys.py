@@ -14,7 +14,9 @@ from botfarm.crypto.credentials import KeyRing, generate_key
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
-from botfarm.domain import Domain, Env, Pool, SealedCredentials, User, UserChanges
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import User, UserChanges
 from botfarm.services.upkeep import health, keys
 from botfarm.services.upkeep.keys import Keys, KeyState, Reencrypted
 from support.app import api_client

@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import pytest
 
-from botfarm.access import EVERYTHING
 from botfarm.crypto.credentials import KeyRingError
-from botfarm.domain import Domain, EndedBy, Env, LeaseFilter, LeaseState, Outcome, Pool, UserState
+from botfarm.domain.access import EVERYTHING
+from botfarm.domain.leases import EndedBy, LeaseFilter, LeaseState, Outcome
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import UserState
 from botfarm.errors import (
     LeaseLapsedError,
     NoSuchLeaseError,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from botfarm.domain import UserState
+from botfarm.domain.users import UserState
 from botfarm.errors import (
     IdempotencyKeyEndedError,
     IdempotencyKeyReusedError,

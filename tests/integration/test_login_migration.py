@@ -11,8 +11,8 @@ from botfarm.db.leasing.acquire_queries import lock_pool
 from botfarm.db.postgres.engine import create_engine
 from botfarm.db.schema.migrating import migrate
 from botfarm.db.stock.login_key_queries import PAGE, fill_login_keys
+from botfarm.domain.logins import login_key
 from botfarm.errors import OperatorError
-from botfarm.logins import login_key
 from support.farm import Farm
 from support.postgres import fresh_database
 from support.processes import BOTFARM, running

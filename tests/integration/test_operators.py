@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from botfarm.access import EVERYTHING, Principal, Role, Scope, Token
 from botfarm.db.access import operator_queries, token_queries
 from botfarm.db.access.token_queries import NewToken
-from botfarm.domain import Env
+from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
+from botfarm.domain.pools import Env
 from botfarm.errors import OperatorError, UnauthenticatedError
 from botfarm.services.access.tokens import MadeToken, _require_in_force
 from support.farm import MANAGER, PASSWORD, Farm

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import structlog
 
-from botfarm.access import Role
+from botfarm.domain.access import Role
 from botfarm.services.shared.cursors import encode_cursor
 from support.breakages import connection_to
 from support.farm import PASSWORD

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from botfarm.access import Role
+from botfarm.domain.access import Role
 from botfarm.web.app import create_app
 from botfarm.web.http.roles import needed_role, public
 from botfarm.web.http.routing import FarmRoute, api_router

@@ -12,10 +12,10 @@ import jwt
 import pytest
 from passlib.context import CryptContext
 
-from botfarm.access import EVERYTHING, Principal, Role, Scope
 from botfarm.crypto.credentials import KeyRing, generate_key
 from botfarm.db.access import operator_queries, session_queries
-from botfarm.domain import Env
+from botfarm.domain.access import EVERYTHING, Principal, Role, Scope
+from botfarm.domain.pools import Env
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords

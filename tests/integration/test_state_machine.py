@@ -36,21 +36,11 @@ from hypothesis.stateful import (
 )
 
 from botfarm import errors
-from botfarm.access import EVERYTHING, Principal, Role
-from botfarm.domain import (
-    Domain,
-    EndedBy,
-    Env,
-    Lease,
-    LeaseFilter,
-    LeasePolicy,
-    LineError,
-    Pool,
-    ProjectChanges,
-    UserChanges,
-    UserLine,
-    UserStatus,
-)
+from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.leases import EndedBy, Lease, LeaseFilter
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.projects import LeasePolicy, ProjectChanges
+from botfarm.domain.users import LineError, UserChanges, UserLine, UserStatus
 from botfarm.runtime import Services
 from botfarm.services.leasing import pool_grants
 from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm.access import EVERYTHING, Role
 from botfarm.crypto import api_tokens
 from botfarm.crypto.api_tokens import new_token, parse_token
+from botfarm.domain.access import EVERYTHING, Role
 from support.app import api_client
 from support.farm import PASSWORD, Farm, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
 from botfarm.errors import (
     CallerGoneError,
     PoolExhaustedError,

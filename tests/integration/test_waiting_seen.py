@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from botfarm.access import EVERYTHING
+from botfarm.domain.access import EVERYTHING
 from botfarm.errors import PoolExhaustedError
 from support.app import api_client
 from support.farm import RUNNER, Farm, test_settings

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from botfarm.access import EVERYTHING
-from botfarm.domain import EndedBy, Lease, Pool
+from botfarm.domain.access import EVERYTHING
+from botfarm.domain.leases import EndedBy, Lease
+from botfarm.domain.pools import Pool
 from botfarm.process.http_server import listen, url_of
 from botfarm.services.upkeep.maintenance import REAP_BATCH
 from support.farm import RUNNER, Farm, test_settings

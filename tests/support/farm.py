@@ -9,10 +9,13 @@ from uuid import UUID
 
 import asyncpg
 
-from botfarm.access import EVERYTHING, Principal, Role
 from botfarm.crypto.credentials import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
-from botfarm.domain import Domain, Env, Lease, LeasePolicy, Pool, Project, User
+from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.leases import Lease
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.projects import LeasePolicy, Project
+from botfarm.domain.users import User
 from botfarm.runtime import Services, open_services
 from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings

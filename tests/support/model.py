@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from botfarm import errors
-from botfarm.domain import EndedBy, LeasePolicy, Pool, PoolCounts, UserChanges, UserState, UserStatus
+from botfarm.domain.leases import EndedBy
+from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.domain.projects import LeasePolicy
+from botfarm.domain.users import UserChanges, UserState, UserStatus
 
 UNCLAIMED_TTL = 30
 

@@ -3,7 +3,7 @@
 import json
 from uuid import UUID, uuid4
 
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
 from support.farm import Farm
 
 

@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.postgres.listener import Listener
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
+from botfarm.domain.waiting import WaitingRequest
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.pool_counting import PoolCounting
 from botfarm.services.waiting.waiting_room import WaitingRoom
-from botfarm.tickets import WaitingRequest
 from support.farm import Farm
 from support.postgres import served
 

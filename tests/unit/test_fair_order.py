@@ -5,8 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from botfarm.domain.waiting import Line, Place
 from botfarm.services.waiting.fair_order import whose_turn
-from botfarm.tickets import Line, Place
 
 ANY = 0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botfarm.logins import login_key
+from botfarm.domain.logins import login_key
 
 # Pinned: what is stored must agree with what the next version of `idna`, of Unicode and of Python computes.
 SPELLINGS = {

@@ -6,22 +6,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from botfarm.access import EVERYTHING, Operator, Principal, Role, Token
 from botfarm.crypto.api_tokens import ApiToken
 from botfarm.crypto.credentials import KeyRing, generate_key
 from botfarm.db.access import operator_queries, token_queries
 from botfarm.db.shared.tables import OperatorRow, TokenRow, UserRow
 from botfarm.db.stock import user_queries
-from botfarm.domain import (
-    Domain,
-    Env,
-    LeasedUser,
-    Pool,
-    SealedCredentials,
-    TotpCode,
-    UserChanges,
-    UserLine,
-)
+from botfarm.domain.access import EVERYTHING, Operator, Principal, Role, Token
+from botfarm.domain.credentials import SealedCredentials, TotpCode
+from botfarm.domain.leases import LeasedUser
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import UserChanges, UserLine
 from botfarm.services.access.sessions import Badge
 from botfarm.services.access.tokens import MadeToken
 from botfarm.services.upkeep.key_rotation import rotate_ring

@@ -12,10 +12,12 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import AuditEntry, AuditFilter, Principal, Scope
 from botfarm.db.shared.scopes import scope_parameters, within
 from botfarm.db.shared.tables import AuditRow
-from botfarm.domain import Env, LeaseOperation
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.audit import AuditEntry, AuditFilter
+from botfarm.domain.leases import LeaseOperation
+from botfarm.domain.pools import Env
 
 # A deed of no project, or of all envs of one, is outside of every scope that has only some of them.
 _DEEDS = f"""

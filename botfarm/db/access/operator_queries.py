@@ -7,9 +7,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Operator, Role, Scope
 from botfarm.db.shared.scopes import env_list, project_list, scope_of
 from botfarm.db.shared.tables import OperatorRow
+from botfarm.domain.access import Operator, Role, Scope
 
 
 @dataclass(frozen=True, slots=True)

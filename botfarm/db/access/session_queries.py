@@ -21,9 +21,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Operator, Session
 from botfarm.db.access.operator_queries import operator_of
 from botfarm.db.shared.tables import OperatorRow, SessionRow
+from botfarm.domain.access import Operator, Session
 
 _CLOCK = func.clock_timestamp()
 _KEPT_FOR = timedelta(days=1)

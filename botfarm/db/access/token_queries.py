@@ -20,9 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal, Role, Scope, Token
 from botfarm.db.shared.scopes import env_list, project_list, scope_of
 from botfarm.db.shared.tables import TokenRow
+from botfarm.domain.access import Principal, Role, Scope, Token
 
 # Written for tokens in use only, and for each at most once a minute: else every request would be an UPDATE. It waits for no
 # lock, because whoever revokes several tokens locks them in another order.

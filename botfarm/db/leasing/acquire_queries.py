@@ -9,13 +9,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Scope
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.shared.scopes import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
-from botfarm.domain import Lease, LeaseOperation, Pool, PoolCounts
+from botfarm.domain.access import Scope
+from botfarm.domain.leases import Lease, LeaseOperation
+from botfarm.domain.pools import Pool, PoolCounts
 
 
 @dataclass(frozen=True, slots=True)

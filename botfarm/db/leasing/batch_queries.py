@@ -18,7 +18,9 @@ from sqlalchemy import TextClause, text
 from botfarm.db.leasing.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
-from botfarm.domain import Lease, LeasedUser, LeaseOperation, Pool, SealedCredentials
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.leases import Lease, LeasedUser, LeaseOperation
+from botfarm.domain.pools import Pool
 
 _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
 

@@ -14,19 +14,13 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal, Scope
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.shared.scopes import scope_parameters, within
-from botfarm.domain import (
-    Domain,
-    EndedLease,
-    Env,
-    Lease,
-    Outcome,
-    Pool,
-    SealedCredentials,
-)
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.leases import EndedLease, Lease, Outcome
+from botfarm.domain.pools import Domain, Env, Pool
 
 Rest = Literal["cooldown", "lock_delay", "none"]
 """Which of its project's durations a user rests for after a lease."""

@@ -5,10 +5,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Scope
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.shared.scopes import scope_parameters, within
-from botfarm.domain import Lease, LeaseFilter, LeaseState
+from botfarm.domain.access import Scope
+from botfarm.domain.leases import Lease, LeaseFilter, LeaseState
 
 _READ = """
     FROM {leases} AS l

@@ -10,17 +10,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from botfarm.domain import (
-    Domain,
-    EndedBy,
-    Env,
-    Lease,
-    LeasedUser,
-    LeaseOperation,
-    Outcome,
-    Pool,
-    SealedCredentials,
-)
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.leases import EndedBy, Lease, LeasedUser, LeaseOperation, Outcome
+from botfarm.domain.pools import Domain, Env, Pool
 
 LEASE_COLUMNS = """
     l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,

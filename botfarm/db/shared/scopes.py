@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from botfarm.access import Scope
-from botfarm.domain import Env
+from botfarm.domain.access import Scope
+from botfarm.domain.pools import Env
 
 
 def within(alias: str) -> str:

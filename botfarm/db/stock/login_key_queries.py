@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, TextClause, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.domain import Env
-from botfarm.logins import login_key
+from botfarm.domain.logins import login_key
+from botfarm.domain.pools import Env
 
 PAGE = 1_000
 MAX_NAMED = 20

@@ -1,11 +1,11 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Scope
 from botfarm.db.shared.scopes import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
-from botfarm.domain import Domain, Env, Pool, PoolCounts, PoolUsage
+from botfarm.domain.access import Scope
+from botfarm.domain.pools import Domain, Env, Pool, PoolCounts, PoolUsage
 
 COUNT_POOLS = text(f"""
     WITH lines AS (

@@ -26,24 +26,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from botfarm.access import Scope
 from botfarm.db.shared.scopes import in_scope
 from botfarm.db.shared.tables import LeaseRow, UserRow
 from botfarm.db.shared.user_state import USER_STATE
-from botfarm.domain import (
-    MAX_LABELS,
-    Domain,
-    Env,
-    Pool,
-    SealedCredentials,
-    User,
-    UserChanges,
-    UserFilter,
-    UserState,
-    UserStatus,
-)
+from botfarm.domain.access import Scope
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.logins import login_key
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import MAX_LABELS, User, UserChanges, UserFilter, UserState, UserStatus
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
-from botfarm.logins import login_key
 
 u = aliased(UserRow, name="u")
 clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it

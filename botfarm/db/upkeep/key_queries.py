@@ -10,7 +10,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.crypto.credentials import is_key_id
-from botfarm.domain import Domain, Env, Pool, SealedCredentials
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.pools import Domain, Env, Pool
 
 # What is needed of a value is in its first characters: a long one is not fetched whole. What is no value of ours may be
 # clear text, with dots in it.

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.listener import SAY_FREED
 from botfarm.db.shared.user_state import CLOCK
-from botfarm.domain import Pool
-from botfarm.tickets import Line, Place, WaitingRequest
+from botfarm.domain.pools import Pool
+from botfarm.domain.waiting import Line, Place, WaitingRequest
 
 # Conditions on `FROM {TICKETS}`. A place that is only kept has no replica, so it is never live.
 TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"

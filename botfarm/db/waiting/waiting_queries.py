@@ -3,12 +3,12 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Scope
 from botfarm.db.shared.scopes import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
-from botfarm.domain import Domain, Env, Pool
-from botfarm.tickets import Ticket, TicketFilter
+from botfarm.domain.access import Scope
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.waiting import Ticket, TicketFilter
 
 PRUNED_AFTER = 60.0
 """Seconds past its deadline: by then its own process would have cleared it."""

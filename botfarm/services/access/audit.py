@@ -4,11 +4,12 @@ import asyncio
 import heapq
 from datetime import datetime
 
-from botfarm.access import AuditEntry, AuditFilter, Scope
 from botfarm.db.access import audit_queries
 from botfarm.db.access.audit_queries import Position
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Page
+from botfarm.domain.access import Scope
+from botfarm.domain.audit import AuditEntry, AuditFilter
+from botfarm.domain.paging import Page
 from botfarm.services.shared.cursors import MAX_BIGINT, decode_bigints, encode_cursor
 
 # Seconds. What a filter leaves may be anywhere in the history, and no index is worth its cost to every hand-out.

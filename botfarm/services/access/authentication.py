@@ -3,11 +3,11 @@
 import hmac
 from collections.abc import Collection, Mapping
 
-from botfarm.access import EVERYTHING, Principal, Role
 from botfarm.crypto.api_tokens import parse_token
 from botfarm.db.access import token_queries
 from botfarm.db.access.token_queries import LiveToken
 from botfarm.db.postgres.engine import Database
+from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.shared.fresh_cache import FreshCache
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope, Token
 from botfarm.db.access import audit_queries, operator_queries, session_queries, token_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Env, id_or_name
+from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope, Token
+from botfarm.domain.pools import Env
+from botfarm.domain.projects import id_or_name
 from botfarm.errors import OperatorError
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.scopes import ALL, find_scope, scope_details

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from uuid import UUID
 
-from botfarm.access import Scope
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
-from botfarm.domain import Env
+from botfarm.domain.access import Scope
+from botfarm.domain.pools import Env
 
 ALL = "*"
 

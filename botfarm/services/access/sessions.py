@@ -9,11 +9,11 @@ from uuid import UUID
 import jwt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import EVERYTHING, Principal, Role, Session
 from botfarm.crypto.credentials import KeyRing, KeyRingError
 from botfarm.db.access import audit_queries, operator_queries, session_queries
 from botfarm.db.access.operator_queries import Credentials
 from botfarm.db.postgres.engine import Database
+from botfarm.domain.access import EVERYTHING, Principal, Role, Session
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import NAME

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import EVERYTHING, Principal, Role, Scope, Token
 from botfarm.crypto.api_tokens import new_token
 from botfarm.db.access import audit_queries, operator_queries, session_queries, token_queries
 from botfarm.db.access.token_queries import NewToken
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Env
+from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
+from botfarm.domain.pools import Env
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchTokenError, UnauthenticatedError
 from botfarm.services.access.scopes import find_scope, scope_details
 

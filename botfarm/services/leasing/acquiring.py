@@ -6,14 +6,17 @@ from functools import partial
 from uuid import UUID
 
 from botfarm import metrics
-from botfarm.access import Principal
 from botfarm.crypto.credentials import KeyRing
 from botfarm.db.leasing import acquire_queries, lease_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms
 from botfarm.db.leasing.lease_queries import Rest
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
-from botfarm.domain import Lease, Outcome, Pool, PoolCounts, User, UserState
+from botfarm.domain.access import Principal
+from botfarm.domain.leases import Lease, Outcome
+from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.domain.users import User, UserState
+from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -39,7 +42,6 @@ from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.user_credentials import readable_lease
 from botfarm.services.stock.users import busy
 from botfarm.services.waiting.waiting_room import WaitingRoom
-from botfarm.tickets import WaitingRequest
 
 # A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02

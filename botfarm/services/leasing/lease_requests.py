@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from botfarm.access import Principal
 from botfarm.db.leasing.acquire_queries import LeaseTerms
-from botfarm.domain import Domain, Env
+from botfarm.domain.access import Principal
+from botfarm.domain.pools import Domain, Env
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,16 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
-from botfarm.access import Principal, Scope
 from botfarm.crypto.credentials import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries, lease_reading_queries
 from botfarm.db.leasing.lease_queries import Release, Renewal
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
-from botfarm.domain import (
-    EndedBy,
-    EndedLease,
-    Lease,
-    LeaseFilter,
-    LeaseOperation,
-    Outcome,
-    Page,
-    User,
-)
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.leases import EndedBy, EndedLease, Lease, LeaseFilter, LeaseOperation, Outcome
+from botfarm.domain.paging import Page
+from botfarm.domain.users import User
 from botfarm.errors import (
     LeaseIdRequiredError,
     LeaseLapsedError,

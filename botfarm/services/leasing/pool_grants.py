@@ -8,13 +8,15 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
-from botfarm.access import Principal
 from botfarm.db.leasing import acquire_queries, batch_queries, lease_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
 from botfarm.db.leasing.batch_queries import WantedLease
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Lease, Pool, PoolCounts
+from botfarm.domain.access import Principal
+from botfarm.domain.leases import Lease
+from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.leasing.leases import record_of_lease
 from botfarm.services.leasing.lifeline import Lifeline
@@ -23,7 +25,6 @@ from botfarm.services.shared.coalescing import Coalescers
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.turns import Turns
 from botfarm.services.stock.pool_counting import Labels, PoolCounting
-from botfarm.tickets import WaitingRequest
 
 Group = tuple[Pool, Labels, bool]
 """The last one: whether they waited."""

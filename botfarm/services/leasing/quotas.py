@@ -2,9 +2,9 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.domain.access import Principal
 from botfarm.errors import QuotaExceededError
 
 

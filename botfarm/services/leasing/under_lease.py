@@ -5,12 +5,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal
 from botfarm.crypto.credentials import KeyRing
 from botfarm.crypto.totp import current_code
 from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Lease, LeasedUser, SealedCredentials, TotpCode
+from botfarm.domain.access import Principal
+from botfarm.domain.credentials import SealedCredentials, TotpCode
+from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import LeaseLapsedError, NoSuchUserError
 from botfarm.services.leasing.leases import Leases, record_of_lease
 from botfarm.services.stock.user_credentials import Secrets, merge_secrets, readable, seal_password, totp_seed

@@ -1,6 +1,6 @@
 """What who gets no user is told: how the pool stands, and where in its line the request stood."""
 
-from botfarm.domain import PoolCounts
+from botfarm.domain.pools import PoolCounts
 from botfarm.errors import PoolExhaustedError
 
 

@@ -9,15 +9,16 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal, Scope
 from botfarm.crypto.credentials import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries, user_queries
 from botfarm.db.stock.user_queries import NewUser
-from botfarm.domain import ImportResult, LineError, Pool, UserLine
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.logins import login_key
+from botfarm.domain.pools import Pool
+from botfarm.domain.users import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
-from botfarm.logins import login_key
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.user_credentials import seal
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.domain import Pool, PoolCounts
+from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.services.shared.coalescing import Coalescers
 
 MAX_BATCH = 500

@@ -1,11 +1,11 @@
 from collections.abc import Sequence
 
-from botfarm.access import Scope
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
 from botfarm.db.waiting import waiting_queries
-from botfarm.domain import PoolUsage
-from botfarm.tickets import Ticket, TicketFilter
+from botfarm.domain.access import Scope
+from botfarm.domain.pools import PoolUsage
+from botfarm.domain.waiting import Ticket, TicketFilter
 
 
 class Pools:

@@ -2,11 +2,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
-from botfarm.access import Principal, Scope
 from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
-from botfarm.domain import LeasePolicy, Project, ProjectChanges
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
 from botfarm.errors import ForbiddenError, NoSuchProjectError
 from botfarm.services.shared.fresh_cache import FreshCache
 

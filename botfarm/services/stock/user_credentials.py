@@ -8,7 +8,8 @@ from uuid import UUID
 
 from botfarm.crypto.credentials import KeyRing, KeyRingError, MissingKeyError
 from botfarm.crypto.totp import current_code
-from botfarm.domain import MAX_SECRETS_BYTES, Lease, LeasedUser, SealedCredentials
+from botfarm.domain.credentials import MAX_SECRETS_BYTES, SealedCredentials
+from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import FieldError, InvalidRequestError, KeyMissingError
 from botfarm.logs import get_logger
 

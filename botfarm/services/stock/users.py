@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.access import Principal, Scope
 from botfarm.crypto.credentials import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
@@ -13,9 +12,13 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.shared.tables import UserRow
 from botfarm.db.stock import user_queries
 from botfarm.db.stock.user_queries import NewUser, UserCursor
-from botfarm.domain import Domain, Env, Page, Pool, SealedCredentials, User, UserChanges, UserFilter
+from botfarm.domain.access import Principal, Scope
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.logins import login_key
+from botfarm.domain.paging import Page
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
-from botfarm.logins import login_key
 from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.user_credentials import (

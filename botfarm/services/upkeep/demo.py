@@ -3,8 +3,9 @@
 import secrets
 from dataclasses import dataclass
 
-from botfarm.access import EVERYTHING, THIS_MACHINE, Role
-from botfarm.domain import Domain, Env, LeasePolicy, Pool, Project
+from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
 from botfarm.services.access.authentication import Authentication
 from botfarm.services.access.tokens import Tokens

@@ -8,14 +8,15 @@ from itertools import groupby, islice
 from uuid import UUID
 
 from botfarm import metrics
-from botfarm.access import THIS_MACHINE
 from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, Database
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
-from botfarm.domain import Pool, SealedCredentials
+from botfarm.domain.access import THIS_MACHINE
+from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.pools import Pool
 from botfarm.settings import SettingsError
 
 # A key is the right one when it decrypts one of so many values: a single row may have been tampered with.

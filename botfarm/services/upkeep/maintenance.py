@@ -5,14 +5,15 @@ from datetime import datetime
 from uuid import UUID
 
 from botfarm import metrics
-from botfarm.access import EVERYTHING
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
 from botfarm.db.upkeep import key_queries, maintenance_queries
 from botfarm.db.waiting import waiting_queries
-from botfarm.domain import EndedBy, PoolUsage
+from botfarm.domain.access import EVERYTHING
+from botfarm.domain.leases import EndedBy
+from botfarm.domain.pools import PoolUsage
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.leasing.leases import count_ended

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from botfarm.access import THIS_MACHINE
 from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.upkeep import restore_queries
 from botfarm.db.upkeep.key_queries import be_patient
 from botfarm.db.upkeep.restore_queries import Rest
+from botfarm.domain.access import THIS_MACHINE
 from botfarm.errors import OperatorError
 
 PATIENCE = 600.0

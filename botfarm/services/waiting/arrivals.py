@@ -11,11 +11,11 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import Arriving
+from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyReusedError
 from botfarm.services.shared.coalescing import Coalescer
 from botfarm.services.waiting.presence import Presence
 from botfarm.services.waiting.waiters import GrantedT, Waiter
-from botfarm.tickets import WaitingRequest
 
 MAX_BATCH = 100
 

@@ -8,7 +8,7 @@ so a later one waits a moment where it could take the very user that the earlier
 from collections import Counter
 from collections.abc import Mapping
 
-from botfarm.tickets import Line, Place
+from botfarm.domain.waiting import Line, Place
 
 
 def whose_turn(line: Line) -> list[Place]:

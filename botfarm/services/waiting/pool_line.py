@@ -8,13 +8,13 @@ from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.waiting import ticket_queries
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
+from botfarm.domain.waiting import Line, WaitingRequest
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.shared.lookout import Lookout
 from botfarm.services.waiting.fair_order import is_mixed, whose_turn
 from botfarm.services.waiting.waiters import GrantedT, Waiter
-from botfarm.tickets import Line, WaitingRequest
 
 logger = get_logger(__name__)
 

@@ -5,7 +5,7 @@ import time
 from typing import Generic, Protocol, TypeVar
 
 from botfarm.db.waiting.ticket_queries import Parked
-from botfarm.tickets import WaitingRequest
+from botfarm.domain.waiting import WaitingRequest
 
 
 class Granted(Protocol):

@@ -18,7 +18,8 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import Left, Parked
-from botfarm.domain import Pool
+from botfarm.domain.pools import Pool
+from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -37,7 +38,6 @@ from botfarm.services.waiting.pool_line import Grant, PoolLine
 from botfarm.services.waiting.presence import Presence
 from botfarm.services.waiting.waiters import GrantedT, Waiter
 from botfarm.services.waiting.waiting_places import WaitingPlaces
-from botfarm.tickets import WaitingRequest
 
 # Seconds between two looks at a pool that nobody woke: where a wake may be missed, and where there are none.
 INTERVAL, INTERVAL_DEAF = 5.0, 1.0

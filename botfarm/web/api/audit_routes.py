@@ -3,8 +3,9 @@ from uuid import UUID
 
 from fastapi import Query
 
-from botfarm.access import AuditEntry, AuditFilter, Role
-from botfarm.domain import Page
+from botfarm.domain.access import Role
+from botfarm.domain.audit import AuditEntry, AuditFilter
+from botfarm.domain.paging import Page
 from botfarm.web.api.fields import Moment, SearchText
 from botfarm.web.api.responses import AuditEntryOut, PageOut
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, Limit

@@ -1,7 +1,7 @@
 from fastapi import Request, Response
 
 from botfarm import errors
-from botfarm.access import Session
+from botfarm.domain.access import Session
 from botfarm.web.api.requests import SignIn
 from botfarm.web.api.responses import SessionOut, SignedOut
 from botfarm.web.http.callers import address_of

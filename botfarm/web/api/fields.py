@@ -11,7 +11,9 @@ from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, St
 from pydantic_core import PydanticCustomError
 
 from botfarm.crypto.totp import SeedError, read_seed
-from botfarm.domain import MAX_LABELS, MAX_SECRETS_BYTES, id_or_name
+from botfarm.domain.credentials import MAX_SECRETS_BYTES
+from botfarm.domain.projects import id_or_name
+from botfarm.domain.users import MAX_LABELS
 from botfarm.errors import FieldError, InvalidRequestError
 
 # The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.

@@ -6,8 +6,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from botfarm import errors
-from botfarm.access import Role
-from botfarm.domain import ImportResult, LineError, UserLine
+from botfarm.domain.access import Role
+from botfarm.domain.users import ImportResult, LineError, UserLine
 from botfarm.web.api.json_lines import read_users
 from botfarm.web.api.responses import ImportOut
 from botfarm.web.http.callers import still_admitted

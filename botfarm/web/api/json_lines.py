@@ -6,7 +6,8 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from botfarm.domain import LineError, Pool, UserLine
+from botfarm.domain.pools import Pool
+from botfarm.domain.users import LineError, UserLine
 from botfarm.errors import MalformedJsonError, TooLargeError
 from botfarm.web.api.requests import NewUser
 from botfarm.web.http.error_responses import field_name

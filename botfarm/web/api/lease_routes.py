@@ -3,8 +3,11 @@ from uuid import UUID
 from fastapi import Request, Response
 
 from botfarm import errors
-from botfarm.access import Role
-from botfarm.domain import Domain, Env, Lease, LeasedUser, LeaseFilter, LeaseState, Page, TotpCode
+from botfarm.domain.access import Role
+from botfarm.domain.credentials import TotpCode
+from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState
+from botfarm.domain.paging import Page
+from botfarm.domain.pools import Domain, Env
 from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.api.fields import SearchText
 from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack

@@ -1,5 +1,5 @@
-from botfarm.access import Role
-from botfarm.domain import PoolUsage
+from botfarm.domain.access import Role
+from botfarm.domain.pools import PoolUsage
 from botfarm.web.api.responses import ListOut, PoolOut
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs

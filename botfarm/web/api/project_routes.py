@@ -1,8 +1,8 @@
 from uuid import UUID
 
 from botfarm import errors
-from botfarm.access import Role
-from botfarm.domain import LeasePolicy, Project, ProjectChanges
+from botfarm.domain.access import Role
+from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
 from botfarm.web.api.requests import NewProject, ProjectPatch
 from botfarm.web.api.responses import ListOut, ProjectOut
 from botfarm.web.http.dependencies import Caller, Farm

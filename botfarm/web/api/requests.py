@@ -6,8 +6,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from botfarm.access import Role
-from botfarm.domain import Domain, Env, LeasePolicy, Outcome, UserChanges, UserStatus, id_or_name
+from botfarm.domain.access import Role
+from botfarm.domain.leases import Outcome
+from botfarm.domain.pools import Domain, Env
+from botfarm.domain.projects import LeasePolicy, id_or_name
+from botfarm.domain.users import UserChanges, UserStatus
 from botfarm.web.api.fields import (
     Cooldown,
     Integer,

@@ -8,8 +8,10 @@ from uuid import UUID
 from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from botfarm.access import Role
-from botfarm.domain import Domain, EndedBy, Env, Outcome, UserState, UserStatus
+from botfarm.domain.access import Role
+from botfarm.domain.leases import EndedBy, Outcome
+from botfarm.domain.pools import Domain, Env
+from botfarm.domain.users import UserState, UserStatus
 
 Item = TypeVar("Item")
 

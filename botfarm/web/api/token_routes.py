@@ -3,7 +3,7 @@ from typing import Annotated
 from fastapi import Query
 
 from botfarm import errors
-from botfarm.access import Role, Token
+from botfarm.domain.access import Role, Token
 from botfarm.services.access.tokens import MadeToken, default_life
 from botfarm.web.api.fields import SearchText, Text
 from botfarm.web.api.requests import NewToken

@@ -4,8 +4,11 @@ from uuid import UUID
 from fastapi import Query, Request
 
 from botfarm import errors
-from botfarm.access import Role
-from botfarm.domain import MAX_LABELS, Domain, Env, Lease, Page, Pool, User, UserFilter, UserState
+from botfarm.domain.access import Role
+from botfarm.domain.leases import Lease
+from botfarm.domain.paging import Page
+from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.users import MAX_LABELS, User, UserFilter, UserState
 from botfarm.services.leasing.lease_requests import RequestedTerms
 from botfarm.web.api.fields import Label, SearchText, labels_by_key
 from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch

@@ -1,9 +1,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from botfarm.access import Role
-from botfarm.domain import Domain, Env
-from botfarm.tickets import Ticket, TicketFilter
+from botfarm.domain.access import Role
+from botfarm.domain.pools import Domain, Env
+from botfarm.domain.waiting import Ticket, TicketFilter
 from botfarm.web.api.responses import ListOut, TicketOut
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fastapi import Request, Response
 
-from botfarm.access import Principal, Role
+from botfarm.domain.access import Principal, Role
 from botfarm.errors import DatabaseUnavailableError, ForbiddenError, UnauthenticatedError
 from botfarm.runtime import Services
 from botfarm.services.access.sessions import Badge

@@ -3,7 +3,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from botfarm.access import Principal
+from botfarm.domain.access import Principal
 from botfarm.runtime import Services
 
 # Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.

@@ -18,7 +18,7 @@ from fastapi.exceptions import ResponseValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from botfarm.access import Role
+from botfarm.domain.access import Role
 from botfarm.errors import BotfarmError
 from botfarm.web.http.callers import admit
 from botfarm.web.http.error_responses import problem_response, unfit_answer_response

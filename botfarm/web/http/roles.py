@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from botfarm.access import Role
+from botfarm.domain.access import Role
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

@@ -1,12 +1,11 @@
 """Who may do what: roles, the scope they are given for, and the principals, tokens and operators that have them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from botfarm.domain import Env
+from botfarm.domain.pools import Env
 
 _TOKEN, _OPERATOR = "token:", "operator:"
 """How the names of principals begin. `botfarm.db.access.token_queries` follows tokens by them."""
@@ -129,34 +128,3 @@ class Session:
     expires_at: datetime
     seconds_left: float
     """At the moment it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One deed: who, from where, what, on what, when."""
-
-    at: datetime
-    principal: str
-    address: str | None
-    request_id: str | None
-    action: str
-    """The operation's name, as in the OpenAPI document, or a command's."""
-    target: str
-    """`user`, `lease`, `project`, `token`, `operator`, `key`."""
-    target_id: str
-    project_id: UUID | None
-    env: Env | None
-    details: Mapping[str, object] = field(default_factory=dict)
-    """Names and numbers that say what changed; never a credential."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """Null means any."""
-
-    principal: str | None = None
-    action: str | None = None
-    project_id: UUID | None = None
-    target_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None

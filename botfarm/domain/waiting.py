@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from botfarm.domain import Domain, Env, Pool
+from botfarm.domain.pools import Domain, Env, Pool
 
 
 @dataclass(frozen=True, slots=True)
