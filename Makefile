@@ -13,7 +13,7 @@ OPS_READY := .venv/.ops-ready
 UPKEEP := .venv/upkeep
 UPKEEP_READY := .venv/.upkeep-ready
 
-.PHONY: help run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help ci run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ test-demo: $(READY) ## Test the demo: what it shows, and that it cleans up after
 	@$(BIN)/python -m pytest -n 0 examples/shop/test_demo.py
 
 check: lint types layers ## Linters, types and import layers
+
+ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory test-playwright
+	@$(MAKE) --no-print-directory test-demo
+	@$(MAKE) --no-print-directory test-ops
 
 lint: $(READY)
 	@$(BIN)/ruff check .

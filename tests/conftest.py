@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -22,6 +23,9 @@ def pytest_xdist_auto_num_workers() -> int:
 def _surroundings() -> Iterator[None]:
     """The same for everybody: our log format, and no setting of the person who runs the tests."""
     configure_logging("INFO", terminal=False)
+    signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # `nohup` ignores it, and the commands that tests start would inherit that
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):

@@ -33,7 +33,7 @@ def bodies(model: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_object_fits_or_is_refused(model: type[BaseModel], data: st.DataObject) -> None:
     body = data.draw(bodies(model))
@@ -61,7 +61,7 @@ def _texts(value: object) -> list[str]:
 
 
 @given(metadata=st.dictionaries(st.text(max_size=5), values, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_metadata_that_is_taken_comes_back_as_it_was(metadata: dict[str, Any]) -> None:
     try:
         taken = requests.LockRequest.model_validate({"metadata": metadata}).metadata
