@@ -5,19 +5,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
+from botfarm.crypto.key_ring import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError
 from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, REQUEST_PATIENCE, Database, create_engine
 from botfarm.db.postgres.listener import Listener
-from botfarm.db.schema import migrating
-from botfarm.db.schema.granting import ServingRole
+from botfarm.db.schema import migration
+from botfarm.db.schema.serving_role import ServingRole
 from botfarm.errors import DatabaseUnavailableError, OperatorError, UnknownPoolerError
 from botfarm.logs import get_logger
 from botfarm.services.access.audit import Audit
-from botfarm.services.access.authentication import Authentication
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import Operators
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
+from botfarm.services.access.token_authentication import Authentication
 from botfarm.services.access.tokens import Tokens
 from botfarm.services.leasing.acquiring import Acquiring
 from botfarm.services.leasing.leases import Leases
@@ -32,10 +32,10 @@ from botfarm.services.stock.pool_counting import PoolCounting
 from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.users import Users
-from botfarm.services.upkeep.health import Health
-from botfarm.services.upkeep.keys import Keys
+from botfarm.services.upkeep.after_restore import Restoring
+from botfarm.services.upkeep.key_usage import Keys
 from botfarm.services.upkeep.maintenance import Maintenance
-from botfarm.services.upkeep.restoring import Restoring
+from botfarm.services.upkeep.readiness import Health
 from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.settings import Settings, SettingsError
 
@@ -241,7 +241,7 @@ async def migrate(settings: Settings) -> str | None:
     url = owner.required_listen_url() if has_pooler else owner.required_database_url()
     through_pooler = has_pooler and owner.listen_url is None
     try:
-        return await migrating.migrate(url, through_pooler=through_pooler, serving=serving)
+        return await migration.migrate(url, through_pooler=through_pooler, serving=serving)
     except UnknownPoolerError as error:
         if settings.owner_url is None:
             raise

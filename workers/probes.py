@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from botfarm.services.upkeep.health import Health
+from botfarm.services.upkeep.readiness import Health
 from workers.jobs import Heartbeat
 
 

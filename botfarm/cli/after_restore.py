@@ -6,7 +6,7 @@ import typer
 from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging
 from botfarm.runtime import migrate, open_services
-from botfarm.services.upkeep.restoring import Restored
+from botfarm.services.upkeep.after_restore import Restored
 from botfarm.settings import Settings, load_settings
 from botfarm_client.commands.output import counted, say
 from botfarm_client.durations import format_moment, parse_duration

@@ -17,7 +17,7 @@ import typer
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
 from botfarm.cli.secret_files import write_secret
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.domain.access import EVERYTHING, Role
 from botfarm.logs import configure_logging
 from botfarm.process.embedded_postgres import EmbeddedPostgres

@@ -7,11 +7,11 @@ from typing import Annotated, TypeVar
 import typer
 
 from botfarm.cli.errors import one_line_errors
-from botfarm.crypto.credentials import KeyRingError, generate_key
+from botfarm.crypto.key_ring import KeyRingError, generate_key
 from botfarm.logs import configure_logging
 from botfarm.runtime import open_services
 from botfarm.services.upkeep.key_rotation import NextRing, Step, rotate_ring, without_key
-from botfarm.services.upkeep.keys import Keys, Reencrypted, what_is_wrong
+from botfarm.services.upkeep.key_usage import Keys, Reencrypted, what_is_wrong
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
 from botfarm_client.commands.output import counted, note, print_json, print_table, say

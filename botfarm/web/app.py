@@ -27,8 +27,8 @@ from botfarm.web.api import (
 )
 from botfarm.web.http.dependencies import bearer, session
 from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
-from botfarm.web.http.express import ExpressLane
-from botfarm.web.http.middleware import Observed
+from botfarm.web.http.fast_path import ExpressLane
+from botfarm.web.http.request_log import Observed
 from botfarm.web.http.session_cookie import SessionCookie
 
 

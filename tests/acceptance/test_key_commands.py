@@ -13,9 +13,9 @@ import asyncpg
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.db.leasing import acquire_queries
-from botfarm.services.upkeep.keys import KeyState
+from botfarm.services.upkeep.key_usage import KeyState
 from support.farm import PASSWORD, TOKEN, Farm, open_farm
 from support.postgres import temporary_folder, two_roles
 from support.processes import BOTFARM, clean_environment, running

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from botfarm.domain.leases import EndedBy
 from botfarm.errors import LeaseLapsedError, OperatorError, PoolExhaustedError
 from botfarm.runtime import open_services
-from botfarm.services.upkeep.restoring import Restored
+from botfarm.services.upkeep.after_restore import Restored
 from support.farm import RUNNER, Farm, test_settings
 
 AfterRestore = Callable[..., Awaitable[Restored]]

@@ -10,15 +10,15 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import User, UserChanges
-from botfarm.services.upkeep import health, keys
-from botfarm.services.upkeep.keys import Keys, KeyState, Reencrypted
+from botfarm.services.upkeep import key_usage, readiness
+from botfarm.services.upkeep.key_usage import Keys, KeyState, Reencrypted
 from support.app import api_client
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm, open_farm, test_settings
 from support.http import assert_problem
@@ -118,7 +118,7 @@ class TestStatus:
         assert "does not decrypt what is under k1 (stored values: 2): put back the one that does" in reason
 
     async def test_a_single_value_that_was_tampered_with_does_not_condemn_the_key(self, old: Farm) -> None:
-        await old.pool(keys.SAMPLES - 1)
+        await old.pool(key_usage.SAMPLES - 1)
         await old.sql.execute("UPDATE users SET secrets = (SELECT password FROM users LIMIT 1)")
         assert await old.services.keys.why_unusable() is None
 
@@ -240,7 +240,7 @@ class TestReencrypt:
     async def test_it_waits_for_nobody_who_holds_a_user_and_says_what_is_left(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(keys, "PAUSE", 0)
+        monkeypatch.setattr(key_usage, "PAUSE", 0)
         pool = await old.pool(3)
         held = (await old.acquire(pool)).users[0]
         async with new.sql.transaction():
@@ -251,8 +251,8 @@ class TestReencrypt:
     async def test_a_batch_is_of_one_pool_and_every_pool_is_done(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(keys, "PAGE", 4)
-        monkeypatch.setattr(keys, "BATCH", 2)
+        monkeypatch.setattr(key_usage, "PAGE", 4)
+        monkeypatch.setattr(key_usage, "BATCH", 2)
         pool = await old.pool(5)
         for env in Env:
             for domain in Domain:
@@ -336,8 +336,8 @@ class TestServer:
     async def test_it_is_not_ready_until_the_ring_is_right(
         self, old: Farm, new: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0.2)
         await old.pool(1)
         async with proxy_to(database_url) as proxy:
             await proxy.cut()
@@ -356,8 +356,8 @@ class TestServer:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0.2)
         pool = await old.pool(0)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
@@ -410,7 +410,7 @@ class TestServer:
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It names a key that nobody has, but it is nothing that a key could have made."""
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
         pool = await old.pool(1)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
@@ -418,7 +418,7 @@ class TestServer:
             request = {"project_id": str(pool.project_id), "env": pool.env.value}
             assert_problem(await api.post("/leases", json=request), 500, "internal")
             looks: list[Any] = []
-            monkeypatch.setattr(health.Health, "look", _counting(health.Health.look, looks))
+            monkeypatch.setattr(readiness.Health, "look", _counting(readiness.Health.look, looks))
             async with asyncio.timeout(60):
                 while len(looks) < 3:
                     await asyncio.sleep(0.02)
@@ -427,7 +427,7 @@ class TestServer:
     async def test_the_users_are_looked_through_once(
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0)
         await old.pool(1)
         scans: list[Keys] = []
         monkeypatch.setattr(Keys, "why_unusable", _counting(Keys.why_unusable, scans))

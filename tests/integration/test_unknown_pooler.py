@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from botfarm import runtime
 from botfarm.db.postgres.engine import Database, create_engine
-from botfarm.db.schema.migrating import migrate
+from botfarm.db.schema.migration import migrate
 from botfarm.errors import OperatorError, UnknownPoolerError
-from botfarm.services.upkeep import health
+from botfarm.services.upkeep import readiness
 from botfarm.settings import load_settings
 from support.app import api_client
 from support.farm import Farm, test_settings
@@ -22,7 +22,7 @@ SETTING = "BOTFARM_DB_POOLER=transaction"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.05)
 
 
 async def until_unready(api: httpx.AsyncClient) -> str:

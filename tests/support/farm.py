@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Lease

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from botfarm.crypto.api_tokens import ApiToken
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.access import operator_queries, token_queries
 from botfarm.db.shared.tables import OperatorRow, TokenRow, UserRow
 from botfarm.db.stock import user_queries

@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from botfarm.db.shared.scopes import in_scope
+from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import LeaseRow, UserRow
 from botfarm.db.shared.user_state import USER_STATE
 from botfarm.domain.access import Scope

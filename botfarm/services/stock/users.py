@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
@@ -21,7 +21,7 @@ from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.user_credentials import (
+from botfarm.services.stock.sealing import (
     Secrets,
     merge_secrets,
     seal,

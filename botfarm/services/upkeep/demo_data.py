@@ -7,7 +7,7 @@ from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
-from botfarm.services.access.authentication import Authentication
+from botfarm.services.access.token_authentication import Authentication
 from botfarm.services.access.tokens import Tokens
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.users import Users

@@ -9,7 +9,7 @@ from botfarm.db.schema.revisions import schema_is_old
 from botfarm.db.upkeep import maintenance_queries
 from botfarm.errors import DatabaseUnavailableError, UnknownPoolerError
 from botfarm.logs import get_logger
-from botfarm.services.upkeep.keys import Keys
+from botfarm.services.upkeep.key_usage import Keys
 
 logger = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from itertools import groupby, islice
 from uuid import UUID
 
 from botfarm import metrics
-from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
+from botfarm.crypto.key_ring import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, Database
