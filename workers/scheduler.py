@@ -12,7 +12,7 @@ from botfarm import metrics
 from botfarm.logs import get_logger
 from botfarm.process.connection_limits import ConnectionLimits
 from botfarm.process.http_server import HttpServer
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
 from workers.gauges import refresh_gauges
 from workers.jobs import Heartbeat, Job, run_tick
@@ -48,9 +48,9 @@ async def work_with_probes(
         jobs = _jobs(services, settings, stop)
         heartbeat = Heartbeat(jobs)
         limits = ConnectionLimits(connections=PROBE_CONNECTIONS)
-        server = HttpServer(create_probes(services.health, heartbeat), announce=announce, limits=limits)
+        server = HttpServer(create_probes(services.readiness, heartbeat), announce=announce, limits=limits)
         tasks.create_task(server.serve(sockets=[listening]))
-        watch = tasks.create_task(services.health.watch())
+        watch = tasks.create_task(services.readiness.watch())
         await _run_jobs(jobs, heartbeat, stop)
         watch.cancel()
         server.should_exit = True

@@ -23,7 +23,8 @@ from botfarm.logs import configure_logging
 from botfarm.process.embedded_postgres import EmbeddedPostgres
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
-from botfarm.runtime import check_keys, migrate, open_services
+from botfarm.runtime.services import open_services
+from botfarm.runtime.startup import check_keys, migrate
 from botfarm.settings import Settings, SettingsError, is_loopback, load_settings
 from botfarm.web.server import serve
 from workers.scheduler import work

@@ -7,7 +7,7 @@ import typer
 from botfarm.cli.errors import one_line_errors
 from botfarm.domain.access import EVERYTHING, Operator, Role, Token
 from botfarm.domain.projects import Project
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.services.access.operators import SignedOut
 from botfarm.services.access.scope_lookup import ALL
 from botfarm.settings import load_settings

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 import botfarm
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
 from botfarm.web import probe_routes
 from botfarm.web.api import (
@@ -37,7 +37,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
-            services.keys.show_active()
+            services.key_usage.show_active()
             watches = [asyncio.create_task(watch) for watch in _watches(services, keys_checked=keys_checked)]
             try:
                 yield
@@ -84,7 +84,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
 
 
 def _watches(services: Services, *, keys_checked: bool) -> Iterator[Coroutine[Any, Any, None]]:
-    yield services.health.watch(services.keys, keys_checked=keys_checked)
+    yield services.readiness.watch(services.key_usage, keys_checked=keys_checked)
     yield services.freshness.watch()
     yield services.maintenance.watch_clock()
     if services.listener:

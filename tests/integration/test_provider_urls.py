@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from botfarm.db.postgres import multi_host
 from botfarm.db.postgres.multi_host import connect
-from botfarm.runtime import migrate
+from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, create_project, create_user
