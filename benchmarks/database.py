@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from botfarm.db.schema import migration
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
 Result = TypeVar("Result")
 

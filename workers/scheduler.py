@@ -14,13 +14,9 @@ from botfarm.process.connection_limits import ConnectionLimits
 from botfarm.process.http_server import HttpServer
 from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
-from workers.gauges import refresh_gauges
 from workers.jobs import Heartbeat, Job, run_tick
-from workers.logins import fill_login_keys
 from workers.probes import create_probes
-from workers.prune import prune
-from workers.reap import reap
-from workers.tickets import prune_tickets
+from workers.upkeep_jobs import fill_login_keys, prune, prune_tickets, reap, refresh_gauges
 
 logger = get_logger(__name__)
 

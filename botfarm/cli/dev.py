@@ -20,7 +20,7 @@ from botfarm.cli.secret_files import write_secret
 from botfarm.crypto.key_ring import generate_key
 from botfarm.domain.access import EVERYTHING, Role
 from botfarm.logs import configure_logging
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
 from botfarm.runtime.services import open_services

@@ -12,7 +12,7 @@ from botfarm.db.schema import migration
 from botfarm.db.schema.migration import MIGRATION_LOCK, migrate
 from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from support.postgres import FAST, temporary_folder
 from support.processes import BOTFARM, Process, running
 
