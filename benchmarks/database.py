@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from botfarm.db.schema import migrating
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.db.schema import migration
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ class Postgres:
         """Migrated and empty; returns its URL."""
         execute(self.url, f"CREATE DATABASE {name}")
         url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
-        asyncio.run(migrating.migrate(url))
+        asyncio.run(migration.migrate(url))
         return url
 
 

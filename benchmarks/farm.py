@@ -16,7 +16,7 @@ from benchmarks.client import connected, expect
 from benchmarks.database import Postgres, release_what_is_left
 from benchmarks.filling import add_users
 from benchmarks.processes import BOTFARM, Process, free_port, running
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.settings import Settings
 
 KEYS = generate_key("bench")

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from benchmarks.database import HOLDER, execute, fetch_value, settle, with_connection
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 
 _COLUMNS = ("id", "login", "password", "project_id", "env", "domain")
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from botfarm.process.embedded_postgres import find_server_binaries
+from botfarm.process.embedded_postgres.programs import find_server_binaries
 
 
 @dataclass(frozen=True, slots=True)

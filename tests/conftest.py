@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from botfarm import runtime
 from botfarm.db.postgres import engine
 from botfarm.logs import configure_logging
+from botfarm.runtime import postgres
+from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
@@ -42,7 +43,7 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """
     if request.node.get_closest_marker("impatient") is None:
         monkeypatch.setattr(engine, "CHECK_OUT_PATIENCE", 10.0)
-        monkeypatch.setattr(runtime, "REQUEST_PATIENCE", 15.0)
+        monkeypatch.setattr(postgres, "REQUEST_PATIENCE", 15.0)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(postgres_url: str) -> Iterator[str]:
     with fresh_database(postgres_url) as url:
-        asyncio.run(runtime.migrate(test_settings(url)))
+        asyncio.run(migrate(test_settings(url)))
         yield url.rpartition("/")[2]
 
 

@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from botfarm.services.upkeep.health import Health
+from botfarm.services.upkeep.readiness import Readiness
 from workers.jobs import Heartbeat
 
 
-def create_probes(health: Health, heartbeat: Heartbeat) -> Starlette:
+def create_probes(health: Readiness, heartbeat: Heartbeat) -> Starlette:
     async def livez(_: Request) -> Response:
         late = heartbeat.late_jobs()
         return PlainTextResponse(f"late: {', '.join(late)}" if late else "ok", 503 if late else 200)

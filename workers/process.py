@@ -3,7 +3,7 @@ import asyncio
 from botfarm.logs import configure_logging, get_logger
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
-from botfarm.runtime import check_connections, check_role
+from botfarm.runtime.startup import check_connections, check_role
 from botfarm.settings import load_settings
 from workers.scheduler import work_with_probes
 

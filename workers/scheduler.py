@@ -12,15 +12,11 @@ from botfarm import metrics
 from botfarm.logs import get_logger
 from botfarm.process.connection_limits import ConnectionLimits
 from botfarm.process.http_server import HttpServer
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
-from workers.gauges import refresh_gauges
 from workers.jobs import Heartbeat, Job, run_tick
-from workers.logins import fill_login_keys
 from workers.probes import create_probes
-from workers.prune import prune
-from workers.reap import reap
-from workers.tickets import prune_tickets
+from workers.upkeep_jobs import fill_login_keys, prune, prune_tickets, reap, refresh_gauges
 
 logger = get_logger(__name__)
 
@@ -48,9 +44,9 @@ async def work_with_probes(
         jobs = _jobs(services, settings, stop)
         heartbeat = Heartbeat(jobs)
         limits = ConnectionLimits(connections=PROBE_CONNECTIONS)
-        server = HttpServer(create_probes(services.health, heartbeat), announce=announce, limits=limits)
+        server = HttpServer(create_probes(services.readiness, heartbeat), announce=announce, limits=limits)
         tasks.create_task(server.serve(sockets=[listening]))
-        watch = tasks.create_task(services.health.watch())
+        watch = tasks.create_task(services.readiness.watch())
         await _run_jobs(jobs, heartbeat, stop)
         watch.cancel()
         server.should_exit = True

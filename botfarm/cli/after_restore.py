@@ -5,8 +5,9 @@ import typer
 
 from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging
-from botfarm.runtime import migrate, open_services
-from botfarm.services.upkeep.restoring import Restored
+from botfarm.runtime.services import open_services
+from botfarm.runtime.startup import migrate
+from botfarm.services.upkeep.after_restore import Restored
 from botfarm.settings import Settings, load_settings
 from botfarm_client.commands.output import counted, say
 from botfarm_client.durations import format_moment, parse_duration
@@ -40,4 +41,4 @@ def after_restore(
 async def _work(settings: Settings, rest_seconds: int | None) -> Restored:
     await migrate(settings)
     async with open_services(settings.as_owner(), "after-restore", in_background=True) as services:
-        return await services.restoring.after_restore(rest_seconds=rest_seconds)
+        return await services.after_restore.run(rest_seconds=rest_seconds)

@@ -7,8 +7,9 @@ import typer
 from botfarm.cli.errors import one_line_errors
 from botfarm.cli.secret_files import write_secret
 from botfarm.errors import OperatorError
-from botfarm.runtime import open_services, require_keys
-from botfarm.services.upkeep.demo import DemoCounts, add_demo_data, token_for_runners
+from botfarm.runtime.keys import require_keys
+from botfarm.runtime.services import open_services
+from botfarm.services.upkeep.demo_data import DemoCounts, add_demo_data, token_for_runners
 from botfarm.settings import Settings, load_settings
 
 

@@ -17,13 +17,14 @@ import typer
 from botfarm.cli.demo import add_to
 from botfarm.cli.errors import one_line_errors
 from botfarm.cli.secret_files import write_secret
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.domain.access import EVERYTHING, Role
 from botfarm.logs import configure_logging
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
-from botfarm.runtime import check_keys, migrate, open_services
+from botfarm.runtime.services import open_services
+from botfarm.runtime.startup import check_keys, migrate
 from botfarm.settings import Settings, SettingsError, is_loopback, load_settings
 from botfarm.web.server import serve
 from workers.scheduler import work

@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botfarm.errors import BotfarmError, DatabaseUnavailableError, OperatorError
-from botfarm.process.embedded_postgres import EmbeddedPostgresError
 from botfarm.settings import SettingsError
 from botfarm_client.cli import CommandError
 
@@ -12,7 +11,7 @@ def one_line_errors() -> Iterator[None]:
     """What a person can mend is one line, without a traceback."""
     try:
         yield
-    except (SettingsError, EmbeddedPostgresError, OperatorError) as error:
+    except (SettingsError, OperatorError) as error:
         raise CommandError(str(error)) from None
     except DatabaseUnavailableError as error:
         raise CommandError(

@@ -7,11 +7,12 @@ from typing import Annotated, TypeVar
 import typer
 
 from botfarm.cli.errors import one_line_errors
-from botfarm.crypto.credentials import KeyRingError, generate_key
+from botfarm.crypto.key_ring import KeyRingError, generate_key
 from botfarm.logs import configure_logging
-from botfarm.runtime import open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.services.upkeep.key_rotation import NextRing, Step, rotate_ring, without_key
-from botfarm.services.upkeep.keys import Keys, Reencrypted, what_is_wrong
+from botfarm.services.upkeep.key_usage import what_is_wrong
+from botfarm.services.upkeep.reencryption import Reencrypted
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
 from botfarm_client.commands.output import counted, note, print_json, print_table, say
@@ -43,7 +44,7 @@ def generate(
 def status(*, as_json: AsJson = False) -> None:
     """Show the keys of the ring, and how many stored values each has encrypted; ends with 1 where one is missing."""
     settings = load_settings()
-    uses = asyncio.run(_with_keys(settings, Keys.uses))
+    uses = asyncio.run(_with_services(settings, lambda services: services.key_usage.uses()))
     items = [{"id": use.key_id, "state": use.state.value, "values": use.values} for use in uses]
     if as_json:
         active = next((use.key_id for use in uses if use.is_active), None)
@@ -74,7 +75,7 @@ def drop(key_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJso
     """Print BOTFARM_ENCRYPTION_KEYS without a key; refused while stored values are under it."""
     settings = load_settings()
     dropped = without_key(_ring(settings), key_id)
-    asyncio.run(_with_keys(settings, lambda service: service.require_unused(key_id)))
+    asyncio.run(_with_services(settings, lambda services: services.key_usage.require_unused(key_id)))
     _print_ring(dropped, as_json=as_json)
 
 
@@ -82,7 +83,9 @@ def drop(key_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJso
 @one_line_errors()
 def reencrypt(*, as_json: AsJson = False) -> None:
     """Encrypt everything stored anew with the first key of the ring, while the farm is in use; may be run again."""
-    done = asyncio.run(_with_keys(load_settings(), lambda service: service.reencrypt(_progress())))
+    done = asyncio.run(
+        _with_services(load_settings(), lambda services: services.reencryption.run(_progress()))
+    )
     if as_json:
         print_json(
             {
@@ -194,7 +197,7 @@ def _ring(settings: Settings) -> str:
     return settings.encryption_keys.get_secret_value()
 
 
-async def _with_keys(settings: Settings, work: Callable[[Keys], Awaitable[Answer]]) -> Answer:
-    configure_logging("ERROR")  # a database that is away is said once, by the command's own last line
+async def _with_services(settings: Settings, work: Callable[[Services], Awaitable[Answer]]) -> Answer:
+    configure_logging("ERROR")  # the command's last line says that the database is away: once is enough
     async with open_services(settings, "keys", in_background=True) as services:
-        return await work(services.keys)
+        return await work(services)

@@ -4,7 +4,7 @@ import typer
 
 from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging
-from botfarm.runtime import migrate as migrate_schema
+from botfarm.runtime.startup import migrate as migrate_schema
 from botfarm.settings import load_settings
 
 

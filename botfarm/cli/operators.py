@@ -7,9 +7,9 @@ import typer
 from botfarm.cli.errors import one_line_errors
 from botfarm.domain.access import EVERYTHING, Operator, Role, Token
 from botfarm.domain.projects import Project
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.services.access.operators import SignedOut
-from botfarm.services.access.scopes import ALL
+from botfarm.services.access.scope_lookup import ALL
 from botfarm.settings import load_settings
 from botfarm_client.commands.output import Columns, counted, print_json, print_table, say
 from botfarm_client.commands.prompts import read_password

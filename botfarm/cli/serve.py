@@ -5,7 +5,8 @@ from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging, get_logger
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
-from botfarm.runtime import check_connections, check_keys, check_role, require_keys
+from botfarm.runtime.keys import require_keys
+from botfarm.runtime.startup import check_connections, check_keys, check_role
 from botfarm.settings import Settings, load_settings
 from botfarm.web.server import serve as serve_api
 

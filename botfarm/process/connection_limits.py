@@ -13,7 +13,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from botfarm import metrics
-from botfarm.process.one_write import OneWriteProtocol
+from botfarm.process.write_gathering import OneWriteProtocol
 
 LINGER = 1.0
 """Seconds in which a refused client may still send. A socket that is closed with unread bytes can lose its answer."""

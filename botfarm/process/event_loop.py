@@ -12,7 +12,8 @@ import uvicorn
 from botfarm.process.open_files import raise_file_limit
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def run_until_signalled(main: Main) -> None:
@@ -48,6 +49,6 @@ async def _with_signals(main: Main) -> None:
         stop.set()
 
     for number in SIGNALS:
-        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             loop.add_signal_handler(number, signalled)
     await main(stop)

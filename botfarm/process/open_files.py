@@ -1,7 +1,6 @@
 """The process's limit of open files. Each connection is one."""
 
 import contextlib
-import resource
 
 # Connections to the database (at most 200), to listen on, logs, libraries that are loaded late.
 FILES_BESIDE_CONNECTIONS = 256
@@ -9,6 +8,8 @@ FILES_BESIDE_CONNECTIONS = 256
 
 def raise_file_limit() -> None:
     """Raises the soft limit, which is often 1,024, to the hard one."""
+    import resource  # noqa: PLC0415  not on Windows, where `botfarm --help` shall work
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -16,6 +17,8 @@ def raise_file_limit() -> None:
 
 def connections_within(wanted: int) -> int:
     """As many connections as are wanted, or as the limit of open files allows."""
+    import resource  # noqa: PLC0415
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 import botfarm
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
 from botfarm.web import probe_routes
 from botfarm.web.api import (
@@ -27,8 +27,8 @@ from botfarm.web.api import (
 )
 from botfarm.web.http.dependencies import bearer, session
 from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
-from botfarm.web.http.express import ExpressLane
-from botfarm.web.http.middleware import Observed
+from botfarm.web.http.fast_path import ExpressLane
+from botfarm.web.http.request_log import Observed
 from botfarm.web.http.session_cookie import SessionCookie
 
 
@@ -37,7 +37,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, "api") as services:
             app.state.services = services
-            services.keys.show_active()
+            services.key_usage.show_active()
             watches = [asyncio.create_task(watch) for watch in _watches(services, keys_checked=keys_checked)]
             try:
                 yield
@@ -84,7 +84,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
 
 
 def _watches(services: Services, *, keys_checked: bool) -> Iterator[Coroutine[Any, Any, None]]:
-    yield services.health.watch(services.keys, keys_checked=keys_checked)
+    yield services.readiness.watch(services.key_usage, keys_checked=keys_checked)
     yield services.freshness.watch()
     yield services.maintenance.watch_clock()
     if services.listener:

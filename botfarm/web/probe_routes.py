@@ -26,14 +26,14 @@ async def livez() -> Response:
 @probes.api_route("/readyz", methods=PROBE_METHODS)
 @public
 async def readyz(farm: Farm) -> Response:
-    reason = farm.health.why_unready
+    reason = farm.readiness.why_unready
     return PlainTextResponse(reason or "ok", status_code=503 if reason else 200)
 
 
 @probes.api_route("/startupz", methods=PROBE_METHODS)
 @public
 async def startupz(farm: Farm) -> Response:
-    started = farm.health.started
+    started = farm.readiness.started
     return PlainTextResponse(
         "ok" if started else "The database has not answered yet.", 200 if started else 503
     )

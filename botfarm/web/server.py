@@ -14,7 +14,7 @@ from botfarm.logs import get_logger
 from botfarm.process.connection_limits import ConnectionLimits
 from botfarm.process.http_server import HttpServer, listen
 from botfarm.process.open_files import connections_within
-from botfarm.runtime import Services
+from botfarm.runtime.services import Services
 from botfarm.settings import Settings
 from botfarm.web.app import create_app
 
@@ -53,7 +53,7 @@ async def serve(
         if not serving.done():
             services: Services | None = getattr(app.state, "services", None)
             if services:  # else it is still starting
-                services.health.drain()
+                services.readiness.drain()
                 services.waiting_room.stop()
                 services.turns.stop()
             server.should_exit = True

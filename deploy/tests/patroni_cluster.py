@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import yaml
 
-from botfarm.process.embedded_postgres import _run, _runnable_folder, _server_account, find_server_binaries
+from botfarm.process.embedded_postgres.account import runnable_folder, server_account
+from botfarm.process.embedded_postgres.programs import find_server_binaries, run_program
 from farm_processes import free_port
 from stages import TOOLS, run, skip, tool
 from support.postgres import temporary_folder
@@ -128,7 +129,7 @@ class Node:
         self._patroni.end()
         self._patroni = None
         pg_ctl, account = self._programs.postgres / "pg_ctl", self._programs.account
-        _run(pg_ctl, "stop", "-D", self._data, "-m", "immediate", account=account)
+        run_program(pg_ctl, "stop", "-D", self._data, "-m", "immediate", account=account)
 
     @property
     def output(self) -> str:
@@ -236,18 +237,18 @@ def _programs(folder: Path) -> Programs:
         skip("patroni", "it is not in .venv/ops")
     if not (binaries := find_server_binaries()):
         skip("patroni", "there is no PostgreSQL here")
-    account = _server_account(folder)
+    account = server_account(folder)
     if not _has_patroni(installed / "bin/python", account):  # the checkout may be closed to it
         installed = shutil.copytree(installed, folder / "patroni", symlinks=True)
-        _run("chmod", "-R", "a+rX", installed)
+        run_program("chmod", "-R", "a+rX", installed)
     python = installed / "bin/python"
     if not _has_patroni(python, account):
         skip("patroni", f"{python.resolve()} does not run for {account}")
-    return Programs(account, python, _runnable_folder(binaries[0], folder, account))
+    return Programs(account, python, runnable_folder(binaries[0], folder, account))
 
 
 def _has_patroni(python: Path, account: str | None) -> bool:
     try:
-        return _run(python, "-c", "import patroni", account=account).returncode == 0
+        return run_program(python, "-c", "import patroni", account=account).returncode == 0
     except OSError:
         return False

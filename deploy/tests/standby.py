@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from botfarm.process.embedded_postgres import EmbeddedPostgres, _run
+from botfarm.process.embedded_postgres.programs import run_program
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from farm_processes import free_port
 
 
@@ -66,7 +67,7 @@ class Standby:
         self._program("pg_ctl", "-D", str(self._folder), *arguments)
 
     def _program(self, name: str, *arguments: str) -> None:
-        done = _run(self._primary._programs / name, *arguments, account=self._primary._account)
+        done = run_program(self._primary._programs / name, *arguments, account=self._primary._account)
         assert done.returncode == 0, done.stdout
 
 

@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from botfarm.process.embedded_postgres import find_server_binaries
+from botfarm.process.embedded_postgres.programs import find_server_binaries
 from farm_load import POOL, USERS_OF_A_POOL, acquire
 from farm_processes import FarmProcesses, farm_processes
 from stages import run, skip

@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from support.farm import PASSWORD, TOKEN
 from support.postgres import fresh_database, two_roles
 from support.processes import BOTFARM, clean_environment, running

@@ -13,9 +13,9 @@ import asyncpg
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.db.leasing import acquire_queries
-from botfarm.services.upkeep.keys import KeyState
+from botfarm.services.upkeep.key_usage import KeyState
 from support.farm import PASSWORD, TOKEN, Farm, open_farm
 from support.postgres import temporary_folder, two_roles
 from support.processes import BOTFARM, clean_environment, running
@@ -273,7 +273,7 @@ async def test_a_reencryption_that_was_killed_goes_on_where_it_stopped(farm: Far
 
 async def values(database_url: str) -> dict[str, int]:
     async with open_farm(database_url, encryption_keys=f"{K2},{K1}") as farm:
-        uses = await farm.services.keys.uses()
+        uses = await farm.services.key_usage.uses()
     assert {use.state for use in uses} <= {KeyState.ENCRYPTS, KeyState.DECRYPTS}
     return {use.key_id: use.values for use in uses}
 

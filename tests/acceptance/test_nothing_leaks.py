@@ -16,7 +16,7 @@ import httpx
 import pyotp
 
 from botfarm.crypto.api_tokens import parse_token
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from support.breakages import clear_text_in, closed, constraints_that_fail
 from support.canaries import Canaries
 from support.driver import Driver, open_driver

@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm_client.async_transport import AsyncFarmTransport
 from botfarm_client.route import Route
 from support.farm import TOKEN

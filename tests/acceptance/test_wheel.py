@@ -10,7 +10,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from support.farm import TOKEN
 from support.processes import CHECKOUT, clean_environment, running
 

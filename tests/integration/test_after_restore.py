@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from botfarm.domain.leases import EndedBy
 from botfarm.errors import LeaseLapsedError, OperatorError, PoolExhaustedError
-from botfarm.runtime import open_services
-from botfarm.services.upkeep.restoring import Restored
+from botfarm.runtime.services import open_services
+from botfarm.services.upkeep.after_restore import Restored
 from support.farm import RUNNER, Farm, test_settings
 
 AfterRestore = Callable[..., Awaitable[Restored]]
@@ -24,7 +24,7 @@ def after_restore(database_url: str) -> AfterRestore:
 
     async def run(rest_seconds: int | None = None) -> Restored:
         async with open_services(test_settings(database_url).as_owner(), "after-restore") as services:
-            return await services.restoring.after_restore(rest_seconds=rest_seconds)
+            return await services.after_restore.run(rest_seconds=rest_seconds)
 
     return run
 
@@ -91,7 +91,7 @@ async def test_a_farm_at_work_is_left_alone(
 ) -> None:
     lease = await farm.acquire(await farm.pool(1))
     async with open_services(test_settings(database_url), process) as services:
-        await services.health.look()
+        await services.readiness.look()
         with pytest.raises(OperatorError, match="stop them"):
             await after_restore()
     assert (await farm.services.leases.get(RUNNER, lease.id)).is_live

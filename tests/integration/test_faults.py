@@ -16,7 +16,7 @@ from sqlalchemy import text
 from botfarm.crypto.api_tokens import new_token
 from botfarm.db.postgres import engine
 from botfarm.errors import DatabaseUnavailableError
-from botfarm.services.upkeep import health
+from botfarm.services.upkeep import readiness
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
@@ -121,7 +121,7 @@ async def test_a_standby_after_a_failover(
 async def test_a_database_that_only_reads_is_not_ready(
     database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.05)
     name = database_url.rpartition("/")[2]
     async with api_client(test_settings(database_url)) as api:
         await until_ready(api, 200)
@@ -199,7 +199,7 @@ async def test_a_database_that_lets_us_in_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Somebody takes our role away: the probes notice, the log says why, and all is well when it is back."""
-    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.05)
     monkeypatch.setattr(engine, "WARNING_INTERVAL", 0.0)
     role = f"role_{uuid4().hex}"
     await sql.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")
@@ -233,7 +233,7 @@ async def until_ready(api: httpx.AsyncClient, status: int) -> None:
 async def test_readiness_follows_the_database(
     api: httpx.AsyncClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "INTERVAL", 0.1)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.1)
 
     await until_ready(api, 200)
     await proxy.cut()
@@ -246,7 +246,7 @@ async def test_readiness_follows_the_database(
 async def test_metrics_are_there_when_the_database_is_not(
     api: httpx.AsyncClient, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.05)
     await until_ready(api, 200)
     await proxy.cut()
     await until_ready(api, 503)

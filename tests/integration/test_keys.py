@@ -10,15 +10,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.leasing import acquire_queries
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import User, UserChanges
-from botfarm.services.upkeep import health, keys
-from botfarm.services.upkeep.keys import Keys, KeyState, Reencrypted
+from botfarm.services.upkeep import key_usage, readiness, reencryption
+from botfarm.services.upkeep.key_usage import KeyState, KeyUsage
+from botfarm.services.upkeep.reencryption import Reencrypted
 from support.app import api_client
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm, open_farm, test_settings
 from support.http import assert_problem
@@ -62,11 +63,11 @@ async def full_user(farm: Farm, pool: Pool) -> User:
 
 
 async def reencrypt(farm: Farm) -> Reencrypted:
-    return await farm.services.keys.reencrypt(lambda _: None)
+    return await farm.services.reencryption.run(lambda _: None)
 
 
 async def states(farm: Farm) -> dict[str, tuple[KeyState, int]]:
-    return {use.key_id: (use.state, use.values) for use in await farm.services.keys.uses()}
+    return {use.key_id: (use.state, use.values) for use in await farm.services.key_usage.uses()}
 
 
 async def stored(farm: Farm, user: User) -> StoredUser:
@@ -105,7 +106,7 @@ class TestStatus:
         await old.pool(1)
         async with ring(database_url, K2) as farm:
             assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.MISSING, 1)}
-            reason = await farm.services.keys.why_unusable()
+            reason = await farm.services.key_usage.why_unusable()
         assert reason
         assert "BOTFARM_ENCRYPTION_KEYS lacks the key k1 (stored values under it: 1): put it back" in reason
 
@@ -113,14 +114,14 @@ class TestStatus:
         await old.pool(2)
         async with ring(database_url, generate_key("k1")) as farm:
             assert await states(farm) == {"k1": (KeyState.WRONG, 2)}
-            reason = await farm.services.keys.why_unusable()
+            reason = await farm.services.key_usage.why_unusable()
         assert reason
         assert "does not decrypt what is under k1 (stored values: 2): put back the one that does" in reason
 
     async def test_a_single_value_that_was_tampered_with_does_not_condemn_the_key(self, old: Farm) -> None:
-        await old.pool(keys.SAMPLES - 1)
+        await old.pool(key_usage.SAMPLES - 1)
         await old.sql.execute("UPDATE users SET secrets = (SELECT password FROM users LIMIT 1)")
-        assert await old.services.keys.why_unusable() is None
+        assert await old.services.key_usage.why_unusable() is None
 
     async def test_a_wrong_key_that_is_not_the_first_keeps_no_server_from_starting(
         self, old: Farm, database_url: str
@@ -130,7 +131,7 @@ class TestStatus:
         user = await full_user(old, pool)
         async with ring(database_url, K2, generate_key("k1")) as farm:
             assert await states(farm) == {"k2": (KeyState.ENCRYPTS, 0), "k1": (KeyState.WRONG, 3)}
-            assert await farm.services.keys.why_unusable() is None
+            assert await farm.services.key_usage.why_unusable() is None
             assert (await reencrypt(farm)).unreadable == {user.id: ["password", "secrets", "totp_seed"]}
             for changes in (
                 UserChanges(password="a new one", removes_secrets=True, totp_seed=SEED),
@@ -142,7 +143,7 @@ class TestStatus:
             assert (leased.password, leased.secrets) == ("a new one", {"pin": 8})
 
     async def test_an_empty_farm_takes_any_ring(self, old: Farm) -> None:
-        assert await old.services.keys.why_unusable() is None
+        assert await old.services.key_usage.why_unusable() is None
 
     async def test_what_is_no_value_of_ours_names_no_key(self, old: Farm) -> None:
         await old.pool(1)
@@ -240,7 +241,7 @@ class TestReencrypt:
     async def test_it_waits_for_nobody_who_holds_a_user_and_says_what_is_left(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(keys, "PAUSE", 0)
+        monkeypatch.setattr(reencryption, "PAUSE", 0)
         pool = await old.pool(3)
         held = (await old.acquire(pool)).users[0]
         async with new.sql.transaction():
@@ -251,8 +252,8 @@ class TestReencrypt:
     async def test_a_batch_is_of_one_pool_and_every_pool_is_done(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(keys, "PAGE", 4)
-        monkeypatch.setattr(keys, "BATCH", 2)
+        monkeypatch.setattr(reencryption, "PAGE", 4)
+        monkeypatch.setattr(reencryption, "BATCH", 2)
         pool = await old.pool(5)
         for env in Env:
             for domain in Domain:
@@ -336,8 +337,8 @@ class TestServer:
     async def test_it_is_not_ready_until_the_ring_is_right(
         self, old: Farm, new: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0.2)
         await old.pool(1)
         async with proxy_to(database_url) as proxy:
             await proxy.cut()
@@ -356,8 +357,8 @@ class TestServer:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0.2)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0.2)
         pool = await old.pool(0)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
@@ -410,7 +411,7 @@ class TestServer:
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It names a key that nobody has, but it is nothing that a key could have made."""
-        monkeypatch.setattr(health, "INTERVAL", 0.05)
+        monkeypatch.setattr(readiness, "INTERVAL", 0.05)
         pool = await old.pool(1)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
@@ -418,7 +419,7 @@ class TestServer:
             request = {"project_id": str(pool.project_id), "env": pool.env.value}
             assert_problem(await api.post("/leases", json=request), 500, "internal")
             looks: list[Any] = []
-            monkeypatch.setattr(health.Health, "look", _counting(health.Health.look, looks))
+            monkeypatch.setattr(readiness.Readiness, "look", _counting(readiness.Readiness.look, looks))
             async with asyncio.timeout(60):
                 while len(looks) < 3:
                     await asyncio.sleep(0.02)
@@ -427,17 +428,17 @@ class TestServer:
     async def test_the_users_are_looked_through_once(
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "KEYS_INTERVAL", 0)
+        monkeypatch.setattr(readiness, "KEYS_INTERVAL", 0)
         await old.pool(1)
-        scans: list[Keys] = []
-        monkeypatch.setattr(Keys, "why_unusable", _counting(Keys.why_unusable, scans))
+        scans: list[KeyUsage] = []
+        monkeypatch.setattr(KeyUsage, "why_unusable", _counting(KeyUsage.why_unusable, scans))
         async with open_farm(database_url, encryption_keys=K1) as farm:
-            watch = asyncio.create_task(farm.services.health.watch(farm.services.keys))
+            watch = asyncio.create_task(farm.services.readiness.watch(farm.services.key_usage))
             async with asyncio.timeout(60):
-                while farm.services.health.why_unready:
+                while farm.services.readiness.why_unready:
                     await asyncio.sleep(0.01)
             for _ in range(3):
-                await farm.services.health.look()
+                await farm.services.readiness.look()
             watch.cancel()
         assert len(scans) == 1
 

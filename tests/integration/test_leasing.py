@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from botfarm.crypto.credentials import KeyRingError
+from botfarm.crypto.key_ring import KeyRingError
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import EndedBy, LeaseFilter, LeaseState, Outcome
 from botfarm.domain.pools import Domain, Env, Pool

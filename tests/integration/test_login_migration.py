@@ -9,7 +9,7 @@ import pytest
 
 from botfarm.db.leasing.acquire_queries import lock_pool
 from botfarm.db.postgres.engine import create_engine
-from botfarm.db.schema.migrating import migrate
+from botfarm.db.schema.migration import migrate
 from botfarm.db.stock.login_key_queries import PAGE, fill_login_keys
 from botfarm.domain.logins import login_key
 from botfarm.errors import OperatorError

@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from botfarm.db.postgres.engine import REQUEST_PATIENCE
-from botfarm.db.schema import migrating
-from botfarm.db.schema.migrating import MIGRATION_LOCK, migrate
+from botfarm.db.schema import migration
+from botfarm.db.schema.migration import MIGRATION_LOCK, migrate
 from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from support.postgres import FAST, temporary_folder
 from support.processes import BOTFARM, Process, running
 
@@ -35,7 +35,7 @@ async def session(url: str, name: str = "test") -> AsyncIterator[asyncpg.Connect
         await connection.close()
 
 
-def migration(url: str) -> AbstractContextManager[Process]:
+def migrate_command(url: str) -> AbstractContextManager[Process]:
     return running(BOTFARM, "migrate", environment={"BOTFARM_DATABASE_URL": url})
 
 
@@ -55,7 +55,7 @@ async def test_who_comes_behind_a_migration_that_waits_is_served_in_time(old: st
         is_behind = "SELECT cardinality(pg_blocking_pids($1)) > 0"
         was_behind = False
         await reader.execute("BEGIN; SELECT FROM users")
-        with migration(old) as process:
+        with migrate_command(old) as process:
             async with asyncio.timeout(60):
                 while not was_behind or process.output.count("a table is in use") < 2:
                     asked = asyncio.create_task(request.execute("SELECT FROM users"))
@@ -71,7 +71,7 @@ async def test_who_comes_behind_a_migration_that_waits_is_served_in_time(old: st
 async def test_it_gives_up_with_a_word_about_who_is_in_the_way(
     old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrating, "PATIENCE", 0.0)
+    monkeypatch.setattr(migration, "PATIENCE", 0.0)
     async with session(old, name="psql") as reader:
         async with reader.transaction():
             await reader.execute("SELECT FROM leases")
@@ -92,7 +92,7 @@ async def columns_of_users(sql: asyncpg.Connection) -> set[str]:
 
 
 async def test_an_autovacuum_that_would_take_hours_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrating, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(migration, "FIRST_PAUSE", 0.01)
     with temporary_folder() as folder:
         server = EmbeddedPostgres(folder / "farm", options={**FAST, "autovacuum_naptime": "1"})
         url = await asyncio.to_thread(server.start)
@@ -125,7 +125,7 @@ async def a_slow_vacuum_of_leases(sql: asyncpg.Connection) -> None:
 async def test_a_second_migration_waits_and_holds_up_no_index_that_the_first_one_makes(old: str) -> None:
     async with session(old) as first:
         await first.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
-        with migration(old) as second:
+        with migrate_command(old) as second:
             await asyncio.to_thread(second.wait_for, "waiting for another migration")
             await first.execute(
                 "CREATE INDEX CONCURRENTLY ix_made_by_the_first ON leases (owner)", timeout=30
@@ -149,7 +149,7 @@ async def test_it_goes_past_a_pooler_where_there_is_a_way(empty_database: str) -
 async def test_a_newer_schema_is_left_as_it_is(database_url: str) -> None:
     async with session(database_url) as sql:
         await sql.execute("UPDATE alembic_version SET version_num = '9999'")
-    with migration(database_url) as process:
+    with migrate_command(database_url) as process:
         assert await asyncio.to_thread(process.wait) == 0
     assert process.output == "The schema is a newer version's (revision 9999). It stays as it is.\n"
     assert await revision(database_url) == "9999"

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from botfarm.db.postgres import connecting
-from botfarm.db.postgres.connecting import connect
-from botfarm.runtime import migrate
+from botfarm.db.postgres import multi_host
+from botfarm.db.postgres.multi_host import connect
+from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, create_project, create_user
@@ -65,13 +65,13 @@ async def test_a_connection_that_cannot_be_set_up_is_not_left_open(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a number that this system's kernel does not take."""
-    made: list[connecting.Connection] = []
+    made: list[multi_host.Connection] = []
 
-    def fail(connection: connecting.Connection, _: object) -> None:
+    def fail(connection: multi_host.Connection, _: object) -> None:
         made.append(connection)
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(connecting.Connection, "keep_alive", fail)
+    monkeypatch.setattr(multi_host.Connection, "keep_alive", fail)
     with pytest.raises(OSError, match="Invalid argument"):
         await connect(database_url)
     assert [each.is_closed() for each in made] == [True]
@@ -119,7 +119,7 @@ async def test_the_systems_certificates_are_trusted_where_the_url_says_so(
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     tls.set_alpn_protocols(["postgresql"])
-    monkeypatch.setattr(connecting, "_system_tls", connecting._system_tls.__wrapped__)
+    monkeypatch.setattr(multi_host, "_system_tls", multi_host._system_tls.__wrapped__)
     direct = "sslnegotiation=direct&sslrootcert=system"
     async with proxy_to(database_url, tls=tls) as proxy:
         url = proxy.url.replace("127.0.0.1", "localhost")

@@ -10,7 +10,7 @@ import pytest
 
 from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
-from botfarm.runtime import migrate
+from botfarm.runtime.startup import migrate
 from botfarm.settings import load_settings
 from support.farm import KEYS, Farm, test_settings
 from support.postgres import served, two_roles

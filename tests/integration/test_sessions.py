@@ -12,7 +12,7 @@ import jwt
 import pytest
 from passlib.context import CryptContext
 
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.access import operator_queries, session_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope
 from botfarm.domain.pools import Env

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from botfarm.db.postgres import connecting
-from botfarm.db.postgres.connecting import connect
+from botfarm.db.postgres import multi_host
+from botfarm.db.postgres.multi_host import connect
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
@@ -104,7 +104,7 @@ async def test_a_host_that_answers_too_late_keeps_no_connection(database_url: st
 async def test_of_hosts_that_answer_at_once_one_keeps_its_connection(
     database_url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "HEAD_START", 0.0)
+    monkeypatch.setattr(multi_host, "HEAD_START", 0.0)
     url = url_of(database_url, proxy.url, database_url)
     connections = [await connect(url, server_settings=NAME) for _ in range(10)]
     await until_connected(database_url, len(connections))

@@ -41,7 +41,7 @@ from botfarm.domain.leases import EndedBy, Lease, LeaseFilter
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, ProjectChanges
 from botfarm.domain.users import LineError, UserChanges, UserLine, UserStatus
-from botfarm.runtime import Services
+from botfarm.runtime.services import Services
 from botfarm.services.leasing import pool_grants
 from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.services.leasing.pool_grants import Grant

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from botfarm import runtime
 from botfarm.db.postgres.engine import Database, create_engine
-from botfarm.db.schema.migrating import migrate
+from botfarm.db.schema.migration import migrate
 from botfarm.errors import OperatorError, UnknownPoolerError
-from botfarm.services.upkeep import health
+from botfarm.runtime import startup
+from botfarm.services.upkeep import readiness
 from botfarm.settings import load_settings
 from support.app import api_client
 from support.farm import Farm, test_settings
@@ -22,7 +22,7 @@ SETTING = "BOTFARM_DB_POOLER=transaction"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "INTERVAL", 0.05)
+    monkeypatch.setattr(readiness, "INTERVAL", 0.05)
 
 
 async def until_unready(api: httpx.AsyncClient) -> str:
@@ -55,7 +55,7 @@ async def test_the_owner_is_told_to_go_past_the_pooler(database_url: str) -> Non
             database_url=proxy.url, owner_url=proxy.url, db_pooler="transaction", notify=False
         )
         with pytest.raises(OperatorError, match="BOTFARM_OWNER_URL leads through a pooler") as caught:
-            await runtime.migrate(settings)
+            await startup.migrate(settings)
         assert "BOTFARM_DB_POOLER" not in str(caught.value)
 
 

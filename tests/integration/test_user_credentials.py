@@ -11,10 +11,10 @@ import httpx
 import pyotp
 import pytest
 
-from botfarm.crypto.credentials import KeyRing, KeyRingError
+from botfarm.crypto.key_ring import KeyRing, KeyRingError
 from botfarm.db.leasing import lease_queries
 from botfarm.errors import LeaseLapsedError, NoSuchUserError, NotTheHolderError
-from botfarm.services.stock.user_credentials import seal_totp_seed
+from botfarm.services.stock.sealing import seal_totp_seed
 from support.farm import KEYS, OTHER_RUNNER, PASSWORD, RUNNER, Farm
 from support.http import LEASE, assert_problem, create_project, create_user
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from botfarm.process.embedded_postgres import find_server_binaries
+from botfarm.process.embedded_postgres.programs import find_server_binaries
 
 
 async def dump_of(url: str) -> str:

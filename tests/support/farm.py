@@ -9,14 +9,14 @@ from uuid import UUID
 
 import asyncpg
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.domain.users import User
-from botfarm.runtime import Services, open_services
+from botfarm.runtime.services import Services, open_services
 from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
 from support.postgres import served

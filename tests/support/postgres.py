@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from botfarm.process.embedded_postgres import EmbeddedPostgres
+from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
 # Durability is not what most tests are about; those that are start a server of their own.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}

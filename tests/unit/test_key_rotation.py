@@ -1,6 +1,6 @@
 import pytest
 
-from botfarm.crypto.credentials import generate_key
+from botfarm.crypto.key_ring import generate_key
 from botfarm.services.upkeep.key_rotation import Step, rotate_ring, without_key
 from botfarm.settings import SettingsError
 

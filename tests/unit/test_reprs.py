@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from botfarm.crypto.api_tokens import ApiToken
-from botfarm.crypto.credentials import KeyRing, generate_key
+from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.access import operator_queries, token_queries
 from botfarm.db.shared.tables import OperatorRow, TokenRow, UserRow
 from botfarm.db.stock import user_queries
@@ -52,7 +52,8 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "UserLine": lambda: UserLine(1, "u", CANARY, POOL, {}, SECRETS, CANARY),
     "UserChanges": lambda: UserChanges(password=CANARY, secrets=SECRETS, totp_seed=CANARY),
     "SealedCredentials": lambda: SEALED,
-    "a new user": lambda: user_queries.NewUser(uuid4(), "u", SEALED, POOL, "{}"),
+    "a new user": lambda: user_queries.NewUser(uuid4(), "u", "u", SEALED, POOL, "{}"),
+    "a locked user": lambda: user_queries.LockedUser(POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)),
     "TotpCode": lambda: TotpCode(CANARY, 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),
     "MadeToken": made_token,

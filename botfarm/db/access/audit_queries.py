@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter

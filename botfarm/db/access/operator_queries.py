@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.shared.scopes import env_list, project_list, scope_of
+from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
 from botfarm.db.shared.tables import OperatorRow
 from botfarm.domain.access import Operator, Role, Scope
 

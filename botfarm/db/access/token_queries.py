@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.shared.scopes import env_list, project_list, scope_of
+from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
 from botfarm.db.shared.tables import TokenRow
 from botfarm.domain.access import Principal, Role, Scope, Token
 

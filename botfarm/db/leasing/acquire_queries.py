@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
-from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS

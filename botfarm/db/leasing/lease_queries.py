@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
 from botfarm.db.postgres.driver import Executor
-from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.leases import EndedLease, Lease, Outcome

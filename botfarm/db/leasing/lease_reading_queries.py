@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
-from botfarm.db.shared.scopes import scope_parameters, within
+from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import Lease, LeaseFilter, LeaseState
 

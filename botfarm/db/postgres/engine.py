@@ -12,8 +12,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from botfarm import metrics
-from botfarm.db.postgres.connecting import connect
 from botfarm.db.postgres.driver import Driver, Executor
+from botfarm.db.postgres.multi_host import connect
 from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError, UnknownPoolerError
 from botfarm.logs import get_logger
 

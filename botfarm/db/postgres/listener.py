@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from botfarm.db.postgres.connecting import connect
+from botfarm.db.postgres.multi_host import connect
 from botfarm.logs import get_logger
 
 logger = get_logger(__name__)

@@ -6,7 +6,7 @@ from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, or_,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.shared.scopes import in_scope
+from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import ProjectRow
 from botfarm.domain.access import Scope
 from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from botfarm.db.shared.scopes import in_scope
+from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import LeaseRow, UserRow
 from botfarm.db.shared.user_state import USER_STATE
 from botfarm.domain.access import Scope
@@ -115,20 +115,38 @@ def insert_order(user: NewUser) -> tuple[UUID, str, str]:
     return user.pool.project_id, user.pool.env.value, user.login_key
 
 
-async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> tuple[UserRow, bool] | None:
-    """The row until the transaction ends, and whether a lease on it was live after the lock was had."""
+@dataclass(frozen=True, slots=True)
+class LockedUser:
+    """A user whose row is locked until the transaction ends."""
+
+    pool: Pool
+    sealed: SealedCredentials
+    is_leased: bool
+    """Whether a lease on the user was live after the lock was had."""
+    row: UserRow = field(repr=False)
+    """Only for `update_user`."""
+
+
+async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> LockedUser | None:
+    """None when the scope has no such user."""
     found = select(UserRow).where(UserRow.id == user_id, _within(scope, UserRow)).with_for_update()
     row = await session.scalar(found)
     if row is None:
         return None
     live = select(literal(row.expires_at) > func.clock_timestamp())
-    return row, row.expires_at is not None and bool(await session.scalar(live))
+    return LockedUser(
+        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed),
+        is_leased=row.expires_at is not None and bool(await session.scalar(live)),
+        row=row,
+    )
 
 
 async def update_user(
-    session: AsyncSession, row: UserRow, changes: UserChanges, sealed: SealedCredentials
+    session: AsyncSession, user: LockedUser, changes: UserChanges, sealed: SealedCredentials
 ) -> None:
-    """Changes a locked row, whose credentials become those given. Raises UserExistsError, NoSuchProjectError."""
+    """Changes a locked user, whose credentials become `sealed`. Raises UserExistsError, NoSuchProjectError."""
+    row = user.row
     await _change_status(session, row, changes)  # first: its query would flush what is half changed
     row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
     columns = {

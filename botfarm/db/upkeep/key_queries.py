@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import is_key_id
+from botfarm.crypto.key_ring import is_key_id
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Domain, Env, Pool
 

@@ -14,7 +14,7 @@ from botfarm.domain.pools import Env
 from botfarm.domain.projects import id_or_name
 from botfarm.errors import OperatorError
 from botfarm.services.access.passwords import Passwords
-from botfarm.services.access.scopes import ALL, find_scope, scope_details
+from botfarm.services.access.scope_lookup import ALL, find_scope, scope_details
 from botfarm.services.access.tokens import revoke_made_by
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

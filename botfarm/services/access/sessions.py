@@ -9,7 +9,7 @@ from uuid import UUID
 import jwt
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import KeyRing, KeyRingError
+from botfarm.crypto.key_ring import KeyRing, KeyRingError
 from botfarm.db.access import audit_queries, operator_queries, session_queries
 from botfarm.db.access.operator_queries import Credentials
 from botfarm.db.postgres.engine import Database

@@ -14,7 +14,7 @@ from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
 from botfarm.domain.pools import Env
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchTokenError, UnauthenticatedError
-from botfarm.services.access.scopes import find_scope, scope_details
+from botfarm.services.access.scope_lookup import find_scope, scope_details
 
 LIFE_OF_A_PERSONS = timedelta(days=90)
 """Of a token that an operator makes in a session and gives no other end: about as long as a quarter."""

@@ -6,7 +6,7 @@ from functools import partial
 from uuid import UUID
 
 from botfarm import metrics
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.leasing import acquire_queries, lease_queries
 from botfarm.db.leasing.acquire_queries import LeaseTerms
 from botfarm.db.leasing.lease_queries import Rest
@@ -39,7 +39,7 @@ from botfarm.services.shared.turns import Turns
 from botfarm.services.stock.exhausted import exhausted
 from botfarm.services.stock.pool_counting import sorted_labels
 from botfarm.services.stock.projects import Projects
-from botfarm.services.stock.user_credentials import readable_lease
+from botfarm.services.stock.sealing import readable_lease
 from botfarm.services.stock.users import busy
 from botfarm.services.waiting.waiting_room import WaitingRoom
 

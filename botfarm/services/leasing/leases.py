@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries, lease_reading_queries
 from botfarm.db.leasing.lease_queries import Release, Renewal
@@ -27,7 +27,7 @@ from botfarm.errors import (
 from botfarm.services.shared.coalescing import Coalescer
 from botfarm.services.shared.cursors import decode_bigints, encode_cursor
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.user_credentials import readable_lease
+from botfarm.services.stock.sealing import readable_lease
 
 
 class Leases:

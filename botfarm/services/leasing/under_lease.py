@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.crypto.totp import current_code
 from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
@@ -14,7 +14,7 @@ from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import LeaseLapsedError, NoSuchUserError
 from botfarm.services.leasing.leases import Leases, record_of_lease
-from botfarm.services.stock.user_credentials import Secrets, merge_secrets, readable, seal_password, totp_seed
+from botfarm.services.stock.sealing import Secrets, merge_secrets, readable, seal_password, totp_seed
 
 
 class UnderLease:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries, user_queries
@@ -20,7 +20,7 @@ from botfarm.domain.pools import Pool
 from botfarm.domain.users import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.user_credentials import seal
+from botfarm.services.stock.sealing import seal
 
 BATCH = 1_000
 # Characters of credentials and labels: the driver copies a batch several times before it is sent.

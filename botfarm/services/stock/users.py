@@ -5,11 +5,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.credentials import KeyRing
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.shared.tables import UserRow
 from botfarm.db.stock import user_queries
 from botfarm.db.stock.user_queries import NewUser, UserCursor
 from botfarm.domain.access import Principal, Scope
@@ -21,7 +20,7 @@ from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
 from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.user_credentials import (
+from botfarm.services.stock.sealing import (
     Secrets,
     merge_secrets,
     seal,
@@ -76,12 +75,12 @@ class Users:
             locked = await user_queries.lock_user(session, user_id, principal.scope)
             if locked is None:
                 raise NoSuchUserError
-            row, is_live = locked
-            before, after = _pool(row), _pool_after(row, changes)
+            before, after = locked.pool, _pool_after(locked.pool, changes)
             _require_pool(principal.scope, after)
-            if is_live and after != before:
+            if locked.is_leased and after != before:
                 raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
-            await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
+            sealed = self._changed(user_id, locked.sealed, changes)
+            await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
             if _place(after) == _place(before):
                 await _record(session, principal, "update_user", user_id, after, **details)
@@ -108,9 +107,9 @@ class Users:
         page = tuple(users[:limit])
         return Page(page, encode_cursor(*user_queries.cursor_of(page[-1])) if more else None)
 
-    def _changed(self, user_id: UUID, row: UserRow, changes: UserChanges) -> SealedCredentials:
-        password, secrets = row.password, None if changes.removes_secrets else row.secrets
-        totp_seed = None if changes.removes_totp_seed else row.totp_seed
+    def _changed(self, user_id: UUID, before: SealedCredentials, changes: UserChanges) -> SealedCredentials:
+        password, secrets = before.password, None if changes.removes_secrets else before.secrets
+        totp_seed = None if changes.removes_totp_seed else before.totp_seed
         if changes.password:
             password = seal_password(self._key_ring, user_id, changes.password)
         if changes.secrets:
@@ -158,12 +157,7 @@ def _what_changes(changes: UserChanges) -> dict[str, object]:
     return {**given, **hidden}
 
 
-def _pool(row: UserRow) -> Pool:
-    return Pool(row.project_id, Env(row.env), Domain(row.domain))
-
-
-def _pool_after(row: UserRow, changes: UserChanges) -> Pool:
-    before = _pool(row)
+def _pool_after(before: Pool, changes: UserChanges) -> Pool:
     return Pool(
         changes.project_id or before.project_id, changes.env or before.env, changes.domain or before.domain
     )

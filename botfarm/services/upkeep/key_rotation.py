@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, generate_key, ring_entries
+from botfarm.crypto.key_ring import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, generate_key, ring_entries
 from botfarm.settings import SettingsError
 
 

@@ -12,9 +12,9 @@ from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.api.fields import SearchText
 from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
+from botfarm.web.http.caller_connection import RequestLifeline
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
-from botfarm.web.http.express import express
-from botfarm.web.http.receiving import RequestLifeline
+from botfarm.web.http.fast_path import express
 from botfarm.web.http.roles import needs
 from botfarm.web.http.routing import api_router, raises
 

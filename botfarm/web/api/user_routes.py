@@ -13,8 +13,8 @@ from botfarm.services.leasing.lease_requests import RequestedTerms
 from botfarm.web.api.fields import Label, SearchText, labels_by_key
 from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.api.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
+from botfarm.web.http.caller_connection import RequestLifeline
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
-from botfarm.web.http.receiving import RequestLifeline
 from botfarm.web.http.roles import needs
 from botfarm.web.http.routing import api_router, raises
 

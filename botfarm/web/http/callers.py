@@ -6,7 +6,7 @@ from fastapi import Request, Response
 
 from botfarm.domain.access import Principal, Role
 from botfarm.errors import DatabaseUnavailableError, ForbiddenError, UnauthenticatedError
-from botfarm.runtime import Services
+from botfarm.runtime.services import Services
 from botfarm.services.access.sessions import Badge
 from botfarm.web.http.session_cookie import SessionCookie, require_same_origin
 

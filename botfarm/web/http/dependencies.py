@@ -4,7 +4,7 @@ from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
 from botfarm.domain.access import Principal
-from botfarm.runtime import Services
+from botfarm.runtime.services import Services
 
 # Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.
 bearer = Security(HTTPBearer(auto_error=False, description="An API token."))

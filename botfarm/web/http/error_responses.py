@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from botfarm import errors, metrics
 from botfarm.errors import BotfarmError, FieldError
 from botfarm.logs import get_logger
-from botfarm.web.http.series import method_of, template_of
+from botfarm.web.http.metric_labels import method_of, template_of
 
 logger = get_logger(__name__)
 

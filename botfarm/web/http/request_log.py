@@ -13,7 +13,7 @@ from botfarm import metrics
 from botfarm.errors import InternalError
 from botfarm.logs import get_logger
 from botfarm.web.http.error_responses import problem_response
-from botfarm.web.http.series import method_of, template_of
+from botfarm.web.http.metric_labels import method_of, template_of
 
 logger = get_logger(__name__)
 _log = logging.getLogger(__name__)  # asked for its level alone: that is cheap

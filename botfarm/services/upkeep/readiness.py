@@ -9,7 +9,7 @@ from botfarm.db.schema.revisions import schema_is_old
 from botfarm.db.upkeep import maintenance_queries
 from botfarm.errors import DatabaseUnavailableError, UnknownPoolerError
 from botfarm.logs import get_logger
-from botfarm.services.upkeep.keys import Keys
+from botfarm.services.upkeep.key_usage import KeyUsage
 
 logger = get_logger(__name__)
 
@@ -19,7 +19,7 @@ INTERVAL, MISSES = 3.0, 3
 KEYS_INTERVAL = 60.0
 
 
-class Health:
+class Readiness:
     def __init__(self, database: Database, process_name: str, *, serving: Database) -> None:
         """`database` is for the looks; `serving` is that of the requests."""
         self._database = database
@@ -27,7 +27,7 @@ class Health:
         self._process_name = process_name
         self._misses = MISSES
         self._draining = False
-        self._keys: Keys | None = None
+        self._keys: KeyUsage | None = None
         self._keys_checked = False
         self._wrong_keys: str | None = None
         self._next_check = 0.0
@@ -35,7 +35,7 @@ class Health:
         """True from the first good answer on."""
         self.why_unready: str | None = "The database has not answered yet."
 
-    async def watch(self, keys: Keys | None = None, *, keys_checked: bool = False) -> None:
+    async def watch(self, keys: KeyUsage | None = None, *, keys_checked: bool = False) -> None:
         """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
         self._keys, self._keys_checked = keys, keys_checked
         self._say(self.why_unready)

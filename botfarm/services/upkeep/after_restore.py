@@ -22,11 +22,11 @@ class Restored:
     """Every later lease has a higher one."""
 
 
-class Restoring:
+class AfterRestore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def after_restore(self, *, rest_seconds: int | None) -> Restored:
+    async def run(self, *, rest_seconds: int | None) -> Restored:
         """All of it or nothing. Raises OperatorError while something else hands out users of this database."""
         async with self._database.transaction(patience=PATIENCE) as session:
             await be_patient(session, seconds=PATIENCE)

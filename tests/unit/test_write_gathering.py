@@ -4,7 +4,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from botfarm.process.one_write import OneWriteProtocol
+from botfarm.process.write_gathering import OneWriteProtocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: farm.test\r\n\r\n"
 

@@ -3,7 +3,7 @@ from uuid import uuid4
 
 import pytest
 
-from botfarm.crypto.credentials import KeyRing, KeyRingError, MissingKeyError, generate_key
+from botfarm.crypto.key_ring import KeyRing, KeyRingError, MissingKeyError, generate_key
 
 ROW = uuid4()
 

@@ -14,7 +14,7 @@ from botfarm.services.shared.fresh_cache import FreshCache
 BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
 
-class Authentication:
+class TokenAuthentication:
     def __init__(self, database: Database, bootstrap_token: str | None) -> None:
         self._database = database
         self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None

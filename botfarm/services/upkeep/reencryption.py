@@ -1,48 +1,29 @@
-"""The ring and what is stored under it: whether they fit, and how everything gets under the key that encrypts now."""
+"""Puts every stored value under the key that encrypts now, while the farm is in use."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import groupby, islice
 from uuid import UUID
 
-from botfarm import metrics
-from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
+from botfarm.crypto.key_ring import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import acquire_queries
-from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, Database
+from botfarm.db.postgres.engine import Database
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.access import THIS_MACHINE
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Pool
+from botfarm.services.upkeep.key_usage import KeyState, KeyUsage, stored_values, what_is_wrong
 from botfarm.settings import SettingsError
 
-# A key is the right one when it decrypts one of so many values: a single row may have been tampered with.
-SAMPLES = 5
 PAGE = 500
-# Users that one transaction locks: for some milliseconds, which is what an acquire of their pool may wait.
+"""Users that are read at a time."""
 BATCH = 100
-# Who was locked or changed meanwhile is tried again; what locks a user takes milliseconds.
+"""Users that one transaction locks: for some milliseconds, which is what an acquire of their pool may wait."""
+# A user that was locked or changed meanwhile is tried again. Whatever locks a user takes milliseconds.
 TRIES, PAUSE = 10, 0.05
-
-
-class KeyState(StrEnum):
-    ENCRYPTS = "encrypts"
-    DECRYPTS = "decrypts"
-    MISSING = "missing"
-    """Not in the ring, and values are stored under it."""
-    WRONG = "wrong"
-    """In the ring, but it decrypts none of the values under it: another key of the same id."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyUse:
-    key_id: str
-    is_active: bool
-    state: KeyState
-    values: int
 
 
 @dataclass(slots=True)
@@ -73,59 +54,20 @@ class _Renewal:
     unreadable: list[str]
 
 
-class Keys:
-    def __init__(self, database: Database, key_ring: KeyRing) -> None:
+class Reencryption:
+    def __init__(self, database: Database, key_ring: KeyRing, key_usage: KeyUsage) -> None:
         self._database = database
         self._key_ring = key_ring
+        self._key_usage = key_usage
 
-    def show_active(self) -> None:
-        metrics.encryption_key_active.labels(self._key_ring.active_key_id).set(1)
-
-    def missed(self) -> bool:
-        """Whether a stored value was to be decrypted under a key that the ring lacks, since `forget_missed`."""
-        return bool(self._key_ring.missed)
-
-    def forget_missed(self) -> None:
-        self._key_ring.missed.clear()
-
-    async def uses(self) -> list[KeyUse]:
-        """The keys of the ring in its order, then those that are missing. One scan of the users, and a bit."""
-        ring = self._key_ring.key_ids
-        async with self._database.transaction(patience=BACKGROUND_PATIENCE) as session:
-            await key_queries.be_patient(session, seconds=BACKGROUND_PATIENCE)
-            values = await key_queries.encrypted_values(session)
-            samples = {
-                key_id: await key_queries.some_users_under(session, key_id, limit=SAMPLES)
-                for key_id in values
-                if key_id in ring
-            }
-        values.pop("", None)
-        return [
-            KeyUse(
-                key_id,
-                key_id == self._key_ring.active_key_id,
-                self._state(key_id, samples.get(key_id, [])),
-                values.get(key_id, 0),
-            )
-            for key_id in (*ring, *sorted(values.keys() - ring))
-        ]
-
-    async def why_unusable(self) -> str | None:
-        """Why a server must not run with this ring, and the way out.
-
-        A key that is wrong and not the first does no harm: its users get new credentials from a server that runs.
-        """
-        uses = await self.uses()
-        return what_is_wrong(use for use in uses if use.is_active or use.state is KeyState.MISSING)
-
-    async def reencrypt(self, report: Callable[[Reencrypted], None]) -> Reencrypted:
+    async def run(self, report: Callable[[Reencrypted], None]) -> Reencrypted:
         """Puts every value under the first key of the ring, while the farm is in use; `report` after each page.
 
         May be stopped at any moment and run again, also beside another one. Raises SettingsError.
         """
         if self._key_ring.active_key_id is None:
             raise SettingsError(f"BOTFARM_ENCRYPTION_KEYS is not set: {HOW_TO_MAKE_A_KEY}")
-        uses = await self.uses()
+        uses = await self._key_usage.uses()
         if uses[0].state is KeyState.WRONG:
             raise SettingsError(what_is_wrong(uses[:1]) or "")
         others = [use for use in uses[1:] if use.state is not KeyState.MISSING]
@@ -135,7 +77,7 @@ class Keys:
             await self._reencrypt_page(page, done)
             report(done)
             after = page[-1]
-        uses = await self.uses()
+        uses = await self._key_usage.uses()
         done.missing = {use.key_id: use.values for use in uses if use.state is KeyState.MISSING}
         others = [use for use in uses if not use.is_active and use.key_id not in done.missing]
         done.left = {use.key_id: use.values for use in others if use.values}
@@ -180,7 +122,7 @@ class Keys:
         """Done before anything is locked."""
         renewed: dict[str, str] = {}
         unreadable = []
-        for name, stored in _values(user):
+        for name, stored in stored_values(user):
             key_id = key_id_of(stored)
             if key_id == self._key_ring.active_key_id or (key_id and key_id not in self._key_ring.key_ids):
                 continue
@@ -191,14 +133,6 @@ class Keys:
                 continue
             renewed[name] = self._key_ring.encrypt(clear, row_id=user.id, field=name)
         return _Renewal(user, replace(user.sealed, **renewed), len(renewed), unreadable)
-
-    async def require_unused(self, key_id: str) -> None:
-        """Raises SettingsError while values are stored under this key."""
-        for use in await self.uses():
-            if use.key_id == key_id and use.values:
-                raise SettingsError(
-                    f"{key_id} is still in use (stored values under it: {use.values}): run `botfarm keys reencrypt` first"
-                )
 
     async def _record(self, done: Reencrypted) -> None:
         details = {
@@ -212,47 +146,6 @@ class Keys:
             await audit_queries.record(
                 session, THIS_MACHINE, "reencrypt", target="key", target_id=done.key_id, details=details
             )
-
-    def _state(self, key_id: str, samples: list[StoredUser]) -> KeyState:
-        if key_id not in self._key_ring.key_ids:
-            return KeyState.MISSING
-        if samples and not any(self._opens(key_id, user) for user in samples):
-            return KeyState.WRONG
-        return KeyState.ENCRYPTS if key_id == self._key_ring.active_key_id else KeyState.DECRYPTS
-
-    def _opens(self, key_id: str, user: StoredUser) -> bool:
-        for name, stored in _values(user):
-            if key_id_of(stored) == key_id:
-                try:
-                    self._key_ring.decrypt(stored, row_id=user.id, field=name)
-                except KeyRingError:
-                    continue
-                return True
-        return False
-
-
-def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
-    """One line that names the keys and the way out; None when nothing is."""
-    reasons = []
-    for use in uses:
-        if use.state is KeyState.MISSING:
-            reasons.append(
-                f"BOTFARM_ENCRYPTION_KEYS lacks the key {use.key_id} (stored values under it: {use.values}): put it back, "
-                "after the first; if it is lost, see docs/keys.md"
-            )
-        if use.state is KeyState.WRONG:
-            reasons.append(
-                f"the key {use.key_id} of BOTFARM_ENCRYPTION_KEYS does not decrypt what is under {use.key_id} "
-                f"(stored values: {use.values}): put back the one that does; if it is lost, see docs/keys.md"
-            )
-    return "; ".join(reasons) or None
-
-
-def _values(user: StoredUser) -> list[tuple[str, str]]:
-    """The fields that have a value, by the names that their values are bound to."""
-    sealed = user.sealed
-    fields = (("password", sealed.password), ("secrets", sealed.secrets), ("totp_seed", sealed.totp_seed))
-    return [(name, stored) for name, stored in fields if stored is not None]
 
 
 def _batches(renewals: Iterable[_Renewal]) -> Iterator[tuple[Pool, list[_Renewal]]]:

@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm.domain.access import Role
 from botfarm.errors import BotfarmError
+from botfarm.web.http.caller_connection import at_once
 from botfarm.web.http.callers import admit
 from botfarm.web.http.error_responses import problem_response, unfit_answer_response
-from botfarm.web.http.receiving import at_once
 from botfarm.web.http.routing import FarmRoute
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])

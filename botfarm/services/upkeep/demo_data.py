@@ -7,7 +7,7 @@ from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
-from botfarm.services.access.authentication import Authentication
+from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.access.tokens import Tokens
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.users import Users
@@ -38,7 +38,7 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
     return DemoCounts(new_projects, new_users)
 
 
-async def token_for_runners(tokens: Tokens, authentication: Authentication, *, held: str) -> str:
+async def token_for_runners(tokens: Tokens, authentication: TokenAuthentication, *, held: str) -> str:
     """The one that is held if it is still in force, else a new one, for runners of the demo's first project in stage."""
     try:
         await authentication.principal_of(f"Bearer {held}")

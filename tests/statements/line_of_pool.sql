@@ -1,0 +1,32 @@
+-- A replica with waiting requests, when users of the pool may be free: reads the queue to find whose turn it is.
+-- Returns one row: tickets that could be granted in their order, free users by the tickets they match, next free user.
+
+WITH t AS MATERIALIZED (
+    SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
+           dense_rank() OVER (ORDER BY t.labels) AS number
+    FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
+),
+s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
+u AS MATERIALIZED (
+    SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
+           min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
+    FROM (
+        SELECT CASE WHEN (SELECT bool_and(labels = '{}') FROM s) THEN '{}' ELSE u.labels END AS labels, u.available_at
+        FROM users AS u WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.status = 'active'
+    ) AS g, (SELECT clock_timestamp() AS now) AS c
+    GROUP BY g.labels
+),
+m AS MATERIALIZED (SELECT s.number, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels),
+matching AS MATERIALIZED (SELECT number, sum(active) AS active, sum(free) AS free FROM m GROUP BY number),
+line AS (
+    SELECT t.id, t.rank, t.count, t.is_ours, t.number, matching.free,
+           row_number() OVER (PARTITION BY t.number ORDER BY t.rank, t.id) AS nth
+    FROM t JOIN matching ON matching.number = t.number
+    WHERE matching.free > 0 AND matching.active >= t.count
+)
+SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
+        FROM line WHERE nth <= free) AS places,
+       (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
+            SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0 GROUP BY labels
+        ) AS groups) AS free,
+       (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in

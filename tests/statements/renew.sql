@@ -1,0 +1,55 @@
+-- POST /leases/{lease_id}/renew: a batch of renewals, each by the holder of its lease.
+-- Also writes an entry of the audit for a renewal from another address than the lease was acquired from.
+
+WITH wanted AS MATERIALIZED (SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:ttls AS integer[]),
+                        CAST(:addresses AS text[]), CAST(:request_ids AS text[]))
+                 AS w (id, principal, ttl, address, request_id)),
+lease AS MATERIALIZED (
+    SELECT leases.*, leases.xmin AS row_version
+    FROM wanted JOIN leases ON leases.id = wanted.id AND leases.principal = wanted.principal
+    ORDER BY leases.id FOR UPDATE OF leases
+),
+locked AS MATERIALIZED (
+    SELECT users.id, users.lease_id, users.expires_at, users.password, users.secrets, users.totp_seed
+    FROM lease, unnest(lease.user_ids) AS of_lease (id), users
+    WHERE users.id = of_lease.id AND users.lease_id = lease.id
+    ORDER BY users.id FOR UPDATE OF users
+),
+live AS MATERIALIZED (
+    SELECT lease.*, clock_timestamp() AS now FROM lease
+    WHERE lease.ended_at IS NULL
+      AND cardinality(lease.user_ids) = (
+        SELECT count(*) FROM locked WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
+),
+moved AS MATERIALIZED (
+    SELECT live.id, p.lock_delay, granted.ttl, greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until)) AS expires_at
+    FROM live JOIN wanted ON wanted.id = live.id JOIN projects AS p ON p.id = live.project_id,
+         LATERAL (SELECT greatest(1, least(coalesce(wanted.ttl, live.ttl_seconds), p.max_ttl,
+                         CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer))) AS ttl) AS granted
+    WHERE true
+),
+l AS (
+    UPDATE leases SET expires_at = moved.expires_at, ttl_seconds = moved.ttl
+    FROM moved WHERE leases.id = moved.id
+    RETURNING leases.*
+),
+u AS (
+    UPDATE users SET expires_at = moved.expires_at,
+           available_at = moved.expires_at + make_interval(secs => moved.lock_delay)
+    FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
+    RETURNING users.*
+),
+elsewhere AS (
+    INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+    SELECT l.principal, wanted.address, wanted.request_id, 'renew_lease', 'lease', l.id::text,
+           l.project_id, l.env, jsonb_build_object('taken_from', l.address)
+    FROM l JOIN wanted ON wanted.id = l.id WHERE l.address IS DISTINCT FROM wanted.address
+)
+SELECT
+l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
+l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
+coalesce(p.name, l.project_id::text) AS project_name,
+extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
+u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
+CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels, u.password, u.secrets, u.totp_seed
+FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id

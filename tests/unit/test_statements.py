@@ -1,0 +1,153 @@
+"""The hard statements as they are sent, one file each in tests/statements, to be read whole and to be compared.
+
+They are put together from pieces, so a change of one piece shows here in every statement that it changes. After a change:
+
+    BOTFARM_TEST_RENEW=1 .venv/bin/python -m pytest -n 0 tests/unit/test_statements.py
+
+and read the difference.
+"""
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from sqlalchemy import TextClause
+
+from botfarm.db.leasing import acquire_queries, batch_queries, lease_queries
+from botfarm.db.stock import pool_queries, user_queries
+from botfarm.db.upkeep import key_queries, restore_queries
+from botfarm.db.waiting import ticket_queries, waiting_queries
+
+FOLDER = Path(__file__).parents[1] / "statements"
+
+STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
+    "acquire_from_pool": (
+        batch_queries.ACQUIRE,
+        "POST /leases: grants users of one pool with the same labels to a batch of requests, each with a lease of its own.",
+        "Returns no row for a request that finds too few users, or when a live ticket waits in this pool.",
+    ),
+    "acquire_for_tickets": (
+        batch_queries.ACQUIRE_TICKETS,
+        "The same for requests that wait, when their replica finds that it is their turn.",
+        "Deletes each ticket with the grant, so that a wait that is over is never granted.",
+    ),
+    "acquire_user": (
+        acquire_queries.ACQUIRE_USER,
+        "POST /users/{user_id}/acquire_lock: grants one user by its id, under an operation that needs no pool.",
+        "Returns no row when the user is busy or locked, or the idempotency key is taken.",
+    ),
+    "renew": (
+        lease_queries.RENEW,
+        "POST /leases/{lease_id}/renew: a batch of renewals, each by the holder of its lease.",
+        "Also writes an entry of the audit for a renewal from another address than the lease was acquired from.",
+    ),
+    "cut_short": (
+        lease_queries.CUT_SHORT,
+        "After a grant under an idempotency key whose caller has hung up: shortens the lease to some seconds.",
+        "Changes nothing when the row is not as the grant left it, because a retry under the key may have come first.",
+    ),
+    "restore_ttl": (
+        lease_queries.RESTORE,
+        "POST /leases, retried under an idempotency key that has a live lease: gives back what cut_short took.",
+        "Always writes the row, so that a cut_short that comes later changes nothing.",
+    ),
+    "release": (
+        lease_queries.RELEASE,
+        "POST /leases/{lease_id}/release: a batch of releases, each by the holder of its lease.",
+        "Also ends a lease whose answer could not be given to its caller.",
+    ),
+    "force_release": (
+        lease_queries.FORCE_RELEASE,
+        "POST /leases/{lease_id}/force_release: an operator ends a lease of the scope, whoever holds it.",
+        "Its users rest for the project's lock_delay.",
+    ),
+    "reap": (
+        lease_queries.REAP,
+        "The worker's job `reap`: closes leases that have expired and frees those users whose last lease they are.",
+        "Skips leases that another statement has locked; the next turn finds them.",
+    ),
+    "lock_user_of_lease": (
+        lease_queries.LOCK_USER_OF_LEASE,
+        "PATCH /leases/{lease_id}/users/{user_id}: reads the stored credentials before the holder's changes are merged.",
+        "Holds the locks of the lease and of its users until the transaction ends.",
+    ),
+    "count_pool": (
+        acquire_queries.COUNT_POOL,
+        "POST /leases that gets no user: counts the users that match and the waiting requests, for the 409 and for the wait.",
+        "Requests that ask at the same time share one count.",
+    ),
+    "count_pools": (
+        pool_queries.COUNT_POOLS,
+        "GET /pools, and the worker's job `gauges`.",
+        "Counts every pool of the scope at one moment.",
+    ),
+    "park_tickets": (
+        ticket_queries.PARK,
+        "Requests that begin to wait: inserts a batch of tickets, or takes over the tickets of their idempotency keys.",
+        "A ticket is ranked by the arrival of its request and never before tickets that the same replica inserted earlier.",
+    ),
+    "line_of_pool": (
+        ticket_queries.LINE,
+        "A replica with waiting requests, when users of the pool may be free: reads the queue to find whose turn it is.",
+        "Returns one row: tickets that could be granted in their order, free users by the tickets they match, next free user.",
+    ),
+    "leave_line": (
+        ticket_queries.LEAVE,
+        "Requests whose wait is over without a user: removes a batch of tickets.",
+        "With an idempotency key the place may be kept for some seconds, for a retry at any replica.",
+    ),
+    "list_waiting": (
+        waiting_queries.WAITING,
+        "GET /leases/waiting: the live tickets of the scope.",
+        "Ordered pool by pool, in the order in which they are served.",
+    ),
+    "insert_users": (
+        user_queries.INSERT_USERS,
+        "POST /users/import: inserts a batch of users.",
+        "Skips logins that the project and env have already.",
+    ),
+    "count_values_by_key": (
+        key_queries.ENCRYPTED_VALUES,
+        "`botfarm keys status`, `keys drop` and `keys reencrypt`; at the start of the API and in the worker's gauges.",
+        "One scan of all users, whatever the number of keys.",
+    ),
+    "replace_credentials": (
+        key_queries.REPLACE,
+        "`botfarm keys reencrypt`: writes a batch of users' credentials under another key, under the lock of their pool.",
+        "Skips users that are locked or are not as they were read; they are tried again.",
+    ),
+    "end_leases_after_restore": (
+        restore_queries.END_LEASES,
+        "`botfarm after-restore`: ends every lease of the restored database.",
+        "Runs under a lock of both tables, in the transaction of the two statements that follow.",
+    ),
+    "rest_users_after_restore": (
+        restore_queries.REST_USERS,
+        "`botfarm after-restore`: lets every user rest, because somebody may still hold a lease from after the backup.",
+        "How long: as asked for, else the longest that such a lease could last.",
+    ),
+    "raise_fence_after_restore": (
+        restore_queries.RAISE_FENCE,
+        "`botfarm after-restore`: moves the sequence of fences above every fence that was handed out after the backup.",
+        "The time is the new fence.",
+    ),
+}
+
+
+def rendered(name: str) -> str:
+    statement, when, note = STATEMENTS[name]
+    lines = [line.rstrip() for line in dedent(statement.text).splitlines() if line.strip()]
+    return "\n".join([f"-- {when}", f"-- {note}", "", *lines, ""])
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_is_the_one_that_was_read(name: str) -> None:
+    file = FOLDER / f"{name}.sql"
+    if os.environ.get("BOTFARM_TEST_RENEW"):
+        file.write_text(rendered(name))
+    assert file.read_text() == rendered(name), "read how to renew the file at the top of this test"
+
+
+def test_no_file_is_left_of_a_statement_that_is_gone() -> None:
+    assert {file.stem for file in FOLDER.iterdir()} == set(STATEMENTS)
