@@ -12,9 +12,9 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import batch_queries, lease_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms
-from botfarm.db.leasing.batch_queries import WantedLease
+from botfarm.db.leasing import acquire_pool_queries, lease_queries
+from botfarm.db.leasing.acquire_pool_queries import WantedLease
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms
 from botfarm.db.leasing.lease_queries import Release
 from botfarm.domain.leases import Outcome
 from botfarm.domain.pools import Domain, Env, Pool
@@ -53,7 +53,7 @@ def acquire_statement(project_id: UUID) -> Statement:
     pool = Pool(project_id, Env.STAGE, Domain.REGULAR)
     wanted = [WantedLease(LEASE, 1, terms)]
     return _recorded(
-        lambda session: batch_queries.acquire_batch(
+        lambda session: acquire_pool_queries.acquire_batch(
             session, pool, wanted, labels={}, hand=HAND, replica=LEASE, latest=None
         )
     )

@@ -19,14 +19,14 @@ from botfarm.services.access.operators import Operators
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
 from botfarm.services.access.tokens import Tokens
+from botfarm.services.granting.grants import Grant, PoolGrants
 from botfarm.services.leasing.acquiring import Acquiring
+from botfarm.services.leasing.lease_credentials import UnderLease
 from botfarm.services.leasing.leases import Leases
-from botfarm.services.leasing.pool_grants import Grant, PoolGrants
-from botfarm.services.leasing.under_lease import UnderLease
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.freshness import Freshness
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Turns
 from botfarm.services.stock.importing import Importing
 from botfarm.services.stock.pool_counting import PoolCounting
 from botfarm.services.stock.pools import Pools

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db.leasing import batch_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.leasing.batch_queries import WantedLease
+from botfarm.db.leasing import acquire_pool_queries
+from botfarm.db.leasing.acquire_pool_queries import WantedLease
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms, hand_after
 from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Pool
 from support.farm import RUNNER, Farm, open_farm
@@ -50,7 +50,7 @@ async def fill(farm: Farm, users: int) -> Pool:
 
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
     wanted = WantedLease(uuid4(), count, TERMS)
-    leases = await batch_queries.acquire_batch(
+    leases = await acquire_pool_queries.acquire_batch(
         session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4(), latest=None
     )
     return leases.get(wanted.lease_id)
@@ -138,9 +138,9 @@ async def explain(
     farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str, options: str = "VERBOSE off"
 ) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
-    compiled = batch_queries.ACQUIRE.compile(dialect=dialect.dialect())
+    compiled = acquire_pool_queries.ACQUIRE.compile(dialect=dialect.dialect())
     latest = datetime.now(UTC) + timedelta(seconds=2)
-    values = batch_queries._parameters(
+    values = acquire_pool_queries._parameters(
         pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand, latest=latest
     )
     arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())

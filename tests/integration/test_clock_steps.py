@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Pool
 from botfarm.errors import LeaseLapsedError, PoolExhaustedError, UserBusyError
-from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.services.leasing.request_fingerprint import RequestedTerms
 from botfarm.services.upkeep import maintenance
 from support.app import api_client
 from support.farm import OTHER_RUNNER, RUNNER, Farm, Present, open_farm, test_settings

@@ -20,7 +20,7 @@ from botfarm.errors import (
     PoolTooSmallError,
     UserQuarantinedError,
 )
-from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.services.leasing.request_fingerprint import RequestedTerms
 from support.farm import MANAGER, OTHER_RUNNER, PASSWORD, RUNNER, Farm, Present
 
 

@@ -13,7 +13,7 @@ from botfarm.errors import (
     UserBusyError,
     UseReleaseLeaseError,
 )
-from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.services.leasing.request_fingerprint import RequestedTerms
 from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm, Present
 
 

@@ -20,7 +20,7 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import JWT_LIFE, Sessions
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Turns
 from support.farm import KEYS, PASSWORD, Farm, open_farm
 
 ADDRESS = "192.0.2.1"

@@ -42,9 +42,9 @@ from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, ProjectChanges
 from botfarm.domain.users import LineError, UserChanges, UserLine, UserStatus
 from botfarm.runtime import Services
-from botfarm.services.leasing import pool_grants
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
-from botfarm.services.leasing.pool_grants import Grant
+from botfarm.services.granting import grants
+from botfarm.services.granting.grants import Grant
+from botfarm.services.leasing.request_fingerprint import PoolRequest, RequestedTerms
 from botfarm.services.stock import importing, users
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, Present, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
@@ -131,7 +131,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     ids = random.Random()
-    for module in (users, importing, pool_grants):
+    for module in (users, importing, grants):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()

@@ -17,7 +17,7 @@ from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.domain.users import User
 from botfarm.runtime import Services, open_services
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.leasing.request_fingerprint import PoolRequest, RequestedTerms
 from botfarm.settings import Settings, load_settings
 from support.postgres import served
 

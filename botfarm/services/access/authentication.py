@@ -9,7 +9,7 @@ from botfarm.db.access.token_queries import LiveToken
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.errors import UnauthenticatedError
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared.ttl_cache import FreshCache
 
 BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 

@@ -18,8 +18,8 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import NAME
 from botfarm.services.access.passwords import Passwords
-from botfarm.services.shared.fresh_cache import FreshCache
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Turns
+from botfarm.services.shared.ttl_cache import FreshCache
 
 LONGEST_SESSION = timedelta(hours=12)
 JWT_LIFE = 300

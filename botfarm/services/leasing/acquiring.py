@@ -7,8 +7,8 @@ from uuid import UUID
 
 from botfarm import metrics
 from botfarm.crypto.credentials import KeyRing
-from botfarm.db.leasing import acquire_queries, lease_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.db.leasing import acquire_user_queries, lease_queries
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms
 from botfarm.db.leasing.lease_queries import Rest
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
@@ -28,14 +28,14 @@ from botfarm.errors import (
     QuotaExceededError,
     UserQuarantinedError,
 )
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms, lease_terms
+from botfarm.services.granting.grants import Grant, PoolGrants, Turn, replay
+from botfarm.services.granting.quotas import hold_to_quota
 from botfarm.services.leasing.leases import count_end
-from botfarm.services.leasing.lifeline import Lifeline
-from botfarm.services.leasing.pool_grants import Grant, PoolGrants, Turn, replay
-from botfarm.services.leasing.quotas import hold_to_quota
+from botfarm.services.leasing.request_fingerprint import PoolRequest, RequestedTerms, lease_terms
+from botfarm.services.shared.caller_connection import Lifeline
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Turns
 from botfarm.services.stock.exhausted import exhausted
 from botfarm.services.stock.pool_counting import sorted_labels
 from botfarm.services.stock.projects import Projects
@@ -122,7 +122,7 @@ class Acquiring:
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):
             await hold_to_quota(session, principal, terms, count=1)
-            lease = await acquire_queries.acquire_user(
+            lease = await acquire_user_queries.acquire_user(
                 session, user_id, principal.scope, terms=terms, latest=self._clock.latest()
             )
             grant = Grant(lease) if lease else await replay(session, principal, terms)

@@ -24,7 +24,7 @@ from botfarm.errors import (
     NotTheHolderError,
     UseReleaseLeaseError,
 )
-from botfarm.services.shared.coalescing import Coalescer
+from botfarm.services.shared.batching import Coalescer
 from botfarm.services.shared.cursors import decode_bigints, encode_cursor
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.user_credentials import readable_lease

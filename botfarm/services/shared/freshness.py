@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
-from botfarm.services.shared.fresh_cache import REFRESH_INTERVAL
+from botfarm.services.shared.ttl_cache import REFRESH_INTERVAL
 
 logger = get_logger(__name__)
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from botfarm.db.leasing import acquire_queries
+from botfarm.db.leasing import acquire_user_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.pools import Pool, PoolCounts
-from botfarm.services.shared.coalescing import Coalescers
+from botfarm.services.shared.batching import Coalescers
 
 MAX_BATCH = 500
 # In a large pool a count takes its time: a crowd that asks for many kinds of users leaves connections for the others.
@@ -33,5 +33,5 @@ class PoolCounting:
     async def _count(self, group: tuple[Pool, Labels], askers: Sequence[None]) -> list[PoolCounts]:
         pool, labels = group
         async with self._at_once, self._database.autocommit() as session:
-            counts = await acquire_queries.count_pool(session, pool, labels=dict(labels))
+            counts = await acquire_user_queries.count_pool(session, pool, labels=dict(labels))
         return [counts] * len(askers)

@@ -8,7 +8,7 @@ from botfarm.db.stock import project_queries
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
 from botfarm.errors import ForbiddenError, NoSuchProjectError
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared.ttl_cache import FreshCache
 
 
 class Projects:

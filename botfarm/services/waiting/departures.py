@@ -7,7 +7,7 @@ from uuid import UUID
 from botfarm.db.postgres.engine import Database
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import Left, Parked
-from botfarm.services.shared.coalescing import Coalescer
+from botfarm.services.shared.batching import Coalescer
 
 MAX_BATCH = 500
 

@@ -31,12 +31,12 @@ from botfarm.errors import (
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.exhausted import exhausted
 from botfarm.services.stock.pool_counting import PoolCounting, sorted_labels
-from botfarm.services.waiting.arrivals import Arrival, Arrivals
 from botfarm.services.waiting.deadlines import Deadlines
 from botfarm.services.waiting.departures import Departures
-from botfarm.services.waiting.pool_line import Grant, PoolLine
-from botfarm.services.waiting.presence import Presence
-from botfarm.services.waiting.waiters import GrantedT, Waiter
+from botfarm.services.waiting.local_waiters import GrantedT, Waiter
+from botfarm.services.waiting.pool_queue import Grant, PoolLine
+from botfarm.services.waiting.replica_heartbeat import Presence
+from botfarm.services.waiting.ticket_desk import Arrival, Arrivals
 from botfarm.services.waiting.waiting_places import WaitingPlaces
 
 # Seconds between two looks at a pool that nobody woke: where a wake may be missed, and where there are none.

@@ -8,7 +8,7 @@ from botfarm.domain.credentials import TotpCode
 from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.leasing.request_fingerprint import PoolRequest, RequestedTerms
 from botfarm.web.api.fields import SearchText
 from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut

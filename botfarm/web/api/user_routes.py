@@ -9,7 +9,7 @@ from botfarm.domain.leases import Lease
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import MAX_LABELS, User, UserFilter, UserState
-from botfarm.services.leasing.lease_requests import RequestedTerms
+from botfarm.services.leasing.request_fingerprint import RequestedTerms
 from botfarm.web.api.fields import Label, SearchText, labels_by_key
 from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.api.responses import LeaseOut, PageOut, UserDetailsOut, UserOut

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from botfarm.services.shared.coalescing import Coalescer
+from botfarm.services.shared.batching import Coalescer
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from botfarm.services.shared.lookout import Lookout
+from botfarm.services.waiting.wakeable_loop import Lookout
 
 
 class Watch:

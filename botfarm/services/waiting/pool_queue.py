@@ -12,9 +12,9 @@ from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Line, WaitingRequest
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
-from botfarm.services.shared.lookout import Lookout
 from botfarm.services.waiting.fair_order import is_mixed, whose_turn
-from botfarm.services.waiting.waiters import GrantedT, Waiter
+from botfarm.services.waiting.local_waiters import GrantedT, Waiter
+from botfarm.services.waiting.wakeable_loop import Lookout
 
 logger = get_logger(__name__)
 

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
-from botfarm.db.leasing import acquire_queries, batch_queries, lease_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.leasing.batch_queries import WantedLease
+from botfarm.db.leasing import acquire_pool_queries, acquire_user_queries, lease_queries
+from botfarm.db.leasing.acquire_pool_queries import WantedLease
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms, hand_after
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import Principal
@@ -18,12 +18,12 @@ from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
+from botfarm.services.granting.quotas import hold_to_quota
 from botfarm.services.leasing.leases import record_of_lease
-from botfarm.services.leasing.lifeline import Lifeline
-from botfarm.services.leasing.quotas import hold_to_quota
-from botfarm.services.shared.coalescing import Coalescers
+from botfarm.services.shared.batching import Coalescers
+from botfarm.services.shared.caller_connection import Lifeline
 from botfarm.services.shared.database_clock import DatabaseClock
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Turns
 from botfarm.services.stock.pool_counting import Labels, PoolCounting
 
 Group = tuple[Pool, Labels, bool]
@@ -151,18 +151,18 @@ class PoolGrants:
         """
         async with self._database.transaction() as session:
             await hold_to_quota(session, principal, wanted.terms, count=wanted.count)
-            await acquire_queries.lock_pool(session, pool)
+            await acquire_user_queries.lock_pool(session, pool)
             granted = await self._acquire(session, pool, labels, [wanted])
             if granted:
                 return Grant(granted[wanted.lease_id])
             replayed = await replay(session, principal, wanted.terms)
-            return replayed or await acquire_queries.count_pool(session, pool, labels=dict(labels))
+            return replayed or await acquire_user_queries.count_pool(session, pool, labels=dict(labels))
 
     async def _acquire(
         self, executor: Executor, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
     ) -> dict[UUID, Lease]:
         hand = self._hands.get(pool) or hand_after(uuid4())
-        leases = await batch_queries.acquire_batch(
+        leases = await acquire_pool_queries.acquire_batch(
             executor,
             pool,
             wanted,
@@ -185,7 +185,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
     """
     if terms.idempotency_key is None:
         return None
-    lease = await acquire_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
+    lease = await acquire_user_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
     if lease is None:
         return None
     if lease.fingerprint != terms.fingerprint:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from botfarm.errors import DatabaseUnavailableError
-from botfarm.services.shared.coalescing import Coalescer, Coalescers
+from botfarm.services.shared.batching import Coalescer, Coalescers
 
 
 class Database:

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from botfarm.services.shared import fresh_cache
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared import ttl_cache
+from botfarm.services.shared.ttl_cache import FreshCache
 
 Cache = FreshCache[str, tuple[str, float | None]]
 
@@ -76,7 +76,7 @@ async def test_refreshed_entries_never_ask_on_the_way(table: Table, cache: Cache
     await cache.get("a")
     await cache.get("b")
     for _ in range(20):
-        table.now += fresh_cache.REFRESH_INTERVAL
+        table.now += ttl_cache.REFRESH_INTERVAL
         await cache.refresh()
         await cache.get("a")
         await cache.get("b")
@@ -185,7 +185,7 @@ async def test_who_asks_after_a_change_is_not_told_of_before(table: Table, cache
 async def test_strangers_take_a_bounded_amount_of_memory(
     table: Table, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fresh_cache, "MAX_ABSENT", 3)
+    monkeypatch.setattr(ttl_cache, "MAX_ABSENT", 3)
     for number in range(5):
         await cache.get(str(number))
     await cache.get("4")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms
 from botfarm.domain.access import Principal
 from botfarm.domain.pools import Domain, Env
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import TextClause, text
 
-from botfarm.db.leasing.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
+from botfarm.db.leasing.acquire_user_queries import FREE, POLICY, LeaseTerms, pool_parameters
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
 from botfarm.domain.credentials import SealedCredentials

@@ -2,8 +2,8 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import acquire_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.db.leasing import acquire_user_queries
+from botfarm.db.leasing.acquire_user_queries import LeaseTerms
 from botfarm.domain.access import Principal
 from botfarm.errors import QuotaExceededError
 
@@ -18,12 +18,12 @@ async def hold_to_quota(
     """
     if principal.max_leases is None:
         return
-    await acquire_queries.lock_principal(session, principal.name)
-    held = await acquire_queries.count_held(session, principal.name)
+    await acquire_user_queries.lock_principal(session, principal.name)
+    held = await acquire_user_queries.count_held(session, principal.name)
     if held + count <= principal.max_leases:
         return
     key = terms.idempotency_key
-    if key and await acquire_queries.lease_by_key(session, principal.name, key):
+    if key and await acquire_user_queries.lease_by_key(session, principal.name, key):
         return
     never = "This token may never hold so many users at once." if count > principal.max_leases else None
     raise QuotaExceededError(never, held=held, count=count, max_leases=principal.max_leases)

@@ -13,9 +13,9 @@ from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import Arriving
 from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyReusedError
-from botfarm.services.shared.coalescing import Coalescer
-from botfarm.services.waiting.presence import Presence
-from botfarm.services.waiting.waiters import GrantedT, Waiter
+from botfarm.services.shared.batching import Coalescer
+from botfarm.services.waiting.local_waiters import GrantedT, Waiter
+from botfarm.services.waiting.replica_heartbeat import Presence
 
 MAX_BATCH = 100
 
