@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
+from botfarm.db.access import audit_queries
 from botfarm.db.leasing import acquire_pool_queries, acquire_user_queries, lease_queries
 from botfarm.db.leasing.acquire_pool_queries import WantedLease
 from botfarm.db.leasing.acquire_user_queries import LeaseTerms, hand_after
@@ -19,7 +20,6 @@ from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.granting.quotas import hold_to_quota
-from botfarm.services.leasing.leases import record_of_lease
 from botfarm.services.shared.batching import Coalescers
 from botfarm.services.shared.caller_connection import Lifeline
 from botfarm.services.shared.database_clock import DatabaseClock
@@ -193,7 +193,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
     live = await lease_queries.restore(session, lease.id, principal=lease.principal)
     if live is None:
         raise IdempotencyKeyEndedError
-    await record_of_lease(session, principal, f"replay_{lease.operation}", live)
+    await audit_queries.record_of_lease(session, principal, f"replay_{lease.operation}", live)
     return Grant(live, replayed=True)
 
 

@@ -30,7 +30,6 @@ from botfarm.errors import (
 )
 from botfarm.services.granting.grants import Grant, PoolGrants, Turn, replay
 from botfarm.services.granting.quotas import hold_to_quota
-from botfarm.services.leasing.leases import count_end
 from botfarm.services.leasing.request_fingerprint import PoolRequest, RequestedTerms, lease_terms
 from botfarm.services.shared.caller_connection import Lifeline
 from botfarm.services.shared.database_clock import DatabaseClock
@@ -211,7 +210,7 @@ class Acquiring:
             ended = await lease_queries.release(session, [release])
         for each in ended.values():
             self._notifier.freed(each.pool.project_id)
-            count_end(each)
+            metrics.count_released_lease(each)
 
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)

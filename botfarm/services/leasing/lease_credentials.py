@@ -7,13 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.crypto.credentials import KeyRing
 from botfarm.crypto.totp import current_code
+from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import Principal
 from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import LeaseLapsedError, NoSuchUserError
-from botfarm.services.leasing.leases import Leases, record_of_lease
+from botfarm.services.leasing.leases import Leases
 from botfarm.services.stock.user_credentials import Secrets, merge_secrets, readable, seal_password, totp_seed
 
 
@@ -30,7 +31,7 @@ class UnderLease:
             sealed = await self._lock(session, principal, lease, user)
             if sealed.totp_seed is None:
                 raise NoSuchUserError("This user has no TOTP seed.")
-            await record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
+            await audit_queries.record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
         code = current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
         if code is None:
             raise NoSuchUserError("The TOTP seed of this user cannot be read: it must be set again.")
@@ -65,7 +66,7 @@ class UnderLease:
                     session, user_id, password=sealed.password, secrets=sealed.secrets
                 )
             details = {"user_id": user_id, "written": written}
-            await record_of_lease(session, principal, "write_back", lease, details)
+            await audit_queries.record_of_lease(session, principal, "write_back", lease, details)
         return readable(replace(user, sealed=sealed), self._key_ring)
 
     async def _user_of(self, principal: Principal, lease_id: UUID, user_id: UUID) -> tuple[Lease, LeasedUser]:

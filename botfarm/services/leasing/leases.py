@@ -1,9 +1,7 @@
 """The life of a lease after its hand-out: renewed, released, forced, read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.crypto.credentials import KeyRing
@@ -13,7 +11,7 @@ from botfarm.db.leasing.lease_queries import Release, Renewal
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.leases import EndedBy, EndedLease, Lease, LeaseFilter, LeaseOperation, Outcome
+from botfarm.domain.leases import EndedBy, Lease, LeaseFilter, LeaseOperation, Outcome
 from botfarm.domain.paging import Page
 from botfarm.domain.users import User
 from botfarm.errors import (
@@ -64,7 +62,7 @@ class Leases:
         """Once more is the same as once. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
         released = await self._releases.submit(Release(lease_id, principal.name, outcome, note))
         if released:
-            count_end(released)
+            metrics.count_released_lease(released)
             return released
         lease = await self.held_before(principal, lease_id)
         if lease.ended_by is not EndedBy.RELEASED:
@@ -94,11 +92,13 @@ class Leases:
             forced = await lease_queries.force_release(session, lease_id, principal.scope, reason=reason)
             if forced is not None:
                 details = {"reason": reason, "holder": forced.principal}
-                await record_of_lease(session, principal, "force_release_lease", forced, details)
+                await audit_queries.record_of_lease(
+                    session, principal, "force_release_lease", forced, details
+                )
         if forced is None:
             return await self._existing(principal.scope, lease_id)
         self._notifier.freed(forced.pool.project_id)
-        count_end(forced)
+        metrics.count_released_lease(forced)
         return forced
 
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
@@ -114,7 +114,7 @@ class Leases:
             )
             if held is None or not held.is_live:
                 return lease
-            await record_of_lease(session, principal, "get_lease", held)
+            await audit_queries.record_of_lease(session, principal, "get_lease", held)
         return readable_lease(held, self._key_ring)
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
@@ -177,36 +177,5 @@ class Leases:
         return lease
 
 
-async def record_of_lease(
-    session: AsyncSession,
-    principal: Principal,
-    action: str,
-    lease: Lease,
-    details: Mapping[str, object] | None = None,
-) -> None:
-    await audit_queries.record(
-        session,
-        principal,
-        action,
-        target="lease",
-        target_id=lease.id,
-        project_id=lease.pool.project_id,
-        env=lease.pool.env,
-        details=details,
-    )
-
-
 def _lease_id(wanted: Renewal | Release) -> UUID:
     return wanted.lease_id
-
-
-def count_end(lease: Lease) -> None:
-    assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
-    held_for = (lease.ended_at - lease.acquired_at).total_seconds()
-    count_ended(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
-
-
-def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
-    labels = metrics.pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
-    metrics.leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
-    metrics.lease_hold_seconds.labels(*labels).observe(ended.held_for)
