@@ -14,21 +14,22 @@ from botfarm.errors import DatabaseUnavailableError, OperatorError, UnknownPoole
 from botfarm.logs import get_logger
 from botfarm.services.access.audit import Audit
 from botfarm.services.access.authentication import Authentication
+from botfarm.services.access.credential_check import CredentialCheck
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import Operators
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
 from botfarm.services.access.tokens import Tokens
-from botfarm.services.granting.grants import Grant, PoolGrants
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.grants import Grants
 from botfarm.services.leasing.acquiring import Acquiring
-from botfarm.services.leasing.lease_credentials import UnderLease
+from botfarm.services.leasing.lease_credentials import LeaseCredentials
 from botfarm.services.leasing.leases import Leases
 from botfarm.services.shared.database_clock import DatabaseClock
-from botfarm.services.shared.freshness import Freshness
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.shared.shutdown import Turns
+from botfarm.services.shared.shutdown import Shutdown
+from botfarm.services.shared.ttl_cache import CacheRefresher
 from botfarm.services.stock.importing import Importing
-from botfarm.services.stock.pool_counting import PoolCounting
 from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.users import Users
@@ -54,12 +55,12 @@ class Services:
     projects: Projects
     users: Users
     importing: Importing
-    turns: Turns
+    shutdown: Shutdown
     acquiring: Acquiring
-    waiting_room: WaitingRoom[Grant]
+    waiting_room: WaitingRoom
     listener: Listener | None
     leases: Leases
-    under_lease: UnderLease
+    lease_credentials: LeaseCredentials
     pools: Pools
     tokens: Tokens
     audit: Audit
@@ -67,7 +68,7 @@ class Services:
     restoring: Restoring
     keys: Keys
     health: Health
-    freshness: Freshness
+    cache_refresher: CacheRefresher
 
 
 @asynccontextmanager
@@ -107,31 +108,40 @@ async def open_services(
     )
     notifier = Notifier(database, listener)
     leases = Leases(database, key_ring, notifier, max_batch=max_batch)
-    turns = Turns(max(1, settings.database_pool_size // 2))
-    sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
-    counting, clock = PoolCounting(database), DatabaseClock()
-    grants = PoolGrants(database, counting, clock, turns, replica_id=replica_id, max_batch=max_batch)
-    waiting_room = WaitingRoom[Grant](
+    shutdown = Shutdown()
+    limiter = AcquireLimiter(max(1, settings.database_pool_size // 2), shutdown)
+    sessions = Sessions(database, key_ring, passwords, LoginThrottle(), shutdown)
+    token = settings.bootstrap_token
+    authentication = Authentication(database, token.get_secret_value() if token else None)
+    pools, clock = Pools(database), DatabaseClock()
+    grants = Grants(
+        database,
+        pools,
+        clock,
+        limiter,
+        CredentialCheck(authentication, sessions),
+        replica_id=replica_id,
+        max_batch=max_batch,
+    )
+    waiting_room = WaitingRoom(
         database,
         listener,
         notifier,
-        counting,
+        pools,
+        grants,
         replica_id=replica_id,
         max_waiters=settings.max_waiters,
-        grant=grants.take_turn,
     )
-    token = settings.bootstrap_token
-    authentication = Authentication(database, token.get_secret_value() if token else None)
     try:
         yield Services(
             operators=Operators(database, passwords),
             sessions=sessions,
             authentication=authentication,
-            freshness=Freshness((authentication.refresh, sessions.refresh, projects.refresh)),
+            cache_refresher=CacheRefresher((authentication.refresh, sessions.refresh, projects.refresh)),
             projects=projects,
             users=Users(database, key_ring, notifier),
             importing=Importing(database, key_ring, notifier),
-            turns=turns,
+            shutdown=shutdown,
             acquiring=Acquiring(
                 database,
                 key_ring,
@@ -139,15 +149,15 @@ async def open_services(
                 grants=grants,
                 waiting_room=waiting_room,
                 notifier=notifier,
-                turns=turns,
+                limiter=limiter,
                 clock=clock,
                 max_wait=settings.max_wait,
             ),
             waiting_room=waiting_room,
             listener=listener,
             leases=leases,
-            under_lease=UnderLease(database, key_ring, leases),
-            pools=Pools(database),
+            lease_credentials=LeaseCredentials(database, key_ring, leases),
+            pools=pools,
             tokens=Tokens(database),
             audit=Audit(database),
             maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),

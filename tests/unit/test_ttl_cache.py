@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from botfarm.services.shared import ttl_cache
-from botfarm.services.shared.ttl_cache import FreshCache
+from botfarm.services.shared.ttl_cache import TtlCache
 
-Cache = FreshCache[str, tuple[str, float | None]]
+Cache = TtlCache[str, tuple[str, float | None]]
 
 
 class Table:
@@ -37,7 +37,7 @@ def table() -> Table:
 
 @pytest.fixture
 def cache(table: Table) -> Cache:
-    return FreshCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
+    return TtlCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
 
 
 async def test_a_known_key_costs_one_question_in_five_seconds(table: Table, cache: Cache) -> None:
@@ -112,7 +112,7 @@ async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(tab
             raise OSError
         return await table.load(keys)
 
-    cache = FreshCache(load, clock=lambda: table.now)
+    cache = TtlCache(load, clock=lambda: table.now)
     await cache.get("a")
     broken = True
     with pytest.raises(OSError):  # noqa: PT011  it has no more to say

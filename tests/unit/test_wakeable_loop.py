@@ -1,15 +1,16 @@
-"""A look for each wake, and none too many."""
+"""A wakeable loop runs one step for each wake, and at most one at a time."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 import uvloop
 
-from botfarm.services.waiting.wakeable_loop import Lookout
+from botfarm.services.waiting.wakeable_loop import WakeableLoop
 
 
-class Watch:
-    """Looks that end when a test says so."""
+class Steps:
+    """Steps that end when a test lets them."""
 
     def __init__(self, pause: float | None = None) -> None:
         self.pause = pause
@@ -17,91 +18,101 @@ class Watch:
         self.ended = 0
         self.may_end = asyncio.Event()
         self.may_end.set()
-        self.lookout = Lookout(self.look)
+        self.loop = WakeableLoop(self.step)
 
-    async def look(self) -> float | None:
+    async def step(self) -> float | None:
         self.begun += 1
         await self.may_end.wait()
         self.ended += 1
         return self.pause
 
     async def until(self, ended: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.ended < ended:
                 await asyncio.sleep(0)
 
 
 @pytest.fixture
-async def watch() -> Watch:
-    return Watch()
+async def steps() -> Steps:
+    return Steps()
 
 
-async def test_a_wake_is_a_look(watch: Watch) -> None:
-    watch.lookout.wake()
-    await watch.until(1)
-    watch.lookout.wake()
-    await watch.until(2)
-    assert watch.begun == 2
+async def test_a_wake_leads_to_a_step(steps: Steps) -> None:
+    steps.loop.wake()
+    await steps.until(1)
+    steps.loop.wake()
+    await steps.until(2)
+    assert steps.begun == 2
 
 
-async def test_a_wake_during_a_look_is_another_look(watch: Watch) -> None:
-    watch.may_end.clear()
-    watch.lookout.wake()
+async def test_a_wake_during_a_step_leads_to_another_step(steps: Steps) -> None:
+    steps.may_end.clear()
+    steps.loop.wake()
     await asyncio.sleep(0)
-    assert watch.begun == 1
+    assert steps.begun == 1
     for _ in range(3):
-        watch.lookout.wake()
-    watch.may_end.set()
-    await watch.until(2)
+        steps.loop.wake()
+    steps.may_end.set()
+    await steps.until(2)
     await asyncio.sleep(0)
-    assert watch.begun == 2
+    assert steps.begun == 2
 
 
-async def test_it_looks_again_after_a_while(watch: Watch) -> None:
-    watch.pause = 0.001
-    watch.lookout.wake()
-    await watch.until(3)
-    await watch.lookout.close()
+async def test_the_next_step_runs_when_it_is_due(steps: Steps) -> None:
+    steps.pause = 0.001
+    steps.loop.wake()
+    await steps.until(3)
+    await steps.loop.close()
 
 
-async def test_the_earlier_of_two_moments_counts(watch: Watch) -> None:
-    watch.pause = 60
-    watch.lookout.wake()
-    await watch.until(1)
-    watch.lookout.wake_within(0.001)
-    watch.lookout.wake_within(60)
-    await watch.until(2)
-    await watch.lookout.close()
+async def test_the_earlier_of_two_times_counts(steps: Steps) -> None:
+    steps.pause = 60
+    steps.loop.wake()
+    await steps.until(1)
+    steps.loop.wake_within(0.001)
+    steps.loop.wake_within(60)
+    await steps.until(2)
+    await steps.loop.close()
 
 
-async def test_a_closed_one_finishes_its_look_and_begins_no_other(watch: Watch) -> None:
-    watch.pause = 0
-    watch.may_end.clear()
-    watch.lookout.wake()
+async def test_close_waits_for_the_step_in_flight_and_starts_no_other(steps: Steps) -> None:
+    steps.pause = 0
+    steps.may_end.clear()
+    steps.loop.wake()
     await asyncio.sleep(0)
-    closing = asyncio.create_task(watch.lookout.close())
+    closing = asyncio.create_task(steps.loop.close())
     await asyncio.sleep(0)
-    watch.lookout.wake()
+    steps.loop.wake()
     assert not closing.done()
-    watch.may_end.set()
+    steps.may_end.set()
     await closing
-    watch.lookout.wake()
-    watch.lookout.wake_within(0)
+    steps.loop.wake()
+    steps.loop.wake_within(0)
     await asyncio.sleep(0.01)
-    assert watch.begun == watch.ended == 1
+    assert steps.begun == steps.ended == 1
+
+
+async def test_close_ends_a_loop_whose_next_step_is_far(steps: Steps) -> None:
+    steps.pause = 600
+    steps.loop.wake()
+    await steps.until(1)
+    await asyncio.wait_for(steps.loop.close(), 60)
+    assert steps.begun == 1
 
 
 @pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_a_time_that_is_past_is_a_look_now(loop_factory: "type[asyncio.AbstractEventLoop]") -> None:
-    """As after a pause of the process: uvloop's handle for such a time does not know it."""
+def test_a_step_whose_time_is_past_runs_at_once(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """As after a pause of the process. uvloop and asyncio treat a timer for a time that is past differently."""
 
-    async def look_late() -> None:
-        watch = Watch()
-        watch.lookout.wake_within(-1)
-        watch.lookout.wake_within(60)
-        watch.lookout.wake_within(-2)
-        await watch.until(1)
-        await watch.lookout.close()
+    async def wake_late() -> None:
+        steps = Steps()
+        steps.loop.wake_within(-1)
+        steps.loop.wake_within(60)
+        steps.loop.wake_within(-2)
+        await steps.until(1)
+        await steps.loop.close()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(look_late())
+        runner.run(wake_late())

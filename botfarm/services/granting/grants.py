@@ -1,7 +1,6 @@
-"""Users of a pool for those who ask: many requests in one statement, and what becomes of one that found too few."""
+"""Grants users of a pool: to batches of requests, or to one request alone under the lock of the pool."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -9,183 +8,159 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import acquire_pool_queries, acquire_user_queries, lease_queries
-from botfarm.db.leasing.acquire_pool_queries import WantedLease
-from botfarm.db.leasing.acquire_user_queries import LeaseTerms, hand_after
+from botfarm.db.leasing import acquire_pool_queries, advisory_locks, lease_queries, lease_reading_queries
+from botfarm.db.leasing.acquire_pool_queries import hand_after
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import pool_queries
 from botfarm.domain.access import Principal
-from botfarm.domain.leases import Lease
+from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool, PoolCounts
-from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
-from botfarm.services.granting.quotas import hold_to_quota
-from botfarm.services.shared.batching import Coalescers
-from botfarm.services.shared.caller_connection import Lifeline
+from botfarm.services.access.credential_check import CredentialCheck
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.quotas import check_quota
+from botfarm.services.shared.batching import GroupedBatcher
 from botfarm.services.shared.database_clock import DatabaseClock
-from botfarm.services.shared.shutdown import Turns
-from botfarm.services.stock.pool_counting import Labels, PoolCounting
+from botfarm.services.stock.pools import Pools
 
-Group = tuple[Pool, Labels, bool]
-"""The last one: whether they waited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    lease: Lease
-    replayed: bool = False
+Kind = tuple[Pool, frozenset[tuple[str, str]]]
+"""A pool and labels: requests of one kind can be granted by one statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What a request that waits is granted with, when its turn has come."""
-
-    principal: Principal
-    labels: Labels
-    terms: LeaseTerms
-    lifeline: Lifeline
-
-
-class PoolGrants:
+class Grants:
     def __init__(
         self,
         database: Database,
-        counting: PoolCounting,
+        pools: Pools,
         clock: DatabaseClock,
-        turns: Turns,
+        limiter: AcquireLimiter,
+        credentials: CredentialCheck,
         *,
         replica_id: UUID,
         max_batch: int,
     ) -> None:
+        """`max_batch` is the most users that one statement grants."""
         self._database = database
-        self._counting = counting
+        self._pools = pools
         self._clock = clock
-        self._turns = turns
+        self._limiter = limiter
+        self._credentials = credentials
         self._replica_id = replica_id
-        # Users of one batch: a larger statement is not faster for each of them, and makes the first ones wait.
-        self._batches = Coalescers[Group, WantedLease, Lease | None](
-            self._take_batch,
-            max_batch=max_batch,
-            weight=_count,
-            observe=metrics.batch_size.labels("acquire").observe,
+        observe = metrics.batch_size.labels("acquire").observe
+        self._requests = GroupedBatcher[Kind, LeaseRequest, Lease | None](
+            self._grant_requests, max_batch=max_batch, weight=lambda request: request.count, observe=observe
         )
-        # Where the last hand-out of each pool stopped. Each process has its own: it spreads use, it decides nothing.
+        self._tickets = GroupedBatcher[Kind, tuple[LeaseRequest, int], Lease | None](
+            self._grant_tickets, max_batch=max_batch, weight=lambda waited: waited[0].count, observe=observe
+        )
+        # The user of each pool after which the last grant stopped. It spreads the use of the users and decides nothing, so
+        # each process has its own.
         self._hands: dict[Pool, UUID] = {}
 
-    async def take(
-        self,
-        principal: Principal,
-        pool: Pool,
-        labels: Labels,
-        count: int,
-        terms: LeaseTerms,
-        *,
-        will_wait: bool,
-        deadline: float,
+    async def grant_now(
+        self, request: LeaseRequest, *, will_wait: bool, deadline: float
     ) -> Grant | PoolCounts:
-        """A lease, or how the users that match stand. The deadline is of the monotonic clock.
+        """Grants a request that has no ticket, or returns the counts of the users that match.
 
-        Who will wait does not insist: others may have come before, and are on their way to the line.
-
-        Raises QuotaExceededError, the key's errors, and ConnectionsBusyError.
+        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier requests may still be
+        joining the queue. The deadline (monotonic clock) is for a connection.
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
         """
-        wanted = WantedLease(uuid4(), count, terms)
-        if principal.max_leases is None:
-            lease = await self._batches.submit((pool, labels, False), wanted)
+        if request.principal.max_leases is None:
+            lease = await self._requests.submit(_kind(request), request)
             if lease is not None:
                 return Grant(lease)
-            outcome = await self._otherwise(principal, pool, labels, terms)
-            if isinstance(outcome, Grant) or will_wait or outcome.free < count or outcome.waiting > 0:
+            outcome = await self._replay_or_count(request)
+            if isinstance(outcome, Grant) or will_wait or outcome.free < request.count or outcome.waiting > 0:
                 return outcome
-        alone = partial(self._take_alone, principal, pool, labels, wanted)
-        return await self._turns.take(alone, deadline=deadline)
+        return await self._limiter.run(partial(self._grant_alone, request), deadline=deadline)
 
-    async def take_turn(self, request: WaitingRequest, ticket_id: int) -> Grant | None:
-        """For a request whose turn has come. None when too few users could be locked, or its ticket is gone.
+    async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
 
-        Raises QuotaExceededError, UnauthenticatedError, and the key's errors.
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and UnauthenticatedError when the
+        caller's token or session has ended during the wait.
         """
-        turn = request.payload
-        assert isinstance(turn, Turn)  # noqa: S101  no other requests wait
-        await turn.lifeline.check_welcome()
-        principal, pool, labels, terms = turn.principal, request.pool, turn.labels, turn.terms
-        wanted = WantedLease(uuid4(), request.count, terms, ticket_id)
+        principal = request.principal
+        await self._credentials.check(principal)
         if principal.max_leases is None:
-            lease = await self._batches.submit((pool, labels, True), wanted)
+            lease = await self._tickets.submit(_kind(request), (request, ticket_id))
             if lease is not None:
                 return Grant(lease)
-            if terms.idempotency_key is None:
+            if request.idempotency_key is None:
                 return None
         async with self._database.transaction() as session:
-            await hold_to_quota(session, principal, terms, count=request.count)
             if principal.max_leases is not None:
-                granted = await self._acquire(session, pool, labels, [wanted])
-                if granted:
-                    return Grant(granted[wanted.lease_id])
-            return await replay(session, principal, terms)
+                await _check_quota(session, request)
+                (lease,) = await self._grant(session, [request], [ticket_id])
+                if lease is not None:
+                    return Grant(lease)
+            return await replay(session, principal, request.terms)
 
-    async def _take_batch(self, group: Group, wanted: Sequence[WantedLease]) -> list[Lease | None]:
-        pool, labels, _ = group
+    async def _grant_requests(self, _: Kind, requests: Sequence[LeaseRequest]) -> list[Lease | None]:
         async with self._database.direct() as executor:
-            leases = await self._acquire(executor, pool, labels, wanted)
-        return [leases.get(each.lease_id) for each in wanted]
+            return await self._grant(executor, requests, None)
 
-    async def _otherwise(
-        self, principal: Principal, pool: Pool, labels: Labels, terms: LeaseTerms
-    ) -> Grant | PoolCounts:
-        """What there is for who got no lease: that of the first try under the same key, or the pool's numbers."""
-        if terms.idempotency_key is not None:
+    async def _grant_tickets(self, _: Kind, waited: Sequence[tuple[LeaseRequest, int]]) -> list[Lease | None]:
+        requests, ticket_ids = [request for request, _ in waited], [ticket_id for _, ticket_id in waited]
+        async with self._database.direct() as executor:
+            return await self._grant(executor, requests, ticket_ids)
+
+    async def _replay_or_count(self, request: LeaseRequest) -> Grant | PoolCounts:
+        if request.idempotency_key is not None:
             async with self._database.transaction() as session:
-                replayed = await replay(session, principal, terms)
+                replayed = await replay(session, request.principal, request.terms)
             if replayed:
                 return replayed
-        return await self._counting.count(pool, labels)
+        return await self._pools.count(request.pool, request.labels)
 
-    async def _take_alone(
-        self, principal: Principal, pool: Pool, labels: Labels, wanted: WantedLease
-    ) -> Grant | PoolCounts:
-        """For a request that a quota keeps out of the batches, and for one that found too few although enough are free.
+    async def _grant_alone(self, request: LeaseRequest) -> Grant | PoolCounts:
+        """For a request with a quota, and for a request that found too few users although enough are free.
 
-        Then statements under way held some of them while this one looked. Two batches can so deny each other the last
-        users; under the pool's lock each of them has a turn in which it is alone.
+        Other statements held some of the users then. Two batches can so deny each other the last users. Under the pool's
+        lock one transaction after the other tries alone.
         """
         async with self._database.transaction() as session:
-            await hold_to_quota(session, principal, wanted.terms, count=wanted.count)
-            await acquire_user_queries.lock_pool(session, pool)
-            granted = await self._acquire(session, pool, labels, [wanted])
-            if granted:
-                return Grant(granted[wanted.lease_id])
-            replayed = await replay(session, principal, wanted.terms)
-            return replayed or await acquire_user_queries.count_pool(session, pool, labels=dict(labels))
+            await _check_quota(session, request)
+            await advisory_locks.lock_pool(session, request.pool)
+            (lease,) = await self._grant(session, [request], None)
+            if lease is not None:
+                return Grant(lease)
+            replayed = await replay(session, request.principal, request.terms)
+            return replayed or await pool_queries.count_pool(session, request.pool, labels=request.labels)
 
-    async def _acquire(
-        self, executor: Executor, pool: Pool, labels: Labels, wanted: Sequence[WantedLease]
-    ) -> dict[UUID, Lease]:
+    async def _grant(
+        self, executor: Executor, requests: Sequence[LeaseRequest], tickets: Sequence[int] | None
+    ) -> list[Lease | None]:
+        pool = requests[0].pool
         hand = self._hands.get(pool) or hand_after(uuid4())
-        leases = await acquire_pool_queries.acquire_batch(
+        leases = await acquire_pool_queries.acquire_pool(
             executor,
-            pool,
-            wanted,
-            labels=dict(labels),
+            requests,
+            tickets=tickets,
             hand=hand,
             replica=self._replica_id,
             latest=self._clock.latest(),
         )
-        ids = [user.id for lease in leases.values() for user in lease.users]
+        ids = [user.id for lease in leases if lease for user in lease.users]
         if ids:
-            behind = [user_id for user_id in ids if user_id < hand]  # taken after the hand went past the end
+            behind = [
+                user_id for user_id in ids if user_id < hand
+            ]  # granted after the hand went past the end
             self._hands[pool] = hand_after(max(behind or ids))
         return leases
 
 
 async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
-    """The lease that was taken under the same key before, if there is one and it is live.
+    """The live lease that an earlier request took under the same key. None when there was none.
 
-    Raises IdempotencyKeyReusedError, IdempotencyKeyEndedError.
+    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when the lease has
+    ended.
     """
     if terms.idempotency_key is None:
         return None
-    lease = await acquire_user_queries.lease_by_key(session, terms.principal, terms.idempotency_key)
+    lease = await lease_reading_queries.lease_by_key(session, principal.name, terms.idempotency_key)
     if lease is None:
         return None
     if lease.fingerprint != terms.fingerprint:
@@ -197,5 +172,11 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
     return Grant(live, replayed=True)
 
 
-def _count(wanted: WantedLease) -> int:
-    return wanted.count
+async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:
+    await check_quota(
+        session, request.principal, count=request.count, idempotency_key=request.idempotency_key
+    )
+
+
+def _kind(request: LeaseRequest) -> Kind:
+    return request.pool, frozenset(request.labels.items())

@@ -1,4 +1,4 @@
-"""What the holder of a live lease may do with one of its users: read a fresh code, and write credentials back."""
+"""The credentials of a leased user, for the holder: its TOTP code, and the write-back of changed ones."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -18,14 +18,14 @@ from botfarm.services.leasing.leases import Leases
 from botfarm.services.stock.user_credentials import Secrets, merge_secrets, readable, seal_password, totp_seed
 
 
-class UnderLease:
+class LeaseCredentials:
     def __init__(self, database: Database, key_ring: KeyRing, leases: Leases) -> None:
         self._database = database
         self._key_ring = key_ring
         self._leases = leases
 
     async def totp(self, principal: Principal, lease_id: UUID, user_id: UUID) -> TotpCode:
-        """Raises NoSuchUserError when the lease has no such user or the user no seed, else as `write_back`."""
+        """The code of this moment. Raises as `write_back`, and NoSuchUserError when the user has no TOTP seed."""
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
             sealed = await self._lock(session, principal, lease, user)
@@ -46,11 +46,12 @@ class UnderLease:
         password: str | None,
         secrets: Secrets,
     ) -> LeasedUser:
-        """The user with the credentials of then, and with the labels and the lock of a moment before.
+        """Stores the password and the secrets that are given. Returns the user with the credentials as stored.
 
-        Secrets are merged by their names, null removes one. Nothing to write is a reading, and recorded as such.
-
-        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError; LeaseLapsedError when nothing was written.
+        Secrets are merged by their names, and null removes one. With nothing to store it only reads, and the audit says so.
+        Labels and lock of the returned user were read before the write.
+        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError when the lease has no such user, and LeaseLapsedError;
+        then nothing was stored.
         """
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
@@ -79,7 +80,7 @@ class UnderLease:
     async def _lock(
         self, session: AsyncSession, principal: Principal, lease: Lease, user: LeasedUser
     ) -> SealedCredentials:
-        """While the transaction lasts nobody else can have the user, however late it gets."""
+        """Reads the credentials under a lock: until the transaction ends no other request can get the user."""
         sealed = await lease_queries.lock_user_of_lease(session, lease.id, user.id, principal=principal.name)
         if sealed is None:
             raise LeaseLapsedError

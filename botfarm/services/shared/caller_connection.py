@@ -1,14 +1,11 @@
-"""How a service knows, while a request takes its time, that its caller is still there and still welcome."""
+"""The caller's connection, as a service sees it while a request takes its time."""
 
 from typing import Protocol
 
 
-class Lifeline(Protocol):
-    async def has_gone(self) -> bool:
-        """Whether the caller has hung up."""
+class CallerConnection(Protocol):
+    async def is_closed(self) -> bool:
+        """True when the caller has disconnected. Does not wait."""
 
-    async def until_gone(self) -> None:
-        """Returns when the caller hangs up."""
-
-    async def check_welcome(self) -> None:
-        """Raises UnauthenticatedError when the caller's token or session has ended since the request came."""
+    async def until_closed(self) -> None:
+        """Returns when the caller disconnects."""

@@ -80,7 +80,8 @@ class Users:
             before, after = _pool(row), _pool_after(row, changes)
             _require_pool(principal.scope, after)
             if is_live and after != before:
-                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
             await user_queries.update_user(session, row, changes, self._changed(user_id, row, changes))
             details = _what_changes(changes)
             if _place(after) == _place(before):
@@ -97,7 +98,8 @@ class Users:
         async with self._database.transaction() as session:
             pool = await user_queries.delete_user(session, user_id, principal.scope)
             if pool is None:
-                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
             await _record(session, principal, "delete_user", user_id, pool)
 
     async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
@@ -118,11 +120,6 @@ class Users:
         if changes.totp_seed:
             totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
         return SealedCredentials(password, secrets, totp_seed)
-
-
-def busy(user: User) -> UserBusyError:
-    """Says when the lease expires or, for a user that rests, when it may be had again."""
-    return UserBusyError(locktime=user.locktime, expires_in=max(0.0, round(user.busy_for or 0, 3)))
 
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:

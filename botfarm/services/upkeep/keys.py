@@ -10,7 +10,7 @@ from uuid import UUID
 from botfarm import metrics
 from botfarm.crypto.credentials import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import acquire_user_queries
+from botfarm.db.leasing import advisory_locks
 from botfarm.db.postgres.engine import BACKGROUND_PATIENCE, Database
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
@@ -173,7 +173,7 @@ class Keys:
             return set()
         changes = [(each.user, each.sealed) for each in renewals]
         async with self._database.transaction() as session:
-            await acquire_user_queries.lock_pool(session, pool)
+            await advisory_locks.lock_pool(session, pool)
             return await key_queries.replace_credentials(session, pool, changes)
 
     def _renew(self, user: StoredUser) -> _Renewal:

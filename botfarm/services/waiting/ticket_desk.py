@@ -1,91 +1,91 @@
-"""Requests that come to wait get their tickets: many with one statement, each at the place of the moment when it arrived."""
+"""Inserts the tickets of requests that come to wait, and withdraws those of requests that get no user; both in batches."""
 
-import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
-from typing import Generic
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
-from botfarm.db.waiting.ticket_queries import Arriving
-from botfarm.domain.waiting import WaitingRequest
+from botfarm.db.waiting.ticket_queries import HeldTicket, LastPlace, NewTicket
 from botfarm.errors import IdempotencyKeyReusedError
-from botfarm.services.shared.batching import Coalescer
-from botfarm.services.waiting.local_waiters import GrantedT, Waiter
-from botfarm.services.waiting.replica_heartbeat import Presence
+from botfarm.services.shared.batching import Batcher
+from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
+from botfarm.services.waiting.replica_heartbeat import ReplicaHeartbeat
 
-MAX_BATCH = 100
-
-
-class Arrival(Generic[GrantedT]):
-    def __init__(self, request: WaitingRequest, *, started: float, deadline: float) -> None:
-        """By the monotonic clock."""
-        self.request = request
-        self.started = started
-        self.deadline = deadline
-        self.waiter: Waiter[GrantedT] | None = None
-        """With its ticket, as soon as there is one."""
-        self.is_abandoned = False
+MAX_NEW = 100
+MAX_WITHDRAWN = 500
 
 
-class Arrivals(Generic[GrantedT]):
+class TicketDesk:
     def __init__(
         self,
         database: Database,
         listener: Listener | None,
-        presence: Presence,
+        heartbeat: ReplicaHeartbeat,
+        waiters: LocalWaiters,
         *,
         replica_id: UUID,
-        arriving: asyncio.Lock,
-        admit: Callable[[Waiter[GrantedT]], None],
     ) -> None:
-        """`arriving` is held while tickets are made, until `admit` has been called for each of them."""
         self._database = database
         self._listener = listener
-        self._presence = presence
+        self._heartbeat = heartbeat
+        self._waiters = waiters
         self._replica_id = replica_id
-        self._admit = admit
-        self._arriving = arriving
-        self._latest: datetime | None = None
-        self._parking = Coalescer[Arrival[GrantedT], Waiter[GrantedT] | None](
-            self._park, max_batch=MAX_BATCH, key=_key
+        self._latest_arrival: datetime | None = None
+        self._new = Batcher[Waiter, bool](self._insert, max_batch=MAX_NEW, key=_key)
+        self._withdrawn = Batcher[tuple[HeldTicket, bool], LastPlace | None](
+            self._withdraw, max_batch=MAX_WITHDRAWN
         )
 
-    async def park(self, arrival: Arrival[GrantedT]) -> Waiter[GrantedT]:
-        """If it is cancelled or fails, the ticket may be there all the same.
+    async def insert(self, waiter: Waiter) -> None:
+        """Gives the waiter a ticket, and adds it to the local waiters. If it is leaving by then, the ticket is a stray.
 
-        Raises IdempotencyKeyReusedError when the key has a place for another request.
+        When this is cancelled or fails, the ticket may have been inserted all the same.
+        Raises IdempotencyKeyReusedError when the key has a ticket of another request.
         """
-        waiter = await self._parking.submit(arrival)
-        if waiter is None:
+        if not await self._new.submit(waiter):
             raise IdempotencyKeyReusedError
-        return waiter
 
-    async def _park(self, arrivals: Sequence[Arrival[GrantedT]]) -> list[Waiter[GrantedT] | None]:
-        async with self._arriving:
-            await self._presence.begin()
+    async def withdraw(self, ticket: HeldTicket, *, keep_place: bool) -> LastPlace | None:
+        """Deletes the ticket; with `keep_place`, its place is kept for its key, if it has one.
+
+        None when the ticket was not this replica's any more.
+        """
+        return await self._withdrawn.submit((ticket, keep_place))
+
+    async def withdraw_all(self, tickets: Sequence[HeldTicket]) -> None:
+        """Deletes the tickets with one statement of their own. Places are kept for keys."""
+        await self._withdraw([(ticket, True) for ticket in tickets])
+
+    async def _insert(self, waiters: Sequence[Waiter]) -> list[bool]:
+        async with self._waiters.being_inserted:
+            await self._heartbeat.begin()
             if self._listener:
-                for project_id in {arrival.request.pool.project_id for arrival in arrivals}:
+                for project_id in {waiter.request.pool.project_id for waiter in waiters}:
                     await self._listener.listen(project_id)
             now = time.monotonic()
-            wanted = [
-                Arriving(each.request, since=now - each.started, seconds=max(0.0, each.deadline - now))
-                for each in arrivals
+            new = [
+                NewTicket(each.request, since=now - each.started, seconds=max(0.0, each.deadline - now))
+                for each in waiters
             ]
             async with self._database.autocommit() as session:
-                tickets, self._latest = await ticket_queries.park(
-                    session, wanted, replica=self._replica_id, not_before=self._latest
+                tickets, self._latest_arrival = await ticket_queries.insert_tickets(
+                    session, new, replica=self._replica_id, not_before=self._latest_arrival
                 )
-            for arrival, ticket in zip(arrivals, tickets, strict=True):
-                if ticket and not arrival.is_abandoned:
-                    arrival.waiter = Waiter(arrival.request, ticket)
-                    self._admit(arrival.waiter)
-            return [arrival.waiter for arrival in arrivals]
+            for waiter, ticket in zip(waiters, tickets, strict=True):
+                if ticket and not waiter.is_leaving:
+                    waiter.admit(ticket)
+                    self._waiters.add(waiter)
+            return [ticket is not None for ticket in tickets]
+
+    async def _withdraw(self, tickets: Sequence[tuple[HeldTicket, bool]]) -> list[LastPlace | None]:
+        async with self._database.autocommit() as session:
+            last_places = await ticket_queries.withdraw_tickets(session, tickets, replica=self._replica_id)
+        return [last_places.get(ticket.id) for ticket, _ in tickets]
 
 
-def _key(arrival: Arrival[GrantedT]) -> Hashable | None:
-    key = arrival.request.idempotency_key
-    return None if key is None else (arrival.request.principal, key)
+def _key(waiter: Waiter) -> Hashable | None:
+    key = waiter.request.idempotency_key
+    return None if key is None else (waiter.request.principal.name, key)

@@ -1,58 +1,58 @@
-"""Work that is to be done again and again: when somebody says so, and when its time has come."""
+"""A loop that runs one step when it is woken, or when its next step is due."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
-class Lookout:
-    """One look at a time. A wake that comes while one is under way makes another one, so it is never lost."""
+class WakeableLoop:
+    """Runs one step at a time. A wake during a step leads to another step, so no wake is lost."""
 
-    def __init__(self, look: Callable[[], Awaitable[float | None]]) -> None:
-        """`look` never raises; it returns the seconds until the next look, unless somebody wakes it before."""
-        self._look = look
-        self._is_woken = False
+    def __init__(self, step: Callable[[], Awaitable[float | None]]) -> None:
+        """`step` never raises. It returns the seconds until the next step is due, or None when only a wake makes one."""
+        self._step = step
+        self._due_at = float("inf")
+        self._is_earlier = asyncio.Event()
         self._is_closed = False
-        self._looking: asyncio.Task[None] | None = None
-        self._timer: asyncio.Handle | None = None
-        self._timer_at = 0.0  # uvloop gives a Handle without `when` for a time that is past
+        self._running: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        if self._is_closed:
-            return
-        self._is_woken = True
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._work())
+        self.wake_within(0)
 
     def wake_within(self, seconds: float) -> None:
-        if self._is_closed:
+        """Runs a step in so many seconds, unless one is due earlier."""
+        due_at = asyncio.get_running_loop().time() + seconds
+        if self._is_closed or due_at >= self._due_at:
             return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
-        if self._timer is None or when < self._timer_at:
-            self._end_timer()
-            self._timer_at = when
-            self._timer = loop.call_at(when, self.wake)
+        self._due_at = due_at
+        self._is_earlier.set()
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """A look that is under way finishes first."""
+        """Lets a step in flight finish, and starts no other."""
         self._is_closed = True
-        self._is_woken = False
-        self._end_timer()
-        if self._looking:
-            await self._looking
+        self._due_at = float("-inf")
+        self._is_earlier.set()
+        if self._running:
+            await self._running
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         try:
-            while self._is_woken:
-                self._is_woken = False
-                self._end_timer()
-                seconds = await self._look()
+            while self._due_at < float("inf"):
+                await self._until_due()
+                if self._is_closed:
+                    return
+                self._due_at = float("inf")
+                seconds = await self._step()
                 if seconds is not None:
                     self.wake_within(seconds)
         finally:
-            self._looking = None
+            self._running = None
 
-    def _end_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+    async def _until_due(self) -> None:
+        while (seconds := self._due_at - asyncio.get_running_loop().time()) > 0:
+            self._is_earlier.clear()
+            try:
+                await asyncio.wait_for(self._is_earlier.wait(), seconds)
+            except TimeoutError:
+                return
