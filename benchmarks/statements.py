@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,11 +12,10 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import batch_queries, lease_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms
-from botfarm.db.leasing.batch_queries import WantedLease
+from botfarm.db.leasing import acquire_pool_queries, lease_queries
 from botfarm.db.leasing.lease_queries import Release
-from botfarm.domain.leases import Outcome
+from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.leases import LeaseRequest, Outcome
 from botfarm.domain.pools import Domain, Env, Pool
 
 PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable
@@ -48,15 +47,15 @@ class Statement:
 
 
 def acquire_statement(project_id: UUID) -> Statement:
-    """For one request; it names the lease that it makes."""
-    terms = LeaseTerms(PRINCIPAL, None, None, {}, None, None, "127.0.0.1", "0" * 32)
-    pool = Pool(project_id, Env.STAGE, Domain.REGULAR)
-    wanted = [WantedLease(LEASE, 1, terms)]
-    return _recorded(
-        lambda session: batch_queries.acquire_batch(
-            session, pool, wanted, labels={}, hand=HAND, replica=LEASE, latest=None
+    """For one request, whose lease gets the id LEASE."""
+    principal = Principal(PRINCIPAL, Role.RUNNER, EVERYTHING, address="127.0.0.1", request_id="0" * 32)
+    request = LeaseRequest(principal, Pool(project_id, Env.STAGE, Domain.REGULAR))
+    recorded = _recorded(
+        lambda session: acquire_pool_queries.acquire_pool(
+            session, [request], tickets=None, hand=HAND, replica=LEASE, latest=None
         )
     )
+    return replace(recorded, parameters={**recorded.parameters, "lease_ids": [LEASE]})
 
 
 def release_statement() -> Statement:

@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from botfarm.domain.leases import EndedBy, EndedLease, Lease, Outcome
 from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import UserState
 
@@ -133,6 +134,19 @@ def count_clock_step(seconds: float) -> None:
     """Negative seconds are a step backward."""
     direction = "forward" if seconds > 0 else "backward"
     db_clock_step_seconds_total.labels(direction).inc(abs(seconds))
+
+
+def count_released_lease(lease: Lease) -> None:
+    """Counts a lease that a release, forced or not, has just ended."""
+    assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
+    held_for = (lease.ended_at - lease.acquired_at).total_seconds()
+    count_ended_lease(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
+
+
+def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
+    labels = pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
+    leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
+    lease_hold_seconds.labels(*labels).observe(ended.held_for)
 
 
 @functools.cache

@@ -65,6 +65,8 @@ class Principal:
     """Users held at the same time; null means any number."""
     expires_at: datetime | None = None
     """When its token does; null means never."""
+    session_id: UUID | None = None
+    """The session of an operator; null unless one called."""
     address: str | None = None
     request_id: str | None = None
 

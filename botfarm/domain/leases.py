@@ -1,4 +1,4 @@
-"""Leases. Times are aware datetimes of the database's clock, durations are seconds."""
+"""Requests for leases, and leases. Times are aware datetimes of the database's clock, durations are seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from botfarm.domain.access import Principal
 from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.pools import Domain, Env, Pool
 
@@ -35,6 +36,37 @@ class LeaseOperation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What a new lease records, whichever users it gets."""
+
+    ttl_seconds: int | None = None
+    """Null means the default of the project."""
+    owner: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+    """With a key: a digest of the request, because a retry under the key must ask for the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """A request for users of a pool, from the service through the queue to the statement."""
+
+    principal: Principal
+    pool: Pool
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """A user must have all of them."""
+    count: int = 1
+    priority: int = 0
+    """In the queue, each step counts as a minute of waiting."""
+    terms: LeaseTerms = field(default_factory=LeaseTerms)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        return self.terms.idempotency_key
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedUser:
     """A user as part of a lease. Credentials are in clear for the holder of the live lease, else null."""
 
@@ -44,7 +76,7 @@ class LeasedUser:
     locktime: datetime | None
     labels: Mapping[str, str]
     sealed: SealedCredentials | None
-    """Null where nobody is to read them."""
+    """Null unless they were read, which only the holder's operations do."""
     password: str | None = field(default=None, repr=False)
     secrets: Mapping[str, object] | None = field(default=None, repr=False)
     totp: TotpCode | None = None
@@ -70,11 +102,11 @@ class Lease:
     ended_by: EndedBy | None
     outcome: Outcome | None
     note: str | None
-    """What its release said, or the reason of a forced one."""
+    """The note of its release, or the reason of a forced one."""
     fingerprint: bytes | None
     users: tuple[LeasedUser, ...]
     row_version: int | None = None
-    """Of a new lease: what its row's `xmin` is until somebody renews, replays or ends it."""
+    """Of a new lease: the `xmin` of its row, which changes when the lease is renewed, replayed or ended."""
 
     @property
     def is_live(self) -> bool:
@@ -82,13 +114,22 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to a request for a lease."""
+
+    lease: Lease
+    replayed: bool = False
+    """True when an earlier request under the same key got the lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndedLease:
-    """What the metrics need to know of a lease that has just ended."""
+    """A lease that has just ended, as the metrics count it."""
 
     pool: Pool
     project_name: str
     held_for: float
-    """Seconds from hand-out to end."""
+    """Seconds from grant to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,23 @@ from botfarm.db.postgres.listener import Listener
 from botfarm.runtime.keys import read_key_ring
 from botfarm.runtime.postgres import Postgres, open_postgres
 from botfarm.services.access.audit import Audit
+from botfarm.services.access.credential_check import CredentialCheck
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import Operators
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
 from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.access.tokens import Tokens
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.grants import Grants
 from botfarm.services.leasing.acquiring import Acquiring
+from botfarm.services.leasing.lease_credentials import LeaseCredentials
 from botfarm.services.leasing.leases import Leases
-from botfarm.services.leasing.pool_grants import Grant, PoolGrants
-from botfarm.services.leasing.under_lease import UnderLease
 from botfarm.services.shared.database_clock import DatabaseClock
-from botfarm.services.shared.freshness import Freshness
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Shutdown
+from botfarm.services.shared.ttl_cache import CacheRefresher
 from botfarm.services.stock.importing import Importing
-from botfarm.services.stock.pool_counting import PoolCounting
 from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.users import Users
@@ -58,8 +59,8 @@ class Services:
 
     acquiring: Acquiring
     leases: Leases
-    under_lease: UnderLease
-    waiting_room: WaitingRoom[Grant]
+    lease_credentials: LeaseCredentials
+    waiting_room: WaitingRoom
 
     maintenance: Maintenance
     after_restore: AfterRestore
@@ -67,8 +68,8 @@ class Services:
     reencryption: Reencryption
     readiness: Readiness
 
-    turns: Turns
-    freshness: Freshness
+    shutdown: Shutdown
+    cache_refresher: CacheRefresher
     listener: Listener | None
 
 
@@ -84,22 +85,24 @@ async def open_services(
         database, key_ring = postgres.database, read_key_ring(settings)
         notifier = Notifier(database, postgres.listener)
         closing.push_async_callback(notifier.close)
-        turns, clock = Turns(max(1, settings.database_pool_size // 2)), DatabaseClock()
+        shutdown, clock = Shutdown(), DatabaseClock()
 
         passwords = Passwords()
         closing.callback(passwords.close)
         authentication = TokenAuthentication(database, _bootstrap_token(settings))
-        sessions = Sessions(database, key_ring, passwords, LoginThrottle(), turns)
+        sessions = Sessions(database, key_ring, passwords, LoginThrottle(), shutdown)
 
-        projects = Projects(database)
+        projects, pools = Projects(database), Pools(database)
 
         waiting_room, acquiring = _acquiring(
             settings,
             postgres,
             key_ring=key_ring,
             projects=projects,
+            pools=pools,
+            credential_check=CredentialCheck(authentication, sessions),
             notifier=notifier,
-            turns=turns,
+            shutdown=shutdown,
             clock=clock,
         )
         closing.push_async_callback(waiting_room.close)
@@ -117,18 +120,18 @@ async def open_services(
             projects=projects,
             users=Users(database, key_ring, notifier),
             importing=Importing(database, key_ring, notifier),
-            pools=Pools(database),
+            pools=pools,
             acquiring=acquiring,
             leases=leases,
-            under_lease=UnderLease(database, key_ring, leases),
+            lease_credentials=LeaseCredentials(database, key_ring, leases),
             waiting_room=waiting_room,
             maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),
             after_restore=AfterRestore(database),
             key_usage=key_usage,
             reencryption=Reencryption(database, key_ring, key_usage),
             readiness=Readiness(postgres.health, process_name, serving=database),
-            turns=turns,
-            freshness=Freshness((authentication.refresh, sessions.refresh, projects.refresh)),
+            shutdown=shutdown,
+            cache_refresher=CacheRefresher((authentication.refresh, sessions.refresh, projects.refresh)),
             listener=postgres.listener,
         )
 
@@ -139,24 +142,32 @@ def _acquiring(
     *,
     key_ring: KeyRing,
     projects: Projects,
+    pools: Pools,
+    credential_check: CredentialCheck,
     notifier: Notifier,
-    turns: Turns,
+    shutdown: Shutdown,
     clock: DatabaseClock,
-) -> tuple[WaitingRoom[Grant], Acquiring]:
-    """The rooms leasing and waiting: a request that waits in the one is granted its users by the other."""
+) -> tuple[WaitingRoom, Acquiring]:
+    """The rooms granting, waiting and leasing."""
     database, replica_id = postgres.database, uuid4()
-    counting = PoolCounting(database)
-    grants = PoolGrants(
-        database, counting, clock, turns, replica_id=replica_id, max_batch=_max_batch(settings)
+    limiter = AcquireLimiter(max(1, settings.database_pool_size // 2), shutdown)
+    grants = Grants(
+        database,
+        pools,
+        clock,
+        limiter,
+        credential_check,
+        replica_id=replica_id,
+        max_batch=_max_batch(settings),
     )
-    waiting_room = WaitingRoom[Grant](
+    waiting_room = WaitingRoom(
         database,
         postgres.listener,
         notifier,
-        counting,
+        pools,
+        grants,
         replica_id=replica_id,
         max_waiters=settings.max_waiters,
-        grant=grants.take_turn,
     )
     acquiring = Acquiring(
         database,
@@ -165,7 +176,7 @@ def _acquiring(
         grants=grants,
         waiting_room=waiting_room,
         notifier=notifier,
-        turns=turns,
+        limiter=limiter,
         clock=clock,
         max_wait=settings.max_wait,
     )

@@ -85,7 +85,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
 
 def _watches(services: Services, *, keys_checked: bool) -> Iterator[Coroutine[Any, Any, None]]:
     yield services.readiness.watch(services.key_usage, keys_checked=keys_checked)
-    yield services.freshness.watch()
+    yield services.cache_refresher.watch()
     yield services.maintenance.watch_clock()
     if services.listener:
         yield services.listener.watch()

@@ -55,7 +55,7 @@ async def serve(
             if services:  # else it is still starting
                 services.readiness.drain()
                 services.waiting_room.stop()
-                services.turns.stop()
+                services.shutdown.begin()
             server.should_exit = True
         await serving
 

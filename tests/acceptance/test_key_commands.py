@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from botfarm.crypto.key_ring import generate_key
-from botfarm.db.leasing import acquire_queries
+from botfarm.db.leasing import advisory_locks
 from botfarm.services.upkeep.key_usage import KeyState
 from support.farm import PASSWORD, TOKEN, Farm, open_farm
 from support.postgres import temporary_folder, two_roles
@@ -262,7 +262,7 @@ async def test_a_reencryption_that_was_killed_goes_on_where_it_stopped(farm: Far
     total = await farm.sql.fetchval("SELECT count(*) FROM users WHERE project_id = $1", first.project_id)
     surroundings = environment(database_url, K2, K1)
     async with farm.database.transaction() as session:
-        await acquire_queries.lock_pool(session, second)
+        await advisory_locks.lock_pool(session, second)
         with running(BOTFARM, "keys", "reencrypt", environment=surroundings) as process:
             await until_waiting(farm.sql)
             process.kill()

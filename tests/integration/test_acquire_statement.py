@@ -11,25 +11,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db.leasing import batch_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms, hand_after
-from botfarm.db.leasing.batch_queries import WantedLease
-from botfarm.domain.leases import Lease
+from botfarm.db.leasing import acquire_pool_queries
+from botfarm.db.leasing.acquire_pool_queries import hand_after
+from botfarm.domain.leases import Lease, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool
 from support.farm import RUNNER, Farm, open_farm
 
-TERMS = LeaseTerms(
-    principal=RUNNER.name,
-    ttl_seconds=60,
-    owner=None,
-    metadata={},
-    idempotency_key=None,
-    fingerprint=None,
-    address=None,
-    request_id=None,
-)
-
-
+TERMS = LeaseTerms(ttl_seconds=60)
 PLANS = ("force_custom_plan", "force_generic_plan")
 HANDS = (UUID(int=1), hand_after(UUID(int=2**127)), UUID(int=2**128 - 1))
 
@@ -49,11 +37,11 @@ async def fill(farm: Farm, users: int) -> Pool:
 
 
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
-    wanted = WantedLease(uuid4(), count, TERMS)
-    leases = await batch_queries.acquire_batch(
-        session, pool, [wanted], labels={}, hand=hand_after(uuid4()), replica=uuid4(), latest=None
+    request = LeaseRequest(RUNNER, pool, count=count, terms=TERMS)
+    (lease,) = await acquire_pool_queries.acquire_pool(
+        session, [request], tickets=None, hand=hand_after(uuid4()), replica=uuid4(), latest=None
     )
-    return leases.get(wanted.lease_id)
+    return lease
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
@@ -138,11 +126,10 @@ async def explain(
     farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str, options: str = "VERBOSE off"
 ) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
-    compiled = batch_queries.ACQUIRE.compile(dialect=dialect.dialect())
+    compiled = acquire_pool_queries.ACQUIRE.compile(dialect=dialect.dialect())
     latest = datetime.now(UTC) + timedelta(seconds=2)
-    values = batch_queries._parameters(
-        pool, [WantedLease(uuid4(), 1, TERMS)], labels={}, hand=hand, latest=latest
-    )
+    request = LeaseRequest(RUNNER, pool, terms=TERMS)
+    values = acquire_pool_queries._parameters([request], [uuid4()], None, hand=hand, latest=latest)
     arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())
     async with farm.database.transaction() as session:
         connection = await session.connection()

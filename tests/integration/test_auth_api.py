@@ -270,6 +270,6 @@ async def test_who_is_kept_waiting_does_not_keep_a_process_from_stopping(databas
             for _ in range(9)
         ]
         await asyncio.sleep(0)
-        farm.services.turns.stop()
+        farm.services.shutdown.begin()
         ends = await asyncio.wait_for(asyncio.gather(*attempts, return_exceptions=True), 5)
         assert {type(end) for end in ends[3:]} == {ShuttingDownError}

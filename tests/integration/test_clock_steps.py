@@ -11,10 +11,9 @@ from prometheus_client import REGISTRY
 from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Pool
 from botfarm.errors import LeaseLapsedError, PoolExhaustedError, UserBusyError
-from botfarm.services.leasing.lease_requests import RequestedTerms
 from botfarm.services.upkeep import maintenance
 from support.app import api_client
-from support.farm import OTHER_RUNNER, RUNNER, Farm, Present, open_farm, test_settings
+from support.farm import OTHER_RUNNER, RUNNER, Farm, open_farm, test_settings
 
 HOUR = 3_600.0
 
@@ -73,9 +72,7 @@ async def is_refused(farm: Farm, pool: Pool, lease: Lease) -> bool:
     with pytest.raises(PoolExhaustedError):
         await farm.acquire(pool, OTHER_RUNNER)
     with pytest.raises(UserBusyError) as caught:
-        await farm.services.acquiring.acquire_lock(
-            OTHER_RUNNER, lease.users[0].id, RequestedTerms(), lifeline=Present()
-        )
+        await farm.lock(lease.users[0].id, OTHER_RUNNER)
     return float(str(caught.value.details["expires_in"])) >= 0
 
 

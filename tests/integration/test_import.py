@@ -179,7 +179,7 @@ async def test_it_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient
 async def test_who_has_lost_its_token_by_the_last_line_imports_nothing(
     api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, revoked: bool
 ) -> None:
-    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.ttl_cache.REFRESH_INTERVAL", 0.05)
     project_id = await create_project(api)
     token = {"name": "m", "role": "manager", "projects": ["*"], "envs": ["*"]}
     made = (await api.post("/tokens", json=token)).json()

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import acquire_queries, lease_queries
-from botfarm.db.leasing.batch_queries import WantedLease, acquire_batch
+from botfarm.db.leasing import advisory_locks, lease_queries
+from botfarm.db.leasing.acquire_pool_queries import acquire_pool, hand_after
 from botfarm.db.leasing.lease_queries import Release, Renewal
 from botfarm.domain.access import EVERYTHING
-from botfarm.domain.leases import EndedBy, Lease, Outcome
+from botfarm.domain.leases import EndedBy, Lease, LeaseRequest, LeaseTerms, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
 
@@ -203,7 +203,7 @@ class TestAcquire:
         pool = await farm.pool(4)
         two_of_them = "SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"
         async with farm.database.transaction() as turn:
-            await acquire_queries.lock_pool(turn, pool)
+            await advisory_locks.lock_pool(turn, pool)
             async with rolled_back(farm) as other_batch:
                 await other_batch.execute(text(two_of_them))
                 batch = await blocked(farm, farm.acquire(pool, count=3))
@@ -213,7 +213,7 @@ class TestAcquire:
         """Both requests under one key find too few users at first; the second one must find the lease of the first."""
         pool = await farm.pool(3)
         async with farm.database.transaction() as turn:
-            await acquire_queries.lock_pool(turn, pool)
+            await advisory_locks.lock_pool(turn, pool)
             async with rolled_back(farm) as other_batch:
                 await other_batch.execute(text("SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"))
                 both = [
@@ -261,17 +261,14 @@ class TestAcquire:
 
 
 async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | None = None) -> Lease | None:
-    terms = acquire_queries.LeaseTerms(
-        principal=RUNNER.name,
-        ttl_seconds=60,
-        owner=None,
-        metadata={},
-        idempotency_key=idempotency_key,
-        fingerprint=b"another request" if idempotency_key else None,
-        address=None,
-        request_id=None,
+    fingerprint = b"another request" if idempotency_key else None
+    terms = LeaseTerms(ttl_seconds=60, idempotency_key=idempotency_key, fingerprint=fingerprint)
+    (lease,) = await acquire_pool(
+        session,
+        [LeaseRequest(RUNNER, pool, terms=terms)],
+        tickets=None,
+        hand=hand_after(uuid4()),
+        replica=uuid4(),
+        latest=None,
     )
-    wanted, hand = WantedLease(uuid4(), 1, terms), acquire_queries.hand_after(uuid4())
-    return (
-        await acquire_batch(session, pool, [wanted], labels={}, hand=hand, replica=uuid4(), latest=None)
-    ).get(wanted.lease_id)
+    return lease

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from botfarm.crypto.key_ring import KeyRing, generate_key
-from botfarm.db.leasing import acquire_queries
+from botfarm.db.leasing import advisory_locks
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.credentials import SealedCredentials
@@ -216,7 +216,7 @@ class TestReencrypt:
         changed, moved, deleted, same = [await old.user(pool) for _ in range(4)]
         elsewhere = replace(pool, env=Env.PROD)
         async with new.database.transaction() as session:
-            await acquire_queries.lock_pool(session, pool)
+            await advisory_locks.lock_pool(session, pool)
             running = await blocked(new, reencrypt(new))
             await old.services.users.update(MANAGER, changed.id, UserChanges(password="typed meanwhile"))
             await old.services.users.update(MANAGER, moved.id, UserChanges(env=elsewhere.env))

@@ -20,8 +20,7 @@ from botfarm.errors import (
     PoolTooSmallError,
     UserQuarantinedError,
 )
-from botfarm.services.leasing.lease_requests import RequestedTerms
-from support.farm import MANAGER, OTHER_RUNNER, PASSWORD, RUNNER, Farm, Present
+from support.farm import MANAGER, OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 
 async def test_a_lease_gives_the_holder_a_login_and_a_password_that_can_be_typed(farm: Farm) -> None:
@@ -235,7 +234,7 @@ async def test_a_password_that_cannot_be_decrypted_holds_nobody_up(farm: Farm) -
             stored,
         )
         with pytest.raises(KeyRingError):
-            await farm.services.acquiring.acquire_lock(RUNNER, broken, RequestedTerms(), lifeline=Present())
+            await farm.lock(broken)
         assert (await farm.services.users.get(EVERYTHING, broken)).state is UserState.RESTING, (
             "the next request gets another one"
         )
@@ -254,7 +253,7 @@ async def test_a_quarantined_user_is_not_handed_out(farm: Farm) -> None:
         await farm.acquire(pool)
     assert caught.value.details["quarantined"] == 1
     with pytest.raises(UserQuarantinedError):
-        await farm.services.acquiring.acquire_lock(RUNNER, user_id, RequestedTerms(), lifeline=Present())
+        await farm.lock(user_id)
 
 
 async def test_history_is_listed_newest_first_page_by_page_without_passwords(farm: Farm) -> None:

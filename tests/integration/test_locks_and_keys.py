@@ -13,19 +13,16 @@ from botfarm.errors import (
     UserBusyError,
     UseReleaseLeaseError,
 )
-from botfarm.services.leasing.lease_requests import RequestedTerms
-from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm, Present
+from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
 
 
 class TestLocks:
     async def test_a_locked_user_is_busy(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
-        lease = (
-            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms(), lifeline=Present())
-        ).lease
+        lease = (await farm.lock(user.id)).lease
         assert lease.users[0].id == user.id
         with pytest.raises(UserBusyError) as caught:
-            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms(), lifeline=Present())
+            await farm.lock(user.id)
         assert caught.value.details["locktime"] == lease.acquired_at
         assert 0 < caught.value.details["expires_in"] <= 915
 
@@ -33,7 +30,7 @@ class TestLocks:
         self, farm: Farm
     ) -> None:
         user = await farm.user(await farm.pool(0))
-        await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms(), lifeline=Present())
+        await farm.lock(user.id)
         for _ in range(2):
             freed = await farm.services.leases.release_lock(RUNNER, user.id, lease_id=None)
             assert (freed.state, freed.locktime) == (UserState.FREE, None)
@@ -48,9 +45,7 @@ class TestLocks:
 
     async def test_another_principal_frees_nothing(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
-        lease = (
-            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms(), lifeline=Present())
-        ).lease
+        lease = (await farm.lock(user.id)).lease
         for lease_id in (None, lease.id):
             with pytest.raises(NotTheHolderError):
                 await farm.services.leases.release_lock(OTHER_RUNNER, user.id, lease_id=lease_id)
@@ -69,9 +64,7 @@ class TestLocks:
 
     async def test_a_lapsed_lock_is_said_to_be_lapsed(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
-        lease = (
-            await farm.services.acquiring.acquire_lock(RUNNER, user.id, RequestedTerms(), lifeline=Present())
-        ).lease
+        lease = (await farm.lock(user.id)).lease
         await farm.expire(lease.id)
         with pytest.raises(LeaseLapsedError):
             await farm.services.leases.release_lock(RUNNER, user.id, lease_id=lease.id)
@@ -96,9 +89,8 @@ class TestIdempotencyKeys:
         lease = await farm.acquire(pool, idempotency_key="k")
         with pytest.raises(IdempotencyKeyReusedError):
             await farm.acquire(pool, idempotency_key="k", ttl_seconds=60)
-        terms = RequestedTerms(idempotency_key="k")
         with pytest.raises(IdempotencyKeyReusedError):
-            await farm.services.acquiring.acquire_lock(RUNNER, lease.users[0].id, terms, lifeline=Present())
+            await farm.lock(lease.users[0].id, idempotency_key="k")
 
     async def test_keys_belong_to_their_principal(self, farm: Farm) -> None:
         pool = await farm.pool(2)
@@ -119,10 +111,6 @@ class TestIdempotencyKeys:
 
     async def test_acquire_lock_replays_too(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
-        terms = RequestedTerms(idempotency_key="k")
-        grants = [
-            await farm.services.acquiring.acquire_lock(RUNNER, user.id, terms, lifeline=Present())
-            for _ in range(2)
-        ]
+        grants = [await farm.lock(user.id, idempotency_key="k") for _ in range(2)]
         assert [grant.replayed for grant in grants] == [False, True]
         assert grants[0].lease.id == grants[1].lease.id

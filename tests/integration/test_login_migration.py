@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from botfarm.db.leasing.acquire_queries import lock_pool
+from botfarm.db.leasing.advisory_locks import lock_pool
 from botfarm.db.postgres.engine import create_engine
 from botfarm.db.schema.migration import migrate
 from botfarm.db.stock.login_key_queries import PAGE, fill_login_keys

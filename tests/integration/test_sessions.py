@@ -20,7 +20,7 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import JWT_LIFE, Sessions
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Shutdown
 from support.farm import KEYS, PASSWORD, Farm, open_farm
 
 ADDRESS = "192.0.2.1"
@@ -81,7 +81,9 @@ async def replica(farm: Farm, clock: Clock, keys: str = KEYS) -> AsyncIterator[S
     """Another process on the same database, with a clock of its own."""
     passwords = Passwords()
     try:
-        yield Sessions(farm.database, KeyRing.parse(keys), passwords, LoginThrottle(), Turns(1), clock=clock)
+        yield Sessions(
+            farm.database, KeyRing.parse(keys), passwords, LoginThrottle(), Shutdown(), clock=clock
+        )
     finally:
         passwords.close()
 

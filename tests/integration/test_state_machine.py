@@ -36,17 +36,16 @@ from hypothesis.stateful import (
 )
 
 from botfarm import errors
+from botfarm.db.leasing import acquire_pool_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import EndedBy, Lease, LeaseFilter
+from botfarm.domain.leases import EndedBy, Grant, Lease, LeaseFilter
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, ProjectChanges
 from botfarm.domain.users import LineError, UserChanges, UserLine, UserStatus
 from botfarm.runtime.services import Services
-from botfarm.services.leasing import pool_grants
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
-from botfarm.services.leasing.pool_grants import Grant
+from botfarm.services.granting import grants
 from botfarm.services.stock import importing, users
-from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm, Present, open_farm
+from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Connection, Farm, open_farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
 EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "25"))
@@ -131,7 +130,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     ids = random.Random()
-    for module in (users, importing, pool_grants):
+    for module in (users, importing, grants, acquire_pool_queries):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()
@@ -503,14 +502,15 @@ class FarmMachine(Comparing):
         return self.touched
 
     async def ask(self, wanted: Wanted, *, gone: bool = False) -> Grant:
-        lifeline = Present(has_gone=gone)
-        acquiring, principal = self.services.acquiring, Principal(wanted.principal, Role.RUNNER, EVERYTHING)
-        terms = RequestedTerms(ttl_seconds=wanted.ttl, idempotency_key=wanted.key)
+        farm, principal = self.world.farm, Principal(wanted.principal, Role.RUNNER, EVERYTHING)
+        connection = Connection(is_closed=gone)
+        terms = {"ttl_seconds": wanted.ttl, "idempotency_key": wanted.key}
         if isinstance(wanted.what, UUID):
-            return await acquiring.acquire_lock(principal, wanted.what, terms, lifeline=lifeline)
-        pool, labels = wanted.what, dict(wanted.labels)
-        request = PoolRequest(pool.project_id, pool.env, pool.domain, labels=labels, count=wanted.count)
-        return await acquiring.acquire_lease(principal, request, terms, lifeline=lifeline)
+            return await farm.lock(wanted.what, principal, connection=connection, **terms)
+        labels, count = dict(wanted.labels), wanted.count
+        return await farm.grant(
+            wanted.what, principal, labels=labels, count=count, connection=connection, **terms
+        )
 
     # The life of a lease
 

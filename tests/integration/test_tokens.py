@@ -141,7 +141,7 @@ async def test_only_the_whole_secret_counts(api: httpx.AsyncClient) -> None:
 async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_on(
     api: httpx.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.ttl_cache.REFRESH_INTERVAL", 0.05)
     project = await create_project(api)
     await create_user(api, project)
     made = await make(api)
@@ -181,7 +181,7 @@ async def test_a_token_ends_by_itself(api: httpx.AsyncClient, farm: Farm) -> Non
 
 
 async def test_its_use_is_noted(api: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm.services.shared.freshness.REFRESH_INTERVAL", 0.05)
+    monkeypatch.setattr("botfarm.services.shared.ttl_cache.REFRESH_INTERVAL", 0.05)
     made = await make(api)
     assert made["last_used_at"] is None
     await api.get("/pools", headers=bearer(made["token"]))

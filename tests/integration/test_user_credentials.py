@@ -220,7 +220,7 @@ class TestWriteBack:
     async def test_only_the_holder_writes(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         lease, other = await farm.acquire(pool), await farm.acquire(pool)
-        write = farm.services.under_lease.write_back
+        write = farm.services.lease_credentials.write_back
         with pytest.raises(NotTheHolderError):
             await write(OTHER_RUNNER, lease.id, lease.users[0].id, password="x", secrets={})
         for user_id in (uuid4(), other.users[0].id):
@@ -236,11 +236,11 @@ class TestWriteBack:
         before = await farm.sql.fetchval("SELECT u::text FROM users AS u")
         for lease in (released, expired):
             with pytest.raises(LeaseLapsedError):
-                await farm.services.under_lease.write_back(
+                await farm.services.lease_credentials.write_back(
                     RUNNER, lease.id, lease.users[0].id, password="too late", secrets={"a": 1}
                 )
             with pytest.raises(LeaseLapsedError):
-                await farm.services.under_lease.totp(RUNNER, lease.id, lease.users[0].id)
+                await farm.services.lease_credentials.totp(RUNNER, lease.id, lease.users[0].id)
         assert await farm.sql.fetchval("SELECT u::text FROM users AS u") == before
 
     async def test_who_waited_for_a_lock_past_the_expiry_is_too_late(self, farm: Farm) -> None:
@@ -248,7 +248,7 @@ class TestWriteBack:
         async with farm.sql.transaction():
             await farm.sql.execute("SELECT 1 FROM users FOR UPDATE")
             writing = asyncio.create_task(
-                farm.services.under_lease.write_back(
+                farm.services.lease_credentials.write_back(
                     RUNNER, lease.id, lease.users[0].id, password="too late", secrets={}
                 )
             )
@@ -279,7 +279,7 @@ class TestWriteBack:
         async with farm.sql.transaction():
             await farm.sql.execute("SELECT 1 FROM users FOR UPDATE")
             writing = asyncio.create_task(
-                farm.services.under_lease.write_back(
+                farm.services.lease_credentials.write_back(
                     RUNNER, lease.id, user_id, password=None, secrets={"a": 1}
                 )
             )

@@ -1,11 +1,13 @@
-"""Requests that wait: in their order, across replicas, woken or not."""
+"""Waiting requests: served in the order of the queue, across replicas, with and without NOTIFY."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import uvloop
 
+from botfarm.domain.leases import Grant
 from botfarm.domain.pools import Pool
 from botfarm.errors import (
     CallerGoneError,
@@ -17,9 +19,9 @@ from botfarm.errors import (
 from support.farm import Farm, open_farm
 from support.statements import noted
 from support.tickets import forge_replica, forge_ticket
-from support.waiting import Replica, Replicas, Users, until
+from support.waiting import Replica, Replicas, until
 
-both_ways = pytest.mark.parametrize("notify", [True, False], ids=["woken", "deaf"])
+both_ways = pytest.mark.parametrize("notify", [True, False], ids=["with NOTIFY", "by polling"])
 
 
 @pytest.fixture
@@ -32,47 +34,38 @@ def replicas(farm: Farm, database_url: str, notify: bool) -> Replicas:
     return Replicas(farm, database_url, notify=notify)
 
 
-async def occupied(farm: Farm, replicas: Replicas, users: int = 1, **labels: str) -> Pool:
-    """A pool whose users are all taken."""
-    pool = await farm.pool(0)
-    for _ in range(users):
-        await farm.user(pool, **labels)
-    await replicas.occupy(pool)
-    return pool
-
-
 async def line_up(replicas: Replicas, *waits: tuple[Replica, Pool, dict[str, Any]]) -> list[Any]:
-    """One after the other; the owner of each is its number."""
+    """Starts the requests one after the other. The owner of each is its number."""
     waiting = []
     for number, (replica, pool, wanted) in enumerate(waits):
         waiting.append(replica.wait(pool, owner=str(number), **wanted))
-        await replicas.until_parked(number + 1)
+        await replicas.until_waiting(number + 1)
     return waiting
 
 
 class TestOneReplica:
     @both_ways
-    async def test_who_waits_gets_what_is_freed(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas)
+    async def test_a_waiting_request_gets_a_user_that_is_freed(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             waiting = one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             await replicas.free(one, pool)
-            assert len((await waiting).ids) == 1
+            assert len((await waiting).lease.users) == 1
             assert await replicas.tickets() == []
 
-    async def test_what_is_free_is_had_at_once(self, farm: Farm, replicas: Replicas) -> None:
+    async def test_free_users_are_granted_at_once(self, farm: Farm, replicas: Replicas) -> None:
         async with replicas.replica() as one:
-            assert len((await one.wait(await farm.pool(3), count=3)).ids) == 3
+            assert len((await one.wait(await farm.pool(3), count=3)).lease.users) == 3
 
     @both_ways
-    async def test_who_gets_none_learns_how_the_pool_and_its_line_stand(
-        self, farm: Farm, replicas: Replicas
+    async def test_a_request_without_users_gets_the_counts_of_the_pool_and_its_place(
+        self, replicas: Replicas
     ) -> None:
-        pool = await occupied(farm, replicas, 2)
+        pool = await replicas.occupied_pool(2)
         async with replicas.replica() as one, replicas.replica() as other:
             other.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             with pytest.raises(PoolExhaustedError) as caught:
                 await one.wait(pool, wait_seconds=0.1)
             details: Any = caught.value.details
@@ -82,46 +75,46 @@ class TestOneReplica:
             assert len(await replicas.tickets()) == 1
 
     @both_ways
-    async def test_time_alone_frees_a_user_and_nobody_says_so(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas)
+    async def test_a_user_that_time_alone_frees_is_granted_without_a_notification(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             waiting = one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             await farm.sql.execute(
                 "UPDATE users SET available_at = clock_timestamp() + interval '300 milliseconds'"
             )
             one.room.wake(pool.project_id)  # as after the lease that made it so
             await waiting
 
-    async def test_an_error_of_the_grant_is_the_answer_and_frees_the_place(
+    async def test_an_error_of_the_grant_is_the_answer_and_deletes_the_ticket(
         self, farm: Farm, replicas: Replicas
     ) -> None:
         pool = await farm.pool(1)
         async with replicas.replica() as one:
             with pytest.raises(QuotaExceededError):
-                await one.wait(pool, payload=QuotaExceededError())
+                await one.wait(pool, max_leases=0)
             assert await replicas.tickets() == []
             await one.wait(pool)
 
-    async def test_over_the_cap_one_is_sent_away_at_once(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas)
+    async def test_a_request_over_the_cap_is_refused_at_once(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica(max_waiters=2) as one:
             await line_up(replicas, (one, pool, {"principal": "a"}), (one, pool, {"principal": "b"}))
             with pytest.raises(TooManyWaitersError):
                 await one.wait(pool, principal="c")
             assert len(await replicas.tickets()) == 2
 
-    async def test_a_greedy_principal_leaves_places_for_a_modest_one(
-        self, farm: Farm, replicas: Replicas
-    ) -> None:
-        pool, others = await occupied(farm, replicas), await occupied(farm, replicas)
+    async def test_a_greedy_principal_leaves_places_for_a_modest_one(self, replicas: Replicas) -> None:
+        pool, others = await replicas.occupied_pool(), await replicas.occupied_pool()
         async with replicas.replica(max_waiters=20) as one:
             greedy = [one.wait(pool, principal="greedy") for _ in range(20)]
-            await replicas.until_parked(10)
+            await replicas.until_waiting(10)
             modest = one.wait(others, principal="modest")
-            await replicas.until_parked(11)
+            await replicas.until_waiting(11)
             await replicas.free(one, others)
-            assert len((await modest).ids) == 1
+            assert len((await modest).lease.users) == 1
             refused = [waiting for waiting in greedy if waiting.task.done()]
             assert {type(waiting.task.exception()) for waiting in refused} == {TooManyWaitersError}
             assert len(refused) == 10
@@ -134,40 +127,40 @@ class TestOneReplica:
             async with farm.sql.transaction():
                 await farm.sql.execute("SELECT FROM users FOR UPDATE")
                 waiting = one.wait(pool)
-                await until(lambda: len(one.calls) >= 2)
+                await until(lambda: len(one.grants.tries) >= 2)
             await waiting
 
-    async def test_a_wait_that_is_cancelled_leaves_no_ticket(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas)
+    async def test_a_wait_that_is_cancelled_leaves_no_ticket(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             waiting = one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             waiting.task.cancel()
             async with asyncio.timeout(60):
                 while await replicas.tickets():
                     await asyncio.sleep(0.02)
 
-    async def test_a_ticket_that_nobody_knows_is_removed_and_those_that_wait_are_not(
+    async def test_a_stray_ticket_is_withdrawn_and_the_tickets_of_waiting_requests_are_not(
         self, farm: Farm, replicas: Replicas
     ) -> None:
         """Its insertion was committed, and the answer lost."""
-        pool = await occupied(farm, replicas)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             await forge_ticket(farm, pool, one.id)
-            one.room._presence.suspect_strays()
+            one.room._heartbeat.suspect_strays()
             async with asyncio.timeout(60):
                 while len(await replicas.tickets()) > 1:
                     await asyncio.sleep(0.02)
             await replicas.free(one, pool)
-            assert len((await one.tasks[0]).ids) == 1
+            assert len((await one.tasks[0]).lease.users) == 1
 
 
 class TestOrder:
     @both_ways
-    async def test_two_replicas_serve_one_line(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 6)
+    async def test_two_replicas_serve_one_queue(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool(6)
         async with replicas.replica() as one, replicas.replica() as other:
             await line_up(
                 replicas, *((replica, pool, {}) for replica in (one, other, other, one, one, other))
@@ -177,10 +170,10 @@ class TestOrder:
                 await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
         assert replicas.order == list("012345")
 
-    async def test_who_was_received_earlier_stands_in_front_of_who_was_parked_earlier(
-        self, farm: Farm, replicas: Replicas
+    async def test_a_request_that_arrived_earlier_stands_before_one_whose_ticket_was_inserted_earlier(
+        self, replicas: Replicas
     ) -> None:
-        pool = await occupied(farm, replicas, 2)
+        pool = await replicas.occupied_pool(2)
         async with replicas.replica() as one, replicas.replica() as other:
             await line_up(replicas, (one, pool, {}), (other, pool, {"ago": 60, "wait_seconds": 120}))
             for served in (1, 2):
@@ -188,8 +181,8 @@ class TestOrder:
                 await until(lambda served=served: len(replicas.order) == served)  # type: ignore[misc]
         assert replicas.order == ["1", "0"]
 
-    async def test_several_users_at_once_go_to_the_first_ones(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 4)
+    async def test_several_users_at_once_go_to_the_first_requests(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool(4)
         async with replicas.replica() as one, replicas.replica() as other:
             waits = await line_up(replicas, *((replica, pool, {}) for replica in (one, other, one, other)))
             await replicas.free(one, pool, 3)
@@ -199,24 +192,24 @@ class TestOrder:
             assert len(await replicas.tickets()) == 1
 
     @both_ways
-    async def test_a_big_count_is_not_starved_by_small_ones(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 4)
+    async def test_a_big_count_is_not_starved_by_small_requests(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool(4)
         async with replicas.replica() as one, replicas.replica() as other:
             big, *_ = await line_up(replicas, (one, pool, {"count": 3}), (other, pool, {}), (one, pool, {}))
             await replicas.free(other, pool, 2)
             await looked(one, other)
             assert replicas.order == []
             await replicas.free(other, pool, 1)
-            assert len((await big).ids) == 3
+            assert len((await big).lease.users) == 3
             assert replicas.order == ["0"]
             await replicas.free(other, pool, 1)
             await until(lambda: len(replicas.order) == 2)
         assert replicas.order == ["0", "1"]
 
-    async def test_when_a_big_one_gives_up_those_behind_it_are_served(
-        self, farm: Farm, replicas: Replicas
+    async def test_when_a_big_request_gives_up_the_requests_behind_it_are_served(
+        self, replicas: Replicas
     ) -> None:
-        pool = await occupied(farm, replicas, 2)
+        pool = await replicas.occupied_pool(2)
         async with replicas.replica() as one, replicas.replica() as other:
             big, small = await line_up(replicas, (one, pool, {"count": 2}), (other, pool, {}))
             await replicas.free(one, pool)
@@ -226,9 +219,11 @@ class TestOrder:
                 await big
             await small
 
-    async def test_who_could_never_be_served_holds_up_nobody(self, farm: Farm, replicas: Replicas) -> None:
+    async def test_a_request_that_can_never_be_served_holds_up_no_other(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
         """Three users were there when it came, and one has been quarantined since."""
-        pool = await occupied(farm, replicas, 3)
+        pool = await replicas.occupied_pool(3)
         async with replicas.replica() as one, replicas.replica() as other:
             _, small = await line_up(replicas, (one, pool, {"count": 3}), (other, pool, {}))
             await farm.sql.execute(
@@ -238,8 +233,10 @@ class TestOrder:
             await replicas.free(one, pool, 2)
             await small
 
-    async def test_a_minute_for_each_step_of_priority(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 4)
+    async def test_each_step_of_priority_counts_as_a_minute_of_waiting(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool(4)
         async with replicas.replica() as one, replicas.replica() as other:
             await line_up(
                 replicas,
@@ -257,8 +254,10 @@ class TestOrder:
         assert replicas.order == list("0231")
 
     @both_ways
-    async def test_labels_that_cannot_be_met_hold_up_nobody(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 2)
+    async def test_labels_that_no_user_has_hold_up_no_other_request(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool(2)
         await farm.user(pool, team="red")
         await replicas.occupy(pool)
         async with replicas.replica() as one, replicas.replica() as other:
@@ -271,8 +270,10 @@ class TestOrder:
             await until(lambda: len(replicas.order) == 2)
         assert sorted(replicas.order) == ["1", "2"]
 
-    async def test_a_rare_user_goes_to_who_waits_for_it(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await occupied(farm, replicas, 0)
+    async def test_a_rare_user_goes_to_the_request_that_needs_it(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool(0)
         await farm.user(pool, team="red")
         await farm.user(pool)
         await replicas.occupy(pool)
@@ -282,7 +283,7 @@ class TestOrder:
             await until(lambda: len(replicas.order) == 2)
         assert replicas.order == ["0", "1"]
 
-    async def test_a_replica_that_was_killed_holds_up_the_line_for_five_seconds(
+    async def test_a_replica_that_was_killed_holds_up_the_queue_for_five_seconds(
         self, farm: Farm, replicas: Replicas
     ) -> None:
         pool = await farm.pool(1)
@@ -290,7 +291,7 @@ class TestOrder:
             dead = await forge_replica(farm, seen_ago=4)
             await forge_ticket(farm, pool, dead)
             waiting = one.wait(pool)
-            await replicas.until_parked(2)
+            await replicas.until_waiting(2)
             await looked(one)
             assert not waiting.task.done()
             await farm.sql.execute(
@@ -310,10 +311,10 @@ async def looked(*replicas: Replica) -> None:
 
 
 class TestStopping:
-    async def test_all_are_sent_away_at_once_and_keys_keep_their_place(
-        self, farm: Farm, replicas: Replicas
+    async def test_all_requests_are_turned_away_at_once_and_keys_keep_their_places(
+        self, replicas: Replicas
     ) -> None:
-        pool = await occupied(farm, replicas)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waits = await line_up(
                 replicas,
@@ -332,30 +333,19 @@ class TestStopping:
             assert (kept["owner"], kept["replica"]) == ("0", None)
             assert elsewhere["owner"] == "2"
             again = other.wait(pool, owner="again", idempotency_key="k", fingerprint=b"f")
-            await replicas.until_parked(2)
+            await replicas.until_waiting(2)
             await replicas.free(other, pool)
             await again
             assert replicas.order == ["again"]
 
-    async def test_who_is_being_granted_gets_its_users(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        may_commit = asyncio.Event()
-        async with replicas.replica() as one:
-            one.before_commit = may_commit.wait
-            waiting = one.wait(pool)
-            await until(lambda: bool(one.calls))
-            one.room.stop()
-            may_commit.set()
-            assert len((await waiting).ids) == 1
 
-
-async def test_a_thousand_that_wait_cost_no_connection_and_next_to_no_queries(
+async def test_a_thousand_waiting_requests_cost_no_connection_and_next_to_no_queries(
     farm: Farm, replicas: Replicas
 ) -> None:
-    pool = await occupied(farm, replicas, 100)
+    pool = await replicas.occupied_pool(100)
     async with replicas.replica(pool_size=3) as one:
         waits = [one.wait(pool, wait_seconds=120) for _ in range(1_000)]
-        await replicas.until_parked(1_000)
+        await replicas.until_waiting(1_000)
         await looked(one)
         statements: list[str] = []
         with noted(one.database, lambda text, _: statements.append(text)):
@@ -373,17 +363,36 @@ async def test_a_thousand_that_wait_cost_no_connection_and_next_to_no_queries(
         assert max(served) < 100, "the first hundred, as they arrived"
 
 
-def test_waits_whose_time_is_over_on_arrival_are_refused_like_any_other(database_url: str) -> None:
-    """As after a pause of the process. On the loop of the service: its handle for a time that is past does not know it."""
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_waits_whose_time_is_over_on_arrival_are_refused_like_any_other(
+    database_url: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """As after a pause of the process. uvloop and asyncio treat a timer for a time that is past differently."""
 
-    async def wait_late() -> list[BaseException | Users]:
+    async def wait_late() -> list[BaseException | Grant]:
         async with open_farm(database_url) as farm:
             replicas = Replicas(farm, database_url, notify=True)
-            pool = await occupied(farm, replicas)
+            pool = await replicas.occupied_pool()
             async with replicas.replica() as one:
                 late = [one.wait(pool, ago=31) for _ in range(20)]
                 return await asyncio.gather(*(each.task for each in late), return_exceptions=True)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         outcomes = runner.run(wait_late())
     assert {type(outcome) for outcome in outcomes} == {PoolExhaustedError}
+
+
+@both_ways
+async def test_waits_of_different_lengths_end_each_at_its_own_time(replicas: Replicas) -> None:
+    """A later request may have an earlier deadline."""
+    pool = await replicas.occupied_pool()
+    async with replicas.replica() as one:
+        ended: list[float] = []
+        waits = [(seconds, one.wait(pool, wait_seconds=seconds)) for seconds in (0.9, 0.3, 0.6)]
+        for seconds, waiting in waits:
+            waiting.task.add_done_callback(lambda _, seconds=seconds: ended.append(seconds))  # type: ignore[misc]
+        for _, waiting in waits:
+            with pytest.raises(PoolExhaustedError):
+                await waiting
+        await until(lambda: len(ended) == len(waits))
+    assert ended == [0.3, 0.6, 0.9]

@@ -1,6 +1,7 @@
-"""A waiter and what happens to it at the same moment, in a forced order."""
+"""A waiting request, and an event at the same moment: the order of the two is forced."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +12,13 @@ from botfarm.errors import (
     CallerGoneError,
     IdempotencyKeyReusedError,
     PoolExhaustedError,
+    ShuttingDownError,
     WaitSupersededError,
 )
-from botfarm.services.waiting import waiting_room
+from botfarm.services.waiting import pool_queue
 from support.farm import Farm
 from support.proxy import proxy_to
-from support.waiting import Replicas, until
+from support.waiting import Replica, Replicas, Waiting, until
 
 KEY = {"idempotency_key": "k", "fingerprint": b"f"}
 
@@ -27,45 +29,43 @@ def replicas(farm: Farm, database_url: str) -> Replicas:
 
 
 @pytest.fixture
-def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless somebody wakes it."""
-    monkeypatch.setattr(waiting_room, "INTERVAL", 600.0)
-    monkeypatch.setattr(waiting_room, "INTERVAL_DEAF", 600.0)
+def never_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue is read only when it is woken."""
+    monkeypatch.setattr(pool_queue, "POLL_INTERVAL", 600.0)
+    monkeypatch.setattr(pool_queue, "POLL_INTERVAL_WITHOUT_NOTIFY", 600.0)
 
 
-@pytest.mark.usefixtures("never_looks")
+@pytest.mark.usefixtures("never_polls")
 class TestRelease:
-    async def test_before_the_ticket_is_there_it_is_seen_by_the_first_try(
+    async def test_a_release_before_the_ticket_is_committed_is_seen_by_the_first_reading(
         self, farm: Farm, replicas: Replicas
     ) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             async with farm.database.transaction() as session:
                 await (await session.connection()).exec_driver_sql("LOCK TABLE tickets IN SHARE MODE")
                 waiting = one.wait(pool)
                 await farm.until_blocked()
                 await replicas.free(other, pool)
-                await other.notifier.close()  # it has asked, and found nobody
+                await other.notifier.close()  # its statement has found no ticket
             await waiting
 
-    async def test_after_the_first_try_it_wakes(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+    async def test_a_release_after_the_first_reading_wakes_the_request(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             await replicas.free(other, pool)
             await waiting
 
-    async def test_where_nobody_waits_nothing_is_said(self, farm: Farm, replicas: Replicas) -> None:
-        pool, elsewhere = await farm.pool(1), await farm.pool(2)
-        await replicas.occupy(pool)
-        await replicas.occupy(elsewhere)
+    async def test_a_release_in_a_project_where_no_request_waits_notifies_nobody(
+        self, replicas: Replicas
+    ) -> None:
+        pool, elsewhere = await replicas.occupied_pool(), await replicas.occupied_pool(2)
         woken: list[Any] = []
         async with replicas.replica() as one:
-            one.wait(elsewhere, count=2)  # one is not enough: it waits on
-            await replicas.until_parked()
+            one.wait(elsewhere, count=2)  # one user is not enough, so it goes on waiting
+            await replicas.until_waiting()
             assert one.listener
             await one.listener.listen(pool.project_id)
             one.listener.call(woken.append)
@@ -75,41 +75,74 @@ class TestRelease:
         assert pool.project_id not in woken
 
 
-class TestTimeOut:
-    async def test_a_grant_under_way_is_awaited_and_wins(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        may_commit = asyncio.Event()
-        async with replicas.replica() as one:
-            one.before_commit = may_commit.wait
-            waiting = one.wait(pool, wait_seconds=0.3)
-            await until(lambda: bool(one.calls))
-            await asyncio.sleep(0.5)  # the wait is over by now
-            assert not waiting.task.done()
-            may_commit.set()
-            assert len((await waiting).ids) == 1
+End = Callable[[Replica, Waiting], Awaitable[None]]
 
-    async def test_a_grant_that_comes_too_late_finds_no_ticket(self, farm: Farm, replicas: Replicas) -> None:
+
+async def time_out(one: Replica, _: Waiting) -> None:
+    await one.until_leaving()
+
+
+async def disconnect(one: Replica, waiting: Waiting) -> None:
+    waiting.hang_up()
+    await one.until_leaving()
+
+
+async def shut_down(one: Replica, _: Waiting) -> None:
+    one.room.stop()
+
+
+ERRORS = {time_out: PoolExhaustedError, disconnect: CallerGoneError, shut_down: ShuttingDownError}
+each_end = pytest.mark.parametrize("end", ERRORS)
+
+
+def wait_seconds(end: End) -> float:
+    return 1 if end is time_out else 60
+
+
+class TestEndOfAWait:
+    @each_end
+    async def test_a_grant_in_flight_wins_over_the_end(
+        self, farm: Farm, replicas: Replicas, end: End
+    ) -> None:
+        pool = await farm.pool(1)
+        async with replicas.replica() as one:
+            async with replicas.held_grants():
+                waiting = one.wait(pool, wait_seconds=wait_seconds(end))
+                await farm.until_blocked()
+                await end(one, waiting)
+                assert not waiting.task.done()
+            assert len((await waiting).lease.users) == 1
+
+    async def test_a_grant_that_comes_after_the_time_out_finds_no_ticket(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
         pool = await farm.pool(1)
         may_go = asyncio.Event()
         async with replicas.replica() as one:
-            one.before_grant = may_go.wait
+            one.grants.before_grant = may_go.wait
             waiting = one.wait(pool, wait_seconds=0.3)
-            await until(lambda: bool(one.calls))
-            await asyncio.sleep(0.5)
+            await until(lambda: bool(one.grants.tries))
+            await one.until_leaving()
+            while await replicas.tickets("deadline > clock_timestamp()"):
+                await asyncio.sleep(0.005)
             may_go.set()
             with pytest.raises(PoolExhaustedError):
                 await waiting
             assert replicas.order == []
             assert await replicas.tickets() == []
 
-    async def test_with_a_key_the_place_is_kept_blocks_nobody_and_is_not_granted(
-        self, farm: Farm, replicas: Replicas
+    @each_end
+    async def test_with_a_key_the_place_is_kept_holds_up_nobody_and_is_not_granted(
+        self, farm: Farm, replicas: Replicas, end: End
     ) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
-            with pytest.raises(PoolExhaustedError):
-                await one.wait(pool, wait_seconds=0.05, owner="first", **KEY)
+            first = one.wait(pool, wait_seconds=wait_seconds(end), owner="first", **KEY)
+            await replicas.until_waiting()
+            await end(one, first)
+            with pytest.raises(ERRORS[end]):  # type: ignore[index]
+                await first
+            await one.room.close() if end is shut_down else None
             (kept,) = await replicas.tickets()
             assert kept["replica"] is None
             left = await farm.sql.fetchval(
@@ -117,40 +150,38 @@ class TestTimeOut:
             )
             assert 8 < left <= 10
             second = other.wait(pool, owner="second")
-            await replicas.until_parked()
-            await replicas.free(one, pool)
+            await replicas.until_waiting()
+            await replicas.free(other, pool)
             await second
             assert replicas.order == ["second"]
-            again = one.wait(pool, owner="first again", **KEY)
-            await replicas.until_parked()
+            again = other.wait(pool, owner="first again", **KEY)
+            await replicas.until_waiting()
             (ticket,) = await replicas.tickets()
             assert (ticket["id"], ticket["rank"]) == (kept["id"], kept["rank"])
-            await replicas.free(one, pool)
+            await replicas.free(other, pool)
             await again
 
     async def test_a_place_is_not_kept_for_ever(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             with pytest.raises(PoolExhaustedError):
                 await one.wait(pool, wait_seconds=0.05, **KEY)
             (kept,) = await replicas.tickets()
             await farm.sql.execute("UPDATE tickets SET deadline = clock_timestamp()")
             one.wait(pool, **{**KEY, "fingerprint": b"another"})
-            await replicas.until_parked()
+            await replicas.until_waiting()
             (ticket,) = await replicas.tickets()
             assert ticket["rank"] > kept["rank"]
 
-
-class TestHangUp:
-    async def test_the_ticket_goes_and_the_next_one_is_served(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+    async def test_after_a_disconnect_the_next_request_in_the_queue_is_served(
+        self, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             first = one.wait(pool, owner="first")
-            await replicas.until_parked()
+            await replicas.until_waiting()
             second = other.wait(pool, owner="second")
-            await replicas.until_parked(2)
+            await replicas.until_waiting(2)
             first.hang_up()
             with pytest.raises(CallerGoneError):
                 await first
@@ -158,143 +189,92 @@ class TestHangUp:
             await replicas.free(one, pool)
             await second
 
-    async def test_with_a_key_the_place_is_kept(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
-        async with replicas.replica() as one:
-            waiting = one.wait(pool, **KEY)
-            await replicas.until_parked()
-            waiting.hang_up()
-            with pytest.raises(CallerGoneError):
-                await waiting
-            assert [ticket["replica"] for ticket in await replicas.tickets()] == [None]
 
-    async def test_during_a_grant_it_gets_its_users_for_the_caller_to_give_back(
-        self, farm: Farm, replicas: Replicas
+class TestRepeatedRequest:
+    @pytest.mark.parametrize("elsewhere", [True, False], ids=["at another replica", "at the same replica"])
+    async def test_it_takes_over_the_place_of_the_former_request(
+        self, replicas: Replicas, elsewhere: bool
     ) -> None:
-        pool = await farm.pool(1)
-        may_commit = asyncio.Event()
-        async with replicas.replica() as one:
-            one.before_commit = may_commit.wait
-            waiting = one.wait(pool)
-            await until(lambda: bool(one.calls))
-            waiting.hang_up()
-            may_commit.set()
-            assert len((await waiting).ids) == 1
-
-
-class TestRePost:
-    async def test_on_another_replica_it_takes_the_place_over(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
-            former = one.wait(pool, wait_seconds=1, owner="former", **KEY)
-            await replicas.until_parked()
+            latter = other if elsewhere else one
+            # Elsewhere the former request learns of it at its time-out, here at once.
+            former = one.wait(pool, wait_seconds=1 if elsewhere else 60, owner="former", **KEY)
+            await replicas.until_waiting()
             (before,) = await replicas.tickets()
-            waiting = other.wait(pool, owner="latter", **KEY)
+            waiting = latter.wait(pool, owner="latter", **KEY)
             async with asyncio.timeout(60):
-                while (await replicas.tickets())[0]["replica"] != other.id:
+                while not (after := await replicas.tickets("owner = 'latter'")):
                     await asyncio.sleep(0.005)
-            (after,) = await replicas.tickets()
-            assert (after["id"], after["rank"]) == (before["id"], before["rank"])
+            assert [(ticket["id"], ticket["rank"], ticket["replica"]) for ticket in after] == [
+                (before["id"], before["rank"], latter.id)
+            ]
             with pytest.raises(WaitSupersededError):
                 await former
             await replicas.free(one, pool)
             await waiting
             assert replicas.order == ["latter"]
 
-    async def test_on_the_same_replica_the_former_learns_at_once(
-        self, farm: Farm, replicas: Replicas
-    ) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
-        async with replicas.replica() as one:
-            former = one.wait(pool, owner="former", **KEY)
-            await replicas.until_parked()
-            waiting = one.wait(pool, owner="latter", **KEY)
-            with pytest.raises(WaitSupersededError):
-                await former
-            await replicas.free(one, pool)
-            await waiting
-            assert replicas.order == ["latter"]
-
-    async def test_of_another_request_it_is_refused(self, farm: Farm, replicas: Replicas) -> None:
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+    async def test_another_request_under_the_key_is_refused(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             waiting = one.wait(pool, **KEY)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             with pytest.raises(IdempotencyKeyReusedError):
                 await one.wait(pool, **{**KEY, "fingerprint": b"another"})
             await replicas.free(one, pool)
             await waiting
 
-    async def test_while_the_former_is_granted_it_gets_the_same_users(
+    async def test_while_the_former_is_granted_it_gets_the_same_lease(
         self, farm: Farm, replicas: Replicas
     ) -> None:
         pool = await farm.pool(2)
-        may_commit = asyncio.Event()
         async with replicas.replica() as one, replicas.replica() as other:
-            one.before_commit = may_commit.wait
-            former = one.wait(pool, **KEY)
-            await until(lambda: bool(one.calls))
-            await until_in_transaction(farm)
-            latter = other.wait(pool, **KEY)
-            await farm.until_blocked()  # by the ticket that is being deleted
-            may_commit.set()
-            assert (await former).ids == (await latter).ids
+            async with replicas.held_grants():
+                former = one.wait(pool, **KEY)
+                await farm.until_blocked()
+                latter = other.wait(pool, **KEY)
+                await farm.until_blocked(2)  # by the ticket that is being deleted
+            assert (await former).lease.id == (await latter).lease.id
             assert (await latter).replayed
             assert await replicas.tickets() == []
 
-    async def test_a_grant_that_finds_the_place_taken_over_takes_no_other_users(
+    async def test_a_grant_whose_ticket_was_taken_over_grants_no_other_users(
         self, farm: Farm, replicas: Replicas
     ) -> None:
         pool = await farm.pool(2)
         may_go = asyncio.Event()
         async with replicas.replica() as one, replicas.replica() as other:
-            one.before_grant = may_go.wait
+            one.grants.before_grant = may_go.wait
             former = one.wait(pool, wait_seconds=2, owner="former", **KEY)
-            await until(lambda: bool(one.calls))
-            latter = other.wait(pool, owner="latter", **KEY)
-            users = await latter
+            await until(lambda: bool(one.grants.tries))
+            latter = await other.wait(pool, owner="latter", **KEY)
             may_go.set()
-            assert (await former).ids == users.ids
+            assert (await former).lease.id == latter.lease.id
         assert replicas.order == ["latter"]
 
 
-async def until_in_transaction(farm: Farm) -> None:
-    """Until a replica has done its statements and has not committed."""
-    async with asyncio.timeout(60):
-        while not await farm.sql.fetchval(
-            """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-               AND application_name = 'replica' AND state = 'idle in transaction'"""
-        ):
-            await asyncio.sleep(0.005)
-
-
 class TestListening:
-    async def test_a_word_that_is_lost_costs_a_look(
-        self, farm: Farm, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+    async def test_a_lost_notification_costs_one_poll_interval(
+        self, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(waiting_room, "INTERVAL", 0.3)
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        monkeypatch.setattr(pool_queue, "POLL_INTERVAL", 0.3)
+        pool = await replicas.occupied_pool()
         async with replicas.replica() as one:
             waiting = one.wait(pool)
-            await replicas.until_parked()
-            await replicas.free(one, pool, say_so=False)
+            await replicas.until_waiting()
+            await replicas.free(one, pool, notify=False)
             await waiting
 
-    async def test_a_cut_connection_comes_back_and_wakes_all(
-        self, farm: Farm, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
+    async def test_a_cut_connection_comes_back_and_wakes_all_requests(
+        self, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(waiting_room, "INTERVAL_DEAF", 600.0)
-        pool = await farm.pool(2)
-        await replicas.occupy(pool)
+        monkeypatch.setattr(pool_queue, "POLL_INTERVAL_WITHOUT_NOTIFY", 600.0)
+        pool = await replicas.occupied_pool(2)
         async with proxy_to(database_url) as proxy, replicas.replica(listen_url=proxy.url) as one:
             assert one.listener
             first, second = one.wait(pool), one.wait(pool)
-            await replicas.until_parked(2)
+            await replicas.until_waiting(2)
             await proxy.cut()
             await until(lambda: not one.listener.is_connected)  # type: ignore[union-attr]
             await replicas.free(one, pool)
@@ -306,16 +286,15 @@ class TestListening:
             await first
             await second
 
-    async def test_without_the_connection_they_look_more_often(
-        self, farm: Farm, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
+    async def test_without_the_connection_queues_are_polled_more_often(
+        self, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(waiting_room, "INTERVAL", 600.0)
-        pool = await farm.pool(1)
-        await replicas.occupy(pool)
+        monkeypatch.setattr(pool_queue, "POLL_INTERVAL", 600.0)
+        pool = await replicas.occupied_pool()
         async with proxy_to(database_url) as proxy, replicas.replica(listen_url=proxy.url) as one:
             assert one.listener
             waiting = one.wait(pool)
-            await replicas.until_parked()
+            await replicas.until_waiting()
             await proxy.cut()
             await until(lambda: not one.listener.is_connected)  # type: ignore[union-attr]
             await replicas.free(one, pool)
@@ -333,7 +312,7 @@ class TestListening:
             proxy.speak()
             await until(lambda: one.listener.is_connected)  # type: ignore[union-attr]
 
-    async def test_a_server_that_has_said_its_last_word_and_not_hung_up_is_left(
+    async def test_a_connection_whose_server_process_has_ended_without_closing_it_is_replaced(
         self, farm: Farm, replicas: Replicas, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(listening, "PING_INTERVAL", 0.05)
@@ -345,5 +324,5 @@ class TestListening:
             await farm.sql.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'replica-listen'"
             )
-            await until(lambda: len(wakes) >= 2)  # it is gone, and there is another
+            await until(lambda: len(wakes) >= 2)  # one for the lost connection, one for the new one
             assert one.listener.is_connected

@@ -1,4 +1,4 @@
-"""Whatever frees a user over HTTP wakes who waits for one, at another replica, and nobody has to look."""
+"""Every operation that frees a user wakes the requests that wait for one, at another replica, without polling."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm.services.waiting import waiting_room
+from botfarm.services.waiting import pool_queue
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import LEASE, create_project, create_user
@@ -16,9 +16,9 @@ Json = dict[str, Any]
 
 
 @pytest.fixture
-def never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_room, "INTERVAL", 600.0)
-    monkeypatch.setattr(waiting_room, "INTERVAL_DEAF", 600.0)
+def never_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_queue, "POLL_INTERVAL", 600.0)
+    monkeypatch.setattr(pool_queue, "POLL_INTERVAL_WITHOUT_NOTIFY", 600.0)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ async def move(api: httpx.AsyncClient, _: Json) -> httpx.Response:
     return await api.patch(f"/users/{moved['id']}", json={"domain": "regular"})
 
 
-@pytest.mark.usefixtures("never_looks")
+@pytest.mark.usefixtures("never_polls")
 @pytest.mark.parametrize("free", [release, release_lock, force_release, create, import_one, activate, move])
-async def test_what_frees_a_user_wakes_who_waits(
+async def test_an_operation_that_frees_a_user_wakes_a_waiting_request(
     api: httpx.AsyncClient,
     elsewhere: httpx.AsyncClient,
     free: Callable[[httpx.AsyncClient, Json], Awaitable[httpx.Response]],
@@ -84,4 +84,4 @@ async def test_what_frees_a_user_wakes_who_waits(
             await asyncio.sleep(0.005)
     answer = await free(api, lease)
     assert answer.is_success, answer.text
-    assert (await asyncio.wait_for(waiting, 10)).status_code == 201
+    assert (await asyncio.wait_for(waiting, 60)).status_code == 201

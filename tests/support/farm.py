@@ -1,7 +1,7 @@
 """A farm to play with: its services, and short ways to fill it and to move its clock."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -12,12 +12,12 @@ import asyncpg
 from botfarm.crypto.key_ring import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import Lease
+from botfarm.domain.leases import Grant, Lease, LeaseTerms
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import LeasePolicy, Project
 from botfarm.domain.users import User
 from botfarm.runtime.services import Services, open_services
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
+from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.settings import Settings, load_settings
 from support.postgres import served
 
@@ -47,19 +47,22 @@ def test_settings(database_url: str, /, **overrides: object) -> Settings:
 test_settings.__test__ = False  # a helper, whatever its name says to pytest
 
 
-class Present:
-    """A caller who stays, unless it is told to go before it is looked for."""
+class Connection:
+    """The connection of a caller: open until `close` is called."""
 
-    def __init__(self, *, has_gone: bool = False) -> None:
-        self._has_gone = has_gone
+    def __init__(self, *, is_closed: bool = False) -> None:
+        self._closed = asyncio.Event()
+        if is_closed:
+            self.close()
 
-    async def has_gone(self) -> bool:
-        return self._has_gone
+    def close(self) -> None:
+        self._closed.set()
 
-    async def until_gone(self) -> None:
-        await asyncio.Event().wait()
+    async def is_closed(self) -> bool:
+        return self._closed.is_set()
 
-    async def check_welcome(self) -> None: ...
+    async def until_closed(self) -> None:
+        await self._closed.wait()
 
 
 @dataclass
@@ -89,14 +92,43 @@ class Farm:
         )
 
     async def acquire(self, pool: Pool, principal: Principal = RUNNER, **wanted: object) -> Lease:
-        terms = {
-            name: wanted.pop(name) for name in ("ttl_seconds", "idempotency_key", "owner") if name in wanted
-        }
-        request = PoolRequest(project=pool.project_id, env=pool.env, domain=pool.domain, **wanted)
-        grant = await self.services.acquiring.acquire_lease(
-            principal, request, RequestedTerms(**terms), lifeline=Present()
+        return (await self.grant(pool, principal, **wanted)).lease
+
+    async def grant(
+        self,
+        pool: Pool,
+        principal: Principal = RUNNER,
+        *,
+        labels: Mapping[str, str] | None = None,
+        count: int = 1,
+        wait_seconds: float = 0,
+        connection: CallerConnection | None = None,
+        **terms: object,
+    ) -> Grant:
+        return await self.services.acquiring.acquire_lease(
+            principal,
+            project=pool.project_id,
+            env=pool.env,
+            domain=pool.domain,
+            labels=labels or {},
+            count=count,
+            priority=0,
+            terms=LeaseTerms(**terms),
+            wait_seconds=wait_seconds,
+            connection=connection or Connection(),
         )
-        return grant.lease
+
+    async def lock(
+        self,
+        user_id: UUID,
+        principal: Principal = RUNNER,
+        *,
+        connection: CallerConnection | None = None,
+        **terms: object,
+    ) -> Grant:
+        return await self.services.acquiring.acquire_lock(
+            principal, user_id, LeaseTerms(**terms), connection=connection or Connection()
+        )
 
     async def until_blocked(self, sessions: int = 1) -> None:
         """Until so many sessions of this database wait for a lock."""

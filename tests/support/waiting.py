@@ -1,206 +1,208 @@
-"""Replicas of a waiting room, with the simplest grant that keeps to its contract."""
+"""Replicas of the waiting room on one database, with the real grants, which a test can hold up."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
+from typing_extensions import override
 
+from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.postgres.listener import Listener
+from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.leases import Grant, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool
-from botfarm.domain.waiting import WaitingRequest
+from botfarm.services.access.credential_check import CredentialCheck
+from botfarm.services.access.login_throttle import LoginThrottle
+from botfarm.services.access.passwords import Passwords
+from botfarm.services.access.sessions import Sessions
+from botfarm.services.access.token_authentication import TokenAuthentication
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.grants import Grants
+from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.pool_counting import PoolCounting
+from botfarm.services.shared.shutdown import Shutdown
+from botfarm.services.stock.pools import Pools
 from botfarm.services.waiting.waiting_room import WaitingRoom
-from support.farm import Farm
+from support.farm import KEYS, Connection, Farm
 from support.postgres import served
 
-# The user is taken for an hour, by nobody in particular.
-GRANT = text("""
-    WITH ticket AS MATERIALIZED (
-        DELETE FROM tickets WHERE id = :ticket AND replica = :replica AND deadline > clock_timestamp() RETURNING id
-    ),
-    free AS MATERIALIZED (
-        SELECT u.id FROM users AS u, ticket
-        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.status = 'active'
-          AND u.available_at <= clock_timestamp() AND u.labels @> CAST(:labels AS jsonb)
-        LIMIT :count FOR UPDATE OF u SKIP LOCKED
-    )
-    UPDATE users SET available_at = clock_timestamp() + interval '1 hour' FROM free WHERE users.id = free.id
-    RETURNING users.id""")
-BY_KEY = text("SELECT user_ids FROM leases WHERE principal = :principal AND idempotency_key = :key")
+# Tests hold locks for longer than a request may.
+PATIENCE = 60.0
+
+# The trigger runs at the end of the statement that grants: the ticket is deleted, the lease is there, nothing is committed.
+HOLD_GRANTS = """
+    CREATE FUNCTION hold_grant() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END';
+    CREATE TRIGGER hold_grant AFTER INSERT ON leases FOR EACH ROW EXECUTE FUNCTION hold_grant();
+    SELECT pg_advisory_lock(4711)"""
+LET_GRANTS_GO = """
+    SELECT pg_advisory_unlock(4711);
+    DROP TRIGGER hold_grant ON leases;
+    DROP FUNCTION hold_grant"""
 
 
-@dataclass(frozen=True)
-class Users:
-    """What is granted."""
+class ObservedGrants(Grants):
+    """The real grants. They say which requests were tried, and a test can make each try wait before its statement."""
 
-    ids: frozenset[UUID]
-    replayed: bool = False
+    before_grant: Callable[[], Awaitable[object]] | None = None
+
+    def __init__(self, order: list[str], *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._order = order
+        self.tries: list[LeaseRequest] = []
+
+    @override
+    async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        self.tries.append(request)
+        if self.before_grant:
+            await self.before_grant()
+        grant = await super().grant_ticket(request, ticket_id)
+        if grant is not None and not grant.replayed:
+            self._order.append(request.terms.owner or "")
+        return grant
 
 
 @dataclass
 class Replica:
-    room: WaitingRoom[Users]
+    room: WaitingRoom
     id: UUID
     database: Database
     notifier: Notifier
     listener: Listener | None
-    order: list[str]
-    """The owners of requests as they were granted, on all replicas."""
-    before_grant: Callable[[], Awaitable[object]] | None = None
-    before_commit: Callable[[], Awaitable[object]] | None = None
-    calls: list[WaitingRequest] = field(default_factory=list)
-    tasks: list["asyncio.Task[Users]"] = field(default_factory=list)
+    grants: ObservedGrants
+    tasks: list["asyncio.Task[Grant]"] = field(default_factory=list)
 
-    async def grant(self, request: WaitingRequest, ticket_id: int) -> Users | None:
-        self.calls.append(request)
-        if self.before_grant:
-            await self.before_grant()
-        if request.payload is not None:
-            assert isinstance(request.payload, Exception)
-            raise request.payload
-        parameters = {
-            "ticket": ticket_id,
-            "replica": self.id,
-            "project_id": request.pool.project_id,
-            "env": request.pool.env.value,
-            "domain": request.pool.domain.value,
-            "labels": _json(request.labels),
-            "count": request.count,
-        }
-        if request.idempotency_key:
-            async with self.database.autocommit() as session:
-                key = {"principal": request.principal, "key": request.idempotency_key}
-                if ids := await session.scalar(BY_KEY, key):
-                    return Users(frozenset(ids), replayed=True)
-        async with self.database.transaction() as session:
-            ids = frozenset((await session.execute(GRANT, parameters)).scalars())
-            if len(ids) < request.count:
-                await session.rollback()
-                return None
-            if request.idempotency_key:
-                await session.execute(_LEASE, {**parameters, "ids": list(ids), **_of(request)})
-            if self.before_commit:
-                await self.before_commit()
-        self.order.append(request.owner or "")
-        return Users(ids)
+    def wait(
+        self,
+        pool: Pool,
+        *,
+        principal: str = "runner",
+        max_leases: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        count: int = 1,
+        priority: int = 0,
+        wait_seconds: float = 30,
+        ago: float = 0,
+        **terms: Any,
+    ) -> "Waiting":
+        """A request that was received `ago` seconds before."""
+        caller = Principal(principal, Role.RUNNER, EVERYTHING, max_leases)
+        request = LeaseRequest(caller, pool, labels or {}, count, priority, LeaseTerms(**terms))
+        connection = Connection()
 
-    def wait(self, pool: Pool, *, wait_seconds: float = 30, ago: float = 0, **wanted: Any) -> "Waiting":
-        """A request that was received so many seconds ago."""
-        hung_up = asyncio.Event()
-        request = WaitingRequest(**{"pool": pool, "principal": "runner", **wanted})
-
-        async def granted() -> Users:
-            users, _ = await self.room.wait(
-                request, started=time.monotonic() - ago, wait_seconds=wait_seconds, gone=_until(hung_up)
+        async def granted() -> Grant:
+            grant, _ = await self.room.wait(
+                request, connection, started=time.monotonic() - ago, wait_seconds=wait_seconds
             )
-            return users
+            return grant
 
         task = asyncio.create_task(granted())
         self.tasks.append(task)
-        return Waiting(task, hung_up)
+        return Waiting(task, connection)
+
+    async def until_leaving(self) -> None:
+        """Until each of its requests has noticed that its wait is over."""
+        await until(lambda: all(waiter.is_leaving for waiter in self.room._waiters))
 
 
 @dataclass
 class Waiting:
-    task: "asyncio.Task[Users]"
-    _hung_up: asyncio.Event
+    task: "asyncio.Task[Grant]"
+    _connection: Connection
 
     def hang_up(self) -> None:
-        self._hung_up.set()
+        self._connection.close()
 
     def __await__(self) -> Any:
-        return asyncio.wait_for(self.task, 20).__await__()
-
-
-_LEASE = text("""
-    INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
-                        ttl_seconds, hold_until, idempotency_key, fingerprint)
-    SELECT nextval('fence'), :principal, 'acquire_lease', :project_id, :env, :domain, CAST(:ids AS uuid[]), now, now, 1, now,
-           :key, :fingerprint FROM (SELECT clock_timestamp() AS now) AS c""")
-
-
-def _of(request: WaitingRequest) -> dict[str, object]:
-    return {
-        "principal": request.principal,
-        "key": request.idempotency_key,
-        "fingerprint": request.fingerprint,
-    }
-
-
-def _json(labels: Any) -> str:
-    return "{" + ", ".join(f'"{name}": "{value}"' for name, value in labels.items()) + "}"
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
+        return asyncio.wait_for(self.task, 60).__await__()
 
 
 class Replicas:
-    """Any number of them on one database; and what a test does to the users."""
+    """Any number of replicas on one database, and the changes that a test makes to the users."""
 
     def __init__(self, farm: Farm, url: str, *, notify: bool) -> None:
         self.farm = farm
         self._url = url
         self.notify = notify
         self.order: list[str] = []
+        """The owners of the requests in the order of their grants, on all replicas."""
 
     @asynccontextmanager
     async def replica(
         self, *, listen_url: str | None = None, pool_size: int = 5, max_waiters: int = 2_000
     ) -> AsyncIterator[Replica]:
-        engine = create_engine(served(self._url), application_name="replica", pool_size=pool_size)
-        database = Database(engine)
-        listener = Listener(listen_url or served(self._url), application_name="replica-listen")
-        notifier = Notifier(database, listener if self.notify else None)
-        replica_id = uuid4()
-        watching = asyncio.create_task(listener.watch()) if self.notify else None
-        made: list[Replica] = []
-
-        async def grant(request: WaitingRequest, ticket_id: int) -> Users | None:
-            return await made[0].grant(request, ticket_id)
-
-        room = WaitingRoom[Users](
-            database,
-            listener if self.notify else None,
-            notifier,
-            PoolCounting(database),
-            replica_id=replica_id,
-            max_waiters=max_waiters,
-            grant=grant,
+        engine = create_engine(
+            served(self._url), application_name="replica", pool_size=pool_size, patience=PATIENCE
         )
-        made.append(Replica(room, replica_id, database, notifier, listener, self.order))
+        database = Database(engine, patience=PATIENCE)
+        listener = Listener(listen_url or served(self._url), application_name="replica-listen")
+        heard = listener if self.notify else None
+        notifier, pools, passwords = Notifier(database, heard), Pools(database), Passwords()
+        replica_id, shutdown = uuid4(), Shutdown()
+        sessions = Sessions(database, KeyRing.parse(KEYS), passwords, LoginThrottle(), shutdown)
+        grants = ObservedGrants(
+            self.order,
+            database,
+            pools,
+            DatabaseClock(),
+            AcquireLimiter(pool_size, shutdown),
+            CredentialCheck(TokenAuthentication(database, None), sessions),
+            replica_id=replica_id,
+            max_batch=64,
+        )
+        room = WaitingRoom(
+            database, heard, notifier, pools, grants, replica_id=replica_id, max_waiters=max_waiters
+        )
+        replica = Replica(room, replica_id, database, notifier, listener, grants)
+        watching = asyncio.create_task(listener.watch()) if self.notify else None
         try:
             if watching:
                 await until(lambda: listener.is_connected)
-            yield made[0]
+            yield replica
         finally:
             room.stop()
-            await asyncio.gather(*made[0].tasks, return_exceptions=True)
+            await asyncio.gather(*replica.tasks, return_exceptions=True)
             await room.close()
             await notifier.close()
             if watching:
                 watching.cancel()
                 await asyncio.wait({watching})
+            passwords.close()
             await database.dispose()
 
+    @asynccontextmanager
+    async def held_grants(self) -> AsyncIterator[None]:
+        """In the block, a grant waits for a lock at the end of its statement, before it is committed."""
+        await self.farm.sql.execute(HOLD_GRANTS)
+        try:
+            yield
+        finally:
+            await self.farm.sql.execute(LET_GRANTS_GO)
+
+    async def occupied_pool(self, users: int = 1, **labels: str) -> Pool:
+        """A pool of which no user is free."""
+        pool = await self.farm.pool(0)
+        for _ in range(users):
+            await self.farm.user(pool, **labels)
+        await self.occupy(pool)
+        return pool
+
     async def occupy(self, pool: Pool) -> None:
-        """All users are taken, for an hour."""
+        """Takes all users, for an hour."""
         await self.farm.sql.execute(
             "UPDATE users SET available_at = clock_timestamp() + interval '1 hour' WHERE project_id = $1",
             pool.project_id,
         )
 
     async def free(
-        self, replica: Replica, pool: Pool, users: int = 1, *, labels: str = "{}", say_so: bool = True
+        self, replica: Replica, pool: Pool, users: int = 1, *, labels: str = "{}", notify: bool = True
     ) -> None:
-        """As a release does it: committed, then said."""
+        """Frees users as a release does: commits, then notifies."""
         await self.farm.sql.execute(
             """UPDATE users SET available_at = clock_timestamp() WHERE id IN (
                    SELECT id FROM users WHERE project_id = $1 AND available_at > clock_timestamp() AND labels @> $3::jsonb
@@ -209,13 +211,13 @@ class Replicas:
             users,
             labels,
         )
-        if say_so:
+        if notify:
             replica.notifier.freed(pool.project_id)
 
     async def tickets(self, condition: str = "true") -> list[Any]:
         return list(await self.farm.sql.fetch(f"SELECT * FROM tickets WHERE {condition} ORDER BY rank, id"))
 
-    async def until_parked(self, count: int = 1) -> None:
+    async def until_waiting(self, count: int = 1) -> None:
         """Until so many requests wait, on all replicas."""
         async with asyncio.timeout(60):
             while len(await self.tickets("replica IS NOT NULL")) < count:

@@ -5,26 +5,26 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botfarm.domain.waiting import Line, Place
-from botfarm.services.waiting.fair_order import whose_turn
+from botfarm.domain.waiting import Place, Queue
+from botfarm.services.waiting.fair_order import grantable
 
 ANY = 0
 
 
-def line(*counts: int, free: int) -> Line:
+def line(*counts: int, free: int) -> Queue:
     """Tickets without labels, and so many free users."""
     places = [Place(number, ANY, count, is_ours=True) for number, count in enumerate(counts)]
-    return Line(places, {frozenset({ANY}): free} if free else {})
+    return Queue(places, {frozenset({ANY}): free} if free else {})
 
 
-def mixed(*tickets: tuple[int, int], free: dict[tuple[int, ...], int]) -> Line:
+def mixed(*tickets: tuple[int, int], free: dict[tuple[int, ...], int]) -> Queue:
     """Tickets as (set of labels, count), free users by the sets that they match."""
     places = [Place(number, wanted, count, is_ours=True) for number, (wanted, count) in enumerate(tickets)]
-    return Line(places, {frozenset(matches): users for matches, users in free.items()})
+    return Queue(places, {frozenset(matches): users for matches, users in free.items()})
 
 
-def turns(of: Line) -> list[int]:
-    return [place.ticket_id for place in whose_turn(of)]
+def turns(of: Queue) -> list[int]:
+    return [place.ticket_id for place in grantable(of)]
 
 
 def test_the_first_ones_go() -> None:
@@ -89,13 +89,13 @@ LINES = st.builds(
 )
 
 
-def free_for(of: Line, wanted: int) -> int:
+def free_for(of: Queue, wanted: int) -> int:
     return sum(users for matches, users in of.free.items() if wanted in matches)
 
 
 @given(LINES)
 def test_the_head_of_the_line_goes_when_there_are_users_for_it(
-    of: Line,
+    of: Queue,
 ) -> None:
     if of.places and free_for(of, of.places[0].wanted) >= of.places[0].count:
         assert turns(of)[0] == of.places[0].ticket_id
@@ -103,9 +103,9 @@ def test_the_head_of_the_line_goes_when_there_are_users_for_it(
 
 @given(LINES, st.randoms())
 def test_all_whose_turn_it_is_get_their_users_in_any_order_and_whichever_each_takes(
-    of: Line, chance: random.Random
+    of: Queue, chance: random.Random
 ) -> None:
-    going = whose_turn(of)
+    going = grantable(of)
     chance.shuffle(going)
     left = [matches for matches, users in of.free.items() for _ in range(users)]
     for place in going:
@@ -117,20 +117,20 @@ def test_all_whose_turn_it_is_get_their_users_in_any_order_and_whichever_each_ta
 
 
 @given(LINES)
-def test_who_comes_later_changes_nothing_for_who_came_earlier(of: Line) -> None:
+def test_who_comes_later_changes_nothing_for_who_came_earlier(of: Queue) -> None:
     for length in range(len(of.places)):
-        shorter = Line(of.places[:length], of.free)
+        shorter = Queue(of.places[:length], of.free)
         assert turns(shorter) == [number for number in turns(of) if number < length]
 
 
 @given(LINES, st.integers(1, 3))
-def test_a_ticket_that_no_free_user_matches_holds_up_nobody(of: Line, count: int) -> None:
+def test_a_ticket_that_no_free_user_matches_holds_up_nobody(of: Queue, count: int) -> None:
     nobody = Place(99, 99, count, is_ours=False)
-    assert turns(Line([nobody, *of.places], of.free)) == turns(of)
+    assert turns(Queue([nobody, *of.places], of.free)) == turns(of)
 
 
 @given(LINES)
-def test_nobody_is_overtaken_by_a_later_ticket_for_the_same_users(of: Line) -> None:
+def test_nobody_is_overtaken_by_a_later_ticket_for_the_same_users(of: Queue) -> None:
     going = set(turns(of))
     for position, earlier in enumerate(of.places):
         if earlier.ticket_id not in going:

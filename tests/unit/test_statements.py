@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import TextClause
 
-from botfarm.db.leasing import acquire_queries, batch_queries, lease_queries
+from botfarm.db.leasing import acquire_pool_queries, acquire_user_queries, lease_queries
 from botfarm.db.stock import pool_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
 from botfarm.db.waiting import ticket_queries, waiting_queries
@@ -23,17 +23,17 @@ FOLDER = Path(__file__).parents[1] / "statements"
 
 STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "acquire_from_pool": (
-        batch_queries.ACQUIRE,
+        acquire_pool_queries.ACQUIRE,
         "POST /leases: grants users of one pool with the same labels to a batch of requests, each with a lease of its own.",
         "Returns no row for a request that finds too few users, or when a live ticket waits in this pool.",
     ),
     "acquire_for_tickets": (
-        batch_queries.ACQUIRE_TICKETS,
+        acquire_pool_queries.ACQUIRE_TICKETS,
         "The same for requests that wait, when their replica finds that it is their turn.",
         "Deletes each ticket with the grant, so that a wait that is over is never granted.",
     ),
     "acquire_user": (
-        acquire_queries.ACQUIRE_USER,
+        acquire_user_queries.ACQUIRE_USER,
         "POST /users/{user_id}/acquire_lock: grants one user by its id, under an operation that needs no pool.",
         "Returns no row when the user is busy or locked, or the idempotency key is taken.",
     ),
@@ -73,7 +73,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "Holds the locks of the lease and of its users until the transaction ends.",
     ),
     "count_pool": (
-        acquire_queries.COUNT_POOL,
+        pool_queries.COUNT_POOL,
         "POST /leases that gets no user: counts the users that match and the waiting requests, for the 409 and for the wait.",
         "Requests that ask at the same time share one count.",
     ),
@@ -82,18 +82,18 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "GET /pools, and the worker's job `gauges`.",
         "Counts every pool of the scope at one moment.",
     ),
-    "park_tickets": (
-        ticket_queries.PARK,
+    "insert_tickets": (
+        ticket_queries.INSERT,
         "Requests that begin to wait: inserts a batch of tickets, or takes over the tickets of their idempotency keys.",
         "A ticket is ranked by the arrival of its request and never before tickets that the same replica inserted earlier.",
     ),
-    "line_of_pool": (
-        ticket_queries.LINE,
+    "queue_of_pool": (
+        ticket_queries.QUEUE,
         "A replica with waiting requests, when users of the pool may be free: reads the queue to find whose turn it is.",
         "Returns one row: tickets that could be granted in their order, free users by the tickets they match, next free user.",
     ),
-    "leave_line": (
-        ticket_queries.LEAVE,
+    "withdraw_tickets": (
+        ticket_queries.WITHDRAW,
         "Requests whose wait is over without a user: removes a batch of tickets.",
         "With an idempotency key the place may be kept for some seconds, for a retry at any replica.",
     ),

@@ -16,7 +16,7 @@ from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter
-from botfarm.domain.leases import LeaseOperation
+from botfarm.domain.leases import Lease, LeaseOperation
 from botfarm.domain.pools import Env
 
 # A deed of no project, or of all envs of one, is outside of every scope that has only some of them.
@@ -85,6 +85,26 @@ async def record(
         details=json.loads(json.dumps(dict(details or {}), default=str)),
     )
     await session.execute(statement)
+
+
+async def record_of_lease(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    lease: Lease,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """As `record`, with the lease as the target, in its project and env."""
+    await record(
+        session,
+        principal,
+        action,
+        target="lease",
+        target_id=lease.id,
+        project_id=lease.pool.project_id,
+        env=lease.pool.env,
+        details=details,
+    )
 
 
 @dataclass(frozen=True, slots=True)

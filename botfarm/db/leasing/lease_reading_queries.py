@@ -1,4 +1,4 @@
-"""Leases as they are read: one or many, in a scope, with what is stored of credentials only where a holder asks."""
+"""Reads leases: one or many in a scope, one by its idempotency key, and the users that a principal holds."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ _READ = """
 
 
 def _read(leases: str) -> str:
-    """A user that was moved out of the reader's scope since is left out as a deleted one is."""
+    """Leaves out users that were moved out of the reader's scope since, and deleted ones."""
     return _READ.format(leases=leases, users_within=within("u"))
 
 
@@ -38,6 +38,17 @@ _FOUND = f"""(
     ORDER BY fence DESC LIMIT :limit)"""
 
 LIST = text(f"SELECT {LEASE_COLUMNS} {_read(_FOUND)} ORDER BY l.fence DESC, u.id")
+
+
+COUNT_HELD = text("""
+    SELECT sum(cardinality(user_ids)) FROM leases
+    WHERE principal = :principal AND ended_at IS NULL AND expires_at > clock_timestamp()""")
+
+LEASE_BY_KEY = text(f"""
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
+    FROM leases AS l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
+    WHERE l.principal = :principal AND l.idempotency_key = :idempotency_key
+    ORDER BY u.id""")
 
 
 async def get_lease(
@@ -66,3 +77,18 @@ async def list_leases(
         **scope_parameters(scope),
     }
     return list(leases_from_rows(await session.execute(LIST, parameters)))
+
+
+async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: str) -> Lease | None:
+    """The lease that the principal took under the key, live or ended, with the stored credentials."""
+    parameters = {"principal": principal, "idempotency_key": idempotency_key}
+    return lease_from_rows(await session.execute(LEASE_BY_KEY, parameters))
+
+
+async def count_held(session: AsyncSession, principal: str) -> int:
+    """The users in live leases of the principal.
+
+    Call it after `lock_principal`, as a statement of its own, because the snapshot of one statement would be older than
+    the lock.
+    """
+    return int(await session.scalar(COUNT_HELD, {"principal": principal}) or 0)

@@ -1,6 +1,10 @@
+import json
+from collections.abc import Mapping
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
@@ -24,6 +28,12 @@ COUNT_POOLS = text(f"""
     ORDER BY project_name, env, domain""")
 
 
+COUNT_POOL = text(f"""
+    SELECT {POOL_COUNTS},
+           (SELECT count(*) FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}) AS waiting
+    FROM users AS u, {CLOCK} WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb)""")
+
+
 async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
     usages = []
     for row in (await session.execute(COUNT_POOLS, scope_parameters(scope))).mappings():
@@ -32,3 +42,10 @@ async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
         pool = Pool(counts.pop("project_id"), Env(counts.pop("env")), Domain(counts.pop("domain")))
         usages.append(PoolUsage(pool, project_name, PoolCounts(**counts)))
     return usages
+
+
+async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
+    """Counts the users that match the labels, and all waiting requests of the pool, whatever labels they ask for."""
+    parameters = {**pool_parameters(pool), "labels": json.dumps(dict(labels))}
+    counts = (await session.execute(COUNT_POOL, parameters)).mappings().one()
+    return PoolCounts(**counts)

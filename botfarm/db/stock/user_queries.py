@@ -289,7 +289,9 @@ def _user(row: Row[Any]) -> User:
         state=state,
         locktime=row.locktime if row.locked else None,
         expires_at=row.expires_at if row.locked else None,
-        busy_for=float(row.busy_for) if state in {UserState.LEASED, UserState.RESTING} else None,
+        busy_for=max(0.0, round(float(row.busy_for), 3))
+        if state in {UserState.LEASED, UserState.RESTING}
+        else None,
         available_at=row.available_at,
         lease_id=row.lease_id,
         labels=row.labels,

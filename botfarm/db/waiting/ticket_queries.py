@@ -1,7 +1,7 @@
-"""The line of those who wait for users of a pool: their tickets, and what is asked to find out whose turn it is.
+"""Tickets: the places of waiting requests in the queue of a pool, one queue for all replicas.
 
-A ticket is live while its deadline is ahead and its replica is seen. Only its own replica grants it, by the statement
-that also deletes it: whoever deletes a ticket has decided what became of it.
+A ticket is live until its deadline, while its replica has a heartbeat. Only its own replica grants it, by the statement
+that also deletes it. So exactly one of a grant, a time-out and a disconnect deletes the ticket, and that one decides.
 """
 
 import json
@@ -15,23 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.listener import SAY_FREED
+from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.user_state import CLOCK
+from botfarm.domain.leases import LeaseRequest
 from botfarm.domain.pools import Pool
-from botfarm.domain.waiting import Line, Place, WaitingRequest
+from botfarm.domain.waiting import Place, Queue
 
-# Conditions on `FROM {TICKETS}`. A place that is only kept has no replica, so it is never live.
+# Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica, so it is never live.
 TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"
 LIVE_TICKET = "t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'"
-OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :domain"
 
-# Seconds that a place is kept for the key that may come back for it.
+# Seconds that the place of a request that left without users is kept for a retry under its key.
 KEPT_FOR = 10.0
 
-# The newest request owns the ticket of its key, at the place of the first one, unless that place is not kept any more.
-# A place is that of the moment when the request arrived, however long it then took to get here; but never before those
-# that its process parked earlier, whose statements may have been on their way for longer. In the order of their keys:
-# two statements never wait for each other.
-PARK = text(f"""
+# The newest request under a key owns the ticket, at the place of the first request while that place is kept.
+# A ticket is ranked by the arrival of its request, not by its insertion. It never ranks before tickets that the same process
+# inserted earlier. Rows are inserted in the order of their keys, so that two statements never wait for each other.
+INSERT = text(f"""
     WITH new AS MATERIALIZED (
         SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,
                least(c.now, greatest(c.now - make_interval(secs => w.since), CAST(:not_before AS timestamptz))) AS arrived_at,
@@ -68,11 +68,11 @@ PARK = text(f"""
 HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
 
-# `s` are the sets of labels that are waited for, `m` which of the users match which of them. A ticket of a set stands
-# behind as many others of it as there are free users: it and those after it cannot go. One that wants more users than
-# could ever be free together is not looked at. Where nobody asks for labels, those of the users make no difference.
-# MATERIALIZED is for the planner, which expects one ticket, and would compute for each of a thousand what is once for all.
-LINE = text(f"""
+# `s` are the sets of labels that tickets ask for, `m` the users that match each set. If N users are free for a set, only the
+# first N tickets of the set can be granted, and later ones are left out. A ticket that wants more users than are in service
+# is left out, too. If no ticket asks for labels, the labels of the users are not looked at.
+# MATERIALIZED, because the planner expects one ticket and would compute the other steps once for each of a thousand.
+QUEUE = text(f"""
     WITH t AS MATERIALIZED (
         SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
                dense_rank() OVER (ORDER BY t.labels) AS number
@@ -103,8 +103,8 @@ LINE = text(f"""
             ) AS groups) AS free,
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
-# The deadline tells a ticket from the same one after a re-post took it over, which is not to leave.
-LEAVE = text(f"""
+# The deadline distinguishes a ticket from the same ticket after a repeated request took it over, which must stay.
+WITHDRAW = text(f"""
     WITH mine AS MATERIALIZED (
         SELECT t.id, t.project_id, t.env, t.domain, leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
         FROM tickets AS t JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
@@ -126,7 +126,7 @@ LEAVE = text(f"""
     )
     SELECT line.id, line.place, line.waiting FROM line JOIN mine ON mine.id = line.id""")
 
-SEEN = text("""
+HEARTBEAT = text("""
     INSERT INTO replicas (id, seen_at) VALUES (:replica, clock_timestamp())
     ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()""")
 
@@ -137,42 +137,43 @@ NOTIFY = text(SAY_FREED.format(projects=":projects"))
 
 
 @dataclass(frozen=True, slots=True)
-class Arriving:
-    """A request that comes to wait."""
-
-    request: WaitingRequest
+class NewTicket:
+    request: LeaseRequest
     since: float
-    """Seconds since it was received."""
+    """Seconds since the request was received."""
     seconds: float
-    """How long it still waits."""
+    """How long the request still waits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """A ticket as its owner knows it."""
+class HeldTicket:
+    """A ticket as its own process knows it."""
 
     id: int
     deadline: datetime
     waited: float = 0
-    """Seconds, when it was parked, since the first request of its key."""
+    """Seconds from the first request under its key to its insertion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Where a ticket stood when it left."""
+class LastPlace:
+    """Where a ticket stood in its queue when it was withdrawn."""
 
     place: int
     waiting: int
+    """The tickets in the queue, this one included."""
 
 
-async def park(
-    session: AsyncSession, arrivals: Sequence[Arriving], *, replica: UUID, not_before: datetime | None
-) -> tuple[list[Parked | None], datetime | None]:
-    """A place in the line for each, and the moment of the latest one. A key may be there once.
+async def insert_tickets(
+    session: AsyncSession, tickets: Sequence[NewTicket], *, replica: UUID, not_before: datetime | None
+) -> tuple[list[HeldTicket | None], datetime | None]:
+    """Inserts the tickets, or takes over those of the same keys. Returns them, and the latest arrival.
 
-    None when the key has a place for another request.
+    No key may be there twice. None for a request whose key has a ticket of another request. `not_before` is the latest
+    arrival that an earlier call returned: no new ticket ranks before it.
     """
-    requests = [each.request for each in arrivals]
+    requests = [each.request for each in tickets]
+    terms = [each.terms for each in requests]
     parameters = {
         "replica": replica,
         "not_before": not_before,
@@ -182,61 +183,61 @@ async def park(
         "labels": [json.dumps(dict(each.labels)) for each in requests],
         "counts": [each.count for each in requests],
         "priorities": [each.priority for each in requests],
-        "since": [each.since for each in arrivals],
-        "seconds": [each.seconds for each in arrivals],
-        "principals": [each.principal for each in requests],
-        "owners": [each.owner for each in requests],
-        "idempotency_keys": [each.idempotency_key for each in requests],
-        "fingerprints": [each.fingerprint for each in requests],
+        "since": [each.since for each in tickets],
+        "seconds": [each.seconds for each in tickets],
+        "principals": [each.principal.name for each in requests],
+        "owners": [each.owner for each in terms],
+        "idempotency_keys": [each.idempotency_key for each in terms],
+        "fingerprints": [each.fingerprint for each in terms],
     }
-    rows = (await session.execute(PARK, parameters)).all()
-    parked = {row.position: Parked(row.id, row.deadline, row.waited) for row in rows}
+    rows = (await session.execute(INSERT, parameters)).all()
+    inserted = {row.position: HeldTicket(row.id, row.deadline, row.waited) for row in rows}
     latest = max((row.arrived_at for row in rows), default=not_before)
-    return [parked.get(position) for position in range(1, len(arrivals) + 1)], latest
+    return [inserted.get(position) for position in range(1, len(tickets) + 1)], latest
 
 
 async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: str) -> bool:
     return bool(await session.scalar(HAS_LEASE, {"principal": principal, "idempotency_key": idempotency_key}))
 
 
-async def line_of(executor: Executor, pool: Pool, *, replica: UUID) -> Line:
-    """Of one moment."""
-    (row,) = await executor.execute(LINE, {**pool_parameters(pool), "replica": replica})
+async def read_queue(executor: Executor, pool: Pool, *, replica: UUID) -> Queue:
+    """Reads the queue and the free users of the pool at one moment."""
+    (row,) = await executor.execute(QUEUE, {**pool_parameters(pool), "replica": replica})
     free: dict[frozenset[int], int] = {}
     for numbers, users in row.free or ():
         matches = frozenset(numbers)
         free[matches] = free.get(matches, 0) + users
-    return Line([Place(*place) for place in row.places or ()], free, row.due_in)
+    return Queue([Place(*place) for place in row.places or ()], free, row.due_in)
 
 
-async def leave(
-    session: AsyncSession, tickets: Collection[tuple[Parked, bool]], *, replica: UUID
-) -> dict[int, Left]:
-    """Deletes the tickets, or keeps the places of those with a key where that is said. Who is absent was not ours any more."""
+async def withdraw_tickets(
+    session: AsyncSession, tickets: Collection[tuple[HeldTicket, bool]], *, replica: UUID
+) -> dict[int, LastPlace]:
+    """Deletes the tickets. Where the second of a pair is True and the ticket has a key, its place is kept for a retry.
+
+    Returns the last places by the ids of the tickets. Absent are tickets that were not this replica's any more.
+    """
     parameters = {
         "ids": [ticket.id for ticket, _ in tickets],
         "deadlines": [ticket.deadline for ticket, _ in tickets],
         "are_kept": [is_kept for _, is_kept in tickets],
         "replica": replica,
     }
-    return {row.id: Left(row.place, row.waiting) for row in await session.execute(LEAVE, parameters)}
+    rows = await session.execute(WITHDRAW, parameters)
+    return {row.id: LastPlace(row.place, row.waiting) for row in rows}
 
 
-async def is_seen(session: AsyncSession, replica: UUID) -> None:
-    """For 5 seconds from now on the replica's tickets count."""
-    await session.execute(SEEN, {"replica": replica})
+async def record_heartbeat(session: AsyncSession, replica: UUID) -> None:
+    """Makes the replica's tickets count for the next 5 seconds."""
+    await session.execute(HEARTBEAT, {"replica": replica})
 
 
-async def strays(session: AsyncSession, replica: UUID, *, known: Collection[int]) -> list[Parked]:
-    """The replica's tickets that it does not know: the answer to their making or leaving was lost."""
+async def strays(session: AsyncSession, replica: UUID, *, known: Collection[int]) -> list[HeldTicket]:
+    """The tickets of the replica that are not `known` to it, because the answer to a statement was lost."""
     rows = await session.execute(STRAYS, {"replica": replica, "known": list(known)})
-    return [Parked(row.id, row.deadline) for row in rows]
+    return [HeldTicket(row.id, row.deadline) for row in rows]
 
 
 async def notify(session: AsyncSession, projects: Collection[UUID]) -> None:
-    """Wakes those who wait for users of these projects; without any, nothing is sent."""
+    """Wakes the requests that wait for users of these projects. Sends nothing for a project in which none waits."""
     await session.execute(NOTIFY, {"projects": list(projects)})
-
-
-def pool_parameters(pool: Pool) -> dict[str, object]:
-    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}

@@ -1,4 +1,4 @@
-"""How the lines look from outside: who waits, where, for how long. And what is left behind in them."""
+"""Lists the waiting requests, and prunes tickets and replicas that are left over."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +11,7 @@ from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.waiting import Ticket, TicketFilter
 
 PRUNED_AFTER = 60.0
-"""Seconds past its deadline: by then its own process would have cleared it."""
+"""Seconds after its deadline that a ticket is pruned. Its own process would have withdrawn it by then."""
 
 WAITING = text(f"""
     SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority, t.principal, t.owner, t.arrived_at,
@@ -34,7 +34,7 @@ PRUNE_REPLICAS = text(
 
 
 async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:
-    """Pool by pool, in the order of their turns."""
+    """The live tickets of the scope, pool by pool, in the order of the queue."""
     parameters = {
         "project_id": chosen.project_id,
         "env": chosen.env,
@@ -60,9 +60,10 @@ async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter
 
 
 async def prune_tickets(session: AsyncSession) -> int:
-    """Deletes the tickets that nobody waits with any more; returns how many."""
+    """Deletes the tickets whose request ended long ago. Returns how many."""
     return len((await session.execute(PRUNE_TICKETS)).all())
 
 
 async def prune_replicas(session: AsyncSession) -> int:
+    """Deletes the replicas without a heartbeat for a day. Returns how many."""
     return len((await session.execute(PRUNE_REPLICAS)).all())

@@ -18,8 +18,8 @@ from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import NAME
 from botfarm.services.access.passwords import Passwords
-from botfarm.services.shared.fresh_cache import FreshCache
-from botfarm.services.shared.turns import Turns
+from botfarm.services.shared.shutdown import Shutdown
+from botfarm.services.shared.ttl_cache import TtlCache
 
 LONGEST_SESSION = timedelta(hours=12)
 JWT_LIFE = 300
@@ -52,7 +52,7 @@ class Sessions:
         key_ring: KeyRing,
         passwords: Passwords,
         throttle: LoginThrottle,
-        turns: Turns,
+        shutdown: Shutdown,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,8 +60,8 @@ class Sessions:
         self._key_ring = key_ring
         self._passwords = passwords
         self._throttle = throttle
-        self._turns = turns
-        self._live: FreshCache[UUID, Session] = FreshCache(
+        self._shutdown = shutdown
+        self._live: TtlCache[UUID, Session] = TtlCache(
             self._load, lifetime=lambda session: session.seconds_left, clock=clock
         )
 
@@ -78,7 +78,7 @@ class Sessions:
 
         The session of the `former` token ends: the browser forgets it, and nobody could end it any more.
         """
-        await self._turns.pause(self._throttle.delay(name, address))
+        await self._shutdown.pause(self._throttle.delay(name, address))
         found = await self._find(name)
         enabled = found if found and found.operator.disabled_at is None else None
         right, new_hash = await self._passwords.verify_and_update(
@@ -105,8 +105,12 @@ class Sessions:
         if session is None or session.operator.id != claims.operator_id:
             raise UnauthenticatedError("The session has ended: sign in again.")
         operator = session.operator
-        principal = Principal(operator.principal_name, operator.role, operator.scope)
+        principal = Principal(operator.principal_name, operator.role, operator.scope, session_id=session.id)
         return principal, self._badge(session) if expired or age >= JWT_LIFE / 2 else None
+
+    async def is_live(self, session_id: UUID) -> bool:
+        """Whether the session still is, as the cache knows it."""
+        return await self._live.get(session_id) is not None
 
     async def logout(self, token: str, *, address: str | None, request_id: str | None) -> None:
         """Harmless when the session has ended, or the token is none of ours."""

@@ -9,7 +9,7 @@ from botfarm.db.access.token_queries import LiveToken
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.errors import UnauthenticatedError
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared.ttl_cache import TtlCache
 
 BOOTSTRAP = Principal("bootstrap", Role.ADMIN, EVERYTHING)
 
@@ -18,7 +18,7 @@ class TokenAuthentication:
     def __init__(self, database: Database, bootstrap_token: str | None) -> None:
         self._database = database
         self._bootstrap_token = bootstrap_token.encode() if bootstrap_token else None
-        self._tokens = FreshCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
+        self._tokens = TtlCache[str, LiveToken](self._load, lifetime=lambda token: token.expires_in)
         self._used: set[str] = set()
 
     async def principal_of(self, authorization: str) -> Principal:
@@ -36,6 +36,10 @@ class TokenAuthentication:
             raise UnauthenticatedError
         self._used.add(token.id)
         return known.principal
+
+    async def is_in_force(self, token_id: str) -> bool:
+        """Whether the token still is, as the cache knows it."""
+        return await self._tokens.get(token_id) is not None
 
     async def refresh(self) -> None:
         """Asks once for all tokens in use, so that requests need not."""

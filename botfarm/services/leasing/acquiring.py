@@ -1,22 +1,21 @@
-"""Handing out users: to whom, for how long, and what a caller learns who gets none."""
+"""The two operations that take a lease: of users of a pool, at once or after a wait, and of one user by its id."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
-from botfarm.db.leasing import acquire_queries, lease_queries
-from botfarm.db.leasing.acquire_queries import LeaseTerms
+from botfarm.db.leasing import acquire_user_queries, lease_queries
 from botfarm.db.leasing.lease_queries import Rest
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
 from botfarm.domain.access import Principal
-from botfarm.domain.leases import Lease, Outcome
-from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms, Outcome
+from botfarm.domain.pools import Domain, Env, Pool, PoolCounts
 from botfarm.domain.users import User, UserState
-from botfarm.domain.waiting import WaitingRequest
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -26,28 +25,26 @@ from botfarm.errors import (
     PoolExhaustedError,
     PoolTooSmallError,
     QuotaExceededError,
+    UserBusyError,
     UserQuarantinedError,
 )
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms, lease_terms
-from botfarm.services.leasing.leases import count_end
-from botfarm.services.leasing.lifeline import Lifeline
-from botfarm.services.leasing.pool_grants import Grant, PoolGrants, Turn, replay
-from botfarm.services.leasing.quotas import hold_to_quota
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.grants import Grants, replay
+from botfarm.services.granting.quotas import check_quota
+from botfarm.services.leasing.request_fingerprint import with_fingerprint
+from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.shared.turns import Turns
-from botfarm.services.stock.exhausted import exhausted
-from botfarm.services.stock.pool_counting import sorted_labels
+from botfarm.services.stock.pools import pool_exhausted
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.sealing import readable_lease
-from botfarm.services.stock.users import busy
 from botfarm.services.waiting.waiting_room import WaitingRoom
 
-# A user that is free but locked by a statement under way is tried again; such statements take milliseconds.
+# A free user that is locked by another statement is tried again, because such statements take milliseconds. Seconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 
-# How long a lease lives whose caller hung up before its answer, and may come back with its key; seconds.
 UNCLAIMED_TTL = 30.0
+"""Seconds that a new lease lives when its caller disconnected before the answer, and may come back with its key."""
 
 
 class Acquiring:
@@ -57,10 +54,10 @@ class Acquiring:
         key_ring: KeyRing,
         projects: Projects,
         *,
-        grants: PoolGrants,
-        waiting_room: WaitingRoom[Grant],
+        grants: Grants,
+        waiting_room: WaitingRoom,
         notifier: Notifier,
-        turns: Turns,
+        limiter: AcquireLimiter,
         clock: DatabaseClock,
         max_wait: float,
     ) -> None:
@@ -70,46 +67,59 @@ class Acquiring:
         self._grants = grants
         self._waiting_room = waiting_room
         self._notifier = notifier
-        self._turns = turns
+        self._limiter = limiter
         self._clock = clock
         self._max_wait = max_wait
 
     async def acquire_lease(
         self,
         principal: Principal,
-        wanted: PoolRequest,
-        requested: RequestedTerms,
         *,
-        lifeline: Lifeline,
+        project: UUID | str,
+        env: Env,
+        domain: Domain,
+        labels: Mapping[str, str],
+        count: int,
+        priority: int,
+        terms: LeaseTerms,
+        wait_seconds: float,
+        connection: CallerConnection,
     ) -> Grant:
-        """Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError and the key's errors."""
-        project = await self._projects.look_up(principal.scope, wanted.project)
-        pool = Pool(project.id, wanted.env, wanted.domain)
-        if not principal.scope.has_env(wanted.env):
+        """Takes `count` users of a pool, all or nothing. The project is named by its id or its name.
+
+        Raises NoSuchProjectError, NoSuchPoolError, PoolTooSmallError, PoolExhaustedError, QuotaExceededError,
+        IdempotencyKeyReusedError, IdempotencyKeyEndedError, and what the waiting room raises.
+        """
+        found = await self._projects.look_up(principal.scope, project)
+        pool = Pool(found.id, env, domain)
+        if not principal.scope.has_env(env):
             raise NoSuchPoolError
-        asked_for = partial(wanted.asked_for, project.id)
-        terms = lease_terms(principal, requested, operation="acquire_lease", asked_for=asked_for)
+        wanted = {"project": found.id, "env": env, "domain": domain, "labels": labels, "count": count}
+        terms = with_fingerprint(terms, "acquire_lease", wanted)
+        request = LeaseRequest(principal, pool, labels, count, priority, terms)
         try:
-            grant, since = await self._take_or_wait(principal, pool, wanted, terms, lifeline)
-            return await self._hand_over(grant, terms, since, lifeline)
+            grant, since = await self._grant_or_wait(request, wait_seconds, connection)
+            return await self._hand_over(grant, terms, since, connection)
         except BotfarmError as error:
-            _count(project.name, pool, _result_of(error, waited=wanted.wait_seconds > 0))
+            _count(found.name, pool, _result_of(error, waited=wait_seconds > 0))
             raise
 
     async def acquire_lock(
-        self, principal: Principal, user_id: UUID, requested: RequestedTerms, *, lifeline: Lifeline
+        self, principal: Principal, user_id: UUID, terms: LeaseTerms, *, connection: CallerConnection
     ) -> Grant:
-        """Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError and the key's errors."""
+        """Takes one user by its id.
+
+        Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError, IdempotencyKeyReusedError,
+        IdempotencyKeyEndedError.
+        """
         started = time.monotonic()
-        terms = lease_terms(
-            principal, requested, operation="acquire_lock", asked_for=lambda: {"user_id": user_id}
-        )
+        terms = with_fingerprint(terms, "acquire_lock", {"user_id": user_id})
         tries = LOCK_TRIES
         while True:
             attempt = partial(self._try_user, principal, user_id, terms)
-            outcome = await self._turns.take(attempt, deadline=started)
+            outcome = await self._limiter.run(attempt, deadline=started)
             if isinstance(outcome, Grant):
-                return await self._hand_over(outcome, terms, started, lifeline)
+                return await self._hand_over(outcome, terms, started, connection)
             tries -= 1
             if outcome.state is not UserState.FREE or tries == 0:
                 await self._count_refusal(principal, outcome.pool)
@@ -121,9 +131,9 @@ class Acquiring:
         async with (
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):
-            await hold_to_quota(session, principal, terms, count=1)
-            lease = await acquire_queries.acquire_user(
-                session, user_id, principal.scope, terms=terms, latest=self._clock.latest()
+            await check_quota(session, principal, count=1, idempotency_key=terms.idempotency_key)
+            lease = await acquire_user_queries.acquire_user(
+                session, principal, user_id, terms, latest=self._clock.latest()
             )
             grant = Grant(lease) if lease else await replay(session, principal, terms)
             user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
@@ -132,63 +142,44 @@ class Acquiring:
             raise NoSuchUserError
         return outcome
 
-    async def _take_or_wait(
-        self, principal: Principal, pool: Pool, wanted: PoolRequest, terms: LeaseTerms, lifeline: Lifeline
+    async def _grant_or_wait(
+        self, request: LeaseRequest, wait_seconds: float, connection: CallerConnection
     ) -> tuple[Grant, float]:
-        """With the moment since when it had been asked for, by the monotonic clock."""
+        """Returns the grant, and the time since when it had been asked for, by the monotonic clock."""
         started = time.monotonic()
-        labels, seconds = sorted_labels(wanted.labels), min(wanted.wait_seconds, self._max_wait)
-        request = WaitingRequest(
-            pool=pool,
-            principal=principal.name,
-            labels=wanted.labels,
-            count=wanted.count,
-            priority=wanted.priority,
-            owner=terms.owner,
-            idempotency_key=terms.idempotency_key,
-            fingerprint=terms.fingerprint,
-            payload=Turn(principal, labels, terms, lifeline),
-        )
-        # Behind others who wait for the same it would get nobody: it goes to their line at once. Except with a quota,
-        # of which it is to hear before it waits.
-        if not (
-            seconds > 0 and principal.max_leases is None and self._waiting_room.is_behind_others(request)
-        ):
-            outcome = await self._grants.take(
-                principal,
-                pool,
-                labels,
-                wanted.count,
-                terms,
-                will_wait=seconds > 0,
-                deadline=started + seconds,
-            )
+        seconds = min(wait_seconds, self._max_wait)
+        has_quota = request.principal.max_leases is not None
+        # Behind requests that wait for the same users a grant could only fail, so the request joins their queue at once.
+        # With a quota it tries first, because an exceeded quota must be refused before the wait.
+        if seconds <= 0 or has_quota or not self._waiting_room.is_behind_others(request):
+            outcome = await self._grants.grant_now(request, will_wait=seconds > 0, deadline=started + seconds)
             if isinstance(outcome, Grant):
                 return outcome, started
-            _check_that_it_is_worth_waiting(outcome, wanted.count)
+            _check_that_it_is_worth_waiting(outcome, request.count)
             if seconds <= 0:
-                raise exhausted(outcome, waited=time.monotonic() - started)
-        return await self._waiting_room.wait(
-            request, started=started, wait_seconds=seconds, gone=lifeline.until_gone()
-        )
+                raise pool_exhausted(outcome, waited=time.monotonic() - started)
+        return await self._waiting_room.wait(request, connection, started=started, wait_seconds=seconds)
 
-    async def _hand_over(self, grant: Grant, terms: LeaseTerms, since: float, lifeline: Lifeline) -> Grant:
+    async def _hand_over(
+        self, grant: Grant, terms: LeaseTerms, since: float, connection: CallerConnection
+    ) -> Grant:
+        """The grant with readable credentials. Takes the lease back when they are not, or when the caller has disconnected."""
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
         except KeyMissingError:
             if not grant.replayed:
-                # A retry may get it from a process that has the encryption key.
+                # A retry may reach a process that has the encryption key.
                 await self._abandon(lease, terms, "the process that took it lacks the encryption key")
             raise
-        except Exception:  # whatever it is, the caller will not learn which users it holds
+        except Exception:  # for any error: the caller gets no answer, and cannot release the lease
             if not grant.replayed:
-                # With a rest, so that the next request gets another one.
+                # The user rests, so that the next request gets another one.
                 await self._take_back(
                     lease, Outcome.BROKEN, "the stored credentials cannot be read", "lock_delay"
                 )
             raise
-        if not grant.replayed and await lifeline.has_gone():
+        if not grant.replayed and await connection.is_closed():
             await self._abandon(lease, terms, "the caller was gone before its answer")
             raise CallerGoneError
         _count(lease.project_name, lease.pool, "replayed" if grant.replayed else "granted")
@@ -198,7 +189,7 @@ class Acquiring:
         return Grant(readable, grant.replayed)
 
     async def _abandon(self, lease: Lease, terms: LeaseTerms, note: str) -> None:
-        """The caller has no answer after the hand-out: nobody holds the lease, unless there is a key to ask for it again."""
+        """Ends a lease whose caller gets no answer. With a key the lease lives on for a moment, because a retry may come."""
         if terms.idempotency_key is None:
             await self._take_back(lease, None, note, "none")
             return
@@ -211,7 +202,7 @@ class Acquiring:
             ended = await lease_queries.release(session, [release])
         for each in ended.values():
             self._notifier.freed(each.pool.project_id)
-            count_end(each)
+            metrics.count_released_lease(each)
 
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)
@@ -228,7 +219,7 @@ def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:
 def _refusal(user: User) -> BotfarmError:
     if user.state is UserState.QUARANTINED:
         return UserQuarantinedError()
-    return busy(user)
+    return UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
 
 
 def _result_of(error: BotfarmError, *, waited: bool) -> str:

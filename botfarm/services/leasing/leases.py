@@ -1,9 +1,7 @@
-"""The life of a lease after its hand-out: renewed, released, forced, read."""
+"""The life of a lease after its grant: renew, release, force, read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
@@ -13,7 +11,7 @@ from botfarm.db.leasing.lease_queries import Release, Renewal
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.leases import EndedBy, EndedLease, Lease, LeaseFilter, LeaseOperation, Outcome
+from botfarm.domain.leases import EndedBy, Lease, LeaseFilter, LeaseOperation, Outcome
 from botfarm.domain.paging import Page
 from botfarm.domain.users import User
 from botfarm.errors import (
@@ -24,7 +22,7 @@ from botfarm.errors import (
     NotTheHolderError,
     UseReleaseLeaseError,
 )
-from botfarm.services.shared.coalescing import Coalescer
+from botfarm.services.shared.batching import Batcher
 from botfarm.services.shared.cursors import decode_bigints, encode_cursor
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.sealing import readable_lease
@@ -35,13 +33,13 @@ class Leases:
         self._database = database
         self._key_ring = key_ring
         self._notifier = notifier
-        self._renewals = Coalescer[Renewal, Lease | None](
+        self._renewals = Batcher[Renewal, Lease | None](
             self._renew,
             max_batch=max_batch,
             key=_lease_id,
             observe=metrics.batch_size.labels("renew").observe,
         )
-        self._releases = Coalescer[Release, Lease | None](
+        self._releases = Batcher[Release, Lease | None](
             self._release,
             max_batch=max_batch,
             key=_lease_id,
@@ -49,7 +47,7 @@ class Leases:
         )
 
     async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
-        """Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        """Moves the end of the lease, by default by its own TTL. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
         renewed = await self._renewals.submit(Renewal(lease_id, principal, ttl_seconds))
         if renewed is None:
             await self.held_before(principal, lease_id)
@@ -61,10 +59,10 @@ class Leases:
     async def release(
         self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
     ) -> Lease:
-        """Once more is the same as once. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        """Idempotent. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
         released = await self._releases.submit(Release(lease_id, principal.name, outcome, note))
         if released:
-            count_end(released)
+            metrics.count_released_lease(released)
             return released
         lease = await self.held_before(principal, lease_id)
         if lease.ended_by is not EndedBy.RELEASED:
@@ -72,10 +70,12 @@ class Leases:
         return lease
 
     async def release_lock(self, principal: Principal, user_id: UUID, *, lease_id: UUID | None) -> User:
-        """Frees the user of a lease of one user.
+        """Releases the lease of the user, which must have this user only. Returns the user.
 
-        Without a lease id only a lock that the same principal took by `acquire_lock`: all jobs of one CI share a token,
-        and a stale job must not free another's user.
+        Without a lease id it releases only a lease that the same principal took by `acquire_lock`, because all jobs of one
+        CI share a token, and a stale job must not free the user of another job.
+        Raises NoSuchUserError, NoSuchLeaseError, NotTheHolderError, LeaseIdRequiredError, UseReleaseLeaseError,
+        LeaseLapsedError.
         """
         lease = await self._lease_of_user(principal, user_id, lease_id)
         if lease is not None:
@@ -89,20 +89,22 @@ class Leases:
         return user
 
     async def force_release(self, principal: Principal, lease_id: UUID, *, reason: str) -> Lease:
-        """Ends anybody's lease; one that has ended already stays as it is. Raises NoSuchLeaseError."""
+        """Ends the lease of any holder. A lease that has ended stays as it is. Raises NoSuchLeaseError."""
         async with self._database.transaction() as session:
             forced = await lease_queries.force_release(session, lease_id, principal.scope, reason=reason)
             if forced is not None:
                 details = {"reason": reason, "holder": forced.principal}
-                await record_of_lease(session, principal, "force_release_lease", forced, details)
+                await audit_queries.record_of_lease(
+                    session, principal, "force_release_lease", forced, details
+                )
         if forced is None:
             return await self._existing(principal.scope, lease_id)
         self._notifier.freed(forced.pool.project_id)
-        count_end(forced)
+        metrics.count_released_lease(forced)
         return forced
 
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
-        """With credentials for the holder while the lease is live, which the audit records. Raises NoSuchLeaseError."""
+        """The lease; for its holder, while it is live, with credentials, which the audit records. Raises NoSuchLeaseError."""
         async with self._database.transaction() as session:
             lease = await lease_reading_queries.get_lease(session, lease_id, principal.scope)
             if lease is None:
@@ -114,11 +116,11 @@ class Leases:
             )
             if held is None or not held.is_live:
                 return lease
-            await record_of_lease(session, principal, "get_lease", held)
+            await audit_queries.record_of_lease(session, principal, "get_lease", held)
         return readable_lease(held, self._key_ring)
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
-        """The newest first, never with credentials."""
+        """One page of leases, the newest first, without credentials. Raises InvalidRequestError for a bad cursor."""
         before = decode_bigints(cursor, 1)[0] if cursor else None
         async with self._database.autocommit() as session:
             leases = await lease_reading_queries.list_leases(
@@ -131,7 +133,7 @@ class Leases:
     async def _lease_of_user(
         self, principal: Principal, user_id: UUID, lease_id: UUID | None
     ) -> Lease | None:
-        """The lease that release_lock is to end; None when the user is free already."""
+        """The lease that `release_lock` ends. None when the user is free."""
         if lease_id is not None:
             lease = await self.held_before(principal, lease_id)
             if user_id not in {user.id for user in lease.users}:
@@ -170,43 +172,12 @@ class Leases:
         return lease
 
     async def held_before(self, principal: Principal, lease_id: UUID) -> Lease:
-        """The lease, live or not, if it is the principal's. Raises NoSuchLeaseError, NotTheHolderError."""
+        """The lease of the principal, live or ended. Raises NoSuchLeaseError, NotTheHolderError."""
         lease = await self._existing(principal.scope, lease_id)
         if lease.principal != principal.name:
             raise NotTheHolderError
         return lease
 
 
-async def record_of_lease(
-    session: AsyncSession,
-    principal: Principal,
-    action: str,
-    lease: Lease,
-    details: Mapping[str, object] | None = None,
-) -> None:
-    await audit_queries.record(
-        session,
-        principal,
-        action,
-        target="lease",
-        target_id=lease.id,
-        project_id=lease.pool.project_id,
-        env=lease.pool.env,
-        details=details,
-    )
-
-
 def _lease_id(wanted: Renewal | Release) -> UUID:
     return wanted.lease_id
-
-
-def count_end(lease: Lease) -> None:
-    assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
-    held_for = (lease.ended_at - lease.acquired_at).total_seconds()
-    count_ended(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
-
-
-def count_ended(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
-    labels = metrics.pool_labels(ended.project_name, ended.pool.env, ended.pool.domain)
-    metrics.leases_ended_total.labels(*labels, ended_by.value, outcome.value if outcome else "").inc()
-    metrics.lease_hold_seconds.labels(*labels).observe(ended.held_for)

@@ -1,4 +1,4 @@
-"""Opaque page cursors: the key of the last item of the page before."""
+"""Opaque cursors of pages: each encodes the key of the last item of the page before."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ def encode_cursor(*key: object) -> str:
 
 
 def decode_cursor(cursor: str, length: int) -> list[str]:
-    """Raises InvalidRequestError for anything but a cursor of `length` parts."""
+    """The parts of the key. Raises InvalidRequestError unless it is a cursor of `length` parts."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
@@ -26,9 +26,9 @@ def decode_cursor(cursor: str, length: int) -> list[str]:
 
 
 def decode_bigints(cursor: str, length: int) -> list[int]:
-    """Raises InvalidRequestError for anything but a cursor of `length` numbers that PostgreSQL can compare ids with."""
+    """The key as numbers that fit PostgreSQL's bigint. Raises InvalidRequestError unless there are `length` of them."""
     parts = decode_cursor(cursor, length)
-    # The length first: to read a very long number takes long.
+    # The length is checked first, because parsing a very long number takes long.
     if not all(part.isdecimal() and len(part) <= len(str(MAX_BIGINT)) for part in parts):
         raise invalid_cursor()
     numbers = [int(part) for part in parts]

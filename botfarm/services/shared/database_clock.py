@@ -1,18 +1,18 @@
-"""The database's clock as this process expects it to go: it may be slewed, and must not be stepped.
+"""The latest time that the database's clock can show, unless it was stepped.
 
-Leases end by the database's clock alone. So a step forward would end those that their holders still use, and an acquire
-would hand out their users. A process that has read the clock knows how late it can be by now at the most, from a
-monotonic clock of its own. No user is handed out, and no lease is reaped, for a moment later than that.
+Leases end by the database's clock alone. A step forward would end leases that their holders still use, and an acquire would
+grant their users. A process that has read the clock knows from its own monotonic clock how late it can be by now. No user is
+granted and no lease is reaped for a later time than that.
 """
 
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Seconds that a reading may be off: slewing is 0.5 ms in a second at the most, hosts that fail over differ by more.
+# Seconds that a reading may be off. Slewing is 0.5 ms per second at most; the clocks of hosts that fail over differ by more.
 TOLERANCE = 2.0
 
-# Goes on while the machine sleeps, as the database's clock does.
+# Counts the time that the machine sleeps, as the database's clock does.
 _CLOCK_ID: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -24,10 +24,10 @@ def monotonic() -> float:
 @dataclass(frozen=True, slots=True)
 class Reading:
     at: datetime
-    """What the database said."""
+    """The time that the database's clock showed."""
     asked: float
     answered: float
-    """When it was asked and when it had answered, on the monotonic clock."""
+    """Before the query and after its answer, on the monotonic clock."""
 
 
 class DatabaseClock:
@@ -35,15 +35,15 @@ class DatabaseClock:
         self._last: Reading | None = None
 
     def latest(self) -> datetime | None:
-        """The latest moment that the database's clock can show now, unless it was stepped. None before the first reading."""
+        """The latest time that the clock can show now, unless it was stepped. None before the first reading."""
         if self._last is None:
             return None
         return self._last.at + timedelta(seconds=monotonic() - self._last.asked + TOLERANCE)
 
     def step_to(self, reading: Reading) -> float:
-        """Seconds that the clock was stepped by since the last reading, negative for backward, else 0.
+        """The seconds by which the clock was stepped since the last reading: negative for backward, 0 for no step.
 
-        Rounded up, by the milliseconds that the readings took.
+        A step forward is rounded up by the milliseconds that the readings took.
         """
         last = self._last
         if last is None:

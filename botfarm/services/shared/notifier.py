@@ -1,4 +1,4 @@
-"""Says to all replicas that users were freed: soon, seldom, and only where somebody waits."""
+"""Notifies all replicas that users were freed, where requests wait for them. Debounced."""
 
 import asyncio
 from uuid import UUID
@@ -12,19 +12,19 @@ from botfarm.logs import get_logger
 logger = get_logger(__name__)
 
 PAUSE = 0.01
-"""Seconds between two statements: NOTIFY takes a lock of the whole server at its commit, so nobody may do it often."""
+"""Seconds between two statements, because NOTIFY takes a lock of the whole server at its commit."""
 
 
 class Notifier:
     def __init__(self, database: Database, listener: Listener | None) -> None:
-        """Without a listener nobody listens elsewhere either: then nothing is said."""
+        """Without a listener (BOTFARM_NOTIFY=off) no replica listens, so nothing is sent."""
         self._database = database
         self._listener = listener
         self._freed: set[UUID] = set()
         self._sending: asyncio.Task[None] | None = None
 
     def freed(self, project_id: UUID) -> None:
-        """Users of the project were freed, by a transaction that has been committed. A hint, which may be lost."""
+        """Notifies that a committed transaction has freed users of the project. A hint, which may be lost."""
         if self._listener is None:
             return
         self._freed.add(project_id)
@@ -32,7 +32,7 @@ class Notifier:
             self._sending = asyncio.create_task(self._send())
 
     async def close(self) -> None:
-        """What was said before is sent."""
+        """Sends what is pending."""
         if self._sending:
             await self._sending
 
@@ -46,9 +46,9 @@ class Notifier:
             self._sending = None
 
     async def _notify(self, projects: set[UUID]) -> None:
-        # Whether somebody waits is asked here, after the commit: who registered before it is seen, and who does so
-        # later sees what the commit freed.
-        # On the listening connection, which is idle and costs a third of a session of the pool; else on one of these.
+        # The statement looks for tickets after the commit that freed the users: it sees every ticket that was inserted
+        # before, and a request that inserts its ticket later sees the free users.
+        # It runs on the listening connection, which is idle and costs a third of a session of the pool, else on a session.
         try:
             if self._listener and await self._listener.say_freed(projects):
                 return

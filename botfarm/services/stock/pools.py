@@ -1,23 +1,70 @@
-from collections.abc import Sequence
+"""The counts of pools: of all pools, of one pool for a request that gets no user, and the error made of them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
 from botfarm.db.waiting import waiting_queries
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import PoolUsage
+from botfarm.domain.pools import Pool, PoolCounts, PoolUsage
 from botfarm.domain.waiting import Ticket, TicketFilter
+from botfarm.errors import PoolExhaustedError
+from botfarm.services.shared.batching import GroupedBatcher
+
+MAX_BATCH = 500
+# In a large pool a count takes long. A crowd that asks for many sets of labels leaves connections for others.
+COUNTS_AT_ONCE = 2
+
+_Kind = tuple[Pool, frozenset[tuple[str, str]]]
+"""A pool and labels."""
 
 
 class Pools:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counts_at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
+        self._counts = GroupedBatcher[_Kind, None, PoolCounts](self._count, max_batch=MAX_BATCH)
 
     async def list(self, scope: Scope) -> list[PoolUsage]:
-        """Every pool of the scope that has users, with the counts of one moment."""
+        """Every pool of the scope that has users, with its counts at one moment."""
         async with self._database.autocommit() as session:
             return await pool_queries.count_pools(session, scope)
 
     async def waiting(self, scope: Scope, chosen: TicketFilter) -> Sequence[Ticket]:
-        """Who waits for users, pool by pool, in the order in which they will be served."""
+        """The waiting requests, pool by pool, in the order in which they will be served."""
         async with self._database.autocommit() as session:
             return await waiting_queries.list_waiting(session, scope, chosen)
+
+    async def count(self, pool: Pool, labels: Mapping[str, str]) -> PoolCounts:
+        """Counts the users of the pool that match, at a moment after the call. Equal questions share a statement."""
+        return await self._counts.submit((pool, frozenset(labels.items())), None)
+
+    async def _count(self, kind: _Kind, requests: Sequence[None]) -> Sequence[PoolCounts]:
+        pool, labels = kind
+        async with self._counts_at_once, self._database.autocommit() as session:
+            counts = await pool_queries.count_pool(session, pool, labels=dict(labels))
+        return [counts] * len(requests)
+
+
+def pool_exhausted(counts: PoolCounts, *, waited: float, place: int | None = None) -> PoolExhaustedError:
+    """The error for a request that gets no user.
+
+    `waited` in seconds; `place` is where a waiting request stood in the queue.
+    """
+    detail = (
+        None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
+    )
+    if counts.free > 0:
+        detail = "The users that are free are for those who wait: set `wait_seconds` to stand in their line."
+    return PoolExhaustedError(
+        detail,
+        waited=round(waited, 3),
+        total=counts.total,
+        leased=counts.leased,
+        resting=counts.resting,
+        quarantined=counts.quarantined,
+        waiting=counts.waiting,
+        next_free_in=None if counts.next_free_in is None else round(counts.next_free_in, 3),
+        **({} if place is None else {"place": place}),
+    )

@@ -8,13 +8,13 @@ from botfarm.db.stock import project_queries
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
 from botfarm.errors import ForbiddenError, NoSuchProjectError
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared.ttl_cache import TtlCache
 
 
 class Projects:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known = FreshCache[UUID | str, Project](self._load)
+        self._known = TtlCache[UUID | str, Project](self._load)
 
     async def create(
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy

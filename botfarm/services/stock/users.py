@@ -78,7 +78,8 @@ class Users:
             before, after = locked.pool, _pool_after(locked.pool, changes)
             _require_pool(principal.scope, after)
             if locked.is_leased and after != before:
-                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -96,7 +97,8 @@ class Users:
         async with self._database.transaction() as session:
             pool = await user_queries.delete_user(session, user_id, principal.scope)
             if pool is None:
-                raise busy(_existing(await user_queries.get_user(session, user_id, principal.scope)))
+                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
             await _record(session, principal, "delete_user", user_id, pool)
 
     async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
@@ -117,11 +119,6 @@ class Users:
         if changes.totp_seed:
             totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
         return SealedCredentials(password, secrets, totp_seed)
-
-
-def busy(user: User) -> UserBusyError:
-    """Says when the lease expires or, for a user that rests, when it may be had again."""
-    return UserBusyError(locktime=user.locktime, expires_in=max(0.0, round(user.busy_for or 0, 3)))
 
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:

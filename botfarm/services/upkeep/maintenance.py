@@ -16,7 +16,6 @@ from botfarm.domain.leases import EndedBy
 from botfarm.domain.pools import PoolUsage
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
-from botfarm.services.leasing.leases import count_ended
 from botfarm.services.shared.database_clock import TOLERANCE, DatabaseClock, Reading, monotonic
 from botfarm.services.shared.notifier import Notifier
 
@@ -89,7 +88,7 @@ class Maintenance:
             async with self._database.autocommit() as session:
                 ended = await lease_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
             for lease in ended:
-                count_ended(lease, EndedBy.EXPIRED, None)
+                metrics.count_ended_lease(lease, EndedBy.EXPIRED, None)
                 self._notifier.freed(lease.pool.project_id)
             reaped += len(ended)
             if len(ended) < REAP_BATCH:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from botfarm.crypto.key_ring import HOW_TO_MAKE_A_KEY, KeyRing, KeyRingError, key_id_of
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import acquire_queries
+from botfarm.db.leasing import advisory_locks
 from botfarm.db.postgres.engine import Database
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
@@ -115,7 +115,7 @@ class Reencryption:
             return set()
         changes = [(each.user, each.sealed) for each in renewals]
         async with self._database.transaction() as session:
-            await acquire_queries.lock_pool(session, pool)
+            await advisory_locks.lock_pool(session, pool)
             return await key_queries.replace_credentials(session, pool, changes)
 
     def _renew(self, user: StoredUser) -> _Renewal:

@@ -1,40 +1,40 @@
-"""Whose turn it is. Strictly one after the other, with two refinements where requests ask for different labels.
+"""The order of a queue: one ticket after the other, with two refinements where tickets ask for different labels.
 
-An earlier ticket stands in the way of a later one only for users that both of them match, so one that waits for a
-rare kind does not hold up everybody. And a ticket whose turn it is need not share: a grant takes any users that match,
-so a later one waits a moment where it could take the very user that the earlier one needs.
+An earlier ticket holds up a later one only for users that match both. So a ticket that waits for a rare kind of user does not
+hold up the whole queue. And a grant takes any users that match. So a later ticket waits where its grant could take the very
+user that an earlier ticket needs.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 
-from botfarm.domain.waiting import Line, Place
+from botfarm.domain.waiting import Place, Queue
 
 
-def whose_turn(line: Line) -> list[Place]:
+def grantable(queue: Queue) -> list[Place]:
     """The places whose tickets may be granted now: all of them, at once and in any order.
 
-    A ticket that cannot go yet still reserves what it wants: small requests do not starve a big one.
+    A ticket that cannot be granted yet still reserves the users that it wants, so that small requests do not starve a big one.
     """
-    users = _Users(line.free)
+    users = _Users(queue.free)
     earlier: Counter[int] = Counter()  # by sets of labels: the users that earlier tickets want
-    going: Counter[int] = Counter()  # and those that tickets want whose turn it is
-    turns = []
-    for place in line.places:
+    granting: Counter[int] = Counter()  # the users that the grantable ones of these want
+    places = []
+    for place in queue.places:
         wanted, this = place.wanted, Counter({place.wanted: place.count})
-        together = going + this
+        together = granting + this
         if users.suffice(wanted, earlier + this) and all(
-            users.suffice(each, together) for each in going if users.in_common(each, wanted)
+            users.suffice(each, together) for each in granting if users.in_common(each, wanted)
         ):
-            turns.append(place)
-            going = together
+            places.append(place)
+            granting = together
         earlier += this
-    return turns
+    return places
 
 
-def is_mixed(line: Line) -> bool:
-    """Whether tickets ask for different labels. Then one may have its turn although no user was freed: because one went."""
-    return len({place.wanted for place in line.places}) > 1
+def is_mixed(queue: Queue) -> bool:
+    """Whether tickets ask for different labels. Then a grant alone, without a freed user, can make another ticket grantable."""
+    return len({place.wanted for place in queue.places}) > 1
 
 
 class _Users:
@@ -43,7 +43,7 @@ class _Users:
         self._in_common: dict[tuple[int, int], int] = {}
 
     def suffice(self, wanted: int, claims: Mapping[int, int]) -> bool:
-        """Whether the free users of this set are enough for it, even if the claims of others take all of them that they can."""
+        """True if enough free users match, even if every other claim takes as many of the shared users as it can."""
         taken = sum(
             min(claim, self.in_common(wanted, other)) for other, claim in claims.items() if other != wanted
         )

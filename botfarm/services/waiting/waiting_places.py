@@ -8,9 +8,9 @@ from botfarm.errors import TooManyWaitersError
 
 
 class WaitingPlaces:
-    """A principal may have as many places as are left: the first gets half of them, the next half of the rest.
+    """A principal may hold as many places as are left: the first one half of them, the next one half of the rest.
 
-    So no principal can take them all, and nobody has to know how many principals there will be.
+    So no principal can take all places, and the number of principals need not be known.
     """
 
     def __init__(self, limit: int) -> None:

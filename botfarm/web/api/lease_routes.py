@@ -5,14 +5,13 @@ from fastapi import Request, Response
 from botfarm import errors
 from botfarm.domain.access import Role
 from botfarm.domain.credentials import TotpCode
-from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState
+from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState, LeaseTerms
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env
-from botfarm.services.leasing.lease_requests import PoolRequest, RequestedTerms
 from botfarm.web.api.fields import SearchText
 from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
-from botfarm.web.http.caller_connection import RequestLifeline
+from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.http.fast_path import express
 from botfarm.web.http.roles import needs
@@ -55,17 +54,18 @@ async def acquire_lease(
     idempotency_key: IdempotencyKey = None,
 ) -> Lease:
     """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free."""
-    wanted = PoolRequest(
+    grant = await farm.acquiring.acquire_lease(
+        caller,
         project=body.project_id or body.project or "",
         env=body.env,
         domain=body.domain,
         labels=body.labels,
         count=body.count,
-        wait_seconds=body.wait_seconds,
         priority=body.priority,
+        terms=LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key),
+        wait_seconds=body.wait_seconds,
+        connection=RequestConnection(request),
     )
-    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lease(caller, wanted, requested, lifeline=RequestLifeline(request))
     if grant.replayed:
         response.status_code = 200
     return grant.lease
@@ -144,7 +144,7 @@ async def force_release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: 
 @needs(Role.RUNNER)
 async def get_totp(farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID) -> TotpCode:
     """The one-time password of this moment, for the holder."""
-    return await farm.under_lease.totp(caller, lease_id, user_id)
+    return await farm.lease_credentials.totp(caller, lease_id, user_id)
 
 
 @router.patch(
@@ -164,6 +164,6 @@ async def write_back(
 ) -> LeasedUser:
     """Keep what a test changed: a new password, or a browser's session, for the next holder."""
     password = body.password.get_secret_value() if body.password else None
-    return await farm.under_lease.write_back(
+    return await farm.lease_credentials.write_back(
         caller, lease_id, user_id, password=password, secrets=body.secrets
     )

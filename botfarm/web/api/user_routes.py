@@ -5,15 +5,14 @@ from fastapi import Query, Request
 
 from botfarm import errors
 from botfarm.domain.access import Role
-from botfarm.domain.leases import Lease
+from botfarm.domain.leases import Lease, LeaseTerms
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import MAX_LABELS, User, UserFilter, UserState
-from botfarm.services.leasing.lease_requests import RequestedTerms
 from botfarm.web.api.fields import Label, SearchText, labels_by_key
 from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch
 from botfarm.web.api.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
-from botfarm.web.http.caller_connection import RequestLifeline
+from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.http.roles import needs
 from botfarm.web.http.routing import api_router, raises
@@ -122,8 +121,8 @@ async def acquire_lock(
 ) -> Lease:
     """Take this very user. When any user of a kind will do, `acquire_lease` is the better one."""
     body = body or LockRequest()
-    requested = RequestedTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lock(caller, user_id, requested, lifeline=RequestLifeline(request))
+    terms = LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
+    grant = await farm.acquiring.acquire_lock(caller, user_id, terms, connection=RequestConnection(request))
     return grant.lease
 
 

@@ -1,8 +1,6 @@
 from fastapi import Request
 from starlette.types import Message, Receive
 
-from botfarm.web.http.callers import still_admitted
-
 
 def at_once(receive: Receive) -> Message | None:
     """The next message if it is there already; None where it would have to be waited for, which takes no harm from that."""
@@ -22,18 +20,15 @@ async def has_hung_up(receive: Receive) -> bool:
     return message is not None and message["type"] == "http.disconnect"
 
 
-class RequestLifeline:
-    """The connection that a request came along, whose body was read."""
+class RequestConnection:
+    """The caller's connection of a request whose body was read."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
 
-    async def has_gone(self) -> bool:
+    async def is_closed(self) -> bool:
         return await has_hung_up(self._request.receive)
 
-    async def until_gone(self) -> None:
+    async def until_closed(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-
-    async def check_welcome(self) -> None:
-        await still_admitted(self._request)

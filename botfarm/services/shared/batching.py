@@ -1,4 +1,4 @@
-"""What queues while a statement is under way is served together by the next one. Nothing waits when nothing is under way."""
+"""Batches items that arrive while a statement is in flight. An idle batcher adds no delay."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
-"""Serves a batch; returns one answer for each item, in their order."""
+"""Serves a batch. Returns one answer for each item, in their order."""
 
 
 def _one(_: object) -> int:
@@ -23,8 +23,8 @@ def _one(_: object) -> int:
 def _ignore(_: int) -> None: ...
 
 
-class Coalescer(Generic[Item, Answer]):
-    """One batch at a time. An item whose caller has been cancelled meanwhile is left out of the next one."""
+class Batcher(Generic[Item, Answer]):
+    """Runs one batch at a time. Leaves out an item whose caller has been cancelled meanwhile."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class Coalescer(Generic[Item, Answer]):
         key: Callable[[Item], Hashable] | None = None,
         observe: Callable[[int], None] = _ignore,
     ) -> None:
-        """A batch weighs `max_batch` at most, unless it is one item; 1 switches coalescing off.
+        """A batch weighs `max_batch` at most, unless it is a single item. 1 switches batching off.
 
-        Of items that have one `key` only one is in a batch: the others go with the next ones.
+        Two items with the same `key` are never in one batch. `observe` is called with the number of items of each batch.
         """
         self._run = run
         self._max_batch = max_batch
@@ -52,7 +52,7 @@ class Coalescer(Generic[Item, Answer]):
         return self._serving is None
 
     async def submit(self, item: Item) -> Answer:
-        """Raises what `run` raises for this item alone, or UnavailableError with all of its batch."""
+        """Returns the answer for the item. Raises UnavailableError with the whole batch, else what `run` raises for it alone."""
         if self._max_batch == 1:
             self._observe(1)
             return (await self._run([item]))[0]
@@ -97,14 +97,14 @@ class Coalescer(Generic[Item, Answer]):
         self._observe(len(batch))
         try:
             answers = await self._run([item for item, _ in batch])
-        except UnavailableError as error:  # each of them would meet it
+        except UnavailableError as error:  # each item alone would meet it, too
             for _, future in batch:
                 _fail(future, error)
-        except Exception as error:  # noqa: BLE001  it is raised again, to whom it belongs
+        except Exception as error:  # noqa: BLE001  it is raised again, for the items that cause it
             if len(batch) == 1:
                 _fail(batch[0][1], error)
                 return
-            for entry in batch:  # one of them is bad, and that is no reason to refuse the others
+            for entry in batch:  # one item may be bad, and the others are served all the same
                 await self._serve_batch([entry])
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -112,8 +112,8 @@ class Coalescer(Generic[Item, Answer]):
                     future.set_result(answer)
 
 
-class Coalescers(Generic[Group, Item, Answer]):
-    """A coalescer for each group of items that one statement can serve; an idle one is let go."""
+class GroupedBatcher(Generic[Group, Item, Answer]):
+    """A batcher for each group of items that one statement can serve. Forgets idle ones."""
 
     def __init__(
         self,
@@ -127,22 +127,22 @@ class Coalescers(Generic[Group, Item, Answer]):
         self._max_batch = max_batch
         self._weight = weight
         self._observe = observe
-        self._groups: dict[Group, Coalescer[Item, Answer]] = {}
+        self._batchers: dict[Group, Batcher[Item, Answer]] = {}
 
     async def submit(self, group: Group, item: Item) -> Answer:
-        coalescer = self._groups.get(group)
-        if coalescer is None:
-            coalescer = self._groups[group] = Coalescer(
+        batcher = self._batchers.get(group)
+        if batcher is None:
+            batcher = self._batchers[group] = Batcher(
                 partial(self._run, group),
                 max_batch=self._max_batch,
                 weight=self._weight,
                 observe=self._observe,
             )
         try:
-            return await coalescer.submit(item)
+            return await batcher.submit(item)
         finally:
-            if coalescer.is_idle and self._groups.get(group) is coalescer:
-                del self._groups[group]
+            if batcher.is_idle and self._batchers.get(group) is batcher:
+                del self._batchers[group]
 
 
 def _fail(future: "asyncio.Future[Answer]", error: Exception) -> None:

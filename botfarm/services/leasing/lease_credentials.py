@@ -1,4 +1,4 @@
-"""What the holder of a live lease may do with one of its users: read a fresh code, and write credentials back."""
+"""The credentials of a leased user, for the holder: its TOTP code, and the write-back of changed ones."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -7,30 +7,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.crypto.key_ring import KeyRing
 from botfarm.crypto.totp import current_code
+from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import Principal
 from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import LeaseLapsedError, NoSuchUserError
-from botfarm.services.leasing.leases import Leases, record_of_lease
+from botfarm.services.leasing.leases import Leases
 from botfarm.services.stock.sealing import Secrets, merge_secrets, readable, seal_password, totp_seed
 
 
-class UnderLease:
+class LeaseCredentials:
     def __init__(self, database: Database, key_ring: KeyRing, leases: Leases) -> None:
         self._database = database
         self._key_ring = key_ring
         self._leases = leases
 
     async def totp(self, principal: Principal, lease_id: UUID, user_id: UUID) -> TotpCode:
-        """Raises NoSuchUserError when the lease has no such user or the user no seed, else as `write_back`."""
+        """The code of this moment. Raises as `write_back`, and NoSuchUserError when the user has no TOTP seed."""
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
             sealed = await self._lock(session, principal, lease, user)
             if sealed.totp_seed is None:
                 raise NoSuchUserError("This user has no TOTP seed.")
-            await record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
+            await audit_queries.record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
         code = current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
         if code is None:
             raise NoSuchUserError("The TOTP seed of this user cannot be read: it must be set again.")
@@ -45,11 +46,12 @@ class UnderLease:
         password: str | None,
         secrets: Secrets,
     ) -> LeasedUser:
-        """The user with the credentials of then, and with the labels and the lock of a moment before.
+        """Stores the password and the secrets that are given. Returns the user with the credentials as stored.
 
-        Secrets are merged by their names, null removes one. Nothing to write is a reading, and recorded as such.
-
-        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError; LeaseLapsedError when nothing was written.
+        Secrets are merged by their names, and null removes one. With nothing to store it only reads, and the audit says so.
+        Labels and lock of the returned user were read before the write.
+        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError when the lease has no such user, and LeaseLapsedError;
+        then nothing was stored.
         """
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
@@ -65,7 +67,7 @@ class UnderLease:
                     session, user_id, password=sealed.password, secrets=sealed.secrets
                 )
             details = {"user_id": user_id, "written": written}
-            await record_of_lease(session, principal, "write_back", lease, details)
+            await audit_queries.record_of_lease(session, principal, "write_back", lease, details)
         return readable(replace(user, sealed=sealed), self._key_ring)
 
     async def _user_of(self, principal: Principal, lease_id: UUID, user_id: UUID) -> tuple[Lease, LeasedUser]:
@@ -78,7 +80,7 @@ class UnderLease:
     async def _lock(
         self, session: AsyncSession, principal: Principal, lease: Lease, user: LeasedUser
     ) -> SealedCredentials:
-        """While the transaction lasts nobody else can have the user, however late it gets."""
+        """Reads the credentials under a lock: until the transaction ends no other request can get the user."""
         sealed = await lease_queries.lock_user_of_lease(session, lease.id, user.id, principal=principal.name)
         if sealed is None:
             raise LeaseLapsedError

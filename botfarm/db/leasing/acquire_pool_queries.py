@@ -1,35 +1,42 @@
-"""The statement that hands out users of a pool: to one request or to many at once, each with a lease of its own.
+"""The statement that grants users of a pool: to one request or to a batch, a lease for each request.
 
-It is one statement, so it commits or fails as a whole. `taken` locks as many free users as all requests together want, and
-`fit` are the first of them that these are enough for; who does not fit gets nothing. `FOR UPDATE SKIP LOCKED` inside a
-MATERIALIZED CTE, never in a subquery of IN: that one may be scanned again for each outer row and then locks and takes
-more than its LIMIT.
+It is one statement, so it commits or fails as a whole. `taken` locks as many free users as all requests together want.
+`fit` are the first requests for which these users are enough; the other requests get none. `FOR UPDATE SKIP LOCKED` stands
+in a MATERIALIZED CTE, never in a subquery of IN, because that may be scanned again for each outer row, and then locks and
+takes more users than its LIMIT.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import TextClause, text
 
-from botfarm.db.leasing.acquire_queries import FREE, POLICY, LeaseTerms, pool_parameters
 from botfarm.db.postgres.driver import Executor
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, OF_POOL, TICKETS
+from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
+from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.credentials import SealedCredentials
-from botfarm.domain.leases import Lease, LeasedUser, LeaseOperation
+from botfarm.domain.leases import Lease, LeasedUser, LeaseOperation, LeaseRequest
 from botfarm.domain.pools import Pool
+
+GRANTED_TTL = "least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold)"
+"""The TTL in seconds that is granted to a request for `ttl` seconds, or null, by the project `p`."""
+
+# A clock that was stepped forward frees no user: `latest` is the latest time it can show unless it was stepped, or null,
+# which `least` ignores.
+FREE = "u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
 _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
 
 
-# The hand of a clock goes round the pool: `ahead` of it first, then from the start. So users take turns, and the
-# users leased just before are not looked at again. Both walk ix_users_pool in its own order, without a sort, between two
-# rows. With `u.id > :hand` the planner takes the primary key as soon as its statistics know one pool only, and then walks
-# past every user of the pools that come later. And with `u.project_id = :project_id` beside the row it starts at the
-# first user of the pool, not at the hand: an equality is preferred to find the start, the row is then only a filter.
+# The hand of a clock goes round the pool: users `ahead` of it come first, then those from the start. So users are leased in
+# rotation, and the users that were leased just before are not read again. Both steps walk ix_users_pool in its own order,
+# without a sort, between two rows. With `u.id > :hand` the planner takes the primary key as soon as its statistics know
+# only one pool, and then walks past every user of later pools. With `u.project_id = :project_id` beside the row comparison
+# it starts at the first user of the pool, not at the hand, because it prefers an equality to find the start and then uses
+# the row comparison only as a filter.
 # The clock is read after the users are locked, so a lease never starts before it could be granted.
 def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
     return text(f"""
@@ -79,7 +86,7 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
         SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', w.owner, p.id, p.env, p.domain, fit.user_ids,
                CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl), granted.ttl,
                now + make_interval(secs => p.max_hold), w.idempotency_key, w.fingerprint, w.address, w.request_id
-        FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {of_claimed}, LATERAL (SELECT {POLICY.format(ttl="w.ttl")} AS ttl) AS granted
+        FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {of_claimed}, LATERAL (SELECT {GRANTED_TTL.format(ttl="w.ttl")} AS ttl) AS granted
         ORDER BY w.principal, w.idempotency_key
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, xmin AS row_version
@@ -97,10 +104,10 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
     FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id""")
 
 
-_LINE = f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET})"
-# Who does not wait does not overtake who does. Asked once for a statement: it depends on no user.
-ACQUIRE = _acquire(unless=f"NOT {_LINE}")
-# Who waits is granted by the statement that also deletes the ticket, so that a wait which is over is never granted.
+_QUEUE = f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET})"
+# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends on no user.
+ACQUIRE = _acquire(unless=f"NOT {_QUEUE}")
+# A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is never granted.
 ACQUIRE_TICKETS = _acquire(
     claimed="""
     claimed AS (
@@ -113,80 +120,77 @@ ACQUIRE_TICKETS = _acquire(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WantedLease:
-    """A request as a batch takes it."""
-
-    lease_id: UUID
-    """Of the lease that comes of it."""
-    count: int
-    terms: LeaseTerms
-    ticket_id: int | None = None
-    """Of a request that waited. A batch has only such, or none."""
+def hand_after(user_id: UUID) -> UUID:
+    """The position just after this user. It is on no user, because users have UUID version 4 and a hand has version 15."""
+    return UUID(int=user_id.int | 0xF << 76)
 
 
-async def acquire_batch(
+async def acquire_pool(
     executor: Executor,
-    pool: Pool,
-    wanted: Sequence[WantedLease],
+    requests: Sequence[LeaseRequest],
     *,
-    labels: Mapping[str, str],
+    tickets: Sequence[int] | None,
     hand: UUID,
     replica: UUID,
     latest: datetime | None,
-) -> dict[UUID, Lease]:
-    """Leases by the ids of their requests; the hand: `hand_after`; `latest` is the latest moment to believe the clock.
+) -> list[Lease | None]:
+    """Grants a batch of requests for one pool and one set of labels. Returns a lease or None for each, in their order.
 
-    None for those that found too few users, that others wait in front of, whose ticket is gone, or whose key is taken.
+    `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait. `hand` is where to
+    start, see `hand_after`. `latest` is the latest time to believe the clock.
+
+    None for a request that found too few users, that other requests wait in front of, whose ticket is gone, or whose
+    idempotency key is taken.
     """
-    parameters = _parameters(pool, wanted, labels=labels, hand=hand, latest=latest)
+    lease_ids = [uuid4() for _ in requests]
+    parameters = _parameters(requests, lease_ids, tickets, hand=hand, latest=latest)
     statement = ACQUIRE
-    if wanted[0].ticket_id is not None:
+    if tickets is not None:
         statement, parameters["replica"] = ACQUIRE_TICKETS, replica
     rows: dict[UUID, list[Any]] = {}
     for row in await executor.execute(statement, parameters):
         rows.setdefault(row.id, []).append(row)
-    return {
-        each.lease_id: _lease(rows[each.lease_id], pool, each.terms)
-        for each in wanted
-        if each.lease_id in rows
-    }
+    return [
+        _lease(rows[lease_id], request) if lease_id in rows else None
+        for lease_id, request in zip(lease_ids, requests, strict=True)
+    ]
 
 
 def _parameters(
-    pool: Pool,
-    wanted: Sequence[WantedLease],
+    requests: Sequence[LeaseRequest],
+    lease_ids: Sequence[UUID],
+    tickets: Sequence[int] | None,
     *,
-    labels: Mapping[str, str],
     hand: UUID,
     latest: datetime | None,
 ) -> dict[str, object]:
-    terms = [each.terms for each in wanted]
+    terms = [each.terms for each in requests]
     return {
-        **pool_parameters(pool, labels),
+        **pool_parameters(requests[0].pool),
+        "labels": json.dumps(dict(requests[0].labels)),
         "hand": hand,
         "latest": latest,
-        "total": sum(each.count for each in wanted),
-        "lease_ids": [each.lease_id for each in wanted],
-        "counts": [each.count for each in wanted],
+        "total": sum(each.count for each in requests),
+        "lease_ids": lease_ids,
+        "counts": [each.count for each in requests],
         "ttls": [each.ttl_seconds for each in terms],
-        "principals": [each.principal for each in terms],
+        "principals": [each.principal.name for each in requests],
         "owners": [each.owner for each in terms],
         "metadata": [json.dumps(dict(each.metadata)) if each.metadata else "{}" for each in terms],
         "idempotency_keys": [each.idempotency_key for each in terms],
         "fingerprints": [each.fingerprint for each in terms],
-        "addresses": [each.address for each in terms],
-        "request_ids": [each.request_id for each in terms],
-        "tickets": [each.ticket_id for each in wanted],
+        "addresses": [each.principal.address for each in requests],
+        "request_ids": [each.principal.request_id for each in requests],
+        "tickets": tickets or [None] * len(requests),
     }
 
 
-def _lease(rows: Sequence[Any], pool: Pool, terms: LeaseTerms) -> Lease:
-    row = rows[0]
+def _lease(rows: Sequence[Any], request: LeaseRequest) -> Lease:
+    row, pool, terms = rows[0], request.pool, request.terms
     return Lease(
         id=row.id,
         fence=row.fence,
-        principal=terms.principal,
+        principal=request.principal.name,
         operation=LeaseOperation.ACQUIRE_LEASE,
         owner=terms.owner,
         pool=pool,

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from botfarm.services.shared import fresh_cache
-from botfarm.services.shared.fresh_cache import FreshCache
+from botfarm.services.shared import ttl_cache
+from botfarm.services.shared.ttl_cache import TtlCache
 
-Cache = FreshCache[str, tuple[str, float | None]]
+Cache = TtlCache[str, tuple[str, float | None]]
 
 
 class Table:
@@ -37,7 +37,7 @@ def table() -> Table:
 
 @pytest.fixture
 def cache(table: Table) -> Cache:
-    return FreshCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
+    return TtlCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
 
 
 async def test_a_known_key_costs_one_question_in_five_seconds(table: Table, cache: Cache) -> None:
@@ -76,7 +76,7 @@ async def test_refreshed_entries_never_ask_on_the_way(table: Table, cache: Cache
     await cache.get("a")
     await cache.get("b")
     for _ in range(20):
-        table.now += fresh_cache.REFRESH_INTERVAL
+        table.now += ttl_cache.REFRESH_INTERVAL
         await cache.refresh()
         await cache.get("a")
         await cache.get("b")
@@ -112,7 +112,7 @@ async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(tab
             raise OSError
         return await table.load(keys)
 
-    cache = FreshCache(load, clock=lambda: table.now)
+    cache = TtlCache(load, clock=lambda: table.now)
     await cache.get("a")
     broken = True
     with pytest.raises(OSError):  # noqa: PT011  it has no more to say
@@ -185,7 +185,7 @@ async def test_who_asks_after_a_change_is_not_told_of_before(table: Table, cache
 async def test_strangers_take_a_bounded_amount_of_memory(
     table: Table, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fresh_cache, "MAX_ABSENT", 3)
+    monkeypatch.setattr(ttl_cache, "MAX_ABSENT", 3)
     for number in range(5):
         await cache.get(str(number))
     await cache.get("4")

@@ -1,0 +1,10 @@
+"""The rows of one pool: a condition for statements, and its parameters."""
+
+from botfarm.domain.pools import Pool
+
+OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :domain"
+"""For the alias of a table with these columns; goes with `pool_parameters`."""
+
+
+def pool_parameters(pool: Pool) -> dict[str, object]:
+    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}

@@ -1,0 +1,182 @@
+"""Grants users of a pool: to batches of requests, or to one request alone under the lock of the pool."""
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from botfarm import metrics
+from botfarm.db.access import audit_queries
+from botfarm.db.leasing import acquire_pool_queries, advisory_locks, lease_queries, lease_reading_queries
+from botfarm.db.leasing.acquire_pool_queries import hand_after
+from botfarm.db.postgres.driver import Executor
+from botfarm.db.postgres.engine import Database
+from botfarm.db.stock import pool_queries
+from botfarm.domain.access import Principal
+from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms
+from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
+from botfarm.services.access.credential_check import CredentialCheck
+from botfarm.services.granting.acquire_limiter import AcquireLimiter
+from botfarm.services.granting.quotas import check_quota
+from botfarm.services.shared.batching import GroupedBatcher
+from botfarm.services.shared.database_clock import DatabaseClock
+from botfarm.services.stock.pools import Pools
+
+Kind = tuple[Pool, frozenset[tuple[str, str]]]
+"""A pool and labels: requests of one kind can be granted by one statement."""
+
+
+class Grants:
+    def __init__(
+        self,
+        database: Database,
+        pools: Pools,
+        clock: DatabaseClock,
+        limiter: AcquireLimiter,
+        credentials: CredentialCheck,
+        *,
+        replica_id: UUID,
+        max_batch: int,
+    ) -> None:
+        """`max_batch` is the most users that one statement grants."""
+        self._database = database
+        self._pools = pools
+        self._clock = clock
+        self._limiter = limiter
+        self._credentials = credentials
+        self._replica_id = replica_id
+        observe = metrics.batch_size.labels("acquire").observe
+        self._requests = GroupedBatcher[Kind, LeaseRequest, Lease | None](
+            self._grant_requests, max_batch=max_batch, weight=lambda request: request.count, observe=observe
+        )
+        self._tickets = GroupedBatcher[Kind, tuple[LeaseRequest, int], Lease | None](
+            self._grant_tickets, max_batch=max_batch, weight=lambda waited: waited[0].count, observe=observe
+        )
+        # The user of each pool after which the last grant stopped. It spreads the use of the users and decides nothing, so
+        # each process has its own.
+        self._hands: dict[Pool, UUID] = {}
+
+    async def grant_now(
+        self, request: LeaseRequest, *, will_wait: bool, deadline: float
+    ) -> Grant | PoolCounts:
+        """Grants a request that has no ticket, or returns the counts of the users that match.
+
+        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier requests may still be
+        joining the queue. The deadline (monotonic clock) is for a connection.
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
+        """
+        if request.principal.max_leases is None:
+            lease = await self._requests.submit(_kind(request), request)
+            if lease is not None:
+                return Grant(lease)
+            outcome = await self._replay_or_count(request)
+            if isinstance(outcome, Grant) or will_wait or outcome.free < request.count or outcome.waiting > 0:
+                return outcome
+        return await self._limiter.run(partial(self._grant_alone, request), deadline=deadline)
+
+    async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
+
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and UnauthenticatedError when the
+        caller's token or session has ended during the wait.
+        """
+        principal = request.principal
+        await self._credentials.check(principal)
+        if principal.max_leases is None:
+            lease = await self._tickets.submit(_kind(request), (request, ticket_id))
+            if lease is not None:
+                return Grant(lease)
+            if request.idempotency_key is None:
+                return None
+        async with self._database.transaction() as session:
+            if principal.max_leases is not None:
+                await _check_quota(session, request)
+                (lease,) = await self._grant(session, [request], [ticket_id])
+                if lease is not None:
+                    return Grant(lease)
+            return await replay(session, principal, request.terms)
+
+    async def _grant_requests(self, _: Kind, requests: Sequence[LeaseRequest]) -> list[Lease | None]:
+        async with self._database.direct() as executor:
+            return await self._grant(executor, requests, None)
+
+    async def _grant_tickets(self, _: Kind, waited: Sequence[tuple[LeaseRequest, int]]) -> list[Lease | None]:
+        requests, ticket_ids = [request for request, _ in waited], [ticket_id for _, ticket_id in waited]
+        async with self._database.direct() as executor:
+            return await self._grant(executor, requests, ticket_ids)
+
+    async def _replay_or_count(self, request: LeaseRequest) -> Grant | PoolCounts:
+        if request.idempotency_key is not None:
+            async with self._database.transaction() as session:
+                replayed = await replay(session, request.principal, request.terms)
+            if replayed:
+                return replayed
+        return await self._pools.count(request.pool, request.labels)
+
+    async def _grant_alone(self, request: LeaseRequest) -> Grant | PoolCounts:
+        """For a request with a quota, and for a request that found too few users although enough are free.
+
+        Other statements held some of the users then. Two batches can so deny each other the last users. Under the pool's
+        lock one transaction after the other tries alone.
+        """
+        async with self._database.transaction() as session:
+            await _check_quota(session, request)
+            await advisory_locks.lock_pool(session, request.pool)
+            (lease,) = await self._grant(session, [request], None)
+            if lease is not None:
+                return Grant(lease)
+            replayed = await replay(session, request.principal, request.terms)
+            return replayed or await pool_queries.count_pool(session, request.pool, labels=request.labels)
+
+    async def _grant(
+        self, executor: Executor, requests: Sequence[LeaseRequest], tickets: Sequence[int] | None
+    ) -> list[Lease | None]:
+        pool = requests[0].pool
+        hand = self._hands.get(pool) or hand_after(uuid4())
+        leases = await acquire_pool_queries.acquire_pool(
+            executor,
+            requests,
+            tickets=tickets,
+            hand=hand,
+            replica=self._replica_id,
+            latest=self._clock.latest(),
+        )
+        ids = [user.id for lease in leases if lease for user in lease.users]
+        if ids:
+            behind = [
+                user_id for user_id in ids if user_id < hand
+            ]  # granted after the hand went past the end
+            self._hands[pool] = hand_after(max(behind or ids))
+        return leases
+
+
+async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
+    """The live lease that an earlier request took under the same key. None when there was none.
+
+    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when the lease has
+    ended.
+    """
+    if terms.idempotency_key is None:
+        return None
+    lease = await lease_reading_queries.lease_by_key(session, principal.name, terms.idempotency_key)
+    if lease is None:
+        return None
+    if lease.fingerprint != terms.fingerprint:
+        raise IdempotencyKeyReusedError
+    live = await lease_queries.restore(session, lease.id, principal=lease.principal)
+    if live is None:
+        raise IdempotencyKeyEndedError
+    await audit_queries.record_of_lease(session, principal, f"replay_{lease.operation}", live)
+    return Grant(live, replayed=True)
+
+
+async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:
+    await check_quota(
+        session, request.principal, count=request.count, idempotency_key=request.idempotency_key
+    )
+
+
+def _kind(request: LeaseRequest) -> Kind:
+    return request.pool, frozenset(request.labels.items())

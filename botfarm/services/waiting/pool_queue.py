@@ -1,0 +1,143 @@
+"""The queue of one pool as this process serves it: reads the queue of all replicas, and grants the tickets of its own."""
+
+import asyncio
+import random
+from uuid import UUID
+
+from botfarm.db.postgres.engine import Database
+from botfarm.db.postgres.listener import Listener
+from botfarm.db.waiting import ticket_queries
+from botfarm.domain.pools import Pool
+from botfarm.domain.waiting import Queue
+from botfarm.errors import ConnectionsBusyError, UnavailableError
+from botfarm.logs import get_logger
+from botfarm.services.granting.grants import Grants
+from botfarm.services.waiting.fair_order import grantable, is_mixed
+from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
+from botfarm.services.waiting.wakeable_loop import WakeableLoop
+
+logger = get_logger(__name__)
+
+# Seconds between two readings of a queue that was not woken: while NOTIFY arrives, and while it does not.
+POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
+# Seconds, with exponential back-off. The first pause is for users that are free but locked by another statement for a moment.
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
+# Seconds after a reading that failed.
+RETRY_PAUSE = 0.5
+# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be repeated.
+SLACK = 0.002
+
+
+class PoolQueue:
+    def __init__(
+        self,
+        database: Database,
+        listener: Listener | None,
+        grants: Grants,
+        waiters: LocalWaiters,
+        pool: Pool,
+        *,
+        replica_id: UUID,
+    ) -> None:
+        self._database = database
+        self._listener = listener
+        self._grants = grants
+        self._waiters = waiters.of_pool(pool)
+        self._pool = pool
+        self._replica_id = replica_id
+        self._loop = WakeableLoop(self._serve)
+        self._after_a_miss, self._held_up = _Pauses(), _Pauses()
+        self._is_mixed = False
+        self._granting: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Reads the queue soon, if requests wait here."""
+        if self._waiters:
+            self._loop.wake()
+
+    def grant(self, waiter: Waiter) -> None:
+        """Starts a grant of the waiter's ticket."""
+        waiter.granting = asyncio.create_task(self._grant(waiter))
+        self._granting.add(waiter.granting)
+        waiter.granting.add_done_callback(self._granting.discard)
+
+    async def close(self) -> None:
+        """Lets what is in flight finish."""
+        await self._loop.close()
+        await asyncio.gather(*self._granting)
+
+    async def _serve(self) -> float | None:
+        """Reads the queue and starts the grants. Returns the seconds until the next reading, None while no request waits."""
+        if not self._waiters:
+            return None
+        try:
+            async with self._database.direct() as executor:
+                queue = await ticket_queries.read_queue(executor, self._pool, replica=self._replica_id)
+        except UnavailableError:
+            return _jittered(RETRY_PAUSE)
+        except Exception:
+            logger.exception("line")
+            return _jittered(LONGEST_PAUSE)
+        pauses = [_jittered(self._poll_interval())]
+        if queue.due_in is not None:
+            pauses.append(queue.due_in + SLACK)
+        if self._start_grants(queue):
+            pauses.append(self._held_up.next())
+        else:
+            self._held_up = _Pauses()
+        return min(pauses)
+
+    def _start_grants(self, queue: Queue) -> bool:
+        """True when a later reading may find more tickets to grant although no user is freed."""
+        places = grantable(queue)
+        for place in places:
+            waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
+            if waiter and waiter.may_be_granted:
+                self.grant(waiter)
+        self._is_mixed = is_mixed(queue)
+        return self._is_mixed and len(places) < len(queue.places)
+
+    async def _grant(self, waiter: Waiter) -> None:
+        ticket_id = waiter.ticket.id
+        try:
+            grant = await self._grants.grant_ticket(waiter.request, ticket_id)
+        except ConnectionsBusyError:  # no statement was sent
+            grant = None
+        except Exception as error:  # noqa: BLE001  it is raised again, in the request that waits
+            self._owner(ticket_id, waiter).fail(error, has_ticket=True)
+            return
+        finally:
+            waiter.granting = None
+        # A repeated request under the same key may have taken over the ticket meanwhile.
+        owner = self._owner(ticket_id, waiter)
+        if grant is not None:
+            owner.succeed(grant)
+            self._after_a_miss = _Pauses()
+            if self._is_mixed:
+                self.wake()
+        elif not owner.is_over:
+            self._loop.wake_within(self._after_a_miss.next())
+
+    def _owner(self, ticket_id: int, waiter: Waiter) -> Waiter:
+        return self._waiters.get(ticket_id, waiter)
+
+    def _poll_interval(self) -> float:
+        notified = self._listener is not None and self._listener.is_connected
+        return POLL_INTERVAL if notified else POLL_INTERVAL_WITHOUT_NOTIFY
+
+
+class _Pauses:
+    """Pauses that double, from `FIRST_PAUSE` to `LONGEST_PAUSE`."""
+
+    def __init__(self) -> None:
+        self._seconds = FIRST_PAUSE
+
+    def next(self) -> float:
+        seconds = self._seconds
+        self._seconds = min(2 * seconds, LONGEST_PAUSE)
+        return _jittered(seconds)
+
+
+def _jittered(seconds: float) -> float:
+    """Spreads the replicas, so that they do not read at the same moments."""
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311
