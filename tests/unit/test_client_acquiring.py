@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from botfarm_client.acquiring import GRACE, UNREACHED, Acquiring
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.connection import Connection
 from botfarm_client.errors import (
     FarmUnreachableError,

@@ -1,12 +1,12 @@
 import httpx
 import pytest
 
-from botfarm_client.calls import failure, no_farm
 from botfarm_client.command_errors import CommandError
 from botfarm_client.commands.farm_access import open_farm
 from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, ProblemError, UnexpectedAnswerError, problem_error
 from botfarm_client.explanations import explain
+from botfarm_client.http_messages import failure, no_farm
 
 URL = "http://farm.test"
 

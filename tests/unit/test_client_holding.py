@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from botfarm_client.acquiring import Grant
-from botfarm_client.calls import Call
+from botfarm_client.api_calls import Call
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from botfarm_client import AsyncBotfarm, Botfarm
+from botfarm_client.api_calls import Call
 from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
 from botfarm_client.command_errors import CommandError
 from botfarm_client.commands.farm_access import open_farm
 from botfarm_client.connection import Connection

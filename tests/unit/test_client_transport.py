@@ -19,8 +19,8 @@ from httpcore import (
 )
 
 from botfarm_client import clock
+from botfarm_client.api_calls import Call
 from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
 from botfarm_client.connection import Connection
 from botfarm_client.errors import LostAnswerError
 from botfarm_client.idle_connections import LONGEST_IDLE, MOST_IDLE, IdleConnections
@@ -244,7 +244,7 @@ order, url = sys.argv[1:]
 if order == "replaced, imported":
     replace_everything_that_recorders_and_mocks_know()
 from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
+from botfarm_client.api_calls import Call
 from botfarm_client.connection import Connection
 if order == "imported, replaced":
     replace_everything_that_recorders_and_mocks_know()

@@ -7,7 +7,7 @@ from typing import NoReturn
 from uuid import uuid4
 
 from botfarm_client import clock
-from botfarm_client.calls import ANSWER_TIMEOUT, Call, Json
+from botfarm_client.api_calls import ANSWER_TIMEOUT, Call, Json
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,

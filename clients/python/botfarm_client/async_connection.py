@@ -1,7 +1,8 @@
 import httpx
 
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.async_transport import AsyncFarmTransport
-from botfarm_client.calls import Call, FarmRequests, Json, raise_unanswered, read
+from botfarm_client.http_messages import FarmRequests, raise_unanswered, read
 from botfarm_client.route import Route
 
 
@@ -22,7 +23,7 @@ class AsyncConnection:
         """Raises as `Connection.send`."""
         if self._is_closed:
             raise RuntimeError("this farm was closed")
-        request = self._requests.of(call.method, call.path, **call.arguments())
+        request = self._requests.of_call(call)
         try:
             response = await self._transport.handle_async_request(request)
             await response.aread()

@@ -4,10 +4,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from botfarm_client.acquiring import Grant
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.async_connection import AsyncConnection
 from botfarm_client.async_keeper import AsyncKeeper
 from botfarm_client.async_retrying import carry_out
-from botfarm_client.calls import Call, Json
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.held_lease import HeldLease, HeldUser, Outcome
 from botfarm_client.holding import Hold

@@ -1,8 +1,8 @@
 import asyncio
 from contextlib import closing
 
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call, Json
 from botfarm_client.errors import BotfarmError
 from botfarm_client.retrying import Pause, Result, Steps
 

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 import httpx
 
-from botfarm_client.calls import Call, FarmRequests, Json, no_farm, raise_unanswered, read, timeout
+from botfarm_client.api_calls import Call, Json
+from botfarm_client.http_messages import FarmRequests, no_farm, raise_unanswered, read, timeout
 from botfarm_client.route import Route
 from botfarm_client.transport import FarmTransport
 
@@ -27,7 +28,7 @@ class Connection:
 
     def send(self, call: Call) -> Json:
         # Nothing here has a body in a variable of its own: a failed test's report shows arguments.
-        return self._ask(self._requests.of(call.method, call.path, **call.arguments()))
+        return self._ask(self._requests.of_call(call))
 
     def get(self, path: str, **query: object) -> Json:
         return self._ask(self._requests.of("GET", path, params=_given(query), timeout=timeout(0)))

@@ -3,33 +3,35 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-import typer
-
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _WRITTEN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
 # So many digits are no duration, but a slip of the keyboard.
 _LONGEST = 12
 
 
+class TimeFormatError(ValueError):
+    """The text is neither a duration nor a moment. The message says how one is written."""
+
+
 def parse_duration(text: str) -> int:
-    """Seconds: `90`, `90s`, `15m`, `2h`, `1h30m`, `90d`."""
+    """Seconds: `90`, `90s`, `15m`, `2h`, `1h30m`, `90d`. Raises TimeFormatError."""
     written = text.strip().lower()
     found = _WRITTEN.fullmatch(written)
     if not written or found is None or len(written) > _LONGEST:
-        raise typer.BadParameter("a duration is written as 90, 90s, 15m, 2h, 1h30m or 90d")
+        raise TimeFormatError("a duration is written as 90, 90s, 15m, 2h, 1h30m or 90d")
     return sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS.values(), strict=True))
 
 
 def parse_moment(text: str) -> str:
-    """ISO 8601, UTC where it names no zone; a duration is one back from now, by this machine's clock."""
+    """ISO 8601, UTC where it names no zone; a duration is one back from now, by this machine's clock. Raises TimeFormatError."""
     try:
         return (datetime.now(UTC) - timedelta(seconds=parse_duration(text))).isoformat()
-    except (typer.BadParameter, OverflowError):
+    except (TimeFormatError, OverflowError):
         pass
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise typer.BadParameter(
+        raise TimeFormatError(
             "a moment is written as 2026-11-23 or 2026-11-23T15:30Z, or as a duration back from now: 2h"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()

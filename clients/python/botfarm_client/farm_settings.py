@@ -6,11 +6,10 @@ from typing import Self
 
 import httpx
 
+from botfarm_client.api_calls import DEFAULT_URL
 from botfarm_client.errors import SettingError
 from botfarm_client.proxies import names_server
 from botfarm_client.text_input import decoded, stripped, variable
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from botfarm_client import clock
 from botfarm_client.acquiring import Grant
-from botfarm_client.calls import Call, Json
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,

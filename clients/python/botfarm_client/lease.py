@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from botfarm_client.acquiring import Grant
-from botfarm_client.calls import Call, Json
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.held_lease import Callback, HeldLease, HeldUser, Outcome

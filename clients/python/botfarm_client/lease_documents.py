@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.errors import UnexpectedAnswerError
 
 Kinds = Mapping[str, type | tuple[type, ...]]

@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-
-from botfarm_client.held_lease import HeldUser
 
 # Characters. To hide each `no`, `1234` or `dark` in a log would make it unreadable and protect nothing.
 SHORTEST, SHORTEST_NAMED = 8, 4
@@ -23,15 +21,6 @@ _HOST = r"(?:[a-z0-9-]{1,32}\.)+[a-z]{2,10}"
 _ADDRESS = re.compile(rf"(?:https?://(?:{_HOST}|localhost)(?::\d{{1,5}})?/?|(?:[\w.+-]{{1,64}}@)?{_HOST})")
 
 Users = Sequence[Mapping[str, Any]]
-
-
-def user_documents(users: Iterable[HeldUser]) -> list[dict[str, Any]]:
-    """Users with their credentials as the farm writes them. Raises LeaseLostError."""
-    __tracebackhide__ = True  # pytest would show the arguments
-    return [
-        {"id": u.id, "login": u.login, "password": u.password, "labels": u.labels, "secrets": u.secrets}
-        for u in users
-    ]
 
 
 def passwords(users: Users) -> set[tuple[str, str]]:

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from botfarm_client import clock
-from botfarm_client.calls import Call, Json
-from botfarm_client.connection import Connection
+from botfarm_client.api_calls import Call, Json
 from botfarm_client.errors import BotfarmError, FarmUnreachableError, ProblemError
 
 Result = TypeVar("Result")
@@ -24,6 +23,10 @@ MAY_PASS = frozenset({429, 502, 503, 504})
 @dataclass(frozen=True)
 class Pause:
     seconds: float
+
+
+class _Connection(Protocol):
+    def send(self, call: Call) -> Json: ...
 
 
 Steps = Generator[Call | Pause, Json, Result]
@@ -64,7 +67,7 @@ def insisting(call: Call, *, patience: float, now: Callable[[], float] = clock.n
 
 
 def carry_out(
-    steps: Steps[Result], connection: Connection, *, sleep: Callable[[float], None] = time.sleep
+    steps: Steps[Result], connection: _Connection, *, sleep: Callable[[float], None] = time.sleep
 ) -> Result:
     with closing(steps):  # an interruption is the end of them, too
         try:
@@ -81,7 +84,7 @@ def carry_out(
             return result
 
 
-def _do(step: Call | Pause, connection: Connection, sleep: Callable[[float], None]) -> Json:
+def _do(step: Call | Pause, connection: _Connection, sleep: Callable[[float], None]) -> Json:
     if isinstance(step, Call):
         return connection.send(step)
     sleep(step.seconds)

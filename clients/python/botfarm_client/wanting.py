@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.errors import SettingError
 from botfarm_client.farm_settings import FarmSettings
 from botfarm_client.ids import is_id

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from botfarm_client import Botfarm, Lease
+import botfarm_client
 from botfarm_client.ci_variables import this_holder
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.commands.exec_programs import end_programs, require_program, start_program, wait_for
@@ -38,7 +38,7 @@ from botfarm_client.commands.waiting_notice import waiting_notice
 from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.explanations import explain
-from botfarm_client.lease_secrets import user_documents
+from botfarm_client.held_lease import user_documents
 from botfarm_client.log_masks import write_masks
 
 _TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
@@ -73,7 +73,7 @@ def run_under_lease(
     require_program(command[0])
     holder = this_holder()
     try:
-        with Signals() as signals, Botfarm(url, project=project, env=env) as farm:
+        with Signals() as signals, botfarm_client.Botfarm(url, project=project, env=env) as farm:
             with waiting_notice(wait or 0):
                 lease = farm.acquire(
                     domain=domain,
@@ -95,7 +95,9 @@ def run_under_lease(
 
 
 @contextmanager
-def _environment(lease: Lease, command: list[str], *, keep_token: bool) -> Iterator[dict[str, str]]:
+def _environment(
+    lease: "botfarm_client.Lease", command: list[str], *, keep_token: bool
+) -> Iterator[dict[str, str]]:
     """The token can take all the users of its scope: a test needs no more than its own."""
     dropped = {USERS, USERS_FILE, *(() if keep_token else _TOKEN_VARIABLES)}
     ours = {name: value for name, value in os.environ.items() if name not in dropped}
@@ -117,7 +119,9 @@ def _temporary_folder() -> Path:
         return Path.cwd()
 
 
-def _run(command: list[str], environment: dict[str, str], lease: Lease, signals: Signals) -> int:
+def _run(
+    command: list[str], environment: dict[str, str], lease: "botfarm_client.Lease", signals: Signals
+) -> int:
     program = signals.start(lambda: start_program(command, environment))
     mark = f"BOTFARM_LEASE_ID={lease.id}"
     lease.on_lost(lambda _: end_programs(mark, program))
@@ -131,7 +135,7 @@ def _run(command: list[str], environment: dict[str, str], lease: Lease, signals:
     return exit_code
 
 
-def _release(lease: Lease, command: str) -> None:
+def _release(lease: "botfarm_client.Lease", command: str) -> None:
     try:
         lease.release()
     except LeaseLostError as lost:

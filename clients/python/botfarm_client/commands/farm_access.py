@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.connection import Connection
 from botfarm_client.errors import BotfarmError, SettingError
 from botfarm_client.explanations import explain
-from botfarm_client.farm_settings import FarmSettings, plain_url
 from botfarm_client.text_input import stripped
+
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
 
 @contextmanager
-def open_farm(url: str) -> Iterator[Connection]:
+def open_farm(url: str) -> Iterator["Connection"]:
+    # With httpx, which no help needs.
+    from botfarm_client.connection import Connection  # noqa: PLC0415
+    from botfarm_client.farm_settings import FarmSettings, plain_url  # noqa: PLC0415
+
     try:
         plain_url(stripped(url))
     except SettingError as error:  # it comes from an option

@@ -4,12 +4,15 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.commands.import_files import BadLine, Record
-from botfarm_client.connection import Connection
 from botfarm_client.errors import ProblemError
 from botfarm_client.ids import is_id
+
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
 CHUNK_BYTES = 65_536
 # The farm refuses the whole request for one line of more than that.
@@ -35,7 +38,7 @@ class Imported:
 
 class UserImport:
     def __init__(
-        self, farm: Connection, *, default_project: str | None, on_chunk: Callable[[int], None]
+        self, farm: "Connection", *, default_project: str | None, on_chunk: Callable[[int], None]
     ) -> None:
         self._farm = farm
         self._projects = {project["name"]: project["id"] for project in farm.items("/projects")}

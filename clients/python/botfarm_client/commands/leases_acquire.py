@@ -7,7 +7,7 @@ from uuid import uuid4
 import typer
 
 from botfarm_client.acquiring import Acquiring
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.ci_variables import this_job
 from botfarm_client.command_errors import CommandError
 from botfarm_client.commands import github_actions

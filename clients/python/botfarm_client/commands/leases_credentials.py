@@ -1,18 +1,20 @@
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.command_errors import CommandError, ExitCode
 from botfarm_client.commands.credential_files import SecretChangesFile, read_credentials
 from botfarm_client.commands.farm_access import open_farm
 from botfarm_client.commands.lease_views import user_without_passwords
 from botfarm_client.commands.options import DEFAULT_URL, AsJson, LeaseArgument, Url
 from botfarm_client.commands.output import print_json, say
-from botfarm_client.connection import Connection
 from botfarm_client.ids import is_id
 from botfarm_client.log_masks import write_masks
+
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
 LeasedUserArgument = Annotated[
     str | None, typer.Argument(metavar="USER", help="Its login or id, if the lease has several.")
@@ -59,13 +61,13 @@ def write_back(
         say(f"Wrote the {' and the '.join(sorted(changes))} of {written['login']} back.")
 
 
-def _path(farm: Connection, lease_id: UUID, user: str | None) -> str:
+def _path(farm: "Connection", lease_id: UUID, user: str | None) -> str:
     """An id is not looked up: the request that it is for says when the lease has no such user."""
     user_id = user if user is not None and is_id(user) else _user_id_of(farm, lease_id, user)
     return f"/leases/{lease_id}/users/{user_id}"
 
 
-def _user_id_of(farm: Connection, lease_id: UUID, login: str | None) -> str:
+def _user_id_of(farm: "Connection", lease_id: UUID, login: str | None) -> str:
     lease = farm.get(f"/leases/{lease_id}")
     users: list[Json] = lease["users"]
     if not users:  # only those of a lease that has ended can be deleted

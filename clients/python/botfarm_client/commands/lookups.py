@@ -1,24 +1,26 @@
 """Names that people use, and the ids that the API wants."""
 
 from datetime import UTC, datetime
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-from botfarm_client.calls import Json
+from botfarm_client.api_calls import Json
 from botfarm_client.command_errors import CommandError, ExitCode
-from botfarm_client.connection import Connection
 from botfarm_client.ids import is_id
 
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
-def project_names(farm: Connection) -> dict[str, str]:
+
+def project_names(farm: "Connection") -> dict[str, str]:
     """The names by their ids."""
     return {project["id"]: project["name"] for project in farm.items("/projects")}
 
 
 @overload
-def project_id_of(farm: Connection, name_or_id: str) -> str: ...
+def project_id_of(farm: "Connection", name_or_id: str) -> str: ...
 @overload
-def project_id_of(farm: Connection, name_or_id: str | None) -> str | None: ...
-def project_id_of(farm: Connection, name_or_id: str | None) -> str | None:
+def project_id_of(farm: "Connection", name_or_id: str | None) -> str | None: ...
+def project_id_of(farm: "Connection", name_or_id: str | None) -> str | None:
     """An id is not looked up: the request that it is for says when there is none of it."""
     if name_or_id is None or is_id(name_or_id):
         return name_or_id
@@ -30,7 +32,7 @@ def project_id_of(farm: Connection, name_or_id: str | None) -> str | None:
     )
 
 
-def user_id_of(farm: Connection, login_or_id: str) -> str:
+def user_id_of(farm: "Connection", login_or_id: str) -> str:
     """A login may be there once for each project and env: then only an id will do."""
     if is_id(login_or_id):
         return login_or_id
@@ -46,7 +48,7 @@ def user_id_of(farm: Connection, login_or_id: str) -> str:
     return str(found[0]["id"])
 
 
-def token_of(farm: Connection, name_or_id: str) -> Json:
+def token_of(farm: "Connection", name_or_id: str) -> Json:
     """What was given is not repeated: by mistake it may be the token itself."""
     tokens = farm.items("/tokens")
     named = [token for token in tokens if token["name"] == name_or_id]

@@ -1,13 +1,14 @@
 """Options and arguments that commands share."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from botfarm_client.durations import parse_duration, parse_moment
-from botfarm_client.farm_settings import DEFAULT_URL as DEFAULT_URL  # noqa: PLC0414  an option's default
+from botfarm_client.api_calls import DEFAULT_URL as DEFAULT_URL  # noqa: PLC0414  an option's default
+from botfarm_client.durations import TimeFormatError, parse_duration, parse_moment
 
 DEFAULT_LIMIT = 100
 
@@ -58,14 +59,21 @@ MetadataOptions = Annotated[
 
 
 def duration_option(name: str, description: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        name, parser=parse_duration, metavar="DURATION", help=description
-    )
-    return option
+    return _parsed_option(name, parse_duration, metavar="DURATION", description=description)
 
 
 def moment_option(name: str, description: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        name, parser=parse_moment, metavar="WHEN", help=description
-    )
+    return _parsed_option(name, parse_moment, metavar="WHEN", description=description)
+
+
+def _parsed_option(
+    name: str, parse: Callable[[str], int | str], *, metavar: str, description: str
+) -> typer.models.OptionInfo:
+    def parser(text: str) -> int | str:
+        try:
+            return parse(text)
+        except TimeFormatError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    option: typer.models.OptionInfo = typer.Option(name, parser=parser, metavar=metavar, help=description)
     return option

@@ -1,4 +1,4 @@
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -7,8 +7,10 @@ from botfarm_client.commands.lookups import project_id_of
 from botfarm_client.commands.options import DEFAULT_URL, AsJson, ProjectArgument, Url, Yes, duration_option
 from botfarm_client.commands.output import Columns, print_fields, print_json, print_table, say
 from botfarm_client.commands.prompts import confirm
-from botfarm_client.connection import Connection
 from botfarm_client.durations import format_duration, format_moment
+
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
 projects = typer.Typer(
     no_args_is_help=True, help="The systems under test, and how long their users may be held."
@@ -105,7 +107,7 @@ def delete(
         say(f"Deleted the project {found['name']}.")
 
 
-def _get(farm: Connection, project: str) -> dict[str, Any]:
+def _get(farm: "Connection", project: str) -> dict[str, Any]:
     return farm.get(f"/projects/{project_id_of(farm, project)}")
 
 

@@ -1,13 +1,15 @@
 """Users, as people look at them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botfarm_client.commands.lookups import project_names
 from botfarm_client.commands.output import Columns, print_fields, print_table
 from botfarm_client.commands.pairs import format_pairs
-from botfarm_client.connection import Connection
 from botfarm_client.durations import format_moment, format_relative
+
+if TYPE_CHECKING:
+    from botfarm_client.connection import Connection
 
 
 def print_users(users: list[dict[str, Any]], names: Mapping[str, str]) -> None:
@@ -27,7 +29,7 @@ def print_users(users: list[dict[str, Any]], names: Mapping[str, str]) -> None:
     print_table(columns, users)
 
 
-def print_user(user: dict[str, Any], farm: Connection) -> None:
+def print_user(user: dict[str, Any], farm: "Connection") -> None:
     names = project_names(farm)
     print_fields(
         {

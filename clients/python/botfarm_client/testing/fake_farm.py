@@ -4,8 +4,8 @@ from typing import Self
 from uuid import uuid4
 
 from botfarm_client import clock
+from botfarm_client.api_calls import API
 from botfarm_client.async_farm import AsyncBotfarm
-from botfarm_client.calls import API
 from botfarm_client.farm import Botfarm
 from botfarm_client.testing.fake_api import Answered, Asked, FakeApi, answered_problem
 from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy

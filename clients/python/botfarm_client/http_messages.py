@@ -1,13 +1,12 @@
-"""One request to a farm and its answer, without the sending: what is the same for a thread and for a task."""
+"""Requests to a farm and its answers as HTTP, without the sending: the same for a thread and for a task."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from json import dumps
 from typing import Any, NoReturn
 
 import httpx
 
 from botfarm_client import __version__
+from botfarm_client.api_calls import ANSWER_TIMEOUT, API, Call, Json
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,
@@ -17,38 +16,8 @@ from botfarm_client.errors import (
 )
 from botfarm_client.printable import printable
 
-API = "/api/v1"
-# Seconds. What the farm is told to wait, and what it needs for a long import, comes on top.
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 30.0
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    method: str
-    path: str
-    json: Json | None = field(default=None, repr=False)
-    idempotency_key: str | None = None
-    wait: float = 0
-    """How long the farm was asked to keep the request open."""
-    patience: float = ANSWER_TIMEOUT
-    """Seconds for the answer, beside the wait."""
-
-    def arguments(self) -> dict[str, Any]:
-        """For `FarmRequests.of`, beside the method and the path."""
-        headers = {"Idempotency-Key": self.idempotency_key} if self.idempotency_key else {}
-        content = {} if self.json is None else {"content": self._encoded()}
-        if content:
-            headers["Content-Type"] = "application/json"
-        return {"headers": headers, "timeout": timeout(self.wait, self.patience), **content}
-
-    def _encoded(self) -> bytes:
-        """Raises TypeError or ValueError, without the frames of the encoder: a test's report shows their arguments."""
-        try:
-            return dumps(self.json, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error)) from None
+# Seconds.
+CONNECT_TIMEOUT = 10.0
 
 
 class FarmRequests:
@@ -61,6 +30,15 @@ class FarmRequests:
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"botfarm-client/{__version__}",
         }
+
+    def of_call(self, call: Call) -> httpx.Request:
+        return self.of(
+            call.method,
+            call.path,
+            timeout=timeout(call.wait, call.patience),
+            headers=call.headers(),
+            content=call.content(),
+        )
 
     def of(
         self,
