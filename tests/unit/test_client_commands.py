@@ -113,13 +113,13 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
         signal.signal(signal.SIGTERM, former)
 
 
-IMPORTED_BY_HELP = """
+RUN_AND_SHOW_IMPORTS = """
 import sys
 from botfarm_client.cli import main
 try:
     main()
 finally:
-    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+    print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}), file=sys.stderr)
 """
 # Each costs a tenth of a second or more. The server's package is there as far as its table of commands.
 ONLY_TO_RUN_A_COMMAND = {
@@ -139,17 +139,28 @@ ONLY_TO_RUN_A_COMMAND = {
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in CLIENT_COMMANDS), ("leases", "acquire")])
 def test_help_imports_no_server_and_no_http_client(command: tuple[str, ...]) -> None:
-    finished = subprocess.run(
-        [sys.executable, "-c", IMPORTED_BY_HELP, *command, "--help"],
-        env=clean_environment({}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Usage: botfarm" in finished.stdout
-    imported = set(finished.stderr.split())
+    shown, imported = run_and_show_imports(*command, "--help")
+    assert "Usage: botfarm" in shown
     assert "typer" in imported
     assert not imported & ONLY_TO_RUN_A_COMMAND
+
+
+def test_a_command_that_asks_the_farm_imports_httpx_without_its_command_line() -> None:
+    _, imported = run_and_show_imports("pools", "--url", "http://127.0.0.1:1", exit_code=7)
+    assert "httpx" in imported
+    assert not imported & {"click", "pygments", "rich", "sqlalchemy"}
+
+
+def run_and_show_imports(*arguments: str, exit_code: int = 0) -> tuple[str, set[str]]:
+    finished = subprocess.run(
+        [sys.executable, "-c", RUN_AND_SHOW_IMPORTS, *arguments],
+        env=clean_environment({"BOTFARM_TOKEN": "token"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == exit_code, finished.stderr
+    return finished.stdout, set(finished.stderr.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("name", [*CLIENT_COMMANDS, *SERVER_COMMANDS])
