@@ -6,9 +6,9 @@ from botfarm.logs import configure_logging
 from botfarm.runtime import migrate, open_services
 from botfarm.services.upkeep.restoring import Restored
 from botfarm.settings import Settings, load_settings
-from botfarm_client.commands.options import duration_option
-from botfarm_client.commands.output import counted, say
-from botfarm_client.durations import format_moment
+from botfarm_client.commands.shared.options import duration_option
+from botfarm_client.commands.shared.output import counted, say
+from botfarm_client.shared.durations import format_moment
 
 
 @one_line_errors()

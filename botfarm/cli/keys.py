@@ -14,7 +14,7 @@ from botfarm.services.upkeep.key_rotation import NextRing, Step, rotate_ring, wi
 from botfarm.services.upkeep.keys import Keys, Reencrypted, what_is_wrong
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
-from botfarm_client.commands.output import counted, note, print_json, print_table, say
+from botfarm_client.commands.shared.output import counted, note, print_json, print_table, say
 
 Answer = TypeVar("Answer")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm_client.commands.lease_views import without_passwords
+from botfarm_client.commands.leases.views import without_passwords
 from support.fake_farm import PROJECT_ID, FakeFarm, problem
 
 USER_ID = "0068cbd8-e11a-4151-8c8c-659b33b2fa19"

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from botfarm_client.commands.pairs import format_pairs, parse_changes, parse_pairs
-from botfarm_client.durations import (
+from botfarm_client.commands.shared.key_values import format_pairs, parse_changes, parse_pairs
+from botfarm_client.shared.durations import (
     TimeFormatError,
     format_duration,
     format_moment,

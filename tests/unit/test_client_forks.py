@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from botfarm_client import AsyncBotfarm, Botfarm
-from botfarm_client.api_calls import Call
-from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.connection import Connection
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.connection import Connection
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.stub_server import stub_server
 

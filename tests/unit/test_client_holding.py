@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.acquiring import Grant
-from botfarm_client.api_calls import Call
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.retrying import Pause
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,
@@ -14,8 +14,8 @@ from botfarm_client.errors import (
     UnexpectedAnswerError,
     problem_error,
 )
-from botfarm_client.holding import LONGEST_MARGIN, TICK, Hold, Renewal
-from botfarm_client.retrying import Pause
+from botfarm_client.leasing.acquiring import Grant
+from botfarm_client.leasing.lease_clock import LONGEST_MARGIN, TICK, Hold, Renewal
 
 UNREACHABLE = FarmUnreachableError("cannot reach the farm")
 LAPSED = problem_error(410, {"type": "urn:botfarm:problem:lease-lapsed"})

@@ -2,15 +2,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.commands.lookups import project_id_of
-from botfarm_client.commands.options import DEFAULT_URL, AsJson, ProjectArgument, Url, Yes, duration_option
-from botfarm_client.commands.output import Columns, print_fields, print_json, print_table, say
-from botfarm_client.commands.prompts import confirm
-from botfarm_client.durations import format_duration, format_moment
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.commands.shared.lookups import project_id_of
+from botfarm_client.commands.shared.options import (
+    DEFAULT_URL,
+    AsJson,
+    ProjectArgument,
+    Url,
+    Yes,
+    duration_option,
+)
+from botfarm_client.commands.shared.output import Columns, print_fields, print_json, print_table, say
+from botfarm_client.commands.shared.prompts import confirm
+from botfarm_client.shared.durations import format_duration, format_moment
 
 if TYPE_CHECKING:
-    from botfarm_client.connection import Connection
+    from botfarm_client.connection.connection import Connection
 
 projects = typer.Typer(
     no_args_is_help=True, help="The systems under test, and how long their users may be held."

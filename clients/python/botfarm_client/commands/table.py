@@ -22,11 +22,11 @@ COMMANDS: CommandTable = {
         "Show who did what, the newest first; all filters must match.",
     ),
     "exec": CommandEntry(
-        "botfarm_client.commands.exec:run_under_lease",
+        "botfarm_client.commands.exec.run:run_under_lease",
         "Run a command that has users for as long as it runs. Ends as the command does, or with 75 when they are lost.",
     ),
     "leases": CommandEntry(
-        "botfarm_client.commands.leases:leases",
+        "botfarm_client.commands.leases.group:leases",
         "Who holds which users, and until when.",
     ),
     "pools": CommandEntry(
@@ -38,11 +38,11 @@ COMMANDS: CommandTable = {
         "The systems under test, and how long their users may be held.",
     ),
     "tokens": CommandEntry(
-        "botfarm_client.commands.tokens:tokens",
+        "botfarm_client.commands.tokens.group:tokens",
         "What machines sign in with, and what each may do.",
     ),
     "users": CommandEntry(
-        "botfarm_client.commands.users:users",
+        "botfarm_client.commands.users.group:users",
         "The test accounts of the farm.",
     ),
 }

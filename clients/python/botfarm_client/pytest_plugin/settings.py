@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.durations import TimeFormatError, parse_duration
-from botfarm_client.text_input import variable
+from botfarm_client.shared.durations import TimeFormatError, parse_duration
+from botfarm_client.shared.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
 MARKER = f"botfarm({', '.join(f'{name}=...' for name in TERMS)}): the users that botfarm_user and botfarm_lease take"

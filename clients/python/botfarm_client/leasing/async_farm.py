@@ -1,0 +1,140 @@
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+
+import httpx
+
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.async_retrying import carry_out
+from botfarm_client.connection.farm_settings import FarmSettings
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.leasing.acquiring import Acquiring
+from botfarm_client.leasing.async_lease import AsyncLease
+from botfarm_client.leasing.async_renewer import AsyncKeeper
+from botfarm_client.leasing.lease_clock import PATIENCE
+from botfarm_client.leasing.lease_exit import Kinds, kinds_of, warn_of_what_is_left
+from botfarm_client.leasing.lease_request import wanted_lease
+from botfarm_client.leasing.uncancelled import finish
+from botfarm_client.shared import clock
+
+
+class AsyncBotfarm:
+    """A farm, for any number of tasks of one event loop."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As `Botfarm`."""
+        self._settings = FarmSettings.of(
+            url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
+        )
+        self._connection = AsyncConnection(self._settings.url, self._settings.token, transport=transport)
+        self._keeper = AsyncKeeper(self._connection)
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        *,
+        env: str | None = None,
+        domain: str | None = None,
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        broken_on: Kinds = (),
+    ) -> AsyncIterator[AsyncLease]:
+        """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
+        kinds = kinds_of(broken_on)
+        lease = await self.acquire(
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            wait=wait,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        try:
+            async with lease._cancelling_when_lost():  # noqa: SLF001  ours
+                yield lease
+        except BaseException as failure:
+            await finish(lease._leave(failure, kinds))  # noqa: SLF001
+            raise
+        await finish(lease._leave(None))  # noqa: SLF001
+
+    async def acquire(
+        self,
+        *,
+        env: str | None = None,
+        domain: str | None = None,
+        count: int = 1,
+        labels: Mapping[str, str] | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncLease:
+        """As `Botfarm.acquire`."""
+        wanted = wanted_lease(
+            self._settings,
+            env=env,
+            domain=domain,
+            count=count,
+            labels=labels,
+            ttl=ttl,
+            priority=priority,
+            owner=owner,
+            metadata=metadata,
+        )
+        acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
+        try:
+            grant = await carry_out(acquiring.steps(), self._connection)
+            return AsyncLease(grant, self._connection, self._keeper, pool=acquiring.pool)
+        except BotfarmError:
+            raise
+        except BaseException:
+            with suppress(BotfarmError):
+                await finish(carry_out(acquiring.taking_back(), self._connection))
+            raise
+
+    async def close(self) -> None:
+        """As `Botfarm.close`; a cancellation waits for it."""
+        try:
+            await finish(self._give_back(PATIENCE))
+        finally:
+            await self._keeper.close()
+            await self._connection.close()
+
+    async def _give_back(self, patience: float) -> None:
+        until = clock.now() + patience
+        for hold in self._keeper.kept():
+            if hold.is_inherited:
+                continue
+            try:
+                await carry_out(hold.releasing(None, None, until=until), self._connection)
+            except LeaseLostError:
+                pass  # its holder was told, or did not look
+            except BotfarmError as error:
+                warn_of_what_is_left(hold, error)
+            self._keeper.forget(hold)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
