@@ -146,7 +146,7 @@ def test_a_lease_that_is_let_go_is_neither_renewed_nor_released(fake: FakeFarm) 
     assert [lease.ended_by for lease in fake.leases] == [None, "released"]
 
 
-def test_a_generator_that_is_collected_in_the_midst_of_the_keepers_work_stops_nobody(
+def test_a_generator_that_is_collected_while_the_renewer_works_does_not_stop_it(
     fake: FakeFarm, farm: Botfarm
 ) -> None:
     def logins() -> Iterator[str]:
@@ -155,7 +155,7 @@ def test_a_generator_that_is_collected_in_the_midst_of_the_keepers_work_stops_no
             yield lease.user.login
 
     def collect() -> None:
-        with farm._keeper._lock, held[0]._hold._lock:
+        with farm._renewer._lock, held[0]._clock._lock:
             generator.close()
 
     held: list[Lease] = []

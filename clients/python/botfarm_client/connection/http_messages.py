@@ -14,7 +14,7 @@ from botfarm_client.errors import (
     UnexpectedAnswerError,
     problem_error,
 )
-from botfarm_client.shared.control_characters import printable
+from botfarm_client.shared.control_characters import escape_control_characters
 
 # Seconds.
 CONNECT_TIMEOUT = 10.0
@@ -90,7 +90,8 @@ def failure(error: httpx.HTTPError, url: str) -> BotfarmError:
     """What is said of a request that was not answered."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            reason = "" if "refused" in str(error) else f" ({printable(str(error)) or 'timed out'})"
+            said = escape_control_characters(str(error)) or "timed out"
+            reason = "" if "refused" in said else f" ({said})"
             return FarmUnreachableError(
                 f"cannot reach the farm at {url}{reason}: is it running? set BOTFARM_URL"
             )

@@ -53,7 +53,7 @@ def may_pass(failure: BotfarmError) -> bool:
     return isinstance(failure, FarmUnreachableError)
 
 
-def insisting(call: Call, *, patience: float, now: Callable[[], float] = clock.now) -> Steps[Json]:
+def retry_steps(call: Call, *, patience: float, now: Callable[[], float] = clock.now) -> Steps[Json]:
     """A call that does no harm when it is made twice, again and again for so many seconds."""
     until, backoff = now() + patience, Backoff()
     while True:

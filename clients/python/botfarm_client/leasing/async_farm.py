@@ -10,11 +10,11 @@ from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Acquiring
 from botfarm_client.leasing.async_lease import AsyncLease
-from botfarm_client.leasing.async_renewer import AsyncKeeper
+from botfarm_client.leasing.async_renewer import AsyncRenewer
 from botfarm_client.leasing.lease_clock import PATIENCE
-from botfarm_client.leasing.lease_exit import Kinds, kinds_of, warn_of_what_is_left
-from botfarm_client.leasing.lease_request import wanted_lease
-from botfarm_client.leasing.uncancelled import finish
+from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
+from botfarm_client.leasing.lease_request import lease_request
+from botfarm_client.leasing.uncancelled import run_uncancelled
 from botfarm_client.shared import clock
 
 
@@ -38,7 +38,7 @@ class AsyncBotfarm:
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
         )
         self._connection = AsyncConnection(self._settings.url, self._settings.token, transport=transport)
-        self._keeper = AsyncKeeper(self._connection)
+        self._renewer = AsyncRenewer(self._connection)
 
     @asynccontextmanager
     async def lease(
@@ -53,10 +53,10 @@ class AsyncBotfarm:
         priority: int = 0,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        broken_on: Kinds = (),
+        broken_on: ExceptionTypes = (),
     ) -> AsyncIterator[AsyncLease]:
         """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
-        kinds = kinds_of(broken_on)
+        kinds = exception_types(broken_on)
         lease = await self.acquire(
             env=env,
             domain=domain,
@@ -72,9 +72,9 @@ class AsyncBotfarm:
             async with lease._cancelling_when_lost():  # noqa: SLF001  ours
                 yield lease
         except BaseException as failure:
-            await finish(lease._leave(failure, kinds))  # noqa: SLF001
+            await run_uncancelled(lease._leave(failure, kinds))  # noqa: SLF001
             raise
-        await finish(lease._leave(None))  # noqa: SLF001
+        await run_uncancelled(lease._leave(None))  # noqa: SLF001
 
     async def acquire(
         self,
@@ -90,7 +90,7 @@ class AsyncBotfarm:
         metadata: Mapping[str, Any] | None = None,
     ) -> AsyncLease:
         """As `Botfarm.acquire`."""
-        wanted = wanted_lease(
+        wanted = lease_request(
             self._settings,
             env=env,
             domain=domain,
@@ -104,34 +104,34 @@ class AsyncBotfarm:
         acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
         try:
             grant = await carry_out(acquiring.steps(), self._connection)
-            return AsyncLease(grant, self._connection, self._keeper, pool=acquiring.pool)
+            return AsyncLease(grant, self._connection, self._renewer, pool=acquiring.pool)
         except BotfarmError:
             raise
         except BaseException:
             with suppress(BotfarmError):
-                await finish(carry_out(acquiring.taking_back(), self._connection))
+                await run_uncancelled(carry_out(acquiring.taking_back(), self._connection))
             raise
 
     async def close(self) -> None:
         """As `Botfarm.close`; a cancellation waits for it."""
         try:
-            await finish(self._give_back(PATIENCE))
+            await run_uncancelled(self._give_back(PATIENCE))
         finally:
-            await self._keeper.close()
+            await self._renewer.close()
             await self._connection.close()
 
     async def _give_back(self, patience: float) -> None:
         until = clock.now() + patience
-        for hold in self._keeper.kept():
-            if hold.is_inherited:
+        for lease_clock in self._renewer.lease_clocks():
+            if lease_clock.is_inherited:
                 continue
             try:
-                await carry_out(hold.releasing(None, None, until=until), self._connection)
+                await carry_out(lease_clock.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # its holder was told, or did not look
             except BotfarmError as error:
-                warn_of_what_is_left(hold, error)
-            self._keeper.forget(hold)
+                warn_of_what_is_left(lease_clock, error)
+            self._renewer.remove(lease_clock)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,8 +9,8 @@ from botfarm_client.connection.async_retrying import carry_out
 from botfarm_client.connection.retrying import Steps
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
-from botfarm_client.leasing.async_renewer import AsyncKeeper
-from botfarm_client.leasing.lease_clock import Hold
+from botfarm_client.leasing.async_renewer import AsyncRenewer
+from botfarm_client.leasing.lease_clock import LeaseClock
 from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leasing.lease_exit import ending, settle
 from botfarm_client.leasing.lease_state import HeldLease, HeldUser, Outcome
@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 
 
 class AsyncLeasedUser(HeldUser):
-    def __init__(self, connection: AsyncConnection, hold: Hold, document: Json) -> None:
-        super().__init__(hold, document)
+    def __init__(self, connection: AsyncConnection, lease_clock: LeaseClock, document: Json) -> None:
+        super().__init__(lease_clock, document)
         self._connection = connection
 
     async def totp(self) -> str:
@@ -32,24 +32,26 @@ class AsyncLeasedUser(HeldUser):
         self._take(held_user(await self._ask(self._writing_back(password, secrets))))
 
     async def _ask(self, call: Call) -> Json:
-        return await carry_out(self._hold.asking(call), self._connection)
+        return await carry_out(self._clock.asking(call), self._connection)
 
 
 class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     """Renewed by a task until it is released. `lost` is an `asyncio.Event`."""
 
-    def __init__(self, grant: Grant, connection: AsyncConnection, keeper: AsyncKeeper, *, pool: str) -> None:
+    def __init__(
+        self, grant: Grant, connection: AsyncConnection, renewer: AsyncRenewer, *, pool: str
+    ) -> None:
         """Raises UnexpectedAnswerError."""
-        document, hold = held_lease(grant.answer), Hold(grant)
-        users = tuple(AsyncLeasedUser(connection, hold, each) for each in document["users"])
-        super().__init__(grant, hold, pool=pool, users=users, lost=asyncio.Event())
+        document, lease_clock = held_lease(grant.answer), LeaseClock(grant)
+        users = tuple(AsyncLeasedUser(connection, lease_clock, each) for each in document["users"])
+        super().__init__(grant, lease_clock, pool=pool, users=users, lost=asyncio.Event())
         self._connection = connection
-        self._keeper = keeper
-        keeper.keep(hold, self._look)
+        self._renewer = renewer
+        renewer.add(lease_clock, self._look)
 
     async def renew(self, ttl: int | None = None) -> None:
         """As `Lease.renew`."""
-        await self._carry_out(self._hold.renewing(ttl))
+        await self._carry_out(self._clock.renewing(ttl))
 
     async def write_back(
         self,
@@ -65,16 +67,16 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
         """As `Lease.release`."""
         try:
-            if not (self._hold.is_released or self._hold.is_inherited):
-                await self._carry_out(self._hold.releasing(outcome, note))
+            if not (self._clock.is_released or self._clock.is_inherited):
+                await self._carry_out(self._clock.releasing(outcome, note))
         except BotfarmError:
-            self._keeper.forget(self._hold)
+            self._renewer.remove(self._clock)
             raise
-        self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
+        self._renewer.remove(self._clock)  # only now: what is interrupted is left to the end of the farm
 
     def let_go(self) -> None:
         """As `Lease.let_go`."""
-        self._keeper.forget(self._hold)
+        self._renewer.remove(self._clock)
 
     @asynccontextmanager
     async def _cancelling_when_lost(self) -> AsyncIterator[None]:
@@ -91,7 +93,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
                 yield
         except TimeoutError as error:
             if alarm.expired():
-                raise LeaseLostError(str(self._hold.loss)) from error
+                raise LeaseLostError(str(self._clock.loss)) from error
             raise
         if alarm.expired():
             with suppress(asyncio.CancelledError):  # the block was over before the cancellation reached it
@@ -108,7 +110,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
             await self.release(*ending(failure, broken_on))
         except BotfarmError as error:
             not_released = error
-        settle(self._hold, failure, not_released)
+        settle(self._clock, failure, not_released)
 
     async def _carry_out(self, steps: Steps[Result]) -> Result:
         try:

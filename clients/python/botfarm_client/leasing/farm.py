@@ -11,9 +11,9 @@ from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import LAST_CALL, Acquiring
 from botfarm_client.leasing.lease import Lease
 from botfarm_client.leasing.lease_clock import PATIENCE
-from botfarm_client.leasing.lease_exit import Kinds, kinds_of, warn_of_what_is_left
-from botfarm_client.leasing.lease_request import wanted_lease
-from botfarm_client.leasing.renewer import Keeper
+from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
+from botfarm_client.leasing.lease_request import lease_request
+from botfarm_client.leasing.renewer import Renewer
 from botfarm_client.shared import clock
 from botfarm_client.shared.fork_hook import call_when_forked
 
@@ -42,7 +42,7 @@ class Botfarm:
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
         )
         self._connection = Connection(self._settings.url, self._settings.token, transport=transport)
-        self._keeper = Keeper(self._connection)
+        self._renewer = Renewer(self._connection)
         call_when_forked(self, Botfarm._begin_anew)
 
     @contextmanager
@@ -58,14 +58,14 @@ class Botfarm:
         priority: int = 0,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        broken_on: Kinds = (),
+        broken_on: ExceptionTypes = (),
     ) -> Iterator[Lease]:
         """As `acquire`, and released at the end of the block, however that ends.
 
         What is raised under the lease and is a `broken_on` leaves its users as broken. Raises LeaseLostError at the
         end of a block that did not notice the loss.
         """
-        kinds = kinds_of(broken_on)
+        kinds = exception_types(broken_on)
         lease = self.acquire(
             env=env,
             domain=domain,
@@ -102,7 +102,7 @@ class Botfarm:
         Raises PoolExhaustedError or QuotaExceededError when the wait is over, FarmUnreachableError, SettingError and
         any other ProblemError.
         """
-        wanted = wanted_lease(
+        wanted = lease_request(
             self._settings,
             env=env,
             domain=domain,
@@ -116,7 +116,7 @@ class Botfarm:
         acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
         try:
             grant = carry_out(acquiring.steps(), self._connection)
-            return Lease(grant, self._connection, self._keeper, pool=acquiring.pool)
+            return Lease(grant, self._connection, self._renewer, pool=acquiring.pool)
         except BotfarmError:
             raise
         except BaseException:
@@ -137,18 +137,18 @@ class Botfarm:
     def _give_back(self, patience: float) -> None:
         """One after the other, so that those that are left after an interruption are known."""
         until = clock.now() + patience
-        for hold in self._keeper.kept():
+        for lease_clock in self._renewer.lease_clocks():
             try:
-                carry_out(hold.releasing(None, None, until=until), self._connection)
+                carry_out(lease_clock.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # its holder was told, or did not look
             except BotfarmError as error:
-                warn_of_what_is_left(hold, error)
-            self._keeper.forget(hold)
+                warn_of_what_is_left(lease_clock, error)
+            self._renewer.remove(lease_clock)
 
     def _begin_anew(self) -> None:
         """In a forked process: the leases are the parent's."""
-        self._keeper.begin_anew()
+        self._renewer.begin_anew()
 
     def __enter__(self) -> Self:
         return self

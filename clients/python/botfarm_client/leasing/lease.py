@@ -9,18 +9,18 @@ from botfarm_client.connection.connection import Connection
 from botfarm_client.connection.retrying import Steps, carry_out
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
-from botfarm_client.leasing.lease_clock import Hold
+from botfarm_client.leasing.lease_clock import LeaseClock
 from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leasing.lease_exit import ending, settle
 from botfarm_client.leasing.lease_state import Callback, HeldLease, HeldUser, Outcome
-from botfarm_client.leasing.renewer import Keeper
+from botfarm_client.leasing.renewer import Renewer
 
 Result = TypeVar("Result")
 
 
 class LeasedUser(HeldUser):
-    def __init__(self, connection: Connection, hold: Hold, document: Json) -> None:
-        super().__init__(hold, document)
+    def __init__(self, connection: Connection, lease_clock: LeaseClock, document: Json) -> None:
+        super().__init__(lease_clock, document)
         self._connection = connection
 
     def totp(self) -> str:
@@ -32,27 +32,27 @@ class LeasedUser(HeldUser):
         self._take(held_user(self._ask(self._writing_back(password, secrets))))
 
     def _ask(self, call: Call) -> Json:
-        return carry_out(self._hold.asking(call), self._connection)
+        return carry_out(self._clock.asking(call), self._connection)
 
 
 class Lease(HeldLease[LeasedUser, threading.Event]):
     """Renewed by a thread until it is released. `lost` is a `threading.Event`."""
 
-    def __init__(self, grant: Grant, connection: Connection, keeper: Keeper, *, pool: str) -> None:
+    def __init__(self, grant: Grant, connection: Connection, renewer: Renewer, *, pool: str) -> None:
         """Raises UnexpectedAnswerError."""
-        document, hold = held_lease(grant.answer), Hold(grant)
-        users = tuple(LeasedUser(connection, hold, each) for each in document["users"])
-        super().__init__(grant, hold, pool=pool, users=users, lost=threading.Event())
+        document, lease_clock = held_lease(grant.answer), LeaseClock(grant)
+        users = tuple(LeasedUser(connection, lease_clock, each) for each in document["users"])
+        super().__init__(grant, lease_clock, pool=pool, users=users, lost=threading.Event())
         self._connection = connection
-        self._keeper = keeper
-        keeper.keep(hold, self._look)
+        self._renewer = renewer
+        renewer.add(lease_clock, self._look)
 
     def renew(self, ttl: int | None = None) -> None:
         """Now, instead of when it is due; for so many seconds from now on, else for as many as at first.
 
         Raises LeaseLostError, and what stands in the way of a renewal.
         """
-        self._carry_out(self._hold.renewing(ttl))
+        self._carry_out(self._clock.renewing(ttl))
 
     def write_back(
         self,
@@ -75,16 +75,16 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         then it ends by itself.
         """
         try:
-            if not (self._hold.is_released or self._hold.is_inherited):
-                self._carry_out(self._hold.releasing(outcome, note))
+            if not (self._clock.is_released or self._clock.is_inherited):
+                self._carry_out(self._clock.releasing(outcome, note))
         except BotfarmError:
-            self._keeper.forget(self._hold)
+            self._renewer.remove(self._clock)
             raise
-        self._keeper.forget(self._hold)  # only now: what is interrupted is left to the end of the farm
+        self._renewer.remove(self._clock)  # only now: what is interrupted is left to the end of the farm
 
     def let_go(self) -> None:
         """Neither renews nor releases it any more: it ends by itself, and whoever has its id may renew and release it."""
-        self._keeper.forget(self._hold)
+        self._renewer.remove(self._clock)
 
     def _leave(
         self,
@@ -97,11 +97,11 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
             self.release(*ending(failure, broken_on))
         except BotfarmError as error:
             not_released = error
-        settle(self._hold, failure, not_released)
+        settle(self._clock, failure, not_released)
 
     @override
     def _tell(self, callback: Callback, loss: LeaseLostError) -> None:
-        """In a thread of its own: while it runs, the keeper must renew the leases that are left."""
+        """In a thread of its own: while it runs, the renewer must renew the leases that are left."""
         telling = threading.Thread(
             target=super()._tell, args=(callback, loss), name="botfarm-on-lost", daemon=True
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from botfarm_client.connection.api_calls import Call, Json
-from botfarm_client.connection.retrying import Backoff, Pause, Steps, insisting, may_pass
+from botfarm_client.connection.retrying import Backoff, Pause, Steps, may_pass, retry_steps
 from botfarm_client.errors import (
     BotfarmError,
     FarmUnreachableError,
@@ -43,8 +43,8 @@ class Renewal:
     asked_at: float
 
 
-class Hold:
-    """For several threads: the holder's, its keeper's, and those of renewals."""
+class LeaseClock:
+    """For several threads: the holder's, the renewer's, and those of single renewals."""
 
     def __init__(self, grant: Grant, *, now: Callable[[], float] = clock.now) -> None:
         self._now = now
@@ -153,7 +153,7 @@ class Hold:
         """What only the holder may ask. Raises LeaseLostError, and what stands in the way."""
         self.check()
         try:
-            return (yield from insisting(call, patience=PATIENCE, now=self._now))
+            return (yield from retry_steps(call, patience=PATIENCE, now=self._now))
         except _ENDED:
             with self._lock:
                 self._lose(_ENDED_THERE)
@@ -175,7 +175,7 @@ class Hold:
         call = Call(method="POST", path=path, json=body, patience=ANSWER_PATIENCE)
         self.is_released = self._is_given_up = True
         try:
-            yield from insisting(call, patience=0 if loss else left, now=self._now)
+            yield from retry_steps(call, patience=0 if loss else left, now=self._now)
         except _ENDED:
             if self._now() < self._expires_at:  # else it has ended while the farm could not be told
                 self.is_released = False

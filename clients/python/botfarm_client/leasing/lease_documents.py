@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from botfarm_client.connection.api_calls import Json
 from botfarm_client.errors import UnexpectedAnswerError
 
-Kinds = Mapping[str, type | tuple[type, ...]]
+FieldTypes = Mapping[str, type | tuple[type, ...]]
 
-_GRANT: Kinds = {"id": str, "expires_in": (int, float)}
-_TERMS: Kinds = {"expires_in": (int, float), "expires_at": str, "hold_until": str}
-_LEASE: Kinds = {**_GRANT, **_TERMS, "fence": int, "users": list}
-_USER: Kinds = {"id": str, "login": str, "password": str, "labels": dict}
+_GRANT: FieldTypes = {"id": str, "expires_in": (int, float)}
+_TERMS: FieldTypes = {"expires_in": (int, float), "expires_at": str, "hold_until": str}
+_LEASE: FieldTypes = {**_GRANT, **_TERMS, "fence": int, "users": list}
+_USER: FieldTypes = {"id": str, "login": str, "password": str, "labels": dict}
 
 
 def granted_lease(answer: Json) -> Json:
@@ -46,7 +46,7 @@ def one_time_code(answer: Json) -> str:
     return str(_require(answer, {"code": str}, "one-time code")["code"])
 
 
-def _require(document: object, kinds: Kinds, what: str) -> Json:
+def _require(document: object, kinds: FieldTypes, what: str) -> Json:
     """Raises UnexpectedAnswerError, which names what is missing and repeats nothing of what is there."""
     __tracebackhide__ = True
     found: Json = document if isinstance(document, dict) else {}

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from logging import getLogger
 
 from botfarm_client.errors import BotfarmError, LeaseLostError, SettingError
-from botfarm_client.leasing.lease_clock import Hold
+from botfarm_client.leasing.lease_clock import LeaseClock
 from botfarm_client.leasing.lease_state import Outcome
 
 logger = getLogger("botfarm_client")
 
 
-Kinds = type[BaseException] | Iterable[type[BaseException]]
+ExceptionTypes = type[BaseException] | Iterable[type[BaseException]]
 
 
-def kinds_of(broken_on: Kinds) -> tuple[type[BaseException], ...]:
+def exception_types(broken_on: ExceptionTypes) -> tuple[type[BaseException], ...]:
     """To be asked before a user is taken. Raises SettingError."""
     given: tuple[object, ...] = tuple(broken_on) if isinstance(broken_on, Iterable) else (broken_on,)
     kinds = tuple(kind for kind in given if isinstance(kind, type) and issubclass(kind, BaseException))
@@ -31,9 +31,9 @@ def ending(
     return None, None
 
 
-def settle(hold: Hold, failure: BaseException | None, not_released: BotfarmError | None) -> None:
+def settle(lease_clock: LeaseClock, failure: BaseException | None, not_released: BotfarmError | None) -> None:
     """Raises LeaseLostError where the block ended without knowing of it."""
-    loss = hold.loss
+    loss = lease_clock.loss
     if loss is not None:
         logger.warning("%s", loss)
         if failure is None:
@@ -41,11 +41,11 @@ def settle(hold: Hold, failure: BaseException | None, not_released: BotfarmError
         if not isinstance(failure, LeaseLostError):
             failure.add_note(str(loss))
     elif not_released is not None:
-        warn_of_what_is_left(hold, not_released)
+        warn_of_what_is_left(lease_clock, not_released)
 
 
-def warn_of_what_is_left(hold: Hold, not_released: BotfarmError) -> None:
+def warn_of_what_is_left(lease_clock: LeaseClock, not_released: BotfarmError) -> None:
     logger.warning(
         "lease %s was not released (%s): it ends by itself, in %.0f s at the latest",
-        *(hold.lease_id, not_released, hold.expires_in),
+        *(lease_clock.lease_id, not_released, lease_clock.expires_in),
     )

@@ -7,7 +7,7 @@ from botfarm_client.errors import SettingError
 from botfarm_client.shared.ids import is_id
 
 
-def wanted_lease(
+def lease_request(
     settings: FarmSettings,
     *,
     env: str | None,

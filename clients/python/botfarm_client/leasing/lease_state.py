@@ -11,7 +11,7 @@ from typing_extensions import override
 from botfarm_client.connection.api_calls import Call, Json
 from botfarm_client.errors import LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
-from botfarm_client.leasing.lease_clock import Hold
+from botfarm_client.leasing.lease_clock import LeaseClock
 
 logger = getLogger("botfarm_client")
 
@@ -24,9 +24,9 @@ Callback = Callable[[LeaseLostError], object]
 class HeldUser:
     """A user in the hands of its holder. Once the lease is lost it gives no credentials any more."""
 
-    def __init__(self, hold: Hold, document: Json) -> None:
+    def __init__(self, lease_clock: LeaseClock, document: Json) -> None:
         __tracebackhide__ = True  # pytest would show the arguments
-        self._hold = hold
+        self._clock = lease_clock
         self.id = str(document["id"])
         self.login = str(document["login"])
         self.labels: Mapping[str, str] = dict(document["labels"])
@@ -35,13 +35,13 @@ class HeldUser:
     @property
     def password(self) -> str:
         """Raises LeaseLostError."""
-        self._hold.check()
+        self._clock.check()
         return self._password
 
     @property
     def secrets(self) -> Mapping[str, Any]:
         """What else a test must know; empty where there is nothing. Raises LeaseLostError."""
-        self._hold.check()
+        self._clock.check()
         return self._secrets
 
     @override
@@ -54,7 +54,7 @@ class HeldUser:
         self._secrets: Mapping[str, Any] = dict(document.get("secrets") or {})
 
     def _path(self) -> str:
-        return f"/leases/{self._hold.lease_id}/users/{self.id}"
+        return f"/leases/{self._clock.lease_id}/users/{self.id}"
 
     def _asking_totp(self) -> Call:
         return Call(method="GET", path=f"{self._path()}/totp")
@@ -87,16 +87,16 @@ EventT = TypeVar("EventT", bound=_Event)
 
 class HeldLease(Generic[UserT, EventT]):
     def __init__(
-        self, grant: Grant, hold: Hold, *, pool: str, users: tuple[UserT, ...], lost: EventT
+        self, grant: Grant, lease_clock: LeaseClock, *, pool: str, users: tuple[UserT, ...], lost: EventT
     ) -> None:
-        self.id = hold.lease_id
+        self.id = lease_clock.lease_id
         self.fence = int(grant.answer["fence"])
         self.pool = pool
         """`project/env/domain`, as they were asked for."""
         self.users = users
         self.lost = lost
         """Set as soon as the lease is lost, and before anybody else can have its users."""
-        self._hold = hold
+        self._clock = lease_clock
         self._callbacks: deque[Callback] = deque()
 
     @property
@@ -109,16 +109,16 @@ class HeldLease(Generic[UserT, EventT]):
     @property
     def expires_in(self) -> float:
         """Seconds until the farm ends the lease, unless it is renewed."""
-        return self._hold.expires_in
+        return self._clock.expires_in
 
     @property
     def is_released(self) -> bool:
-        return self._hold.is_released
+        return self._clock.is_released
 
     def check(self) -> None:
         """Raises LeaseLostError; once it is released, too."""
         self._look()
-        self._hold.check()
+        self._clock.check()
 
     def on_lost(self, callback: Callback) -> None:
         """Calls it once, `lost` being set; at once when the lease is lost already. What it raises is logged."""
@@ -131,7 +131,7 @@ class HeldLease(Generic[UserT, EventT]):
 
     def _look(self) -> LeaseLostError | None:
         """The loss, if there is one; who finds it tells the others."""
-        loss = self._hold.look()
+        loss = self._clock.look()
         if loss is None:
             return None
         self.lost.set()

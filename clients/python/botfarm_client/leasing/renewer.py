@@ -3,13 +3,13 @@ from collections.abc import Callable
 
 from botfarm_client.connection.connection import Connection
 from botfarm_client.errors import FarmUnreachableError, LeaseLostError
-from botfarm_client.leasing.lease_clock import Hold, Renewal
+from botfarm_client.leasing.lease_clock import LeaseClock, Renewal
 
 Look = Callable[[], LeaseLostError | None]
 """Looks at a lease, and tells whom it may concern when it is lost."""
 
 
-class Keeper:
+class Renewer:
     """One thread looks at all leases of a farm, and never waits for a network: each renewal has a thread of its own.
 
     There is no thread while there is nothing to keep, and none keeps the process from its end.
@@ -17,63 +17,63 @@ class Keeper:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._holds: dict[Hold, Look] = {}
+        self._clocks: dict[LeaseClock, Look] = {}
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """In a forked process, too: what is kept is the parent's."""
-        for hold in self._holds:
-            hold.begin_anew()
+        for lease_clock in self._clocks:
+            lease_clock.begin_anew()
         self._lock = threading.RLock()
-        self._holds = {}
-        self._looking: threading.Thread | None = None
+        self._clocks = {}
+        self._watcher: threading.Thread | None = None
         self._changed = threading.Event()
 
-    def keep(self, hold: Hold, look: Look) -> None:
+    def add(self, lease_clock: LeaseClock, look: Look) -> None:
         with self._lock:
-            self._holds[hold] = look
-            if self._looking is None or not self._looking.is_alive():
-                looking = threading.Thread(target=self._look_after, name="botfarm-keeper", daemon=True)
-                looking.start()
-                self._looking = looking
+            self._clocks[lease_clock] = look
+            if self._watcher is None or not self._watcher.is_alive():
+                watcher = threading.Thread(target=self._watch, name="botfarm-renewer", daemon=True)
+                watcher.start()
+                self._watcher = watcher
         self._changed.set()
 
-    def forget(self, hold: Hold) -> None:
+    def remove(self, lease_clock: LeaseClock) -> None:
         with self._lock:
-            self._holds.pop(hold, None)
+            self._clocks.pop(lease_clock, None)
 
-    def kept(self) -> list[Hold]:
+    def lease_clocks(self) -> list[LeaseClock]:
         with self._lock:
-            return list(self._holds)
+            return list(self._clocks)
 
-    def _look_after(self) -> None:
+    def _watch(self) -> None:
         while True:
             self._changed.clear()
             with self._lock:
-                holds = dict(self._holds)
-                if not holds:
-                    self._looking = None
+                lease_clocks = dict(self._clocks)
+                if not lease_clocks:
+                    self._watcher = None
                     return
-            for hold, look in holds.items():
+            for lease_clock, look in lease_clocks.items():
                 if look():
-                    self.forget(hold)
-                elif renewal := hold.due():
-                    self._begin(renewal, hold, look)
-            self._changed.wait(min(hold.rest() for hold in holds))
+                    self.remove(lease_clock)
+                elif renewal := lease_clock.due():
+                    self._begin(renewal, lease_clock, look)
+            self._changed.wait(min(lease_clock.rest() for lease_clock in lease_clocks))
 
-    def _begin(self, renewal: Renewal, hold: Hold, look: Look) -> None:
+    def _begin(self, renewal: Renewal, lease_clock: LeaseClock, look: Look) -> None:
         renewing = threading.Thread(
-            target=self._renew, args=(renewal, hold, look), name="botfarm-renewal", daemon=True
+            target=self._renew, args=(renewal, lease_clock, look), name="botfarm-renewal", daemon=True
         )
         try:
             renewing.start()
         except RuntimeError as error:  # as many threads as may be, or the process is at its end
-            hold.not_renewed(FarmUnreachableError(str(error)))
+            lease_clock.not_renewed(FarmUnreachableError(str(error)))
 
-    def _renew(self, renewal: Renewal, hold: Hold, look: Look) -> None:
+    def _renew(self, renewal: Renewal, lease_clock: LeaseClock, look: Look) -> None:
         try:
-            hold.renewed(self._connection.send(renewal.call), renewal.asked_at)
+            lease_clock.renewed(self._connection.send(renewal.call), renewal.asked_at)
         except Exception as error:  # noqa: BLE001  else it would count as under way for ever
-            hold.not_renewed(error)
+            lease_clock.not_renewed(error)
         look()
         self._changed.set()

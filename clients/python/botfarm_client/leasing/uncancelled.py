@@ -5,16 +5,16 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def finish(last_words: Coroutine[object, object, Result]) -> Result:
+async def run_uncancelled(coroutine: Coroutine[object, object, Result]) -> Result:
     """Awaits it to its end, even where the task that awaits is cancelled again and again; that counts afterwards."""
-    speaking = asyncio.ensure_future(last_words)
+    running = asyncio.ensure_future(coroutine)
     cancelled: asyncio.CancelledError | None = None
-    while not speaking.done():
+    while not running.done():
         try:
-            await asyncio.wait({speaking})
+            await asyncio.wait({running})
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled:
-        speaking.exception()  # it was looked at
+        running.exception()  # it was looked at
         raise cancelled
-    return speaking.result()
+    return running.result()

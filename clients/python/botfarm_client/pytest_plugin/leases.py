@@ -10,7 +10,7 @@ import pytest
 from botfarm_client import Botfarm, Lease, LeasedUser
 from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
 from botfarm_client.leasing.ci_variables import as_owner, this_holder
-from botfarm_client.leasing.lease_exit import kinds_of
+from botfarm_client.leasing.lease_exit import exception_types
 from botfarm_client.pytest_plugin.masks import mask
 from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
@@ -67,7 +67,7 @@ class Leases:
     def take(self, **given: Any) -> Lease:
         wanted = terms(self._config, self._item, given)
         try:
-            self._broken_on += kinds_of(wanted.pop("broken_on", ()))
+            self._broken_on += exception_types(wanted.pop("broken_on", ()))
         except SettingError as error:
             raise failure(str(error)) from None
         wanted["metadata"] = {**_run(), **wanted.get("metadata", {})}

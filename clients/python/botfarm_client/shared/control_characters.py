@@ -1,4 +1,4 @@
-def printable(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """What others have stored cannot move the cursor or forge a line: control characters are shown by their codes."""
     if text.isprintable():
         return text

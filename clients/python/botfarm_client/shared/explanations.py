@@ -1,7 +1,7 @@
 """What went wrong between a caller and the farm, as one line for people."""
 
 from botfarm_client.errors import BotfarmError, ProblemError
-from botfarm_client.shared.control_characters import printable
+from botfarm_client.shared.control_characters import escape_control_characters
 from botfarm_client.shared.durations import format_duration
 
 _UNAVAILABLE = frozenset({502, 503, 504})
@@ -22,7 +22,7 @@ def explain(error: BotfarmError, url: str) -> str:
 
 
 def _line(problem: ProblemError, url: str) -> str:
-    detail = printable(problem.detail).rstrip(".")
+    detail = escape_control_characters(problem.detail).rstrip(".")
     is_unavailable = problem.status in _UNAVAILABLE
     if problem.slug == "no-such-page" or not (problem.slug or is_unavailable):
         return f"{url} answered {problem.status} ({detail}), not as a farm does: check BOTFARM_URL"
@@ -40,7 +40,7 @@ def _line(problem: ProblemError, url: str) -> str:
 
 def _field_errors(problem: ProblemError) -> list[str]:
     return [
-        printable(f"{each.get('field')}: {each.get('message') or each.get('code')}")
+        escape_control_characters(f"{each.get('field')}: {each.get('message') or each.get('code')}")
         for each in problem.details.get("errors") or []
     ]
 
@@ -54,6 +54,6 @@ def _useful_details(problem: ProblemError) -> list[str]:
     if problem.status >= _BUGS_BEGIN:
         found["request_id"] = problem.details.get("request_id")
     return [
-        printable(f"{name} {format_duration(value) if name in _DURATIONS else value}")
+        escape_control_characters(f"{name} {format_duration(value) if name in _DURATIONS else value}")
         for name, value in found.items()
     ]

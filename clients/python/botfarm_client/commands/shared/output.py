@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from botfarm_client.commands.shared.command_errors import CommandError
-from botfarm_client.shared.control_characters import printable
+from botfarm_client.shared.control_characters import escape_control_characters
 
 GAP = "  "
 # Columns of a table on a terminal are not made narrower than that.
@@ -31,7 +31,7 @@ def print_json(document: object) -> None:
 
 
 def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
-    rows = [[printable(_text(cell(item))) for cell in columns.values()] for item in items]
+    rows = [[escape_control_characters(_text(cell(item))) for cell in columns.values()] for item in items]
     headers = [name.upper() for name in columns]
     if _somebody_looks():
         _print_on_terminal(headers, rows)
@@ -41,7 +41,7 @@ def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """One line for each field that has a value."""
-    shown = {name: printable(_text(value)) for name, value in fields.items() if _text(value)}
+    shown = {name: escape_control_characters(_text(value)) for name, value in fields.items() if _text(value)}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         label = typer.style(f"{name:<{width}}", bold=True) if _somebody_looks() else f"{name:<{width}}"
@@ -50,7 +50,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def note(message: str) -> None:
     """Something to know that is not the result: on standard error."""
-    typer.echo(f"botfarm: {printable(message)}", err=True)
+    typer.echo(f"botfarm: {escape_control_characters(message)}", err=True)
 
 
 def counted(number: int, noun: str) -> str:

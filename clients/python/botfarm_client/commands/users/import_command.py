@@ -19,7 +19,7 @@ from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url
 from botfarm_client.commands.shared.output import counted, note, print_json, say
 from botfarm_client.commands.users.import_files import Format, format_of, read_csv, read_json_lines
 from botfarm_client.commands.users.import_upload import Imported, UserImport
-from botfarm_client.shared.control_characters import printable
+from botfarm_client.shared.control_characters import escape_control_characters
 
 
 class OnError(StrEnum):
@@ -68,7 +68,7 @@ def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:
     else:
         for bad in imported.bad_lines:
             where = f"{bad.field}: " if bad.field else ""
-            typer.echo(printable(f"line {bad.line}: {where}{bad.code}"), err=True)
+            typer.echo(escape_control_characters(f"line {bad.line}: {where}{bad.code}"), err=True)
         say(f"Created {counted(imported.created, 'user')}, skipped {counted(skipped, 'line')}.")
     if imported.bad_lines:
         way_out = (

@@ -15,7 +15,7 @@ from botfarm_client.errors import (
     problem_error,
 )
 from botfarm_client.leasing.acquiring import Grant
-from botfarm_client.leasing.lease_clock import LONGEST_MARGIN, TICK, Hold, Renewal
+from botfarm_client.leasing.lease_clock import LONGEST_MARGIN, TICK, LeaseClock, Renewal
 
 UNREACHABLE = FarmUnreachableError("cannot reach the farm")
 LAPSED = problem_error(410, {"type": "urn:botfarm:problem:lease-lapsed"})
@@ -27,9 +27,9 @@ class Scene:
 
     def __init__(self, ttl: float = 900) -> None:
         self.now = 1000.0
-        self.hold = Hold(Grant(lease(ttl), asked_at=1000.0), now=lambda: self.now)
+        self.hold = LeaseClock(Grant(lease(ttl), asked_at=1000.0), now=lambda: self.now)
 
-    def at(self, now: float) -> Hold:
+    def at(self, now: float) -> LeaseClock:
         self.now = 1000.0 + now
         return self.hold
 
@@ -154,9 +154,9 @@ def test_at_max_hold_the_holder_is_told_why() -> None:
     assert "max_hold" in str(scene.at(690).look())
 
 
-def carry_out(hold: Hold, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
+def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
     """What a release does that gets these answers; its last exception is raised."""
-    steps, done = hold.releasing("ok", None), []
+    steps, done = lease_clock.releasing("ok", None), []
     step: Call | Pause = next(steps)
     for answer in answers:
         done.append(step)
