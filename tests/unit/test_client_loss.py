@@ -1,4 +1,4 @@
-"""A lease that is lost, and the renewer that keeps it so that it is not."""
+"""A lease that is lost, and the renewer that keeps leases from being lost."""
 
 import logging
 import queue

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from botfarm_client.leasing.async_lease import AsyncLease, AsyncLeasedUser
     from botfarm_client.leasing.farm import Botfarm
     from botfarm_client.leasing.lease import Lease, LeasedUser
+    from botfarm_client.leasing.lease_request import LeaseTerms
 
 __version__ = "0.1.0"
-__all__ = ["AsyncBotfarm", "AsyncLease", "AsyncLeasedUser", "Botfarm", "Lease", "LeasedUser"]
+__all__ = ["AsyncBotfarm", "AsyncLease", "AsyncLeasedUser", "Botfarm", "Lease", "LeaseTerms", "LeasedUser"]
 
 # Loaded when they are asked for: pytest reads this package at each start, and most runs want no farm.
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "AsyncLeasedUser": "leasing.async_lease",
     "Botfarm": "leasing.farm",
     "Lease": "leasing.lease",
+    "LeaseTerms": "leasing.lease_request",
     "LeasedUser": "leasing.lease",
 }
 

@@ -1,6 +1,6 @@
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from typing import Self, Unpack
 
 import httpx
 
@@ -8,12 +8,11 @@ from botfarm_client.connection.async_connection import AsyncConnection
 from botfarm_client.connection.async_retrying import carry_out
 from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.leasing.acquiring import Acquiring
 from botfarm_client.leasing.async_lease import AsyncLease
 from botfarm_client.leasing.async_renewer import AsyncRenewer
 from botfarm_client.leasing.lease_clock import PATIENCE
 from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
-from botfarm_client.leasing.lease_request import lease_request
+from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
 from botfarm_client.leasing.uncancelled import run_uncancelled
 from botfarm_client.shared import clock
 
@@ -42,66 +41,22 @@ class AsyncBotfarm:
 
     @asynccontextmanager
     async def lease(
-        self,
-        *,
-        env: str | None = None,
-        domain: str | None = None,
-        count: int = 1,
-        labels: Mapping[str, str] | None = None,
-        wait: float | None = None,
-        ttl: int | None = None,
-        priority: int = 0,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        broken_on: ExceptionTypes = (),
+        self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]
     ) -> AsyncIterator[AsyncLease]:
         """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
-        kinds = exception_types(broken_on)
-        lease = await self.acquire(
-            env=env,
-            domain=domain,
-            count=count,
-            labels=labels,
-            wait=wait,
-            ttl=ttl,
-            priority=priority,
-            owner=owner,
-            metadata=metadata,
-        )
+        broken = exception_types(broken_on)
+        lease = await self.acquire(**terms)
         try:
             async with lease._cancelling_when_lost():  # noqa: SLF001  ours
                 yield lease
         except BaseException as failure:
-            await run_uncancelled(lease._leave(failure, kinds))  # noqa: SLF001
+            await run_uncancelled(lease._leave(failure, broken))  # noqa: SLF001
             raise
         await run_uncancelled(lease._leave(None))  # noqa: SLF001
 
-    async def acquire(
-        self,
-        *,
-        env: str | None = None,
-        domain: str | None = None,
-        count: int = 1,
-        labels: Mapping[str, str] | None = None,
-        wait: float | None = None,
-        ttl: int | None = None,
-        priority: int = 0,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> AsyncLease:
+    async def acquire(self, **terms: Unpack[LeaseTerms]) -> AsyncLease:
         """As `Botfarm.acquire`."""
-        wanted = lease_request(
-            self._settings,
-            env=env,
-            domain=domain,
-            count=count,
-            labels=labels,
-            ttl=ttl,
-            priority=priority,
-            owner=owner,
-            metadata=metadata,
-        )
-        acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
+        acquiring = acquiring_for(self._settings, terms)
         try:
             grant = await carry_out(acquiring.steps(), self._connection)
             return AsyncLease(grant, self._connection, self._renewer, pool=acquiring.pool)

@@ -1,6 +1,6 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self
+from typing import Self, Unpack
 
 import httpx
 
@@ -8,11 +8,11 @@ from botfarm_client.connection.connection import Connection
 from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.connection.retrying import carry_out
 from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.leasing.acquiring import LAST_CALL, Acquiring
+from botfarm_client.leasing.acquiring import LAST_CALL
 from botfarm_client.leasing.lease import Lease
 from botfarm_client.leasing.lease_clock import PATIENCE
 from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
-from botfarm_client.leasing.lease_request import lease_request
+from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
 from botfarm_client.leasing.renewer import Renewer
 from botfarm_client.shared import clock
 from botfarm_client.shared.fork_hook import call_when_forked
@@ -33,10 +33,14 @@ class Botfarm:
         ttl: int | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """What is not given is BOTFARM_URL, BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE), BOTFARM_PROJECT and BOTFARM_ENV.
+        """Settings of the farm, and defaults for its leases. Raises SettingError for one that is missing or malformed.
 
-        The project is its name or its id. `env`, `domain`, `wait` and `ttl` (both in seconds) are those of each lease that
-        names none of its own; unless they are given, `domain` is `regular`, `wait` 120 and `ttl` the project's. Raises SettingError.
+        `url`: where the farm is. Default: BOTFARM_URL, else http://127.0.0.1:8000.
+        `token`: an API token. Default: BOTFARM_TOKEN, else the content of the file BOTFARM_TOKEN_FILE.
+        `project`: the name or id of the system under test. Default: BOTFARM_PROJECT.
+        `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own, see `LeaseTerms`.
+        Defaults: BOTFARM_ENV, `regular`, 120 seconds, and the project's `default_ttl`.
+        `transport`: sends the requests instead of the SDK's own connections; it is closed with the farm object.
         """
         self._settings = FarmSettings.of(
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
@@ -46,74 +50,30 @@ class Botfarm:
         call_when_forked(self, Botfarm._begin_anew)
 
     @contextmanager
-    def lease(
-        self,
-        *,
-        env: str | None = None,
-        domain: str | None = None,
-        count: int = 1,
-        labels: Mapping[str, str] | None = None,
-        wait: float | None = None,
-        ttl: int | None = None,
-        priority: int = 0,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        broken_on: ExceptionTypes = (),
-    ) -> Iterator[Lease]:
-        """As `acquire`, and released at the end of the block, however that ends.
+    def lease(self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]) -> Iterator[Lease]:
+        """A lease for a `with` block, released at the end of the block, however that ends. The terms are those of `acquire`.
 
-        What is raised under the lease and is a `broken_on` leaves its users as broken. Raises LeaseLostError at the
-        end of a block that did not notice the loss.
+        `broken_on`: one exception class, or several. An exception of such a class that leaves the block reports the
+        lease's users as broken.
+        Raises what `acquire` raises, and LeaseLostError at the end of a block that did not notice the loss.
         """
-        kinds = exception_types(broken_on)
-        lease = self.acquire(
-            env=env,
-            domain=domain,
-            count=count,
-            labels=labels,
-            wait=wait,
-            ttl=ttl,
-            priority=priority,
-            owner=owner,
-            metadata=metadata,
-        )
+        broken = exception_types(broken_on)
+        lease = self.acquire(**terms)
         try:
             yield lease
         except BaseException as failure:
-            lease._leave(failure, kinds)  # noqa: SLF001  ours
+            lease._leave(failure, broken)  # noqa: SLF001  ours
             raise
         lease._leave(None)  # noqa: SLF001
 
-    def acquire(
-        self,
-        *,
-        env: str | None = None,
-        domain: str | None = None,
-        count: int = 1,
-        labels: Mapping[str, str] | None = None,
-        wait: float | None = None,
-        ttl: int | None = None,
-        priority: int = 0,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Lease:
-        """A lease that is renewed until you release it; `wait` and `ttl` are seconds. Terms not given are the farm's.
+    def acquire(self, **terms: Unpack[LeaseTerms]) -> Lease:
+        """A lease that is renewed until you release it. `LeaseTerms` says what each keyword argument means, with its unit.
 
-        Raises PoolExhaustedError or QuotaExceededError when the wait is over, FarmUnreachableError, SettingError and
-        any other ProblemError.
+        Raises PoolExhaustedError when the wait is over and too few users are free, QuotaExceededError when the token
+        holds as many users as it may, FarmUnreachableError when the farm cannot be reached, SettingError when project
+        or env is missing, and another ProblemError when the farm refuses the request.
         """
-        wanted = lease_request(
-            self._settings,
-            env=env,
-            domain=domain,
-            count=count,
-            labels=labels,
-            ttl=ttl,
-            priority=priority,
-            owner=owner,
-            metadata=metadata,
-        )
-        acquiring = Acquiring(wanted, wait=self._settings.wait if wait is None else wait)
+        acquiring = acquiring_for(self._settings, terms)
         try:
             grant = carry_out(acquiring.steps(), self._connection)
             return Lease(grant, self._connection, self._renewer, pool=acquiring.pool)
