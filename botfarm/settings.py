@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsSourceError
 
 from botfarm.database_urls import read_database_url
+from botfarm_client.shared.text_input import stripped
 
 PREFIX = "BOTFARM_"
 MIN_TOKEN_LENGTH = 24
@@ -83,8 +84,8 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _stripped(cls, value: Any) -> Any:
-        """Editors and forms leave line ends, blanks and byte order marks around a value. None of ours begins or ends with one."""
-        return value.strip().strip("\ufeff").strip() if isinstance(value, str) else value
+        """Editors and forms leave line ends, blanks and byte order marks around a value. No setting begins or ends with one."""
+        return stripped(value) if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod

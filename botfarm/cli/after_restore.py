@@ -1,16 +1,15 @@
 import asyncio
 from typing import Annotated
 
-import typer
-
 from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging
 from botfarm.runtime.services import open_services
 from botfarm.runtime.startup import migrate
 from botfarm.services.upkeep.after_restore import Restored
 from botfarm.settings import Settings, load_settings
-from botfarm_client.commands.output import counted, say
-from botfarm_client.durations import format_moment, parse_duration
+from botfarm_client.commands.shared.options import duration_option
+from botfarm_client.commands.shared.output import counted, say
+from botfarm_client.shared.durations import format_moment
 
 
 @one_line_errors()
@@ -18,11 +17,9 @@ def after_restore(
     *,
     rest: Annotated[
         int | None,
-        typer.Option(
+        duration_option(
             "--rest",
-            parser=parse_duration,
-            metavar="DURATION",
-            help="How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay, or its cooldown if longer.",
+            "How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay, or its cooldown if longer.",
         ),
     ] = None,
 ) -> None:

@@ -15,7 +15,7 @@ from botfarm.services.upkeep.key_usage import what_is_wrong
 from botfarm.services.upkeep.reencryption import Reencrypted
 from botfarm.settings import Settings, load_settings
 from botfarm_client.cli import CommandError
-from botfarm_client.commands.output import counted, note, print_json, print_table, say
+from botfarm_client.commands.shared.output import counted, note, print_json, print_table, say
 
 Answer = TypeVar("Answer")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")]

@@ -11,9 +11,9 @@ from botfarm.runtime.services import Services, open_services
 from botfarm.services.access.operators import SignedOut
 from botfarm.services.access.scope_lookup import ALL
 from botfarm.settings import load_settings
-from botfarm_client.commands.output import Columns, counted, print_json, print_table, say
-from botfarm_client.commands.prompts import read_password
-from botfarm_client.durations import format_moment
+from botfarm_client.commands.shared.output import Columns, counted, print_json, print_table, say
+from botfarm_client.commands.shared.prompts import read_password
+from botfarm_client.shared.durations import format_moment
 
 Answer = TypeVar("Answer")
 

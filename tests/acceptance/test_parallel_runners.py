@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from botfarm.crypto.key_ring import generate_key
-from botfarm_client.async_transport import AsyncFarmTransport
-from botfarm_client.route import Route
+from botfarm_client.connection.async_transport import AsyncFarmTransport
+from botfarm_client.connection.route import Route
 from support.farm import TOKEN
 from support.postgres import two_roles
 from support.processes import BOTFARM, Process, running

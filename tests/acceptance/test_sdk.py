@@ -14,8 +14,9 @@ from datetime import datetime
 
 import pytest
 
-from botfarm_client import Lease, holding
+from botfarm_client import Lease
 from botfarm_client.errors import LeaseLostError
+from botfarm_client.leasing import lease_clock
 from support.postgres import fresh_database
 from support.processes import Process, running
 from support.proxy import Proxy, proxy_to
@@ -171,7 +172,7 @@ async def test_an_answer_that_the_network_loses_takes_no_second_user(stage: Stag
 def test_a_farm_that_is_killed_and_started_again_loses_no_lease(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "SHARE", 0.1)  # of the TTL, to the first renewal: time for a slow start
+    monkeypatch.setattr(lease_clock, "SHARE", 0.1)  # of the TTL, to the first renewal: time for a slow start
     port = free_port()
     with serving(database_url, port=port) as (process, url), stage_on(url) as stage:
         stage.open(1)
@@ -250,7 +251,7 @@ def test_a_runner_that_is_interrupted_while_it_waits_leaves_no_user_behind(stage
 def test_two_hundred_leases_at_once_are_all_kept_by_one_farm(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "SHARE", 0.1)
+    monkeypatch.setattr(lease_clock, "SHARE", 0.1)
     stage.open(200)
     seen: set[str] = set()
     with stage.farm() as farm, ThreadPoolExecutor(200) as threads:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 
-from botfarm_client.calls import API
+from botfarm_client.connection.api_calls import API
 from botfarm_client.testing import FakeFarm, FakePolicy, FakeUser
 from support.app import api_client
 from support.breakages import connection_to

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from botfarm_client.calls import API
 from botfarm_client.cli import app
-from botfarm_client.command_errors import CommandError
-from botfarm_client.connection import Connection
+from botfarm_client.commands.shared.command_errors import CommandError
+from botfarm_client.connection.api_calls import API
+from botfarm_client.connection.connection import Connection
 
 PROJECT_ID = "11111111-1111-4111-8111-111111111111"
 PROJECTS = {"GET /projects": {"items": [{"id": PROJECT_ID, "name": "shop"}]}}
@@ -39,7 +39,7 @@ class FakeFarm:
     def run(self, *arguments: str, stdin: str | bytes = "", exit_code: int = 0) -> Finished:
         connection = partial(Connection, transport=httpx.MockTransport(self._handle))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("botfarm_client.commands.farm_access.Connection", connection)
+            patch.setattr("botfarm_client.connection.connection.Connection", connection)
             environment = {"BOTFARM_TOKEN": "token", "COLUMNS": "200", "NO_COLOR": "1"}
             result = CliRunner().invoke(app, arguments, prog_name="botfarm", input=stdin, env=environment)
         code, err = result.exit_code, result.stderr

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 import httpx
 import pytest
 
-from botfarm_client.acquiring import GRACE, UNREACHED, Acquiring
-from botfarm_client.calls import Json
-from botfarm_client.connection import Connection
+from botfarm_client.connection.api_calls import Json
+from botfarm_client.connection.connection import Connection
+from botfarm_client.connection.retrying import FIRST_PAUSE, LONGEST_PAUSE, Result, Steps, carry_out
 from botfarm_client.errors import (
     FarmUnreachableError,
     IdempotencyKeyEndedError,
@@ -16,7 +16,7 @@ from botfarm_client.errors import (
     QuotaExceededError,
     TooManyWaitersError,
 )
-from botfarm_client.retrying import FIRST_PAUSE, LONGEST_PAUSE, Result, Steps, carry_out
+from botfarm_client.leasing.acquiring import GRACE, UNREACHED, Acquiring
 
 Answer = Callable[[httpx.Request], httpx.Response]
 LEASE = {"id": "the lease", "expires_in": 600}

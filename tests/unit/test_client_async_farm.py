@@ -175,7 +175,9 @@ async def test_an_acquire_that_is_cancelled_after_the_hand_out_gives_back_what_i
     assert "interrupted" in (taken.note or "")
 
 
-async def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+async def test_the_renewer_renews_a_lease_that_is_due_after_a_short_sleep(
+    fake: FakeFarm, farm: AsyncBotfarm
+) -> None:
     async with farm.lease(ttl=60) as lease:
         fake.advance(30)
         await until_asked(fake, f"POST /leases/{lease.id}/renew")
@@ -187,7 +189,7 @@ async def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm,
 @pytest.mark.parametrize(
     "end", [lambda _: sys.exit(75), lambda _: pytest.fail("lost")], ids=["sys.exit", "pytest.fail"]
 )
-async def test_a_callback_that_fails_does_not_keep_the_keeper_from_its_work(
+async def test_a_callback_that_fails_does_not_stop_the_renewer(
     fake: FakeFarm, farm: AsyncBotfarm, end: Callable[[LeaseLostError], object]
 ) -> None:
     lease, other = await farm.acquire(ttl=60), await farm.acquire(domain="canary", ttl=600)

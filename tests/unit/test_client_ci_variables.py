@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from botfarm_client.ci_variables import MAX_OWNER, as_owner, this_holder, this_job
+from botfarm_client.leasing.ci_variables import MAX_OWNER, as_owner, this_holder, this_job
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 VARIABLES = {

@@ -1,11 +1,19 @@
 """What the command line says of itself, and what it refuses before it asks the farm."""
 
 import signal
+import subprocess
+import sys
+from typing import cast
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from botfarm.cli.table import COMMANDS as SERVER_COMMANDS
 from botfarm_client.cli import app, main
+from botfarm_client.commands.table import COMMANDS as CLIENT_COMMANDS
+from support.processes import clean_environment
 
 COMMANDS = {
     "users": ("list", "show", "add", "import", "update", "delete"),
@@ -103,3 +111,62 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+RUN_AND_SHOW_IMPORTS = """
+import sys
+from botfarm_client.cli import main
+try:
+    main()
+finally:
+    print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}), file=sys.stderr)
+"""
+# Each costs a tenth of a second or more. The server's package is there as far as its table of commands.
+ONLY_TO_RUN_A_COMMAND = {
+    "alembic",
+    "asyncio",
+    "asyncpg",
+    "cryptography",
+    "fastapi",
+    "httpcore",
+    "httpx",
+    "pydantic",
+    "sqlalchemy",
+    "ssl",
+    "uvicorn",
+}
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in CLIENT_COMMANDS), ("leases", "acquire")])
+def test_help_imports_no_server_and_no_http_client(command: tuple[str, ...]) -> None:
+    shown, imported = run_and_show_imports(*command, "--help")
+    assert "Usage: botfarm" in shown
+    assert "typer" in imported
+    assert not imported & ONLY_TO_RUN_A_COMMAND
+
+
+def test_a_command_that_asks_the_farm_imports_httpx_without_its_command_line() -> None:
+    _, imported = run_and_show_imports("pools", "--url", "http://127.0.0.1:1", exit_code=7)
+    assert "httpx" in imported
+    assert not imported & {"click", "pygments", "rich", "sqlalchemy"}
+
+
+def run_and_show_imports(*arguments: str, exit_code: int = 0) -> tuple[str, set[str]]:
+    finished = subprocess.run(
+        [sys.executable, "-c", RUN_AND_SHOW_IMPORTS, *arguments],
+        env=clean_environment({"BOTFARM_TOKEN": "token"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == exit_code, finished.stderr
+    return finished.stdout, set(finished.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("name", [*CLIENT_COMMANDS, *SERVER_COMMANDS])
+def test_the_list_of_commands_shows_the_first_line_of_the_help_of_each(name: str) -> None:
+    group = get_command(app)
+    context = group.make_context("botfarm", ["--version"], resilient_parsing=True)
+    _, command, _ = cast("TyperGroup", group).resolve_command(context, [name])
+    assert command is not None
+    assert (command.help or "").partition("\n")[0] == {**CLIENT_COMMANDS, **SERVER_COMMANDS}[name].help

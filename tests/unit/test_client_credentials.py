@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from botfarm_client.commands.lease_views import without_passwords
+from botfarm_client.commands.leases.views import without_passwords
 from support.fake_farm import PROJECT_ID, FakeFarm, problem
+from support.fake_lease import LEASE_ID, lease
 
 USER_ID = "0068cbd8-e11a-4151-8c8c-659b33b2fa19"
 OTHER_ID = "0068cbd8-e11a-4151-8c8c-659b33b2fa20"
-LEASE_ID = "22222222-2222-4222-8222-222222222222"
 SEED = "JBSWY3DPEHPK3PXP"
 SECRETS = {"api_key": "kéy-123", "pin": 7}
 ADD = ("users", "add", "a@x.test", "--project", PROJECT_ID, "--env", "stage")
@@ -47,21 +47,7 @@ LEASED: dict[str, Any] = {
     "totp": {"code": "012345", "expires_in": 17.2},
 }
 LEASED_PLAIN = {"id": OTHER_ID, "login": "b@x.test", "labels": {}, "password": "hunter3"}
-LEASE: dict[str, Any] = {
-    "id": LEASE_ID,
-    "project_id": PROJECT_ID,
-    "env": "stage",
-    "domain": "regular",
-    "owner": None,
-    "metadata": {},
-    "acquired_at": "2026-11-23T15:34:25Z",
-    "expires_in": 890.0,
-    "hold_until": "2026-11-24T03:34:25Z",
-    "ended_at": None,
-    "ended_by": None,
-    "outcome": None,
-    "users": [LEASED],
-}
+LEASE: dict[str, Any] = {**lease(LEASED), "ended_by": None, "outcome": None}
 
 
 def users_farm() -> FakeFarm:

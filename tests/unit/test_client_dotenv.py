@@ -12,9 +12,9 @@ from dotenv import dotenv_values
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from botfarm_client.command_errors import CommandError
-from botfarm_client.commands.variable_files import dotenv_lines
-from botfarm_client.json_text import plain_json
+from botfarm_client.commands.leases.variable_files import dotenv_lines
+from botfarm_client.commands.shared.command_errors import CommandError
+from botfarm_client.shared.plain_json import plain_json
 from support.fake_lease import ACQUIRE, LEASE_ID, farm, user
 
 PASSWORDS = [

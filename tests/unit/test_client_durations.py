@@ -3,8 +3,14 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from botfarm_client.commands.pairs import format_pairs, parse_changes, parse_pairs
-from botfarm_client.durations import format_duration, format_moment, format_relative, parse_duration
+from botfarm_client.commands.shared.key_values import format_pairs, parse_changes, parse_pairs
+from botfarm_client.shared.durations import (
+    TimeFormatError,
+    format_duration,
+    format_moment,
+    format_relative,
+    parse_duration,
+)
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 
@@ -29,7 +35,7 @@ def test_durations_are_written_as_people_do(written: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("written", ["", " ", "m", "-5", "1.5h", "2w", "5m2h", "15 m", "٣", "9" * 13])
 def test_what_is_no_duration_is_refused_with_examples(written: str) -> None:
-    with pytest.raises(typer.BadParameter, match="90, 90s, 15m, 2h, 1h30m or 90d"):
+    with pytest.raises(TimeFormatError, match="90, 90s, 15m, 2h, 1h30m or 90d"):
         parse_duration(written)
 
 

@@ -1,12 +1,11 @@
 import httpx
 import pytest
 
-from botfarm_client.calls import failure, no_farm
-from botfarm_client.command_errors import CommandError
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.connection import Connection
+from botfarm_client.commands.shared.command_errors import CommandError, command_error
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.connection.connection import Connection
+from botfarm_client.connection.http_messages import failure, no_farm
 from botfarm_client.errors import BotfarmError, ProblemError, UnexpectedAnswerError, problem_error
-from botfarm_client.explanations import explain
 
 URL = "http://farm.test"
 
@@ -91,7 +90,7 @@ def problem(status: int, slug: str, **details: object) -> ProblemError:
     ],
 )
 def test_a_failure_is_one_line_and_one_exit_code(error: BotfarmError, exit_code: int, line: str) -> None:
-    explained = explain(error, URL)
+    explained = command_error(error, URL)
     assert (str(explained), explained.exit_code) == (line, exit_code)
 
 

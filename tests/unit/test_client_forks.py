@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from botfarm_client import AsyncBotfarm, Botfarm
-from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
-from botfarm_client.connection import Connection
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.connection import Connection
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.stub_server import stub_server
 
@@ -67,10 +67,10 @@ def test_a_child_that_leaves_the_block_releases_nothing_of_its_parent(fake: Fake
 
 def test_a_child_takes_leases_of_its_own_whatever_its_parent_was_doing(fake: FakeFarm, farm: Botfarm) -> None:
     held = farm.acquire()
-    keeper, locked, may_end = farm._keeper, threading.Event(), threading.Event()
+    renewer, locked, may_end = farm._renewer, threading.Event(), threading.Event()
 
     def hold_the_locks() -> None:
-        with keeper._lock, held._hold._lock:
+        with renewer._lock, held._clock._lock:
             locked.set()
             may_end.wait(30)
 

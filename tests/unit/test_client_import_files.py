@@ -4,9 +4,16 @@ from typing import Any, cast
 
 import pytest
 
-from botfarm_client.command_errors import CommandError
-from botfarm_client.commands.import_files import BadLine, Format, Record, format_of, read_csv, read_json_lines
-from botfarm_client.commands.json_objects import json_object
+from botfarm_client.commands.shared.command_errors import CommandError
+from botfarm_client.commands.shared.json_objects import json_object
+from botfarm_client.commands.users.import_files import (
+    BadLine,
+    Format,
+    Record,
+    format_of,
+    read_csv,
+    read_json_lines,
+)
 
 HEADER = b"login,password,env,domain\n"
 
@@ -231,7 +238,7 @@ def test_a_cell_may_be_as_long_as_the_farm_takes_it(size: int) -> None:
 
 
 def test_a_line_that_no_import_could_take_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm_client.commands.import_files.MAX_CELL", 100)
+    monkeypatch.setattr("botfarm_client.commands.users.import_files.MAX_CELL", 100)
     rows = b"a," + b"x" * 200 + b',stage,regular\nb,"' + b"y\n" * 200 + b"c,p,stage,regular\n"
     records = csv_of(HEADER + rows)
     assert records[:2] == [BadLine(2, "", "too-large"), BadLine(3, "", "broken-quotes")]

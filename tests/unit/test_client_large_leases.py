@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from botfarm_client.cli import app
-from botfarm_client.commands.lease_variables import USERS, with_users_file
+from botfarm_client.commands.leases.variables import USERS, with_users_file
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.fake_lease import ACQUIRE, LEASE_ID, farm, user
 from support.processes import BOTFARM, clean_environment
@@ -74,7 +74,7 @@ def test_a_lease_that_fits_needs_no_temporary_folder(monkeypatch: pytest.MonkeyP
     def there_is_none() -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr("botfarm_client.commands.exec.gettempdir", there_is_none)
+    monkeypatch.setattr("botfarm_client.commands.exec.run.gettempdir", there_is_none)
     with FakeFarm([FakeUser("a@x.test")]) as fake:
         ran = CliRunner().invoke(app, ["exec", "--", "true"], env=dict(fake.environment))
     assert (ran.exit_code, ran.output) == (0, "")

@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_a_lease_that_is_let_go_is_neither_renewed_nor_released(fake: FakeFarm) 
     assert [lease.ended_by for lease in fake.leases] == [None, "released"]
 
 
-def test_a_generator_that_is_collected_in_the_midst_of_the_keepers_work_stops_nobody(
+def test_a_generator_that_is_collected_under_the_locks_of_the_renewer_does_not_deadlock(
     fake: FakeFarm, farm: Botfarm
 ) -> None:
     def logins() -> Iterator[str]:
@@ -155,7 +156,7 @@ def test_a_generator_that_is_collected_in_the_midst_of_the_keepers_work_stops_no
             yield lease.user.login
 
     def collect() -> None:
-        with farm._keeper._lock, held[0]._hold._lock:
+        with farm._renewer._lock, held[0]._clock._lock:
             generator.close()
 
     held: list[Lease] = []
@@ -193,3 +194,12 @@ def test_what_is_released_gives_no_credentials_and_is_not_renewed(fake: FakeFarm
     assert asked == []
     assert lease.is_released
     assert not lease.lost.is_set()
+
+
+def test_a_term_that_does_not_exist_is_refused_before_the_farm_is_asked(
+    fake: FakeFarm, farm: Botfarm
+) -> None:
+    misspelt: dict[str, Any] = {"label": {"team": "red"}}
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'label': .*labels"):
+        farm.acquire(**misspelt)
+    assert not fake.leases

@@ -133,7 +133,7 @@ def test_a_lease_that_nobody_has_read_is_released(
     def fail(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr("botfarm_client.commands.leases_acquire.print_lease", fail)
+    monkeypatch.setattr("botfarm_client.commands.leases.acquire.print_lease", fail)
     asked = farm(user(1))
     with suppress(BrokenPipeError, AssertionError):  # how it ends is shown elsewhere
         asked.run(*ACQUIRE)

@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from botfarm_client.lease_secrets import other_secrets
-from botfarm_client.log_masks import mask_lines
+from botfarm_client.masks.lease_secrets import other_secrets
+from botfarm_client.masks.log_masks import mask_lines
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.fake_farm import FakeFarm as CommandFarm
 from support.fake_lease import ACQUIRE, LEASE_ID, farm, lease, user

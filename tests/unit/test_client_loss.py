@@ -1,4 +1,4 @@
-"""A lease that is lost, and the keeper that renews it so that it is not."""
+"""A lease that is lost, and the renewer that keeps leases from being lost."""
 
 import logging
 import queue
@@ -52,13 +52,13 @@ def test_what_was_held_as_long_as_may_be_is_lost_and_says_why() -> None:
             lease.check()
 
 
-def test_the_keeper_notices_a_loss_by_itself(fake: FakeFarm, farm: Botfarm) -> None:
+def test_the_renewer_notices_a_loss_by_itself(fake: FakeFarm, farm: Botfarm) -> None:
     lease = farm.acquire(ttl=60)
     fake.advance(59)
     assert lease.lost.wait(10)
 
 
-def test_the_keeper_renews_what_is_due_after_a_short_sleep(fake: FakeFarm, farm: Botfarm) -> None:
+def test_the_renewer_renews_a_lease_that_is_due_after_a_short_sleep(fake: FakeFarm, farm: Botfarm) -> None:
     with farm.lease(ttl=60) as lease:
         renewed = threading.Event()
         fake.on_answer = lambda name: renewed.set() if name.endswith("/renew") else None
@@ -108,7 +108,7 @@ def test_what_an_operator_ended_is_lost_at_the_next_use_and_at_the_release(
     [lambda _: 1 / 0, lambda _: sys.exit(75), lambda _: pytest.fail("lost")],
     ids=["error", "sys.exit", "pytest.fail"],
 )
-def test_a_callback_that_fails_keeps_neither_the_others_nor_the_keeper_from_their_work(
+def test_a_callback_that_fails_stops_neither_the_other_callbacks_nor_the_renewer(
     fake: FakeFarm,
     farm: Botfarm,
     logged: "queue.Queue[logging.LogRecord]",
@@ -121,7 +121,7 @@ def test_a_callback_that_fails_keeps_neither_the_others_nor_the_keeper_from_thei
     fake.advance(100)
     assert told.wait(10)
     assert lease.lost.is_set()
-    renew_by_the_keeper(fake, other)
+    renew_by_the_renewer(fake, other)
     assert "a callback of the lost lease" in logged.get(timeout=10).getMessage()
 
 
@@ -131,7 +131,7 @@ def test_a_callback_that_takes_its_time_delays_no_renewal(fake: FakeFarm, farm: 
     lease.on_lost(lambda _: begun.set() or may_end.wait(30))
     fake.advance(100)
     assert begun.wait(10)
-    renew_by_the_keeper(fake, other)
+    renew_by_the_renewer(fake, other)
     may_end.set()
 
 
@@ -152,7 +152,7 @@ def test_a_renewal_that_fails_in_whatever_way_is_made_again(
     fake.transport.handle_request = fail  # type: ignore[method-assign]
     fake.advance(250)
     assert failed.wait(10)
-    renew_by_the_keeper(fake, lease)
+    renew_by_the_renewer(fake, lease)
 
 
 def test_a_lease_without_what_a_lease_must_have_is_no_farms(fake: FakeFarm, farm: Botfarm) -> None:
@@ -186,7 +186,7 @@ def test_a_lease_without_what_a_lease_must_have_is_no_farms(fake: FakeFarm, farm
     fake.transport.handle_request = answer  # type: ignore[method-assign]
 
 
-def renew_by_the_keeper(fake: FakeFarm, lease: Lease) -> None:
+def renew_by_the_renewer(fake: FakeFarm, lease: Lease) -> None:
     renewed = threading.Event()
     fake.on_answer = lambda name: renewed.set() if name == f"POST /leases/{lease.id}/renew" else None
     fake.advance(150)

@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.commands.lease_views import print_lease, print_leases, without_passwords
-from botfarm_client.commands.output import Columns, counted, print_fields, print_json, print_table, printable
+from botfarm_client.commands.leases.views import print_lease, print_leases, without_passwords
+from botfarm_client.commands.shared.output import (
+    Columns,
+    counted,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+)
 
 LEASE: dict[str, Any] = {
     "id": "L1",

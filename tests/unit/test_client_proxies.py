@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from botfarm_client import AsyncBotfarm, Botfarm
-from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
-from botfarm_client.command_errors import CommandError
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.connection import Connection
+from botfarm_client.commands.shared.command_errors import CommandError
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.connection import Connection
+from botfarm_client.connection.proxies import proxy_for
+from botfarm_client.connection.route import tls_context
 from botfarm_client.errors import BotfarmError, FarmUnreachableError, LostAnswerError, SettingError
-from botfarm_client.proxies import proxy_for
-from botfarm_client.route import tls_context
 from support.certificates import server_tls
 from support.stage import free_port
 from support.stub_server import StubServer, stub_server

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from botfarm_client import Botfarm
-from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.testing import FakeFarm, FakeUser
 from support import fake_farm
 

@@ -18,13 +18,13 @@ from httpcore import (
     SyncBackend,
 )
 
-from botfarm_client import clock
-from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
-from botfarm_client.connection import Connection
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.connection import Connection
+from botfarm_client.connection.idle_connections import LONGEST_IDLE, MOST_IDLE, IdleConnections
+from botfarm_client.connection.transport import FarmTransport
 from botfarm_client.errors import LostAnswerError
-from botfarm_client.idle_connections import LONGEST_IDLE, MOST_IDLE, IdleConnections
-from botfarm_client.transport import FarmTransport
+from botfarm_client.shared import clock
 from support.live_farm import until
 from support.processes import clean_environment
 from support.stub_server import Answer, Seen, StubServer, stub_server
@@ -243,9 +243,9 @@ async def ask(url):
 order, url = sys.argv[1:]
 if order == "replaced, imported":
     replace_everything_that_recorders_and_mocks_know()
-from botfarm_client.async_connection import AsyncConnection
-from botfarm_client.calls import Call
-from botfarm_client.connection import Connection
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.connection import Connection
 if order == "imported, replaced":
     replace_everything_that_recorders_and_mocks_know()
 call = Call(method="GET", path="/look")

@@ -73,7 +73,7 @@ def test_a_command_runs_under_a_lease() -> None:
 
 def test_a_command_is_stopped_when_its_lease_is_lost() -> None:
     run("""
-from botfarm_client.commands.exec_programs import end_programs, start_program, wait_for
+from botfarm_client.commands.exec.programs import end_programs, start_program, wait_for
 child = start_program([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(1000)"], os.environ)
 end_programs("BOTFARM_LEASE_ID=none-has-it", child)
 assert wait_for(child) != 0
@@ -92,5 +92,6 @@ def test_the_pytest_plugin_gives_each_test_a_user(tmp_path: Path) -> None:
 def test_a_holder_without_a_name_is_somebody() -> None:
     for_nobody = "\nfor name in ('LOGNAME', 'USER', 'LNAME', 'USERNAME'): os.environ.pop(name, None)\n"
     assert (
-        run(for_nobody + "from botfarm_client.ci_variables import _person; print(_person())") == "somebody\n"
+        run(for_nobody + "from botfarm_client.leasing.ci_variables import _person; print(_person())")
+        == "somebody\n"
     )

@@ -200,7 +200,7 @@ def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester,
     suite.makepyfile("""
         import asyncio
         import pytest
-        from botfarm_client import holding
+        from botfarm_client.leasing import lease_clock
         from conftest import farm
 
         @pytest.fixture(autouse=True)

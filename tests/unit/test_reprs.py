@@ -23,9 +23,10 @@ from botfarm.settings import Settings
 from botfarm.web.api.requests import NewUser, SignIn, UserPatch, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, MadeTokenOut, TotpOut
 from botfarm_client import Botfarm, Lease
-from botfarm_client.acquiring import Grant
-from botfarm_client.calls import Call, FarmRequests
-from botfarm_client.farm_settings import FarmSettings
+from botfarm_client.connection.api_calls import Call
+from botfarm_client.connection.farm_settings import FarmSettings
+from botfarm_client.connection.http_messages import FarmRequests
+from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.testing import FakeFarm, FakeUser
 
 CANARY = "canary-f00d"

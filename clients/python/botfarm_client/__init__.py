@@ -4,22 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from botfarm_client.async_farm import AsyncBotfarm
-    from botfarm_client.async_lease import AsyncLease, AsyncLeasedUser
-    from botfarm_client.farm import Botfarm
-    from botfarm_client.lease import Lease, LeasedUser
+    from botfarm_client.leasing.async_farm import AsyncBotfarm
+    from botfarm_client.leasing.async_lease import AsyncLease, AsyncLeasedUser
+    from botfarm_client.leasing.farm import Botfarm
+    from botfarm_client.leasing.lease import Lease, LeasedUser
+    from botfarm_client.leasing.lease_request import LeaseTerms
 
 __version__ = "0.1.0"
-__all__ = ["AsyncBotfarm", "AsyncLease", "AsyncLeasedUser", "Botfarm", "Lease", "LeasedUser"]
+__all__ = ["AsyncBotfarm", "AsyncLease", "AsyncLeasedUser", "Botfarm", "Lease", "LeaseTerms", "LeasedUser"]
 
 # Loaded when they are asked for: pytest reads this package at each start, and most runs want no farm.
 _HOMES = {
-    "AsyncBotfarm": "async_farm",
-    "AsyncLease": "async_lease",
-    "AsyncLeasedUser": "async_lease",
-    "Botfarm": "farm",
-    "Lease": "lease",
-    "LeasedUser": "lease",
+    "AsyncBotfarm": "leasing.async_farm",
+    "AsyncLease": "leasing.async_lease",
+    "AsyncLeasedUser": "leasing.async_lease",
+    "Botfarm": "leasing.farm",
+    "Lease": "leasing.lease",
+    "LeaseTerms": "leasing.lease_request",
+    "LeasedUser": "leasing.lease",
 }
 
 

@@ -1,31 +1,22 @@
-"""The `botfarm` command. Other distributions add commands through the entry-point group `botfarm.commands`."""
+"""The `botfarm` command. Other distributions add tables of commands through the entry-point group `botfarm.commands`."""
 
 import signal
 import sys
-from importlib.metadata import EntryPoint, entry_points, version
+from functools import cache
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
-from botfarm_client.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
-from botfarm_client.command_errors import ExitCode
-from botfarm_client.text_input import strip_variables
+from botfarm_client import __version__
+from botfarm_client.commands.shared.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
+from botfarm_client.commands.shared.command_errors import ExitCode
+from botfarm_client.commands.table import COMMANDS, CommandEntry, CommandTable
+from botfarm_client.shared.text_input import strip_variables
 
 GROUP = "botfarm.commands"
-OVER_HTTP = {
-    name: EntryPoint(name, f"botfarm_client.{value}", GROUP)
-    for name, value in {
-        "audit": "commands.audit:audit",
-        "exec": "commands.exec:run_under_lease",
-        "leases": "commands.leases:leases",
-        "pools": "commands.pools:pools",
-        "projects": "commands.projects:projects",
-        "tokens": "commands.tokens:tokens",
-        "users": "commands.users:users",
-    }.items()
-}
 
 EPILOG = (
     "BOTFARM_URL and BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE) say which farm, and who asks.\n\n"
@@ -34,22 +25,59 @@ EPILOG = (
 )
 
 
+class _ListedCommand(TyperCommand):
+    """A command as `botfarm --help` lists it, not imported yet."""
+
+    def __init__(self, name: str, entry: CommandEntry, *, panel: str) -> None:
+        super().__init__(name, help=entry.help, rich_help_panel=panel)
+        self._target = entry.target
+
+    def load(self) -> Any:
+        found = resolve_name(self._target)
+        command: Any
+        if isinstance(found, typer.Typer):
+            command = typer.main.get_group(found)  # as a group it has no completion options of its own
+        else:
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            # What follows the first argument is that argument's: `exec` has a command with options of its own.
+            single.command(self.name, context_settings={"allow_interspersed_args": False})(found)
+            command = typer.main.get_command(single)
+        command.name = self.name
+        return command
+
+
 class _CommandsOnDemand(TyperGroup):
-    """Loads a command when it is asked for, so that `botfarm pools` does not import a server."""
+    """Lists commands from their tables, and imports only the one that is used."""
 
     # Untyped where Typer shows Click: releases differ in whether that is the package or a copy inside Typer.
     @override
     def list_commands(self, ctx: Any) -> list[str]:
-        installed = {entry.name for entry in entry_points(group=GROUP)}
-        return [*OVER_HTTP, *sorted(installed.union(super().list_commands(ctx)).difference(OVER_HTTP))]
+        return [*COMMANDS, *sorted(_installed_commands())]
 
     @override
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in OVER_HTTP:
-            return _load(OVER_HTTP[cmd_name], panel="Over HTTP")
-        for entry in entry_points(group=GROUP, name=cmd_name):
-            return _load(entry, panel="On this machine")
-        return super().get_command(ctx, cmd_name)
+        """The command as it is listed. `resolve_command` gives the one that can run."""
+        if entry := COMMANDS.get(cmd_name):
+            return _ListedCommand(cmd_name, entry, panel="Over HTTP")
+        if entry := _installed_commands().get(cmd_name):
+            return _ListedCommand(cmd_name, entry, panel="On this machine")
+        return None
+
+    @override
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed.load() if isinstance(listed, _ListedCommand) else listed, rest
+
+
+@cache
+def _installed_commands() -> CommandTable:
+    """The tables of other distributions. A command of our own is not replaced by one of theirs."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  a quarter of the start of a command of our own
+
+    found: dict[str, CommandEntry] = {}
+    for entry_point in entry_points(group=GROUP):
+        found |= entry_point.load()
+    return {name: entry for name, entry in found.items() if name not in COMMANDS}
 
 
 app = typer.Typer(
@@ -63,7 +91,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"botfarm {version('botfarm-client')}")
+        typer.echo(f"botfarm {__version__}")
         raise typer.Exit
 
 
@@ -82,6 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
     # From the first moment on: the first process of a container has no default action that would end it.
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # whoever started us may want it ignored
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Keeps httpx from importing its own command line with click and rich, which is half of the time that httpx takes.
+    # `None` makes an import fail as if the module were not installed, and httpx is prepared for that.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
@@ -92,18 +123,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # before or after the part that Typer looks after
         sys.exit(ExitCode.INTERRUPTED)
-
-
-def _load(entry: EntryPoint, *, panel: str) -> Any:
-    loaded = entry.load()
-    command: Any
-    if isinstance(loaded, typer.Typer):
-        command = typer.main.get_group(loaded)  # as a group it has no completion options of its own
-    else:
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        # What follows the first argument is that argument's: `exec` has a command with options of its own.
-        single.command(entry.name, context_settings={"allow_interspersed_args": False})(loaded)
-        command = typer.main.get_command(single)
-    command.name = entry.name
-    command.rich_help_panel = panel
-    return command

@@ -2,9 +2,10 @@ from typing import Annotated
 
 import typer
 
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.commands.lookups import project_id_of, project_names
-from botfarm_client.commands.options import (
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.commands.shared.key_values import format_pairs
+from botfarm_client.commands.shared.lookups import project_id_of, project_names
+from botfarm_client.commands.shared.options import (
     DEFAULT_LIMIT,
     DEFAULT_URL,
     All,
@@ -14,9 +15,8 @@ from botfarm_client.commands.options import (
     Url,
     moment_option,
 )
-from botfarm_client.commands.output import Columns, note_if_more, print_json, print_table
-from botfarm_client.commands.pairs import format_pairs
-from botfarm_client.durations import format_utc
+from botfarm_client.commands.shared.output import Columns, note_if_more, print_json, print_table
+from botfarm_client.shared.durations import format_utc
 
 
 def audit(

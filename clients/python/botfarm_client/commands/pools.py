@@ -1,9 +1,9 @@
 from typing import Any
 
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.commands.options import DEFAULT_URL, AsJson, Url
-from botfarm_client.commands.output import Columns, print_json, print_table
-from botfarm_client.durations import format_duration
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url
+from botfarm_client.commands.shared.output import Columns, print_json, print_table
+from botfarm_client.shared.durations import format_duration
 
 
 def pools(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:

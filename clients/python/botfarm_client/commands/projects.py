@@ -1,14 +1,23 @@
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from botfarm_client.commands.farm_access import open_farm
-from botfarm_client.commands.lookups import project_id_of
-from botfarm_client.commands.options import DEFAULT_URL, AsJson, ProjectArgument, Url, Yes, duration_option
-from botfarm_client.commands.output import Columns, print_fields, print_json, print_table, say
-from botfarm_client.commands.prompts import confirm
-from botfarm_client.connection import Connection
-from botfarm_client.durations import format_duration, format_moment
+from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.commands.shared.lookups import project_id_of
+from botfarm_client.commands.shared.options import (
+    DEFAULT_URL,
+    AsJson,
+    ProjectArgument,
+    Url,
+    Yes,
+    duration_option,
+)
+from botfarm_client.commands.shared.output import Columns, print_fields, print_json, print_table, say
+from botfarm_client.commands.shared.prompts import confirm
+from botfarm_client.shared.durations import format_duration, format_moment
+
+if TYPE_CHECKING:
+    from botfarm_client.connection.connection import Connection
 
 projects = typer.Typer(
     no_args_is_help=True, help="The systems under test, and how long their users may be held."
@@ -105,7 +114,7 @@ def delete(
         say(f"Deleted the project {found['name']}.")
 
 
-def _get(farm: Connection, project: str) -> dict[str, Any]:
+def _get(farm: "Connection", project: str) -> dict[str, Any]:
     return farm.get(f"/projects/{project_id_of(farm, project)}")
 
 

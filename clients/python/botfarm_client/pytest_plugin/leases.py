@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from botfarm_client import Botfarm, Lease, LeasedUser
-from botfarm_client.ci_variables import as_owner, this_holder
-from botfarm_client.durations import format_duration
 from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
-from botfarm_client.explanations import explain
-from botfarm_client.leaving import kinds_of
+from botfarm_client.leasing.ci_variables import as_owner, this_holder
+from botfarm_client.leasing.lease_exit import exception_types
 from botfarm_client.pytest_plugin.masks import mask
 from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
+from botfarm_client.shared.durations import format_duration
+from botfarm_client.shared.explanations import explain
 
 LeaseFactory = Callable[..., Lease]
 
@@ -67,7 +67,7 @@ class Leases:
     def take(self, **given: Any) -> Lease:
         wanted = terms(self._config, self._item, given)
         try:
-            self._broken_on += kinds_of(wanted.pop("broken_on", ()))
+            self._broken_on += exception_types(wanted.pop("broken_on", ()))
         except SettingError as error:
             raise failure(str(error)) from None
         wanted["metadata"] = {**_run(), **wanted.get("metadata", {})}
@@ -182,7 +182,7 @@ class Leases:
         """An exhausted pool says of itself what matters to a test; for the rest there are the words of the commands."""
         if isinstance(error, PoolExhaustedError):
             return str(error)
-        return str(explain(error, setting(self._config, "url") or "BOTFARM_URL"))
+        return explain(error, setting(self._config, "url") or "BOTFARM_URL")
 
     def _owner(self) -> str:
         if self._item is not None:

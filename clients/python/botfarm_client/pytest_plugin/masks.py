@@ -5,8 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from botfarm_client import Lease
-from botfarm_client.lease_secrets import user_documents
-from botfarm_client.log_masks import in_github_actions, write_masks
+from botfarm_client.leasing.lease_state import user_documents
+from botfarm_client.masks.log_masks import in_github_actions, write_masks
 
 _KNOWN: "pytest.StashKey[set[str]]" = pytest.StashKey()
 

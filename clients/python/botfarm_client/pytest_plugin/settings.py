@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.text_input import variable
+from botfarm_client.shared.durations import TimeFormatError, parse_duration
+from botfarm_client.shared.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
 MARKER = f"botfarm({', '.join(f'{name}=...' for name in TERMS)}): the users that botfarm_user and botfarm_lease take"
@@ -74,13 +75,9 @@ def failure(message: str) -> BaseException:
 
 
 def _seconds(value: object, *, of: str) -> int:
-    import typer  # noqa: PLC0415  only where a duration is given
-
-    from botfarm_client.durations import parse_duration  # noqa: PLC0415
-
     try:
         return parse_duration(str(value))
-    except typer.BadParameter as error:
+    except TimeFormatError as error:
         raise failure(f"{of}: {error}") from None
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from botfarm_client import clock
-from botfarm_client.calls import API, Json
+from botfarm_client.connection.api_calls import API, Json
+from botfarm_client.shared import clock
 from botfarm_client.testing.fake_leasing import FakeLeasing
 from botfarm_client.testing.fake_users import STATUSES, FakeLease, FakeProblem, FakeUser
 

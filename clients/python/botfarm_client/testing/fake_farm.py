@@ -3,10 +3,10 @@ from contextlib import ExitStack
 from typing import Self
 from uuid import uuid4
 
-from botfarm_client import clock
-from botfarm_client.async_farm import AsyncBotfarm
-from botfarm_client.calls import API
-from botfarm_client.farm import Botfarm
+from botfarm_client.connection.api_calls import API
+from botfarm_client.leasing.async_farm import AsyncBotfarm
+from botfarm_client.leasing.farm import Botfarm
+from botfarm_client.shared import clock
 from botfarm_client.testing.fake_api import Answered, Asked, FakeApi, answered_problem
 from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy
 from botfarm_client.testing.fake_transport import FakeTransport, NotAnsweredError, serving

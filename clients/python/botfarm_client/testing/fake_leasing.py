@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from botfarm_client import clock
+from botfarm_client.shared import clock
 from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser
 
 # Real seconds between two looks of who waits; a test that moves the time does not have to wake anybody.

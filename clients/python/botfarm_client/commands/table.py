@@ -1,0 +1,48 @@
+"""The commands that speak to a farm over HTTP: name, line of help, and where each one is.
+
+`botfarm --help` prints this table and imports no command.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class CommandEntry(NamedTuple):
+    target: str
+    """`module:attribute`, of a function or a `typer.Typer`. It is imported when the command is used."""
+    help: str
+    """The first line of the command's own help, word for word."""
+
+
+CommandTable = Mapping[str, CommandEntry]
+
+COMMANDS: CommandTable = {
+    "audit": CommandEntry(
+        "botfarm_client.commands.audit:audit",
+        "Show who did what, the newest first; all filters must match.",
+    ),
+    "exec": CommandEntry(
+        "botfarm_client.commands.exec.run:run_under_lease",
+        "Run a command that has users for as long as it runs. Ends as the command does, or with 75 when they are lost.",
+    ),
+    "leases": CommandEntry(
+        "botfarm_client.commands.leases.group:leases",
+        "Who holds which users, and until when.",
+    ),
+    "pools": CommandEntry(
+        "botfarm_client.commands.pools:pools",
+        "Show how many users each pool has: free, leased, resting, quarantined.",
+    ),
+    "projects": CommandEntry(
+        "botfarm_client.commands.projects:projects",
+        "The systems under test, and how long their users may be held.",
+    ),
+    "tokens": CommandEntry(
+        "botfarm_client.commands.tokens.group:tokens",
+        "What machines sign in with, and what each may do.",
+    ),
+    "users": CommandEntry(
+        "botfarm_client.commands.users.group:users",
+        "The test accounts of the farm.",
+    ),
+}

@@ -1,0 +1,220 @@
+"""Users in a file, CSV or JSON lines: each record with the line of the file that it begins on."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from io import BufferedReader, TextIOWrapper
+from typing import Any
+
+from typing_extensions import override
+
+from botfarm_client.commands.shared.command_errors import CommandError
+from botfarm_client.commands.shared.json_objects import json_object
+
+REQUIRED = ("login", "password", "env", "domain")
+OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")
+LABEL = "label."
+DELIMITERS = ",;\t"
+MAX_CELL = 67_108_864
+"""Characters. A whole import has no more bytes, so a cell that is longer is a quote that is never closed."""
+_MARK = b"\xef\xbb\xbf"
+_SEPARATOR = re.compile(r'"?sep=([^"\r\n])\1*"?[,;\s]*', re.IGNORECASE)
+"""What Excel reads in the first line, and writes back with more delimiters."""
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """What is wrong with a line. Never holds its values: they may be secrets."""
+
+    line: int
+    field: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    line: int
+    user: dict[str, Any] = field(repr=False)
+
+
+def format_of(name: str, file: BufferedReader) -> Format:
+    """By the name's ending, else by the first character."""
+    ending = name.lower().rpartition(".")[2]
+    if ending == "csv":
+        return Format.CSV
+    if ending in {"jsonl", "ndjson"}:
+        return Format.JSONL
+    start = file.peek(1024).removeprefix(_MARK).lstrip()[:1]
+    if start == b"[":
+        raise CommandError("this is one JSON array: give one object a line (`jq -c '.[]'` makes that of it)")
+    return Format.JSONL if start == b"{" else Format.CSV
+
+
+def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
+    """Blank lines are passed over."""
+    for number, line in enumerate(file, start=1):
+        text = line.removeprefix(_MARK) if number == 1 else line
+        if not text.strip():
+            continue
+        user = json_object(text)
+        yield BadLine(number, "", "not-a-json-object") if user is None else Record(number, user)
+
+
+def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | BadLine]:
+    """Raises CommandError when the first row does not name the columns."""
+    # Bytes that are no UTF-8 become lone surrogates, so that a bad line is one bad line.
+    text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        lines = _Lines(text)
+        rows = _rows(lines, delimiter=_delimiter(lines))
+        columns = _columns(next(rows, None), needs_project=needs_project)
+        for row in rows:
+            yield _record(row, columns)
+    finally:
+        text.detach()  # the file is the caller's to close
+
+
+class _Lines(Iterator[str]):
+    """Lines with their count, which can be put back: a quote that is never closed eats only its own line."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._waiting: list[str] = []
+        self.taken: list[str] = []
+        """Those of the record that is read now."""
+        self.count = 0
+
+    @override
+    def __next__(self) -> str:
+        line = self._waiting.pop() if self._waiting else next(self._lines)
+        self.count += 1
+        self.taken.append(line)
+        return line
+
+    def put_back(self, lines: list[str]) -> None:
+        self._waiting.extend(reversed(lines))
+        self.count -= len(lines)
+
+    def put_back_all_but_the_first(self) -> None:
+        self.put_back(self.taken[1:])
+
+
+def _delimiter(lines: _Lines) -> str:
+    """What a first line `sep=` says, which is taken away; else that by which the row of names has most known ones."""
+    first = next(lines, "")
+    said = _SEPARATOR.fullmatch(first)
+    if said:
+        return said[1]
+    passed = [first]
+    while passed[-1] and not passed[-1].strip(f'{DELIMITERS}" \r\n'):
+        passed.append(next(lines, ""))
+    lines.put_back([line for line in passed if line])
+    return max(DELIMITERS, key=lambda delimiter: _known_names(passed[-1], delimiter))
+
+
+def _known_names(line: str, delimiter: str) -> int:
+    try:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return 0
+    return sum(_column(name) in {*REQUIRED, *OPTIONAL} for name in names)
+
+
+def _column(typed: str) -> str:
+    """Names are known in any case; that of a label is its own."""
+    name = typed.strip()
+    if name[: len(LABEL)].lower() == LABEL:
+        return LABEL + name[len(LABEL) :]
+    return name.lower() if name.lower() in {*REQUIRED, *OPTIONAL} else name
+
+
+def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | BadLine]:
+    """Rows without any content are passed over: spreadsheets write them below the last one."""
+    csv.field_size_limit(MAX_CELL)  # of the process, which reads no other CSV
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        lines.taken.clear()
+        line = lines.count + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            too_large = len(lines.taken[0]) > MAX_CELL
+            lines.put_back_all_but_the_first()
+            yield BadLine(line, "", "too-large" if too_large else "broken-quotes")
+            continue
+        if any(cell.strip() for cell in row):
+            yield line, row
+
+
+def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bool) -> list[str]:
+    """The names are repeated only once they are known to be names: without a first row of names they are values."""
+    names = [_column(name) for name in first[1]] if isinstance(first, tuple) else []
+    while names and not names[-1]:
+        names.pop()
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise CommandError(
+            f"the first row must name the columns, in UTF-8: {', '.join(missing)} not found;"
+            " see `botfarm users import --help`"
+        )
+    known = {*REQUIRED, *OPTIONAL}
+    for number, name in enumerate(names, start=1):
+        if not name:  # a column for the eye, as long as its cells are empty too
+            continue
+        if name not in known and (name == LABEL or not name.startswith(LABEL)):
+            raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
+        if name in names[: number - 1]:
+            raise CommandError(f"there are two columns called {name!r}")
+    if needs_project and not {"project", "project_id"} & set(names):
+        raise CommandError("there is no column project or project_id: add one, or say --project")
+    return names
+
+
+def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record | BadLine:
+    if isinstance(row, BadLine):
+        return row
+    line, cells = row
+    while len(cells) > len(columns) and not cells[-1]:  # spreadsheets like to add such
+        cells = cells[:-1]
+    if len(cells) != len(columns):
+        return BadLine(line, "", "too-few-columns" if len(cells) < len(columns) else "too-many-columns")
+    if any(cell for name, cell in zip(columns, cells, strict=True) if not name):
+        return BadLine(line, "", "too-many-columns")
+    for name, cell in zip(columns, cells, strict=True):
+        if not _is_unicode(cell):
+            return BadLine(line, name, "not-utf-8")
+    found = dict(zip(columns, cells, strict=True))
+    user: dict[str, Any] = {name: found[name] for name in REQUIRED}
+    user |= {name: found[name] for name in ("project", "project_id", "totp_seed") if found.get(name)}
+    for name in ("labels", "secrets"):
+        if found.get(name):
+            value = json_object(found[name])
+            if value is None:
+                return BadLine(line, name, "not-a-json-object")
+            user[name] = value
+    return Record(line, _with_labels(user, found))
+
+
+def _with_labels(user: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+    """An empty cell is no label."""
+    labels = user.get("labels", {}) | {
+        name.removeprefix(LABEL): cell for name, cell in found.items() if name.startswith(LABEL) and cell
+    }
+    return {**user, "labels": labels} if labels else user
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""The request that imports users, and its answer in the line numbers of the file."""
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botfarm_client.commands.users.import_files import BadLine, Record
+from botfarm_client.connection.api_calls import Json
+from botfarm_client.errors import ProblemError
+from botfarm_client.shared.ids import is_id
+
+if TYPE_CHECKING:
+    from botfarm_client.connection.connection import Connection
+
+CHUNK_BYTES = 65_536
+# The farm refuses the whole request for one line of more than that.
+MAX_LINE_BYTES = 1_048_576
+# The farm's limit for one user, as JSON.
+MAX_SECRETS_BYTES = 262_144
+# Seconds that the farm may need after the last line.
+WORK_TIME = 600.0
+
+# Sent in the place of a line that is known to be bad, so that the farm counts it, and creates nothing where it must not.
+_PLACEHOLDER = b"{}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    created: int
+    bad_lines: list[BadLine]
+
+    @property
+    def bad_count(self) -> int:
+        return len({bad.line for bad in self.bad_lines})
+
+
+class UserImport:
+    def __init__(
+        self, farm: "Connection", *, default_project: str | None, on_chunk: Callable[[int], None]
+    ) -> None:
+        self._farm = farm
+        self._projects = {project["name"]: project["id"] for project in farm.items("/projects")}
+        self._default_project = default_project
+        self._on_chunk = on_chunk
+        self._lines = array("Q")  # by the number of the record, from 0: the line in the file
+        self._bad_lines: dict[int, BadLine] = {}
+
+    def run(self, records: Iterable[Record | BadLine], *, on_error: str) -> Imported:
+        created = 0
+        try:
+            answer = self._farm.post_lines(
+                "/users/import", self._chunks(records), wait=WORK_TIME, on_error=on_error
+            )
+        except ProblemError as problem:
+            answer = problem.details
+            if problem.slug != "invalid-request" or not _names_lines(answer):
+                raise
+        else:
+            created = int(answer.get("created", 0))
+        return Imported(created, self._in_file_order(answer.get("errors") or []))
+
+    def _chunks(self, records: Iterable[Record | BadLine]) -> Iterator[bytes]:
+        chunk = bytearray()
+        for record in records:
+            chunk += self._encoded(record)
+            if len(chunk) >= CHUNK_BYTES:
+                yield bytes(chunk)
+                self._on_chunk(len(chunk))
+                chunk.clear()
+        yield bytes(chunk)
+        self._on_chunk(len(chunk))
+
+    def _encoded(self, record: Record | BadLine) -> bytes:
+        self._lines.append(record.line)
+        checked = record if isinstance(record, BadLine) else self._with_project(record)
+        if isinstance(checked, Record) and _has_too_large_secrets(checked):
+            checked = BadLine(record.line, "secrets", "too-large")
+        if isinstance(checked, Record):
+            encoded = json.dumps(checked.user, separators=(",", ":")).encode()
+            if len(encoded) < MAX_LINE_BYTES:
+                return encoded + b"\n"
+            checked = BadLine(record.line, "", "too-large")
+        self._bad_lines[record.line] = checked
+        return _PLACEHOLDER
+
+    def _with_project(self, record: Record) -> Record | BadLine:
+        """The API knows projects by their ids."""
+        user = dict(record.user)
+        named = user.pop("project", None)
+        if user.get("project_id"):
+            return BadLine(record.line, "project", "also-project_id") if named else Record(record.line, user)
+        chosen = named or self._default_project
+        if chosen is None:
+            return BadLine(record.line, "project", "missing")
+        project_id = self._projects.get(chosen) if isinstance(chosen, str) else None
+        if project_id is None and not (isinstance(chosen, str) and is_id(chosen)):
+            return BadLine(record.line, "project", "no-such-project")
+        return Record(record.line, {**user, "project_id": project_id or chosen})
+
+    def _in_file_order(self, errors: list[Json]) -> list[BadLine]:
+        """What was known before it was sent says more than the farm's word on the placeholder."""
+        answered = (
+            BadLine(self._file_line(each["line"]), str(each.get("field", "")), str(each.get("code", "")))
+            for each in errors
+        )
+        of_the_farm = [bad for bad in answered if bad.line not in self._bad_lines]
+        return sorted([*self._bad_lines.values(), *of_the_farm], key=lambda bad: bad.line)
+
+    def _file_line(self, number: int) -> int:
+        return self._lines[number - 1] if 1 <= number <= len(self._lines) else number
+
+
+def _has_too_large_secrets(record: Record) -> bool:
+    secrets = record.user.get("secrets")
+    return len(json.dumps(secrets, ensure_ascii=False).encode()) > MAX_SECRETS_BYTES
+
+
+def _names_lines(answer: Json) -> bool:
+    errors = answer.get("errors")
+    return isinstance(errors, list) and all(isinstance(each.get("line"), int) for each in errors)

@@ -1,0 +1,37 @@
+"""One request to the API as the rules for leases ask for it: without the connection that sends it, and without httpx."""
+
+from dataclasses import dataclass, field
+from json import dumps
+from typing import Any
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+API = "/api/v1"
+# Seconds for an answer. What the farm is told to wait, and what it needs for a long import, comes on top.
+ANSWER_TIMEOUT = 30.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    method: str
+    path: str
+    json: Json | None = field(default=None, repr=False)
+    idempotency_key: str | None = None
+    wait: float = 0
+    """Seconds for which the farm was asked to keep the request open."""
+    patience: float = ANSWER_TIMEOUT
+    """Seconds for the answer, beside the wait."""
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Idempotency-Key": self.idempotency_key} if self.idempotency_key else {}
+        return headers if self.json is None else {**headers, "Content-Type": "application/json"}
+
+    def content(self) -> bytes | None:
+        """Raises TypeError or ValueError, without the frames of the encoder: a test's report shows their arguments."""
+        if self.json is None:
+            return None
+        try:
+            return dumps(self.json, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error)) from None

@@ -1,0 +1,96 @@
+"""One farm over HTTP: a base URL, a token, and problems as exceptions."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import httpx
+
+from botfarm_client.connection.api_calls import Call, Json
+from botfarm_client.connection.http_messages import FarmRequests, no_farm, raise_unanswered, read, timeout
+from botfarm_client.connection.route import Route
+from botfarm_client.connection.transport import FarmTransport
+
+MAX_PAGE = 1_000
+
+
+class Connection:
+    """Raises FarmUnreachableError, UnexpectedAnswerError and ProblemError; RuntimeError once it is closed."""
+
+    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        """A transport that is given is closed with the connection. Raises SettingError, for a variable of the environment."""
+        self._url, self._way = url.rstrip("/"), ""
+        if transport is None:
+            route = Route.to(self._url)
+            transport, self._way = FarmTransport(route), route.description
+        self._transport = transport
+        self._is_closed = False
+        self._requests = FarmRequests(self._url, token)
+
+    def send(self, call: Call) -> Json:
+        # Nothing here has a body in a variable of its own: a failed test's report shows arguments.
+        return self._ask(self._requests.of_call(call))
+
+    def get(self, path: str, **query: object) -> Json:
+        return self._ask(self._requests.of("GET", path, params=_given(query), timeout=timeout(0)))
+
+    def items(self, path: str, **query: object) -> list[Json]:
+        return self._items(self.get(path, **query))
+
+    def pages(self, path: str, *, limit: int | None, **query: object) -> tuple[list[Json], bool]:
+        """As many items as `limit` allows, over as many pages as that takes, and whether there are more."""
+        found: list[Json] = []
+        cursor: str | None = None
+        while True:
+            wanted = MAX_PAGE if limit is None else min(MAX_PAGE, limit - len(found))
+            page = self.get(path, limit=wanted, cursor=cursor, **query)
+            found += self._items(page)
+            cursor = page.get("next_cursor")
+            if cursor is None or (limit is not None and len(found) >= limit):
+                return found, cursor is not None
+
+    def post(self, path: str, body: Json | None = None) -> Json:
+        return self.send(Call(method="POST", path=path, json=body))
+
+    def post_lines(self, path: str, content: Iterable[bytes], *, wait: float, **query: object) -> Json:
+        """Sends JSON lines as they are made; `wait` is how long the farm may need after the last one."""
+        headers = {"Content-Type": "application/x-ndjson"}
+        request = self._requests.of(
+            "POST", path, content=content, params=_given(query), headers=headers, timeout=timeout(wait)
+        )
+        return self._ask(request)
+
+    def patch(self, path: str, body: Json) -> Json:
+        return self.send(Call(method="PATCH", path=path, json=body))
+
+    def delete(self, path: str) -> None:
+        self.send(Call(method="DELETE", path=path))
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, request: httpx.Request) -> Json:
+        if self._is_closed:
+            raise RuntimeError("this farm was closed")
+        try:
+            response = self._transport.handle_request(request)
+            response.read()
+        except httpx.HTTPError as error:
+            raise_unanswered(error, f"{self._url}{self._way}")
+        return read(response, self._url, self._way)
+
+    def _items(self, document: Json) -> list[Json]:
+        items = document.get("items")
+        if not isinstance(items, list):
+            raise no_farm(self._url)
+        return items
+
+
+def _given(query: dict[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}

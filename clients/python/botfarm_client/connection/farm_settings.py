@@ -1,0 +1,83 @@
+"""Which farm, which token, and the terms of a lease that names none of its own: arguments, else the environment."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from botfarm_client.connection.api_calls import DEFAULT_URL
+from botfarm_client.connection.proxies import names_server
+from botfarm_client.errors import SettingError
+from botfarm_client.shared.text_input import decoded, stripped, variable
+
+
+@dataclass(frozen=True)
+class FarmSettings:
+    url: str
+    token: str = field(repr=False)
+    project: str | None
+    """Its name or id."""
+    env: str | None
+    domain: str = "regular"
+    wait: float = 120
+    """Seconds that an acquire may wait for its users."""
+    ttl: int | None = None
+    """Seconds; without it the project's `default_ttl`."""
+
+    @classmethod
+    def of(
+        cls,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
+    ) -> Self:
+        """Raises SettingError, which never repeats a value: a URL may hold a password."""
+        return cls(
+            url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
+            token=_token(token),
+            project=stripped(project or "") or variable("BOTFARM_PROJECT"),
+            env=stripped(env or "") or variable("BOTFARM_ENV"),
+            domain=cls.domain if domain is None else stripped(domain),
+            wait=cls.wait if wait is None else wait,
+            ttl=ttl,
+        )
+
+
+def plain_url(url: str) -> str:
+    """Raises SettingError: a password in it would be sent instead of the token."""
+    try:
+        parsed = httpx.URL(url)
+        parsed.host.encode("idna")  # as the system does when it looks the name up
+    except (httpx.InvalidURL, UnicodeError):
+        parsed = httpx.URL()
+    if not names_server(parsed) or any(character.isspace() for character in url):
+        raise SettingError("BOTFARM_URL (or --url) must be like http://127.0.0.1:8000")
+    if parsed.userinfo or "?" in url or "#" in url:  # an empty query is one, too: a path may follow it
+        raise SettingError("BOTFARM_URL (or --url) takes no password, query or fragment")
+    return url
+
+
+def _token(given: str | None) -> str:
+    token = stripped(given or "") or variable("BOTFARM_TOKEN") or _token_of_file()
+    if not token:
+        raise SettingError("no token: set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds it")
+    if not (token.isascii() and token.isprintable()):
+        raise SettingError("the token has characters that no token has: check BOTFARM_TOKEN")
+    return token
+
+
+def _token_of_file() -> str:
+    path = variable("BOTFARM_TOKEN_FILE")
+    if not path:
+        return ""
+    try:
+        return stripped(decoded(Path(path).read_bytes()))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingError(f"cannot read the file of BOTFARM_TOKEN_FILE: {reason}") from None

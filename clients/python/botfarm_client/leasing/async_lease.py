@@ -1,0 +1,119 @@
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from botfarm_client.connection.api_calls import Call, Json
+from botfarm_client.connection.async_connection import AsyncConnection
+from botfarm_client.connection.async_retrying import carry_out
+from botfarm_client.connection.retrying import Steps
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.leasing.acquiring import Grant
+from botfarm_client.leasing.async_renewer import AsyncRenewer
+from botfarm_client.leasing.lease_clock import LeaseClock
+from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
+from botfarm_client.leasing.lease_exit import ending, settle
+from botfarm_client.leasing.lease_state import HeldLease, HeldUser, Outcome
+
+Result = TypeVar("Result")
+
+
+class AsyncLeasedUser(HeldUser):
+    def __init__(self, connection: AsyncConnection, lease_clock: LeaseClock, document: Json) -> None:
+        super().__init__(lease_clock, document)
+        self._connection = connection
+
+    async def totp(self) -> str:
+        """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
+        return one_time_code(await self._ask(self._asking_totp()))
+
+    async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
+        self._take(held_user(await self._ask(self._writing_back(password, secrets))))
+
+    async def _ask(self, call: Call) -> Json:
+        return await carry_out(self._clock.asking(call), self._connection)
+
+
+class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
+    """Renewed by a task until it is released. `lost` is an `asyncio.Event`."""
+
+    def __init__(
+        self, grant: Grant, connection: AsyncConnection, renewer: AsyncRenewer, *, pool: str
+    ) -> None:
+        """Raises UnexpectedAnswerError."""
+        document, lease_clock = held_lease(grant.answer), LeaseClock(grant)
+        users = tuple(AsyncLeasedUser(connection, lease_clock, each) for each in document["users"])
+        super().__init__(grant, lease_clock, pool=pool, users=users, lost=asyncio.Event())
+        self._connection = connection
+        self._renewer = renewer
+        renewer.add(lease_clock, self._look)
+
+    async def renew(self, ttl: int | None = None) -> None:
+        """As `Lease.renew`."""
+        await self._carry_out(self._clock.renewing(ttl))
+
+    async def write_back(
+        self,
+        *,
+        password: str | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        user: AsyncLeasedUser | None = None,
+    ) -> None:
+        """As `Lease.write_back`."""
+        __tracebackhide__ = True  # pytest would show the arguments
+        await self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
+
+    async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
+        """As `Lease.release`."""
+        try:
+            if not (self._clock.is_released or self._clock.is_inherited):
+                await self._carry_out(self._clock.releasing(outcome, note))
+        except BotfarmError:
+            self._renewer.remove(self._clock)
+            raise
+        self._renewer.remove(self._clock)  # only now: what is interrupted is left to the end of the farm
+
+    def let_go(self) -> None:
+        """As `Lease.let_go`."""
+        self._renewer.remove(self._clock)
+
+    @asynccontextmanager
+    async def _cancelling_when_lost(self) -> AsyncIterator[None]:
+        """Cancels what runs under the lease as `asyncio.timeout` does it. Raises LeaseLostError."""
+        alarm = asyncio.timeout(None)
+        try:
+            async with alarm:
+
+                def ring(_: LeaseLostError) -> None:
+                    with suppress(RuntimeError):  # the block is over
+                        alarm.reschedule(0)
+
+                self.on_lost(ring)
+                yield
+        except TimeoutError as error:
+            if alarm.expired():
+                raise LeaseLostError(str(self._clock.loss)) from error
+            raise
+        if alarm.expired():
+            with suppress(asyncio.CancelledError):  # the block was over before the cancellation reached it
+                await asyncio.sleep(0)
+
+    async def _leave(
+        self,
+        failure: BaseException | None,
+        broken_on: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """At the end of an `async with` block. Raises LeaseLostError, unless something else is raised anyway."""
+        not_released = None
+        try:
+            await self.release(*ending(failure, broken_on))
+        except BotfarmError as error:
+            not_released = error
+        settle(self._clock, failure, not_released)
+
+    async def _carry_out(self, steps: Steps[Result]) -> Result:
+        try:
+            return await carry_out(steps, self._connection)
+        finally:
+            self._look()

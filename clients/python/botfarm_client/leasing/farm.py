@@ -1,0 +1,117 @@
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Self, Unpack
+
+import httpx
+
+from botfarm_client.connection.connection import Connection
+from botfarm_client.connection.farm_settings import FarmSettings
+from botfarm_client.connection.retrying import carry_out
+from botfarm_client.errors import BotfarmError, LeaseLostError
+from botfarm_client.leasing.acquiring import LAST_CALL
+from botfarm_client.leasing.lease import Lease
+from botfarm_client.leasing.lease_clock import PATIENCE
+from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
+from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
+from botfarm_client.leasing.renewer import Renewer
+from botfarm_client.shared import clock
+from botfarm_client.shared.fork_hook import call_when_forked
+
+
+class Botfarm:
+    """A farm, for any number of threads. For tasks of an event loop there is `AsyncBotfarm`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        domain: str | None = None,
+        wait: float | None = None,
+        ttl: int | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Settings of the farm, and defaults for its leases. Raises SettingError for one that is missing or malformed.
+
+        `url`: where the farm is. Default: BOTFARM_URL, else http://127.0.0.1:8000.
+        `token`: an API token. Default: BOTFARM_TOKEN, else the content of the file BOTFARM_TOKEN_FILE.
+        `project`: the name or id of the system under test. Default: BOTFARM_PROJECT.
+        `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own, see `LeaseTerms`.
+        Defaults: BOTFARM_ENV, `regular`, 120 seconds, and the project's `default_ttl`.
+        `transport`: sends the requests instead of the SDK's own connections; it is closed with the farm object.
+        """
+        self._settings = FarmSettings.of(
+            url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
+        )
+        self._connection = Connection(self._settings.url, self._settings.token, transport=transport)
+        self._renewer = Renewer(self._connection)
+        call_when_forked(self, Botfarm._begin_anew)
+
+    @contextmanager
+    def lease(self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]) -> Iterator[Lease]:
+        """A lease for a `with` block, released at the end of the block, however that ends. The terms are those of `acquire`.
+
+        `broken_on`: one exception class, or several. An exception of such a class that leaves the block reports the
+        lease's users as broken.
+        Raises what `acquire` raises, and LeaseLostError at the end of a block that did not notice the loss.
+        """
+        broken = exception_types(broken_on)
+        lease = self.acquire(**terms)
+        try:
+            yield lease
+        except BaseException as failure:
+            lease._leave(failure, broken)  # noqa: SLF001  ours
+            raise
+        lease._leave(None)  # noqa: SLF001
+
+    def acquire(self, **terms: Unpack[LeaseTerms]) -> Lease:
+        """A lease that is renewed until you release it. `LeaseTerms` says what each keyword argument means, with its unit.
+
+        Raises PoolExhaustedError when the wait is over and too few users are free, QuotaExceededError when the token
+        holds as many users as it may, FarmUnreachableError when the farm cannot be reached, SettingError when project
+        or env is missing, and another ProblemError when the farm refuses the request.
+        """
+        acquiring = acquiring_for(self._settings, terms)
+        try:
+            grant = carry_out(acquiring.steps(), self._connection)
+            return Lease(grant, self._connection, self._renewer, pool=acquiring.pool)
+        except BotfarmError:
+            raise
+        except BaseException:
+            with suppress(BotfarmError):
+                carry_out(acquiring.taking_back(), self._connection)
+            raise
+
+    def close(self) -> None:
+        """Releases the leases that are still held, and tries it for ten seconds; interrupted, once more for three."""
+        try:
+            self._give_back(PATIENCE)
+        except BaseException:
+            self._give_back(LAST_CALL)
+            raise
+        finally:
+            self._connection.close()
+
+    def _give_back(self, patience: float) -> None:
+        """One after the other, so that those that are left after an interruption are known."""
+        until = clock.now() + patience
+        for lease_clock in self._renewer.lease_clocks():
+            try:
+                carry_out(lease_clock.releasing(None, None, until=until), self._connection)
+            except LeaseLostError:
+                pass  # its holder was told, or did not look
+            except BotfarmError as error:
+                warn_of_what_is_left(lease_clock, error)
+            self._renewer.remove(lease_clock)
+
+    def _begin_anew(self) -> None:
+        """In a forked process: the leases are the parent's."""
+        self._renewer.begin_anew()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,58 @@
+"""What an answer must have to be a lease: something else may answer at the farm's address, with a 200."""
+
+from collections.abc import Mapping
+
+from botfarm_client.connection.api_calls import Json
+from botfarm_client.errors import UnexpectedAnswerError
+
+FieldTypes = Mapping[str, type | tuple[type, ...]]
+
+_GRANT: FieldTypes = {"id": str, "expires_in": (int, float)}
+_TERMS: FieldTypes = {"expires_in": (int, float), "expires_at": str, "hold_until": str}
+_LEASE: FieldTypes = {**_GRANT, **_TERMS, "fence": int, "users": list}
+_USER: FieldTypes = {"id": str, "login": str, "password": str, "labels": dict}
+
+
+def granted_lease(answer: Json) -> Json:
+    """What must be known of any, to show it or to give it back. Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True  # pytest would show the arguments
+    return _require(answer, _GRANT, "lease")
+
+
+def held_lease(answer: Json) -> Json:
+    """With the credentials of its users. Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True
+    _require(answer, _LEASE, "lease")
+    for user in answer["users"]:
+        held_user(user)
+    return answer
+
+
+def renewed_lease(answer: Json) -> Json:
+    """Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True
+    return _require(answer, _TERMS, "lease")
+
+
+def held_user(answer: Json) -> Json:
+    """Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True
+    return _require(answer, _USER, "user")
+
+
+def one_time_code(answer: Json) -> str:
+    """Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True
+    return str(_require(answer, {"code": str}, "one-time code")["code"])
+
+
+def _require(document: object, kinds: FieldTypes, what: str) -> Json:
+    """Raises UnexpectedAnswerError, which names what is missing and repeats nothing of what is there."""
+    __tracebackhide__ = True
+    found: Json = document if isinstance(document, dict) else {}
+    missing = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+    if missing:
+        raise UnexpectedAnswerError(
+            f"what answers is no farm, its {what} has no {', '.join(missing)}: check BOTFARM_URL"
+        )
+    return found

@@ -1,0 +1,66 @@
+"""The terms that a caller may give for a lease, and the request that they become."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from botfarm_client.connection.api_calls import Json
+from botfarm_client.connection.farm_settings import FarmSettings
+from botfarm_client.errors import SettingError
+from botfarm_client.leasing.acquiring import Acquiring
+from botfarm_client.shared.ids import is_id
+
+
+class LeaseTerms(TypedDict, total=False):
+    """Keyword arguments of `acquire` and `lease`. Where `None` is allowed, it means the default."""
+
+    env: str | None
+    """`prod`, `preprod` or `stage`. Default: the `env` of the farm object, else BOTFARM_ENV."""
+    domain: str | None
+    """`regular` or `canary`. Default: the `domain` of the farm object, which is `regular`."""
+    count: int
+    """Number of users, 1 to 100: all of them or none. Default: 1."""
+    labels: Mapping[str, str] | None
+    """Labels that each user must have. Default: none."""
+    wait: float | None
+    """Seconds to wait until enough users are free; 0 tries once. Default: the `wait` of the farm object, which is 120."""
+    ttl: int | None
+    """Seconds from a renewal to the end of the lease: how long its users stay taken when this process is killed.
+
+    The farm grants no more than the project's `max_ttl`. Default: the `ttl` of the farm object, else the project's `default_ttl`.
+    """
+    priority: int
+    """-10 to 10. Among waiting requests a greater priority is served first. Default: 0."""
+    owner: str | None
+    """Who holds the lease, for people who look at the list of leases. Default: nobody."""
+    metadata: Mapping[str, Any] | None
+    """A JSON object that is kept with the lease, for people and scripts. Default: none."""
+
+
+def acquiring_for(settings: FarmSettings, terms: LeaseTerms) -> Acquiring:
+    """The acquire of a lease on these terms. Raises SettingError, and TypeError for a term that does not exist."""
+    if unknown := sorted(terms.keys() - LeaseTerms.__annotations__.keys()):
+        known = ", ".join(LeaseTerms.__annotations__)
+        raise TypeError(f"unexpected keyword argument {unknown[0]!r}: a lease takes {known}")
+    wait = terms.get("wait")
+    return Acquiring(_lease_request(settings, terms), wait=settings.wait if wait is None else wait)
+
+
+def _lease_request(settings: FarmSettings, terms: LeaseTerms) -> Json:
+    """The body of the request, without its wait. Raises SettingError."""
+    project, env = settings.project, terms.get("env") or settings.env
+    domain, ttl = terms.get("domain"), terms.get("ttl")
+    if project is None:
+        raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
+    if not env:
+        raise SettingError("no env: set BOTFARM_ENV to prod, preprod or stage")
+    return {
+        "project_id" if is_id(project) else "project": project,
+        "env": env,
+        "domain": settings.domain if domain is None else domain,
+        "labels": dict(terms.get("labels") or {}),
+        "count": terms.get("count", 1),
+        "ttl_seconds": settings.ttl if ttl is None else ttl,
+        "priority": terms.get("priority", 0),
+        "owner": terms.get("owner"),
+        "metadata": dict(terms.get("metadata") or {}),
+    }
