@@ -61,10 +61,6 @@ class LeaseRequest:
     """In the queue, each step counts as a minute of waiting."""
     terms: LeaseTerms = field(default_factory=LeaseTerms)
 
-    @property
-    def idempotency_key(self) -> str | None:
-        return self.terms.idempotency_key
-
 
 @dataclass(frozen=True, slots=True)
 class LeasedUser:

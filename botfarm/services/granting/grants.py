@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,7 +50,7 @@ class Grants:
         self._replica_id = replica_id
         observe = metrics.batch_size.labels("acquire").observe
         self._requests = GroupedBatcher[Kind, LeaseRequest, Lease | None](
-            self._grant_requests, max_batch=max_batch, weight=lambda request: request.count, observe=observe
+            self._grant_requests, max_batch=max_batch, weight=attrgetter("count"), observe=observe
         )
         self._tickets = GroupedBatcher[Kind, tuple[LeaseRequest, int], Lease | None](
             self._grant_tickets, max_batch=max_batch, weight=lambda waited: waited[0].count, observe=observe
@@ -88,7 +89,7 @@ class Grants:
             lease = await self._tickets.submit(_kind(request), (request, ticket_id))
             if lease is not None:
                 return Grant(lease)
-            if request.idempotency_key is None:
+            if request.terms.idempotency_key is None:
                 return None
         async with self._database.transaction() as session:
             if principal.max_leases is not None:
@@ -108,7 +109,7 @@ class Grants:
             return await self._grant(executor, requests, ticket_ids)
 
     async def _replay_or_count(self, request: LeaseRequest) -> Grant | PoolCounts:
-        if request.idempotency_key is not None:
+        if request.terms.idempotency_key is not None:
             async with self._database.transaction() as session:
                 replayed = await replay(session, request.principal, request.terms)
             if replayed:
@@ -174,7 +175,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
 
 async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:
     await check_quota(
-        session, request.principal, count=request.count, idempotency_key=request.idempotency_key
+        session, request.principal, count=request.count, idempotency_key=request.terms.idempotency_key
     )
 
 

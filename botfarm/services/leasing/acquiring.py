@@ -1,8 +1,11 @@
 """The two operations that take a lease: of users of a pool, at once or after a wait, and of one user by its id."""
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -31,7 +34,6 @@ from botfarm.errors import (
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
 from botfarm.services.granting.grants import Grants, replay
 from botfarm.services.granting.quotas import check_quota
-from botfarm.services.leasing.request_fingerprint import with_fingerprint
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
@@ -95,7 +97,7 @@ class Acquiring:
         if not principal.scope.has_env(env):
             raise NoSuchPoolError
         wanted = {"project": found.id, "env": env, "domain": domain, "labels": labels, "count": count}
-        terms = with_fingerprint(terms, "acquire_lease", wanted)
+        terms = _with_fingerprint(terms, "acquire_lease", wanted)
         request = LeaseRequest(principal, pool, labels, count, priority, terms)
         try:
             grant, since = await self._grant_or_wait(request, wait_seconds, connection)
@@ -113,7 +115,7 @@ class Acquiring:
         IdempotencyKeyEndedError.
         """
         started = time.monotonic()
-        terms = with_fingerprint(terms, "acquire_lock", {"user_id": user_id})
+        terms = _with_fingerprint(terms, "acquire_lock", {"user_id": user_id})
         tries = LOCK_TRIES
         while True:
             attempt = partial(self._try_user, principal, user_id, terms)
@@ -207,6 +209,25 @@ class Acquiring:
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
+
+
+def _with_fingerprint(terms: LeaseTerms, operation: str, wanted: Mapping[str, object]) -> LeaseTerms:
+    """The terms with the digest of the request, if it has a key.
+
+    `wanted` is what the operation asks for beside the terms. How long and how urgently a request waits is left out, because a
+    retry may wait otherwise. Replicas of two versions must compute the same digest, so its fields never change.
+    """
+    if terms.idempotency_key is None:
+        return terms
+    fields = {
+        "operation": operation,
+        "ttl_seconds": terms.ttl_seconds,
+        "owner": terms.owner,
+        "metadata": terms.metadata,
+        **wanted,
+    }
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).digest()
+    return replace(terms, fingerprint=digest)
 
 
 def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:

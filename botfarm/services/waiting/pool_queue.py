@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
@@ -14,7 +15,6 @@ from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
 from botfarm.services.waiting.fair_order import grantable, is_mixed
 from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
-from botfarm.services.waiting.wakeable_loop import WakeableLoop
 
 logger = get_logger(__name__)
 
@@ -89,12 +89,11 @@ class PoolQueue:
 
     def _start_grants(self, queue: Queue) -> bool:
         """True when a later reading may find more tickets to grant although no user is freed."""
-        places = grantable(queue)
+        places, self._is_mixed = grantable(queue), is_mixed(queue)
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
             if waiter and waiter.may_be_granted:
                 self.grant(waiter)
-        self._is_mixed = is_mixed(queue)
         return self._is_mixed and len(places) < len(queue.places)
 
     async def _grant(self, waiter: Waiter) -> None:
@@ -124,6 +123,60 @@ class PoolQueue:
     def _poll_interval(self) -> float:
         notified = self._listener is not None and self._listener.is_connected
         return POLL_INTERVAL if notified else POLL_INTERVAL_WITHOUT_NOTIFY
+
+
+class WakeableLoop:
+    """Runs one step at a time. A wake during a step leads to another step, so no wake is lost."""
+
+    def __init__(self, step: Callable[[], Awaitable[float | None]]) -> None:
+        """`step` never raises. It returns the seconds until the next step is due, or None when only a wake makes one."""
+        self._step = step
+        self._due_at = float("inf")
+        self._is_earlier = asyncio.Event()
+        self._is_closed = False
+        self._running: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self.wake_within(0)
+
+    def wake_within(self, seconds: float) -> None:
+        """Runs a step in so many seconds, unless one is due earlier."""
+        due_at = asyncio.get_running_loop().time() + seconds
+        if self._is_closed or due_at >= self._due_at:
+            return
+        self._due_at = due_at
+        self._is_earlier.set()
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Lets a step in flight finish, and starts no other."""
+        self._is_closed = True
+        self._due_at = float("-inf")
+        self._is_earlier.set()
+        if self._running:
+            await self._running
+
+    async def _run(self) -> None:
+        try:
+            while self._due_at < float("inf"):
+                await self._until_due()
+                if self._is_closed:
+                    return
+                self._due_at = float("inf")
+                seconds = await self._step()
+                if seconds is not None:
+                    self.wake_within(seconds)
+        finally:
+            self._running = None
+
+    async def _until_due(self) -> None:
+        while (seconds := self._due_at - asyncio.get_running_loop().time()) > 0:
+            self._is_earlier.clear()
+            try:
+                await asyncio.wait_for(self._is_earlier.wait(), seconds)
+            except TimeoutError:
+                return
 
 
 class _Pauses:

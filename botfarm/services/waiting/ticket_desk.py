@@ -87,5 +87,5 @@ class TicketDesk:
 
 
 def _key(waiter: Waiter) -> Hashable | None:
-    key = waiter.request.idempotency_key
+    key = waiter.request.terms.idempotency_key
     return None if key is None else (waiter.request.principal.name, key)

@@ -150,11 +150,11 @@ class WaitingRoom:
 
     async def _was_granted_meanwhile(self, request: LeaseRequest) -> bool:
         """True if the request that this one repeats was granted before this one took over the ticket."""
-        if request.idempotency_key is None:
+        if request.terms.idempotency_key is None:
             return False
         async with self._database.autocommit() as session:
             return await ticket_queries.has_lease(
-                session, principal=request.principal.name, idempotency_key=request.idempotency_key
+                session, principal=request.principal.name, idempotency_key=request.terms.idempotency_key
             )
 
     async def _sleep(self, waiter: Waiter, disconnect: "asyncio.Future[None]") -> None:
@@ -177,7 +177,7 @@ class WaitingRoom:
     ) -> BotfarmError:
         request, waited = waiter.request, time.monotonic() - waiter.started
         if last_place is None and not has_disconnected:
-            was_taken_over = request.idempotency_key is not None
+            was_taken_over = request.terms.idempotency_key is not None
             return WaitSupersededError() if was_taken_over else PoolExhaustedError(waited=round(waited, 3))
         counts = await self._pools.count(request.pool, request.labels)
         if counts.free > 0:
