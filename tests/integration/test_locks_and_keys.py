@@ -1,5 +1,8 @@
 """Locks by user, and idempotency keys."""
 
+import hashlib
+import json
+
 import pytest
 
 from botfarm.domain.users import UserState
@@ -114,3 +117,20 @@ class TestIdempotencyKeys:
         grants = [await farm.lock(user.id, idempotency_key="k") for _ in range(2)]
         assert [grant.replayed for grant in grants] == [False, True]
         assert grants[0].lease.id == grants[1].lease.id
+
+    async def test_every_version_computes_the_same_fingerprint(self, farm: Farm) -> None:
+        """Else a retry that reaches a replica of the next version would be refused as another request."""
+        pool = await farm.pool(0)
+        user = await farm.user(pool, team="red")
+        wanted = {"labels": {"team": "red"}, "owner": "job 7", "metadata": {"url": "…"}, "ttl_seconds": 60}
+        lease = await farm.acquire(pool, idempotency_key="k", **wanted)
+        same = {**wanted, "operation": "acquire_lease", "project": str(pool.project_id)}
+        assert lease.fingerprint == digest({**same, "env": "stage", "domain": "regular", "count": 1})
+        await farm.services.leases.release(RUNNER, lease.id)
+        lock = (await farm.lock(user.id, idempotency_key="l")).lease
+        terms = {"ttl_seconds": None, "owner": None, "metadata": {}}
+        assert lock.fingerprint == digest({**terms, "operation": "acquire_lock", "user_id": str(user.id)})
+
+
+def digest(fields: dict[str, object]) -> bytes:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
