@@ -77,7 +77,7 @@ class Line:
         assert (await self.apis[2].post(f"/leases/{lease['id']}/release")).status_code == 200
 
 
-async def test_the_line_is_served_in_its_order(replicas: list[Process], notify: str) -> None:
+async def test_the_queue_is_served_in_its_order(replicas: list[Process], notify: str) -> None:
     async with clients(replicas) as apis:
         line = Line(apis)
         await line.open()
@@ -102,7 +102,7 @@ async def test_the_line_is_served_in_its_order(replicas: list[Process], notify: 
 
 
 @pytest.mark.parametrize("notify", ["on"], indirect=True)
-async def test_a_killed_replica_holds_up_the_line_for_a_few_seconds(replicas: list[Process]) -> None:
+async def test_a_killed_replica_holds_up_the_queue_for_a_few_seconds(replicas: list[Process]) -> None:
     async with clients(replicas) as apis:
         line = Line(apis)
         await line.open()
@@ -119,7 +119,7 @@ async def test_a_killed_replica_holds_up_the_line_for_a_few_seconds(replicas: li
 
 
 @pytest.mark.parametrize("notify", ["on"], indirect=True)
-async def test_a_replica_that_stops_sends_all_away_at_once_and_a_key_keeps_its_place(
+async def test_a_stopping_replica_turns_all_requests_away_at_once_and_a_key_keeps_its_place(
     replicas: list[Process],
 ) -> None:
     async with clients(replicas) as apis:

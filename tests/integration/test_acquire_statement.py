@@ -1,4 +1,4 @@
-"""What PostgreSQL makes of the acquire statement: how many rows it takes, how it finds them, what it leaves behind."""
+"""The acquire statement in PostgreSQL: how many rows it takes, by which plan, and that its updates are HOT."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ HANDS = (UUID(int=1), hand_after(UUID(int=2**127)), UUID(int=2**128 - 1))
 
 
 async def fill(farm: Farm, users: int) -> Pool:
-    """Many users at once; their passwords are never read."""
+    """A pool of many users. Their passwords are never read."""
     pool = await farm.pool(0)
     await farm.sql.execute(
         """INSERT INTO users (id, login, password, project_id, env, domain)

@@ -1,4 +1,4 @@
-"""A caller that hangs up leaves no user behind; an answer that is lost is there under its key."""
+"""A caller that disconnects keeps no user, and a retry under its key gets the lease of a lost answer."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def ask_and_hang_up(
     api: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
 ) -> list[Any]:
-    """A caller whose connection is closed by the time its request has been read; returns what was sent to it."""
+    """Sends a request on a connection that closes as soon as the request is read. Returns the messages sent to the caller."""
     given = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", **headers}
     content = json.dumps(body).encode()
     events = iter([{"type": "http.request", "body": content, "more_body": False}])
@@ -90,7 +90,7 @@ async def test_with_a_key_the_lease_ends_soon_and_a_retry_gives_it_back_whole(
     assert ttl_seconds - 5 < again.json()["expires_in"] <= ttl_seconds
 
 
-async def test_who_hangs_up_while_waiting_takes_nothing(api: httpx.AsyncClient) -> None:
+async def test_a_caller_that_disconnects_while_it_waits_gets_no_user(api: httpx.AsyncClient) -> None:
     holder = (await api.post("/leases", json=LEASE)).json()
     await ask_and_hang_up(api, "/leases", {**LEASE, "wait_seconds": 50})
     await api.post(f"/leases/{holder['id']}/release")
@@ -134,7 +134,7 @@ async def until_leased(farm: Farm, pool: Pool) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_hang_ups_leak_no_connection(database_url: str) -> None:
+async def test_disconnects_leak_no_database_connection(database_url: str) -> None:
     async with api_client(test_settings(database_url, database_pool_size=2)) as api:
         await create_user(api, await create_project(api))
         for body in (
