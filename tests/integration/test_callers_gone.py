@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from botfarm.domain.access import EVERYTHING, Role
 from botfarm.domain.pools import Pool
 from support.app import api_client, on_a_socket
-from support.farm import TOKEN, Farm, open_farm, test_settings
-from support.http import LEASE, create_project, create_user
+from support.farm import PASSWORD, TOKEN, Farm, open_farm, test_settings
+from support.http import LEASE, assert_problem, create_project, create_user
 from support.proxy import proxy_to
 
 
@@ -98,6 +99,25 @@ async def test_a_caller_that_disconnects_while_it_waits_gets_no_user(api: httpx.
     assert len((await api.get("/leases")).json()["items"]) == 1
     metrics = (await api.get("http://farm.test/metrics")).text
     assert 'result="gone"' in metrics
+
+
+async def test_an_operator_whose_session_ends_while_it_waits_gets_no_user(
+    api: httpx.AsyncClient, farm: Farm
+) -> None:
+    await farm.services.operators.add("Ann", PASSWORD, Role.MANAGER, EVERYTHING)
+    holder = (await api.post("/leases", json=LEASE)).json()
+    async with httpx.AsyncClient(transport=api._transport, base_url=api.base_url) as browser:
+        signed_in = await browser.post("/auth/login", json={"name": "Ann", "password": PASSWORD})
+        cookie = {"cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+        body = {**LEASE, "wait_seconds": 30}
+        waiting = asyncio.create_task(browser.post("/leases", json=body, headers=cookie))
+        async with asyncio.timeout(60):
+            while (await pool_of(api))["waiting"] == 0:
+                await asyncio.sleep(0.01)
+            await browser.post("/auth/logout", headers=cookie)
+            await api.post(f"/leases/{holder['id']}/release")
+            assert_problem(await waiting, 401, "unauthenticated")
+    assert (await pool_of(api))["free"] == 1
 
 
 async def test_an_answer_that_the_network_loses_is_recovered_by_the_key(database_url: str) -> None:
