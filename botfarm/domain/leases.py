@@ -1,4 +1,7 @@
-"""Requests for leases, and leases. Times are aware datetimes of the database's clock, durations are seconds."""
+"""Requests for leases, and leases.
+
+Times are aware datetimes of the database's clock, durations are seconds.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -90,7 +90,7 @@ async def test_it_walks_the_pool_index_without_a_sort(
 
 @pytest.mark.parametrize("plan", PLANS)
 async def test_it_starts_at_the_hand(farm: Farm, plan: str) -> None:
-    """What it reads does not depend on the size of the pool, nor on the pools beside it."""
+    """The rows that it reads do not depend on the size of the pool or of other pools."""
     for _ in range(3):
         pool = await fill(farm, 10_000)
     await farm.sql.execute("ANALYZE users")

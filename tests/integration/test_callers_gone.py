@@ -27,7 +27,10 @@ async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def ask_and_hang_up(
     api: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
 ) -> list[Any]:
-    """Sends a request on a connection that closes as soon as the request is read. Returns the messages sent to the caller."""
+    """Sends a request on a connection that closes as soon as the request is read.
+
+    Returns the messages sent to the caller.
+    """
     given = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", **headers}
     content = json.dumps(body).encode()
     events = iter([{"type": "http.request", "body": content, "more_body": False}])

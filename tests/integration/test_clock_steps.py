@@ -1,4 +1,4 @@
-"""The database's clock is stepped: nobody is handed a user that somebody holds, and no user is lost."""
+"""The database's clock is stepped: no user is granted while a holder may use it, and no user is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -110,7 +110,7 @@ async def test_a_step_forward_grants_no_user_that_a_holder_may_still_use(
 
 
 async def test_no_worker_reaps_for_the_step_alone(farm: Farm, other: Farm, clock: Clock) -> None:
-    """A worker notices first, too: else the users of what it closes would rest for nothing."""
+    """A worker follows the clock before it reaps, because the users of the leases that it closes would rest for nothing."""
     pool = await farm.pool(1, lock_delay=0)
     lease = await farm.acquire(pool, ttl_seconds=900)
     await clock.step(HOUR)
@@ -131,7 +131,7 @@ async def test_after_a_step_forward_every_user_comes_back_by_itself(farm: Farm, 
     renewed = await farm.services.leases.renew(RUNNER, kept.id, ttl_seconds=None)
     assert renewed.ended_at is None, "it was longer than the step"
     await farm.services.leases.release(OTHER_RUNNER, again.id)
-    assert (await farm.acquire(pool)).users[0].id == held.users[0].id, "what is released is free at once"
+    assert (await farm.acquire(pool)).users[0].id == held.users[0].id, "a released user is free at once"
 
 
 async def test_a_lease_that_is_locked_is_left_to_the_next_reading_of_the_clock(

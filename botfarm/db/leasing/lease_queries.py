@@ -1,9 +1,9 @@
-"""The statements that change a lease: renew, release, force, reap, write back. Reading: lease_reading_queries.py.
+"""The statements that change a lease: renew, release, force, reap, write back.
 
-All statements lock in one order: the row of the lease first, then its users by id. Each lock is taken in a MATERIALIZED
-CTE, and the clock is compared in a later one. PostgreSQL does not evaluate a predicate of the locking query again when the
-blocker only locked the row or rolled back. Such a predicate would let a renew that waited revive a lease that expired
-meanwhile.
+Leases are read in lease_reading_queries.py. All statements lock in one order: the row of the lease first,
+then its users by id. Each lock is taken in a MATERIALIZED CTE, and the clock is compared in a later one.
+PostgreSQL does not evaluate a predicate of the locking query again when the blocker only locked the row or
+rolled back. Such a predicate would let a renew that waited revive a lease that expired meanwhile.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ _LOCKED_USERS = """
         ORDER BY users.id FOR UPDATE OF users
     )"""
 
-# Any number of leases, each of its own holder. They are locked in the order of their ids, so that two batches never wait for
-# each other.
+# Any number of leases, each of its own holder. They are locked in the order of their ids, so that two batches
+# never wait for each other.
 _LEASES_OF_HOLDERS = f"""
     lease AS MATERIALIZED (
         SELECT leases.*, leases.xmin AS row_version
@@ -97,8 +97,8 @@ def _with_end_at(
 
 _ONE = "SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal"
 
-# A renewal returns the credentials. From the address that took the lease, that is no new reading. From another address it is,
-# and the audit must record it, because a stolen token would be used like that.
+# A renewal returns the credentials. From the address that took the lease, that is no new reading. From
+# another address it is, and the audit must record it, because a stolen token would be used like that.
 _RENEWED_ELSEWHERE = """,
     elsewhere AS (
         INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
@@ -116,8 +116,9 @@ RENEW = _with_end_at(
                              CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
     besides=_RENEWED_ELSEWHERE,
 )
-# A lease whose caller may have no answer is cut short, and a retry under its key restores its TTL. Either may come first. So
-# a lease is cut short only while its row is as the grant wrote it, and a retry always writes the row.
+# A lease whose caller may have no answer is cut short, and a retry under its key restores its TTL. Either may
+# come first. So a lease is cut short only while its row is as the grant wrote it, and a retry always writes
+# the row.
 CUT_SHORT = _with_end_at(
     _ONE,
     "least(live.expires_at, live.now + make_interval(secs => :seconds))",
@@ -150,9 +151,9 @@ FORCE_RELEASE = text(f"""
     ),
     {_ENDED}""")
 
-# Users are cleared only where this lease is still their last one, because an acquire may have taken them since it expired.
-# When a step of the clock ended the lease, its holder may go on until the lease would have ended without the step. The users
-# rest until then, but at most for as long as a new lease of that TTL.
+# Users are cleared only where this lease is still their last one, because an acquire may have taken them
+# since it expired. When a step of the clock ended the lease, its holder may go on until the lease would have
+# ended without the step. The users rest until then, but at most for as long as a new lease of that TTL.
 REAP = text("""
     WITH lease AS MATERIALIZED (
         SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at, ttl_seconds FROM leases
@@ -179,7 +180,8 @@ REAP = text("""
            extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
     FROM lease LEFT JOIN projects AS p ON p.id = lease.project_id""")
 
-# Locks the lease and one of its users, in the order above. Whether the lease is live is evaluated after both locks.
+# Locks the lease and one of its users, in the order above. Whether the lease is live is evaluated after both
+# locks.
 LOCK_USER_OF_LEASE = text(f"""
     WITH lease AS MATERIALIZED (
         SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
@@ -233,7 +235,10 @@ async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, L
 
 
 async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> None:
-    """Shortens the lease to at most `seconds` from now, unless it was renewed, replayed or ended since its grant."""
+    """Shortens the lease to at most `seconds` from now.
+
+    Changes nothing if the lease was renewed, replayed or ended since its grant.
+    """
     parameters = {
         "lease_id": new.id,
         "principal": new.principal,
@@ -244,7 +249,10 @@ async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> Non
 
 
 async def restore(session: AsyncSession, lease_id: UUID, *, principal: str) -> Lease | None:
-    """Gives a live lease its whole TTL, and makes a later `cut_short` change nothing. None when the lease is not live."""
+    """Gives a live lease its whole TTL, and makes a later `cut_short` change nothing.
+
+    None when the lease is not live.
+    """
     return lease_from_rows(await session.execute(RESTORE, {"lease_id": lease_id, "principal": principal}))
 
 
@@ -262,9 +270,10 @@ async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, 
 async def reap(
     session: AsyncSession, *, batch: int, latest: datetime | None, step: float = 0
 ) -> list[EndedLease]:
-    """Closes up to `batch` leases that have expired by `latest`, the oldest first. Skips those that are locked.
+    """Closes up to `batch` leases that have expired by `latest`, the oldest first.
 
-    `step`: the seconds by which a step of the clock made them expire early, else 0.
+    Skips leases that are locked. `step`: the seconds by which a step of the clock made them expire early,
+    else 0.
     """
     rows = await session.execute(REAP, {"batch": batch, "latest": latest, "step": step})
     return [

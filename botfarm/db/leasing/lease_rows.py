@@ -1,6 +1,7 @@
 """The columns that every lease statement returns, one row for each user of a lease, and their domain objects.
 
-In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when deleted).
+In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when
+deleted).
 """
 
 import itertools

@@ -55,8 +55,8 @@ class Grants:
         self._tickets = GroupedBatcher[Kind, tuple[LeaseRequest, int], Lease | None](
             self._grant_tickets, max_batch=max_batch, weight=lambda waited: waited[0].count, observe=observe
         )
-        # The user of each pool after which the last grant stopped. It spreads the use of the users and decides nothing, so
-        # each process has its own.
+        # The user of each pool after which the last grant stopped. It spreads the use of the users and
+        # decides nothing, so each process has its own.
         self._hands: dict[Pool, UUID] = {}
 
     async def grant_now(
@@ -64,8 +64,8 @@ class Grants:
     ) -> Grant | PoolCounts:
         """Grants a request that has no ticket, or returns the counts of the users that match.
 
-        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier requests may still be
-        joining the queue. The deadline (monotonic clock) is for a connection.
+        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier
+        requests may still be joining the queue. The deadline (monotonic clock) is for a connection.
         Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
         """
         if request.principal.max_leases is None:
@@ -80,8 +80,8 @@ class Grants:
     async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
         """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
 
-        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and UnauthenticatedError when the
-        caller's token or session has ended during the wait.
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and
+        UnauthenticatedError when the caller's token or session has ended during the wait.
         """
         principal = request.principal
         await self._credentials.check(principal)
@@ -119,8 +119,8 @@ class Grants:
     async def _grant_alone(self, request: LeaseRequest) -> Grant | PoolCounts:
         """For a request with a quota, and for a request that found too few users although enough are free.
 
-        Other statements held some of the users then. Two batches can so deny each other the last users. Under the pool's
-        lock one transaction after the other tries alone.
+        Other statements held some of the users then. Two batches can so deny each other the last users. Under
+        the pool's lock one transaction after the other tries alone.
         """
         async with self._database.transaction() as session:
             await _check_quota(session, request)
@@ -156,8 +156,8 @@ class Grants:
 async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
     """The live lease that an earlier request took under the same key. None when there was none.
 
-    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when the lease has
-    ended.
+    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when
+    the lease has ended.
     """
     if terms.idempotency_key is None:
         return None

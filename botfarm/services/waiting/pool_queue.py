@@ -1,4 +1,4 @@
-"""The queue of one pool as this process serves it: reads the queue of all replicas, and grants the tickets of its own."""
+"""The queue of one pool: this process reads the tickets of all replicas, and grants its own."""
 
 import asyncio
 import random
@@ -20,11 +20,13 @@ logger = get_logger(__name__)
 
 # Seconds between two readings of a queue that was not woken: while NOTIFY arrives, and while it does not.
 POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
-# Seconds, with exponential back-off. The first pause is for users that are free but locked by another statement for a moment.
+# Seconds, with exponential back-off. The first pause is for users that are free but locked by another
+# statement for a moment.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # Seconds after a reading that failed.
 RETRY_PAUSE = 0.5
-# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be repeated.
+# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be
+# repeated.
 SLACK = 0.002
 
 
@@ -62,12 +64,15 @@ class PoolQueue:
         waiter.granting.add_done_callback(self._granting.discard)
 
     async def close(self) -> None:
-        """Lets what is in flight finish."""
+        """Lets the reading and the grants in flight finish."""
         await self._loop.close()
         await asyncio.gather(*self._granting)
 
     async def _serve(self) -> float | None:
-        """Reads the queue and starts the grants. Returns the seconds until the next reading, None while no request waits."""
+        """Reads the queue and starts the grants.
+
+        Returns the seconds until the next reading, None while no request waits.
+        """
         if not self._waiters:
             return None
         try:
@@ -76,7 +81,7 @@ class PoolQueue:
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:
-            logger.exception("line")
+            logger.exception("reading a queue failed")
             return _jittered(LONGEST_PAUSE)
         pauses = [_jittered(self._poll_interval())]
         if queue.due_in is not None:
@@ -129,7 +134,10 @@ class WakeableLoop:
     """Runs one step at a time. A wake during a step leads to another step, so no wake is lost."""
 
     def __init__(self, step: Callable[[], Awaitable[float | None]]) -> None:
-        """`step` never raises. It returns the seconds until the next step is due, or None when only a wake makes one."""
+        """`step` never raises.
+
+        It returns the seconds until the next step is due, or None when only a wake makes one.
+        """
         self._step = step
         self._due_at = float("inf")
         self._is_earlier = asyncio.Event()
@@ -140,7 +148,7 @@ class WakeableLoop:
         self.wake_within(0)
 
     def wake_within(self, seconds: float) -> None:
-        """Runs a step in so many seconds, unless one is due earlier."""
+        """Makes the next step due in `seconds`, unless it is due earlier."""
         due_at = asyncio.get_running_loop().time() + seconds
         if self._is_closed or due_at >= self._due_at:
             return
