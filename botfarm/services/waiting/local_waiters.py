@@ -14,12 +14,10 @@ from botfarm.errors import WaitSupersededError
 class Waiter:
     """A request that waits here: the outcome of its wait, and the state of its ticket."""
 
+    # Both are set when the ticket has been inserted.
     ticket: HeldTicket
     waiting_since: float
-    """The time of the first request under its key, by the monotonic clock.
-
-    Both are set when the ticket has been inserted.
-    """
+    """The time of the first request under its key, by the monotonic clock."""
 
     def __init__(self, request: LeaseRequest, *, started: float, deadline: float) -> None:
         """Times are of the monotonic clock."""
@@ -67,7 +65,7 @@ class LocalWaiters:
         self.being_inserted = asyncio.Lock()
         """Held while tickets are inserted, until their waiters are here.
 
-        Outside, a ticket without one is a stray.
+        While it is free, a ticket without a waiter is a stray.
         """
 
     def __iter__(self) -> Iterator[Waiter]:
