@@ -1,6 +1,6 @@
 """Who may do what: roles, the scope they are given for, and the principals, tokens and operators that have them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -65,8 +65,8 @@ class Principal:
     """Users held at the same time; null means any number."""
     expires_at: datetime | None = None
     """When its token does; null means never."""
-    session_id: UUID | None = None
-    """The session of an operator; null unless one called."""
+    session_id: UUID | None = field(default=None, compare=False)
+    """The session of an operator, else null. An operator is the same principal in each session."""
     address: str | None = None
     request_id: str | None = None
 

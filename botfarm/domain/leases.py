@@ -1,4 +1,7 @@
-"""Requests for leases, and leases. Times are aware datetimes of the database's clock, durations are seconds."""
+"""Requests for leases, and leases.
+
+Times are aware datetimes of the database's clock, durations are seconds.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,10 +63,6 @@ class LeaseRequest:
     priority: int = 0
     """In the queue, each step counts as a minute of waiting."""
     terms: LeaseTerms = field(default_factory=LeaseTerms)
-
-    @property
-    def idempotency_key(self) -> str | None:
-        return self.terms.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One reading of a pool's queue: the tickets that can be granted or that hold up others, and the free users."""
+    """The tickets of a pool that can be granted or hold up others, and the free users, at one moment."""
 
     places: Sequence[Place]
     """In the order of the queue."""

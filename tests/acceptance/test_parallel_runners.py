@@ -134,7 +134,7 @@ async def _assert_history_disjoint(database_url: str, *, leases: int) -> None:
         await connection.close()
 
 
-def test_a_worker_that_is_killed_takes_no_user_with_it(environment: dict[str, str]) -> None:
+def test_a_killed_worker_keeps_no_user_from_coming_back(environment: dict[str, str]) -> None:
     """TTL and lock-delay are enough: the API alone hands the dead runner's user out again."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with (

@@ -1,4 +1,4 @@
-"""Several API processes and one line: served in its order, also when one of them is told to stop, or is killed."""
+"""Several API processes serve one queue in its order, also when one of them is stopped or killed."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from support.processes import BOTFARM, Process, running
 WAITERS = 24
 
 
-@pytest.fixture(params=["on", "off"], ids=["woken", "deaf"])
+@pytest.fixture(params=["on", "off"], ids=["with NOTIFY", "by polling"])
 def notify(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -47,8 +47,8 @@ def _client(replica: Process) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=60)
 
 
-class Line:
-    """One user, and those who wait for it."""
+class Queue:
+    """One user, and the requests that wait for it."""
 
     def __init__(self, apis: list[httpx.AsyncClient]) -> None:
         self.apis = apis
@@ -61,7 +61,7 @@ class Line:
     async def join(
         self, replica: int, owner: str, *, key: str | None = None
     ) -> "asyncio.Task[httpx.Response]":
-        """Returns when it is in the line."""
+        """Posts a request that waits. Returns when it is in the queue."""
         body = {**LEASE, "owner": owner, "wait_seconds": 50}
         headers = {"Idempotency-Key": key} if key else {}
         task = asyncio.create_task(self.apis[replica].post("/leases", json=body, headers=headers))
@@ -77,10 +77,10 @@ class Line:
         assert (await self.apis[2].post(f"/leases/{lease['id']}/release")).status_code == 200
 
 
-async def test_the_line_is_served_in_its_order(replicas: list[Process], notify: str) -> None:
+async def test_the_queue_is_served_in_its_order(replicas: list[Process], notify: str) -> None:
     async with clients(replicas) as apis:
-        line = Line(apis)
-        await line.open()
+        queue = Queue(apis)
+        await queue.open()
         served: list[str] = []
         waiters = WAITERS if notify == "on" else 6
 
@@ -90,44 +90,44 @@ async def test_the_line_is_served_in_its_order(replicas: list[Process], notify: 
             await apis[(number + 1) % 3].post(f"/leases/{lease['id']}/release")
 
         waiting = [
-            asyncio.create_task(use(number, await line.join(number % 3, str(number))))
+            asyncio.create_task(use(number, await queue.join(number % 3, str(number))))
             for number in range(waiters)
         ]
-        assert await line.owners() == [str(number) for number in range(waiters)]
+        assert await queue.owners() == [str(number) for number in range(waiters)]
         refused = await apis[1].post("/leases", json=LEASE)
         assert assert_problem(refused, 409, "pool-exhausted")["waiting"] == waiters
-        await line.release(line.holder)
+        await queue.release(queue.holder)
         await asyncio.wait_for(asyncio.gather(*waiting), 40)
         assert served == [str(number) for number in range(waiters)]
 
 
 @pytest.mark.parametrize("notify", ["on"], indirect=True)
-async def test_a_killed_replica_holds_up_the_line_for_a_few_seconds(replicas: list[Process]) -> None:
+async def test_a_killed_replica_holds_up_the_queue_for_a_few_seconds(replicas: list[Process]) -> None:
     async with clients(replicas) as apis:
-        line = Line(apis)
-        await line.open()
-        first = await line.join(0, "first")
-        second = await line.join(1, "second")
+        queue = Queue(apis)
+        await queue.open()
+        first = await queue.join(0, "first")
+        second = await queue.join(1, "second")
         replicas[0].kill()
         with pytest.raises(httpx.TransportError):
             await first
         killed = time.monotonic()
-        await line.release(line.holder)
+        await queue.release(queue.holder)
         answer = await asyncio.wait_for(second, 20)
         assert answer.json()["owner"] == "second"
         assert 2 < time.monotonic() - killed < 12
 
 
 @pytest.mark.parametrize("notify", ["on"], indirect=True)
-async def test_a_replica_that_stops_sends_all_away_at_once_and_a_key_keeps_its_place(
+async def test_a_stopping_replica_turns_all_requests_away_at_once_and_a_key_keeps_its_place(
     replicas: list[Process],
 ) -> None:
     async with clients(replicas) as apis:
-        line = Line(apis)
-        await line.open()
-        first = await line.join(0, "first", key="k")
-        second = await line.join(1, "second")
-        third = await line.join(0, "third")
+        queue = Queue(apis)
+        await queue.open()
+        first = await queue.join(0, "first", key="k")
+        second = await queue.join(1, "second")
+        third = await queue.join(0, "third")
         replicas[0].terminate()
         began = time.monotonic()
         for waiting in (first, third):
@@ -136,11 +136,11 @@ async def test_a_replica_that_stops_sends_all_away_at_once_and_a_key_keeps_its_p
             assert answer.headers["retry-after"] == "1"
         assert time.monotonic() - began < 3
         assert replicas[0].wait() == 0, replicas[0].output
-        assert await line.owners() == ["second"]
-        again = await line.join(1, "first", key="k")
-        assert await line.owners() == ["first", "second"]
-        await line.release(line.holder)
+        assert await queue.owners() == ["second"]
+        again = await queue.join(1, "first", key="k")
+        assert await queue.owners() == ["first", "second"]
+        await queue.release(queue.holder)
         lease = (await again).json()
         assert lease["owner"] == "first"
-        await line.release(lease)
+        await queue.release(lease)
         assert (await second).status_code == 201

@@ -1,4 +1,4 @@
-"""What PostgreSQL makes of the acquire statement: how many rows it takes, how it finds them, what it leaves behind."""
+"""The acquire statement in PostgreSQL: how many rows it takes, by which plan, and that its updates are HOT."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ HANDS = (UUID(int=1), hand_after(UUID(int=2**127)), UUID(int=2**128 - 1))
 
 
 async def fill(farm: Farm, users: int) -> Pool:
-    """Many users at once; their passwords are never read."""
+    """A pool of many users. Their passwords are never read."""
     pool = await farm.pool(0)
     await farm.sql.execute(
         """INSERT INTO users (id, login, password, project_id, env, domain)
@@ -90,7 +90,7 @@ async def test_it_walks_the_pool_index_without_a_sort(
 
 @pytest.mark.parametrize("plan", PLANS)
 async def test_it_starts_at_the_hand(farm: Farm, plan: str) -> None:
-    """What it reads does not depend on the size of the pool, nor on the pools beside it."""
+    """The rows that it reads do not depend on the size of the pool or of other pools."""
     for _ in range(3):
         pool = await fill(farm, 10_000)
     await farm.sql.execute("ANALYZE users")

@@ -1,4 +1,4 @@
-"""A caller that hangs up leaves no user behind; an answer that is lost is there under its key."""
+"""A caller that disconnects keeps no user, and a retry under its key gets the lease of a lost answer."""
 
 import asyncio
 import json
@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from botfarm.domain.access import EVERYTHING, Role
 from botfarm.domain.pools import Pool
 from support.app import api_client, on_a_socket
-from support.farm import TOKEN, Farm, open_farm, test_settings
-from support.http import LEASE, create_project, create_user
+from support.farm import PASSWORD, TOKEN, Farm, open_farm, test_settings
+from support.http import LEASE, assert_problem, create_project, create_user
 from support.proxy import proxy_to
 
 
@@ -26,7 +27,10 @@ async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def ask_and_hang_up(
     api: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
 ) -> list[Any]:
-    """A caller whose connection is closed by the time its request has been read; returns what was sent to it."""
+    """Sends a request on a connection that closes as soon as the request is read.
+
+    Returns the messages sent to the caller.
+    """
     given = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", **headers}
     content = json.dumps(body).encode()
     events = iter([{"type": "http.request", "body": content, "more_body": False}])
@@ -90,7 +94,7 @@ async def test_with_a_key_the_lease_ends_soon_and_a_retry_gives_it_back_whole(
     assert ttl_seconds - 5 < again.json()["expires_in"] <= ttl_seconds
 
 
-async def test_who_hangs_up_while_waiting_takes_nothing(api: httpx.AsyncClient) -> None:
+async def test_a_caller_that_disconnects_while_it_waits_gets_no_user(api: httpx.AsyncClient) -> None:
     holder = (await api.post("/leases", json=LEASE)).json()
     await ask_and_hang_up(api, "/leases", {**LEASE, "wait_seconds": 50})
     await api.post(f"/leases/{holder['id']}/release")
@@ -98,6 +102,25 @@ async def test_who_hangs_up_while_waiting_takes_nothing(api: httpx.AsyncClient) 
     assert len((await api.get("/leases")).json()["items"]) == 1
     metrics = (await api.get("http://farm.test/metrics")).text
     assert 'result="gone"' in metrics
+
+
+async def test_an_operator_whose_session_ends_while_it_waits_gets_no_user(
+    api: httpx.AsyncClient, farm: Farm
+) -> None:
+    await farm.services.operators.add("Ann", PASSWORD, Role.MANAGER, EVERYTHING)
+    holder = (await api.post("/leases", json=LEASE)).json()
+    async with httpx.AsyncClient(transport=api._transport, base_url=api.base_url) as browser:
+        signed_in = await browser.post("/auth/login", json={"name": "Ann", "password": PASSWORD})
+        cookie = {"cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+        body = {**LEASE, "wait_seconds": 30}
+        waiting = asyncio.create_task(browser.post("/leases", json=body, headers=cookie))
+        async with asyncio.timeout(60):
+            while (await pool_of(api))["waiting"] == 0:
+                await asyncio.sleep(0.01)
+            await browser.post("/auth/logout", headers=cookie)
+            await api.post(f"/leases/{holder['id']}/release")
+            assert_problem(await waiting, 401, "unauthenticated")
+    assert (await pool_of(api))["free"] == 1
 
 
 async def test_an_answer_that_the_network_loses_is_recovered_by_the_key(database_url: str) -> None:
@@ -134,7 +157,7 @@ async def until_leased(farm: Farm, pool: Pool) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_hang_ups_leak_no_connection(database_url: str) -> None:
+async def test_disconnects_leak_no_database_connection(database_url: str) -> None:
     async with api_client(test_settings(database_url, database_pool_size=2)) as api:
         await create_user(api, await create_project(api))
         for body in (

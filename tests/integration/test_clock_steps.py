@@ -1,4 +1,4 @@
-"""The database's clock is stepped: nobody is handed a user that somebody holds, and no user is lost."""
+"""The database's clock is stepped: no user is granted while a holder may use it, and no user is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -85,7 +85,7 @@ async def until_free(farm: Farm, pool: Pool) -> Lease:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_step_forward_gives_nobody_a_user_that_somebody_may_hold(
+async def test_a_step_forward_grants_no_user_that_a_holder_may_still_use(
     farm: Farm, other: Farm, clock: Clock
 ) -> None:
     pool = await farm.pool(1, lock_delay=15)
@@ -110,7 +110,7 @@ async def test_a_step_forward_gives_nobody_a_user_that_somebody_may_hold(
 
 
 async def test_no_worker_reaps_for_the_step_alone(farm: Farm, other: Farm, clock: Clock) -> None:
-    """A worker notices first, too: else the users of what it closes would rest for nothing."""
+    """A worker follows the clock before it reaps, because the users of the leases that it closes would rest for nothing."""
     pool = await farm.pool(1, lock_delay=0)
     lease = await farm.acquire(pool, ttl_seconds=900)
     await clock.step(HOUR)
@@ -131,10 +131,12 @@ async def test_after_a_step_forward_every_user_comes_back_by_itself(farm: Farm, 
     renewed = await farm.services.leases.renew(RUNNER, kept.id, ttl_seconds=None)
     assert renewed.ended_at is None, "it was longer than the step"
     await farm.services.leases.release(OTHER_RUNNER, again.id)
-    assert (await farm.acquire(pool)).users[0].id == held.users[0].id, "what is released is free at once"
+    assert (await farm.acquire(pool)).users[0].id == held.users[0].id, "a released user is free at once"
 
 
-async def test_a_lease_that_others_have_locked_is_the_next_looks(farm: Farm, clock: Clock) -> None:
+async def test_a_lease_that_is_locked_is_left_to_the_next_reading_of_the_clock(
+    farm: Farm, clock: Clock
+) -> None:
     pool = await farm.pool(1, lock_delay=0)
     lease = await farm.acquire(pool, ttl_seconds=900)
     await clock.step(HOUR)
@@ -148,7 +150,7 @@ async def test_a_lease_that_others_have_locked_is_the_next_looks(farm: Farm, clo
     assert await farm.sql.fetchval("SELECT available_at > clock_timestamp() FROM users")
 
 
-async def test_a_step_backward_is_told_and_the_runbook_ends_the_rests_that_it_made_longer(
+async def test_a_step_backward_is_reported_and_the_runbook_ends_the_rests_that_it_made_longer(
     farm: Farm, clock: Clock
 ) -> None:
     pool = await farm.pool(1, cooldown=0, lock_delay=0)
@@ -169,14 +171,14 @@ async def test_a_step_backward_is_told_and_the_runbook_ends_the_rests_that_it_ma
         await farm.services.leases.release(RUNNER, lease.id)
 
 
-async def test_a_clock_that_only_goes_on_is_no_step(farm: Farm) -> None:
+async def test_a_clock_that_only_goes_on_was_not_stepped(farm: Farm) -> None:
     before = stepped("forward"), stepped("backward")
     for _ in range(20):
         await farm.services.maintenance.follow_clock()
     assert (stepped("forward"), stepped("backward")) == before
 
 
-async def test_an_api_notices_by_itself(
+async def test_an_api_process_notices_a_step_by_itself(
     clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(maintenance, "CLOCK_INTERVAL", 0.05)

@@ -1,4 +1,4 @@
-"""Two sessions in a forced order: what one has locked, the other meets. Nothing here waits for luck."""
+"""Two sessions in a forced order: the second one meets the locks of the first."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -29,7 +29,7 @@ async def rolled_back(farm: Farm) -> AsyncIterator[AsyncSession]:
 
 
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Starts the work and returns when PostgreSQL says that it waits for a lock."""
+    """Starts the work. Returns when PostgreSQL says that it waits for a lock."""
     task = asyncio.create_task(work)
     async with asyncio.timeout(60):
         while not await farm.sql.fetchval(
@@ -62,9 +62,9 @@ async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
 
 
 class TestCutShortAgainstReplay:
-    """The caller of an acquire hung up, and is back with its key before the server has noticed."""
+    """The caller of an acquire disconnected, and retries with its key before the server has noticed."""
 
-    async def test_a_replay_before_it_keeps_the_lease_whole(self, farm: Farm) -> None:
+    async def test_a_replay_before_the_cut_keeps_the_lease_whole(self, farm: Farm) -> None:
         pool = await farm.pool(1)
         new = await farm.acquire(pool, idempotency_key="job 7")
         replayed = await farm.acquire(pool, idempotency_key="job 7")
@@ -72,7 +72,7 @@ class TestCutShortAgainstReplay:
             await lease_queries.cut_short(session, new, seconds=1)
         assert await ends_at(farm, new) == replayed.expires_at == new.expires_at
 
-    async def test_a_replay_under_way_is_awaited_and_keeps_it_whole(self, farm: Farm) -> None:
+    async def test_a_replay_in_flight_is_awaited_and_keeps_the_lease_whole(self, farm: Farm) -> None:
         pool = await farm.pool(1)
         new = await farm.acquire(pool, idempotency_key="job 7")
         async with farm.database.transaction() as replaying:
@@ -81,7 +81,7 @@ class TestCutShortAgainstReplay:
         await cutting
         assert await ends_at(farm, new) == new.expires_at
 
-    async def test_a_replay_after_it_restores_the_lease(self, farm: Farm) -> None:
+    async def test_a_replay_after_the_cut_restores_the_lease(self, farm: Farm) -> None:
         pool = await farm.pool(1)
         new = await farm.acquire(pool, idempotency_key="job 7")
         await self.cut_short(farm, new)
@@ -94,7 +94,7 @@ class TestCutShortAgainstReplay:
 
 
 class TestRenewAgainstReap:
-    async def test_a_renew_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
+    async def test_a_renew_in_flight_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
         lease = await farm.acquire(await farm.pool(1), ttl_seconds=3)
         async with farm.database.transaction() as renewing:
             assert await renew(renewing, lease)
@@ -104,7 +104,7 @@ class TestRenewAgainstReap:
         assert (await farm.services.leases.get(RUNNER, lease.id)).is_live
 
     @pytest.mark.parametrize("verb", [renew, release])
-    async def test_who_waits_for_the_reaper_is_told_that_the_lease_lapsed(
+    async def test_a_request_that_waited_for_the_reaper_finds_the_lease_lapsed(
         self, farm: Farm, verb: Any
     ) -> None:
         lease = await farm.acquire(await farm.pool(1))
@@ -132,7 +132,7 @@ class TestRenewAgainstReap:
 
 
 class TestReleaseAgainstReap:
-    async def test_a_release_under_way_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
+    async def test_a_release_in_flight_is_skipped_by_the_reaper_and_wins(self, farm: Farm) -> None:
         lease = await farm.acquire(await farm.pool(1), ttl_seconds=3)
         async with farm.database.transaction() as releasing:
             assert await release(releasing, lease)
@@ -165,7 +165,7 @@ BLOCKERS = {
 @pytest.mark.parametrize("end", ["commits", "rolls back"])
 @pytest.mark.parametrize("blocker", BLOCKERS)
 @pytest.mark.parametrize("verb", [renew, release])
-async def test_what_waits_for_a_lock_past_the_expiry_is_too_late(
+async def test_a_request_that_waits_for_a_lock_past_the_expiry_is_too_late(
     farm: Farm, verb: Any, blocker: str, end: str
 ) -> None:
     lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
@@ -180,7 +180,7 @@ async def test_what_waits_for_a_lock_past_the_expiry_is_too_late(
 
 
 class TestAcquire:
-    async def test_a_user_under_another_acquire_is_passed_over(self, farm: Farm) -> None:
+    async def test_a_user_that_another_acquire_has_locked_is_skipped(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         async with farm.database.transaction() as first:
             taken = await _acquire(first, pool)
@@ -196,10 +196,10 @@ class TestAcquire:
                 await farm.acquire(pool)
         assert await farm.acquire(pool)
 
-    async def test_two_batches_that_deny_each_other_the_last_users_are_served_in_turn(
+    async def test_two_batches_that_deny_each_other_the_last_users_are_granted_one_after_the_other(
         self, farm: Farm
     ) -> None:
-        """The batch under test sees four free users, gets two of them, and must try again when it is its turn."""
+        """The batch under test sees four free users, gets two of them, and must retry under the lock of the pool."""
         pool = await farm.pool(4)
         two_of_them = "SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"
         async with farm.database.transaction() as turn:
@@ -209,7 +209,7 @@ class TestAcquire:
                 batch = await blocked(farm, farm.acquire(pool, count=3))
         assert len((await batch).users) == 3
 
-    async def test_a_retry_that_had_to_take_its_turn_is_a_replay(self, farm: Farm) -> None:
+    async def test_a_retry_that_waited_for_the_lock_of_the_pool_is_a_replay(self, farm: Farm) -> None:
         """Both requests under one key find too few users at first; the second one must find the lease of the first."""
         pool = await farm.pool(3)
         async with farm.database.transaction() as turn:
@@ -245,9 +245,7 @@ class TestAcquire:
         assert len({lease.id for lease in leases}) == 1
         assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == 1
 
-    async def test_a_key_whose_first_request_is_not_committed_yet_waits_for_its_answer(
-        self, farm: Farm
-    ) -> None:
+    async def test_a_retry_waits_until_the_first_request_under_its_key_is_committed(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         async with farm.database.transaction() as first:
             lease = await _acquire(first, pool, idempotency_key="k")

@@ -49,7 +49,7 @@ async def test_a_later_lease_has_a_higher_fence(farm: Farm) -> None:
     assert fences == sorted(set(fences))
 
 
-async def test_several_users_come_together_or_not_at_all(farm: Farm) -> None:
+async def test_several_users_are_granted_together_or_not_at_all(farm: Farm) -> None:
     pool = await farm.pool(3)
     lease = await farm.acquire(pool, count=2)
     assert len({user.id for user in lease.users}) == 2
@@ -58,12 +58,12 @@ async def test_several_users_come_together_or_not_at_all(farm: Farm) -> None:
     assert len((await farm.acquire(pool, count=1)).users) == 1
 
 
-async def test_more_than_the_pool_has_can_never_be_met(farm: Farm) -> None:
+async def test_more_users_than_the_pool_has_are_refused_at_once(farm: Farm) -> None:
     with pytest.raises(PoolTooSmallError):
         await farm.acquire(await farm.pool(2), count=3)
 
 
-async def test_a_typo_is_not_a_busy_pool(farm: Farm) -> None:
+async def test_a_pool_without_users_is_refused_as_not_found(farm: Farm) -> None:
     pool = await farm.pool(1)
     with pytest.raises(NoSuchPoolError):
         await farm.acquire(Pool(pool.project_id, Env.PROD, Domain.CANARY))
@@ -184,7 +184,7 @@ async def test_an_old_lease_id_cannot_free_the_next_holders_user(farm: Farm) -> 
     assert (await farm.services.leases.renew(OTHER_RUNNER, new.id, ttl_seconds=None)).is_live
 
 
-async def test_force_release_ends_anybodys_lease_and_lets_the_user_rest(farm: Farm) -> None:
+async def test_force_release_ends_the_lease_of_any_holder_and_lets_the_user_rest(farm: Farm) -> None:
     pool = await farm.pool(1, lock_delay=300)
     lease = await farm.acquire(pool)
     forced = await farm.services.leases.force_release(MANAGER, lease.id, reason="stuck job")
@@ -197,7 +197,7 @@ async def test_force_release_ends_anybodys_lease_and_lets_the_user_rest(farm: Fa
         await farm.services.leases.release(RUNNER, lease.id)
 
 
-async def test_hand_outs_go_round_the_pool(farm: Farm) -> None:
+async def test_grants_go_round_the_pool(farm: Farm) -> None:
     pool = await farm.pool(6)
     used = []
     for _ in range(12):
@@ -208,7 +208,7 @@ async def test_hand_outs_go_round_the_pool(farm: Farm) -> None:
     assert used[:6] == used[6:]
 
 
-async def test_batches_go_round_the_pool_too(farm: Farm) -> None:
+async def test_grants_of_batches_go_round_the_pool_too(farm: Farm) -> None:
     pool = await farm.pool(5)
     used = []
     for _ in range(5):
@@ -218,7 +218,7 @@ async def test_batches_go_round_the_pool_too(farm: Farm) -> None:
     assert {used.count(user_id) for user_id in used} == {2}
 
 
-async def test_an_ended_lease_says_nothing_of_the_next_holder(farm: Farm) -> None:
+async def test_an_ended_lease_shows_nothing_of_the_next_holder(farm: Farm) -> None:
     pool = await farm.pool(1)
     first = await farm.acquire(pool)
     await farm.services.leases.release(RUNNER, first.id)
@@ -226,7 +226,7 @@ async def test_an_ended_lease_says_nothing_of_the_next_holder(farm: Farm) -> Non
     assert (await farm.services.leases.get(RUNNER, first.id)).users[0].locktime is None
 
 
-async def test_a_password_that_cannot_be_decrypted_holds_nobody_up(farm: Farm) -> None:
+async def test_a_password_that_cannot_be_decrypted_holds_up_no_other_request(farm: Farm) -> None:
     pool = await farm.pool(2)
     for stored in ("plain", "v1.gone.AAAA", "v1.test.!"):
         broken = await farm.sql.fetchval(
@@ -244,7 +244,7 @@ async def test_a_password_that_cannot_be_decrypted_holds_nobody_up(farm: Farm) -
         )
 
 
-async def test_a_quarantined_user_is_not_handed_out(farm: Farm) -> None:
+async def test_a_quarantined_user_is_not_granted(farm: Farm) -> None:
     pool = await farm.pool(1)
     user_id = await farm.sql.fetchval(
         "UPDATE users SET status = 'quarantined', status_since = clock_timestamp() RETURNING id"

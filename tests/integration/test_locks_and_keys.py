@@ -1,5 +1,8 @@
 """Locks by user, and idempotency keys."""
 
+import hashlib
+import json
+
 import pytest
 
 from botfarm.domain.users import UserState
@@ -26,7 +29,7 @@ class TestLocks:
         assert caught.value.details["locktime"] == lease.acquired_at
         assert 0 < caught.value.details["expires_in"] <= 915
 
-    async def test_release_lock_frees_what_acquire_lock_took_and_a_free_user_stays_free(
+    async def test_release_lock_frees_the_user_of_acquire_lock_and_a_free_user_stays_free(
         self, farm: Farm
     ) -> None:
         user = await farm.user(await farm.pool(0))
@@ -43,7 +46,7 @@ class TestLocks:
         freed = await farm.services.leases.release_lock(RUNNER, user_id, lease_id=lease.id)
         assert freed.state is UserState.FREE
 
-    async def test_another_principal_frees_nothing(self, farm: Farm) -> None:
+    async def test_another_principal_cannot_release_the_lock(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
         lease = (await farm.lock(user.id)).lease
         for lease_id in (None, lease.id):
@@ -56,13 +59,13 @@ class TestLocks:
             with pytest.raises(UseReleaseLeaseError):
                 await farm.services.leases.release_lock(RUNNER, lease.users[0].id, lease_id=lease_id)
 
-    async def test_a_lease_of_another_user_is_no_lease_of_this_one(self, farm: Farm) -> None:
+    async def test_release_lock_refuses_the_lease_of_another_user(self, farm: Farm) -> None:
         pool = await farm.pool(2)
         first, second = await farm.acquire(pool), await farm.acquire(pool)
         with pytest.raises(NoSuchLeaseError):
             await farm.services.leases.release_lock(RUNNER, first.users[0].id, lease_id=second.id)
 
-    async def test_a_lapsed_lock_is_said_to_be_lapsed(self, farm: Farm) -> None:
+    async def test_releasing_a_lapsed_lock_is_refused_as_lapsed(self, farm: Farm) -> None:
         user = await farm.user(await farm.pool(0))
         lease = (await farm.lock(user.id)).lease
         await farm.expire(lease.id)
@@ -71,7 +74,7 @@ class TestLocks:
 
 
 class TestIdempotencyKeys:
-    async def test_a_retry_gets_the_same_lease_even_when_nothing_is_free(self, farm: Farm) -> None:
+    async def test_a_retry_gets_the_same_lease_even_when_no_user_is_free(self, farm: Farm) -> None:
         pool = await farm.pool(1)
         lease = await farm.acquire(pool, idempotency_key="k")
         again = await farm.acquire(pool, idempotency_key="k", wait_seconds=0)
@@ -114,3 +117,20 @@ class TestIdempotencyKeys:
         grants = [await farm.lock(user.id, idempotency_key="k") for _ in range(2)]
         assert [grant.replayed for grant in grants] == [False, True]
         assert grants[0].lease.id == grants[1].lease.id
+
+    async def test_every_version_computes_the_same_fingerprint(self, farm: Farm) -> None:
+        """Else a retry that reaches a replica of the next version would be refused as another request."""
+        pool = await farm.pool(0)
+        user = await farm.user(pool, team="red")
+        wanted = {"labels": {"team": "red"}, "owner": "job 7", "metadata": {"url": "…"}, "ttl_seconds": 60}
+        lease = await farm.acquire(pool, idempotency_key="k", **wanted)
+        same = {**wanted, "operation": "acquire_lease", "project": str(pool.project_id)}
+        assert lease.fingerprint == digest({**same, "env": "stage", "domain": "regular", "count": 1})
+        await farm.services.leases.release(RUNNER, lease.id)
+        lock = (await farm.lock(user.id, idempotency_key="l")).lease
+        terms = {"ttl_seconds": None, "owner": None, "metadata": {}}
+        assert lock.fingerprint == digest({**terms, "operation": "acquire_lock", "user_id": str(user.id)})
+
+
+def digest(fields: dict[str, object]) -> bytes:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

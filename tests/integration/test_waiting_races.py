@@ -58,7 +58,7 @@ class TestRelease:
             await replicas.free(other, pool)
             await waiting
 
-    async def test_a_release_in_a_project_where_no_request_waits_notifies_nobody(
+    async def test_a_release_in_a_project_where_no_request_waits_sends_no_notification(
         self, replicas: Replicas
     ) -> None:
         pool, elsewhere = await replicas.occupied_pool(), await replicas.occupied_pool(2)
@@ -132,7 +132,7 @@ class TestEndOfAWait:
             assert await replicas.tickets() == []
 
     @each_end
-    async def test_with_a_key_the_place_is_kept_holds_up_nobody_and_is_not_granted(
+    async def test_with_a_key_the_place_is_kept_holds_up_no_other_and_is_not_granted(
         self, farm: Farm, replicas: Replicas, end: End
     ) -> None:
         pool = await replicas.occupied_pool()

@@ -1,4 +1,4 @@
-"""What is seen of those who wait, in the list and in the pools; and what is swept up after them."""
+"""Waiting requests in the list and in the counts of pools, and the pruning of left-over tickets."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ async def listed(api: httpx.AsyncClient, **query: str) -> list[dict[str, object]
     return items
 
 
-async def test_the_line_is_listed_in_its_order(farm: Farm, database_url: str) -> None:
+async def test_the_queue_is_listed_in_its_order(farm: Farm, database_url: str) -> None:
     pool, other = await farm.pool(1), await farm.pool(1)
     here = await forge_replica(farm)
     second = await forge_ticket(farm, pool, here, waited=10, team="red")
@@ -32,17 +32,17 @@ async def test_the_line_is_listed_in_its_order(farm: Farm, database_url: str) ->
             (first, 1, 2),
             (second, 2, 1),
         ]
-        line = items[1]
-        assert (line["env"], line["domain"], line["labels"]) == ("stage", "regular", {"team": "red"})
-        assert (line["principal"], line["owner"], line["priority"]) == ("elsewhere", "a job", 0)
-        assert 10 <= float(str(line["waited"])) < 20
-        assert 50 < float(str(line["ends_in"])) <= 60
+        ticket = items[1]
+        assert (ticket["env"], ticket["domain"], ticket["labels"]) == ("stage", "regular", {"team": "red"})
+        assert (ticket["principal"], ticket["owner"], ticket["priority"]) == ("elsewhere", "a job", 0)
+        assert 10 <= float(str(ticket["waited"])) < 20
+        assert 50 < float(str(ticket["ends_in"])) <= 60
         assert {item["id"] for item in await listed(api)} == {first, second, elsewhere}
         assert await listed(api, env="prod") == []
         assert await listed(api, domain="canary") == []
 
 
-async def test_what_nobody_waits_with_is_not_in_the_line(farm: Farm, database_url: str) -> None:
+async def test_tickets_that_are_not_live_are_not_in_the_queue(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(1)
     here, dead = await forge_replica(farm), await forge_replica(farm, seen_ago=6)
     await forge_ticket(farm, pool, here, ends_in=-1)
@@ -59,7 +59,7 @@ async def test_what_nobody_waits_with_is_not_in_the_line(farm: Farm, database_ur
         assert 30 <= counts["oldest_wait"] < 60
 
 
-async def test_a_scope_sees_its_own_lines(farm: Farm, database_url: str) -> None:
+async def test_a_scope_sees_its_own_queues(farm: Farm, database_url: str) -> None:
     pool, other = await farm.pool(1), await farm.pool(1)
     here = await forge_replica(farm)
     ours = await forge_ticket(farm, pool, here)
@@ -75,7 +75,7 @@ async def test_a_scope_sees_its_own_lines(farm: Farm, database_url: str) -> None
             assert [item["id"] for item in answer.json()["items"]] == seen
 
 
-async def test_what_is_left_behind_is_pruned(farm: Farm) -> None:
+async def test_left_over_tickets_and_replicas_are_pruned(farm: Farm) -> None:
     pool = await farm.pool(1)
     here, long_gone = await forge_replica(farm), await forge_replica(farm, seen_ago=100_000)
     await forge_ticket(farm, pool, here, ends_in=-61)
@@ -88,7 +88,7 @@ async def test_what_is_left_behind_is_pruned(farm: Farm) -> None:
     assert long_gone != here
 
 
-async def test_the_wait_of_who_comes_again_counts_from_its_first_request(farm: Farm) -> None:
+async def test_the_wait_of_a_repeated_request_counts_from_the_first_request(farm: Farm) -> None:
     pool = await farm.pool(1)
     name = (await farm.services.projects.get(EVERYTHING, pool.project_id)).name
     held = await farm.acquire(pool)

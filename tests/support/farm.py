@@ -1,4 +1,4 @@
-"""A farm to play with: its services, and short ways to fill it and to move its clock."""
+"""A farm for tests: its services, short ways to fill it, and to expire its leases."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

@@ -1,4 +1,4 @@
-"""Tickets of requests that wait at a replica which is not there."""
+"""Tickets and replicas without a process, as a test writes them."""
 
 import json
 from uuid import UUID, uuid4

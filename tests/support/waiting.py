@@ -34,7 +34,8 @@ from support.postgres import served
 # Tests hold locks for longer than a request may.
 PATIENCE = 60.0
 
-# The trigger runs at the end of the statement that grants: the ticket is deleted, the lease is there, nothing is committed.
+# The trigger runs at the end of the statement that grants: the ticket is deleted, the lease is there, nothing
+# is committed.
 HOLD_GRANTS = """
     CREATE FUNCTION hold_grant() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END';
@@ -47,7 +48,10 @@ LET_GRANTS_GO = """
 
 
 class ObservedGrants(Grants):
-    """The real grants. They say which requests were tried, and a test can make each try wait before its statement."""
+    """The real grants.
+
+    They say which requests were tried, and a test can make each try wait before its statement.
+    """
 
     before_grant: Callable[[], Awaitable[object]] | None = None
 

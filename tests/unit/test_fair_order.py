@@ -1,4 +1,4 @@
-"""Whose turn it is, on lines that hypothesis makes up and on those that people would think of."""
+"""The tickets that may be granted now, in queues that a person would think of and in generated ones."""
 
 import random
 
@@ -11,8 +11,8 @@ from botfarm.services.waiting.fair_order import grantable
 ANY = 0
 
 
-def line(*counts: int, free: int) -> Queue:
-    """Tickets without labels, and so many free users."""
+def queue(*counts: int, free: int) -> Queue:
+    """A queue of tickets without labels, and so many free users."""
     places = [Place(number, ANY, count, is_ours=True) for number, count in enumerate(counts)]
     return Queue(places, {frozenset({ANY}): free} if free else {})
 
@@ -23,62 +23,62 @@ def mixed(*tickets: tuple[int, int], free: dict[tuple[int, ...], int]) -> Queue:
     return Queue(places, {frozenset(matches): users for matches, users in free.items()})
 
 
-def turns(of: Queue) -> list[int]:
+def granted(of: Queue) -> list[int]:
     return [place.ticket_id for place in grantable(of)]
 
 
-def test_the_first_ones_go() -> None:
-    assert turns(line(1, 1, 1, free=2)) == [0, 1]
-    assert turns(line(free=3)) == []
-    assert turns(line(1, free=0)) == []
+def test_the_first_tickets_are_grantable() -> None:
+    assert granted(queue(1, 1, 1, free=2)) == [0, 1]
+    assert granted(queue(free=3)) == []
+    assert granted(queue(1, free=0)) == []
 
 
-def test_a_big_count_reserves() -> None:
-    assert turns(line(3, 1, 1, free=2)) == []
-    assert turns(line(1, 3, 1, free=3)) == [0]
-    assert turns(line(3, 1, 1, free=4)) == [0, 1]
+def test_a_big_count_reserves_users() -> None:
+    assert granted(queue(3, 1, 1, free=2)) == []
+    assert granted(queue(1, 3, 1, free=3)) == [0]
+    assert granted(queue(3, 1, 1, free=4)) == [0, 1]
 
 
 COMMON, RARE = 0, 1
 
 
-def test_who_waits_for_a_rare_user_holds_up_nobody_else() -> None:
-    assert turns(mixed((RARE, 1), (COMMON, 1), free={(COMMON,): 1})) == [1]
-    assert turns(mixed((RARE, 1), (COMMON, 1), (COMMON, 1), free={(COMMON,): 1})) == [1]
+def test_a_ticket_for_a_rare_user_holds_up_no_other() -> None:
+    assert granted(mixed((RARE, 1), (COMMON, 1), free={(COMMON,): 1})) == [1]
+    assert granted(mixed((RARE, 1), (COMMON, 1), (COMMON, 1), free={(COMMON,): 1})) == [1]
 
 
-def test_nor_is_the_rare_user_given_to_who_came_later() -> None:
-    assert turns(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 1})) == [0]
-    assert turns(mixed((RARE, 2), (COMMON, 1), free={(COMMON, RARE): 1})) == []
+def test_the_rare_user_is_not_given_to_a_later_ticket() -> None:
+    assert granted(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 1})) == [0]
+    assert granted(mixed((RARE, 2), (COMMON, 1), free={(COMMON, RARE): 1})) == []
 
 
-def test_where_both_could_take_the_rare_user_the_later_one_waits_a_moment() -> None:
-    assert turns(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 1, (COMMON,): 1})) == [0]
-    assert turns(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 2, (COMMON,): 1})) == [0, 1]
+def test_where_both_could_take_the_rare_user_the_later_ticket_waits() -> None:
+    assert granted(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 1, (COMMON,): 1})) == [0]
+    assert granted(mixed((RARE, 1), (COMMON, 1), free={(COMMON, RARE): 2, (COMMON,): 1})) == [0, 1]
 
 
-def test_a_rare_ticket_behind_common_ones_waits_for_those_that_can_go() -> None:
-    assert turns(mixed((COMMON, 1), (RARE, 1), free={(COMMON, RARE): 1, (COMMON,): 1})) == [0]
-    assert turns(mixed((COMMON, 1), (RARE, 1), free={(COMMON, RARE): 2})) == [0, 1]
+def test_a_ticket_for_a_rare_user_waits_for_grantable_tickets_before_it() -> None:
+    assert granted(mixed((COMMON, 1), (RARE, 1), free={(COMMON, RARE): 1, (COMMON,): 1})) == [0]
+    assert granted(mixed((COMMON, 1), (RARE, 1), free={(COMMON, RARE): 2})) == [0, 1]
 
 
-def test_kinds_that_have_no_user_in_common_do_not_meet() -> None:
-    assert turns(mixed((0, 1), (1, 1), (0, 1), (1, 1), free={(0,): 1, (1,): 1})) == [0, 1]
+def test_tickets_without_a_user_in_common_do_not_hold_up_each_other() -> None:
+    assert granted(mixed((0, 1), (1, 1), (0, 1), (1, 1), free={(0,): 1, (1,): 1})) == [0, 1]
 
 
 @given(st.lists(st.integers(1, 5)), st.integers(0, 20))
-def test_without_labels_the_longest_beginning_that_fits_goes(counts: list[int], free: int) -> None:
+def test_without_labels_the_longest_beginning_that_fits_is_grantable(counts: list[int], free: int) -> None:
     expected, left = [], free
     for number, count in enumerate(counts):
         left -= count
         if left < 0:
             break
         expected.append(number)
-    assert turns(line(*counts, free=free)) == expected
+    assert granted(queue(*counts, free=free)) == expected
 
 
 SETS = st.integers(0, 3)
-LINES = st.builds(
+QUEUES = st.builds(
     lambda tickets, free: mixed(*tickets, free=free),
     st.lists(st.tuples(SETS, st.integers(1, 3)), max_size=8),
     st.dictionaries(
@@ -93,22 +93,22 @@ def free_for(of: Queue, wanted: int) -> int:
     return sum(users for matches, users in of.free.items() if wanted in matches)
 
 
-@given(LINES)
-def test_the_head_of_the_line_goes_when_there_are_users_for_it(
+@given(QUEUES)
+def test_the_head_of_the_queue_is_grantable_when_there_are_users_for_it(
     of: Queue,
 ) -> None:
     if of.places and free_for(of, of.places[0].wanted) >= of.places[0].count:
-        assert turns(of)[0] == of.places[0].ticket_id
+        assert granted(of)[0] == of.places[0].ticket_id
 
 
-@given(LINES, st.randoms())
-def test_all_whose_turn_it_is_get_their_users_in_any_order_and_whichever_each_takes(
+@given(QUEUES, st.randoms())
+def test_all_grantable_tickets_get_users_in_any_order_and_whichever_each_takes(
     of: Queue, chance: random.Random
 ) -> None:
-    going = grantable(of)
-    chance.shuffle(going)
+    places = grantable(of)
+    chance.shuffle(places)
     left = [matches for matches, users in of.free.items() for _ in range(users)]
-    for place in going:
+    for place in places:
         chance.shuffle(left)
         mine = [matches for matches in left if place.wanted in matches][: place.count]
         assert len(mine) == place.count
@@ -116,22 +116,22 @@ def test_all_whose_turn_it_is_get_their_users_in_any_order_and_whichever_each_ta
             left.remove(matches)
 
 
-@given(LINES)
-def test_who_comes_later_changes_nothing_for_who_came_earlier(of: Queue) -> None:
+@given(QUEUES)
+def test_a_later_ticket_changes_nothing_for_an_earlier_one(of: Queue) -> None:
     for length in range(len(of.places)):
         shorter = Queue(of.places[:length], of.free)
-        assert turns(shorter) == [number for number in turns(of) if number < length]
+        assert granted(shorter) == [number for number in granted(of) if number < length]
 
 
-@given(LINES, st.integers(1, 3))
-def test_a_ticket_that_no_free_user_matches_holds_up_nobody(of: Queue, count: int) -> None:
-    nobody = Place(99, 99, count, is_ours=False)
-    assert turns(Queue([nobody, *of.places], of.free)) == turns(of)
+@given(QUEUES, st.integers(1, 3))
+def test_a_ticket_that_no_free_user_matches_holds_up_no_other(of: Queue, count: int) -> None:
+    unmatched = Place(99, 99, count, is_ours=False)
+    assert granted(Queue([unmatched, *of.places], of.free)) == granted(of)
 
 
-@given(LINES)
-def test_nobody_is_overtaken_by_a_later_ticket_for_the_same_users(of: Queue) -> None:
-    going = set(turns(of))
+@given(QUEUES)
+def test_no_ticket_is_overtaken_by_a_later_one_for_the_same_users(of: Queue) -> None:
+    going = set(granted(of))
     for position, earlier in enumerate(of.places):
         if earlier.ticket_id not in going:
             later = [place for place in of.places[position + 1 :] if place.wanted == earlier.wanted]

@@ -1,4 +1,4 @@
-"""What is remembered of the database, and for how long."""
+"""How long the cache keeps values, and when it loads them again."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ Cache = TtlCache[str, tuple[str, float | None]]
 
 
 class Table:
-    """What the loader reads: rows with the seconds they have left, a clock, and every question asked of them."""
+    """The rows that the loader reads, with the seconds they have left, a clock, and the keys of every query."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -40,7 +40,7 @@ def cache(table: Table) -> Cache:
     return TtlCache(table.load, lifetime=lambda row: row[1], clock=lambda: table.now)
 
 
-async def test_a_known_key_costs_one_question_in_five_seconds(table: Table, cache: Cache) -> None:
+async def test_a_known_key_costs_one_query_in_five_seconds(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     for _ in range(3):
         assert await cache.get("a") == ("row a", None)
@@ -52,7 +52,7 @@ async def test_a_known_key_costs_one_question_in_five_seconds(table: Table, cach
     assert await cache.get("a") is None
 
 
-async def test_the_five_seconds_begin_before_the_question(table: Table, cache: Cache) -> None:
+async def test_the_five_seconds_begin_before_the_query(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     table.takes = 3.0
     await cache.get("a")
@@ -61,7 +61,7 @@ async def test_the_five_seconds_begin_before_the_question(table: Table, cache: C
     assert await cache.get("a") is None
 
 
-async def test_a_row_that_ends_sooner_is_trusted_only_so_long(table: Table, cache: Cache) -> None:
+async def test_a_row_that_expires_sooner_is_cached_only_until_then(table: Table, cache: Cache) -> None:
     table.rows["a"] = 1.5
     await cache.get("a")
     del table.rows["a"]
@@ -71,7 +71,7 @@ async def test_a_row_that_ends_sooner_is_trusted_only_so_long(table: Table, cach
     assert await cache.get("a") is None
 
 
-async def test_refreshed_entries_never_ask_on_the_way(table: Table, cache: Cache) -> None:
+async def test_refreshed_entries_never_expire_in_use(table: Table, cache: Cache) -> None:
     table.rows |= {"a": None, "b": None}
     await cache.get("a")
     await cache.get("b")
@@ -83,7 +83,7 @@ async def test_refreshed_entries_never_ask_on_the_way(table: Table, cache: Cache
     assert table.asked[2:] == [{"a", "b"}] * 20
 
 
-async def test_a_refresh_notices_what_has_gone(table: Table, cache: Cache) -> None:
+async def test_a_refresh_notices_a_row_that_was_deleted(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     await cache.get("a")
     del table.rows["a"]
@@ -92,7 +92,7 @@ async def test_a_refresh_notices_what_has_gone(table: Table, cache: Cache) -> No
     assert len(table.asked) == 2
 
 
-async def test_what_nobody_uses_for_a_minute_is_let_go(table: Table, cache: Cache) -> None:
+async def test_an_entry_that_is_unused_for_a_minute_is_evicted(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     await cache.get("a")
     table.now += 60
@@ -103,7 +103,7 @@ async def test_what_nobody_uses_for_a_minute_is_let_go(table: Table, cache: Cach
     assert table.asked == [{"a"}, {"a"}]
 
 
-async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(table: Table) -> None:
+async def test_a_refresh_that_fails_leaves_the_entries_until_they_expire(table: Table) -> None:
     table.rows["a"] = None
     broken = False
 
@@ -115,7 +115,7 @@ async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(tab
     cache = TtlCache(load, clock=lambda: table.now)
     await cache.get("a")
     broken = True
-    with pytest.raises(OSError):  # noqa: PT011  it has no more to say
+    with pytest.raises(OSError):  # noqa: PT011  it has no message
         await cache.refresh()
     table.now += 4
     assert await cache.get("a") is not None
@@ -126,7 +126,7 @@ async def test_a_refresh_that_fails_leaves_what_is_known_until_it_is_too_old(tab
     assert await cache.get("a") is not None
 
 
-async def test_many_callers_of_a_key_ask_once_and_one_that_hangs_up_disturbs_nobody(
+async def test_many_callers_of_a_key_share_a_query_and_a_cancelled_caller_disturbs_no_other(
     table: Table, cache: Cache
 ) -> None:
     table.rows["a"] = None
@@ -142,7 +142,7 @@ async def test_many_callers_of_a_key_ask_once_and_one_that_hangs_up_disturbs_nob
     assert table.asked == [{"a"}]
 
 
-async def test_what_is_absent_is_asked_for_once_a_second(table: Table, cache: Cache) -> None:
+async def test_an_absent_key_is_queried_once_a_second(table: Table, cache: Cache) -> None:
     for _ in range(3):
         assert await cache.get("a") is None
     assert table.asked == [{"a"}]
@@ -151,9 +151,7 @@ async def test_what_is_absent_is_asked_for_once_a_second(table: Table, cache: Ca
     assert await cache.get("a") is not None
 
 
-async def test_a_crowd_of_strangers_is_looked_for_in_one_question_at_a_time(
-    table: Table, cache: Cache
-) -> None:
+async def test_many_unknown_keys_are_queried_together(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     table.may_answer.clear()
     crowd = [asyncio.create_task(cache.get(str(number))) for number in range(500)]
@@ -166,7 +164,7 @@ async def test_a_crowd_of_strangers_is_looked_for_in_one_question_at_a_time(
     assert len(table.asked) <= 2
 
 
-async def test_who_asks_after_a_change_is_not_told_of_before(table: Table, cache: Cache) -> None:
+async def test_a_caller_after_a_change_does_not_get_the_value_before_it(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     table.may_answer.clear()
     before = asyncio.create_task(cache.get("a"))
@@ -182,7 +180,7 @@ async def test_who_asks_after_a_change_is_not_told_of_before(table: Table, cache
     assert await after is None
 
 
-async def test_strangers_take_a_bounded_amount_of_memory(
+async def test_unknown_keys_take_a_bounded_amount_of_memory(
     table: Table, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ttl_cache, "MAX_ABSENT", 3)
@@ -195,9 +193,7 @@ async def test_strangers_take_a_bounded_amount_of_memory(
     assert len(table.asked) == 6
 
 
-async def test_what_was_forgotten_does_not_come_back_with_an_answer_under_way(
-    table: Table, cache: Cache
-) -> None:
+async def test_a_forgotten_key_does_not_come_back_with_a_query_in_flight(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     await cache.get("a")
     table.may_answer.clear()
@@ -226,7 +222,7 @@ async def test_an_older_answer_does_not_overwrite_a_newer_one(table: Table, cach
     assert await cache.get("a") is None
 
 
-async def test_a_look_up_always_asks(table: Table, cache: Cache) -> None:
+async def test_a_look_up_always_queries(table: Table, cache: Cache) -> None:
     table.rows["a"] = None
     await cache.get("a")
     del table.rows["a"]

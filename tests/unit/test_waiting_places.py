@@ -1,4 +1,4 @@
-"""Places to wait are shared: no principal keeps all others out."""
+"""The places to wait are shared: no principal takes them all."""
 
 from contextlib import ExitStack
 
@@ -9,7 +9,7 @@ from botfarm.services.waiting.waiting_places import WaitingPlaces
 
 
 def take_all(places: WaitingPlaces, stack: ExitStack, principal: str) -> int:
-    """How many the principal gets before it is refused."""
+    """Takes places until one is refused. Returns how many the principal got."""
     taken = 0
     while True:
         try:

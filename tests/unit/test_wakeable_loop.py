@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from botfarm.services.waiting.wakeable_loop import WakeableLoop
+from botfarm.services.waiting.pool_queue import WakeableLoop
 
 
 class Steps:

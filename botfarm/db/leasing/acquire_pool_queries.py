@@ -1,9 +1,9 @@
 """The statement that grants users of a pool: to one request or to a batch, a lease for each request.
 
-It is one statement, so it commits or fails as a whole. `taken` locks as many free users as all requests together want.
-`fit` are the first requests for which these users are enough; the other requests get none. `FOR UPDATE SKIP LOCKED` stands
-in a MATERIALIZED CTE, never in a subquery of IN, because that may be scanned again for each outer row, and then locks and
-takes more users than its LIMIT.
+It is one statement, so it commits or fails as a whole. `taken` locks as many free users as all requests
+together want. `fit` are the first requests for which these users are enough; the other requests get none.
+`FOR UPDATE SKIP LOCKED` stands in a MATERIALIZED CTE, never in a subquery of IN, because that may be scanned
+again for each outer row, and then locks and takes more users than its LIMIT.
 """
 
 import json
@@ -24,20 +24,20 @@ from botfarm.domain.pools import Pool
 GRANTED_TTL = "least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold)"
 """The TTL in seconds that is granted to a request for `ttl` seconds, or null, by the project `p`."""
 
-# A clock that was stepped forward frees no user: `latest` is the latest time it can show unless it was stepped, or null,
-# which `least` ignores.
+# A clock that was stepped forward frees no user: `latest` is the latest time it can show unless it was
+# stepped, or null, which `least` ignores.
 FREE = "u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
 _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
 
 
-# The hand of a clock goes round the pool: users `ahead` of it come first, then those from the start. So users are leased in
-# rotation, and the users that were leased just before are not read again. Both steps walk ix_users_pool in its own order,
-# without a sort, between two rows. With `u.id > :hand` the planner takes the primary key as soon as its statistics know
-# only one pool, and then walks past every user of later pools. With `u.project_id = :project_id` beside the row comparison
-# it starts at the first user of the pool, not at the hand, because it prefers an equality to find the start and then uses
-# the row comparison only as a filter.
-# The clock is read after the users are locked, so a lease never starts before it could be granted.
+# The hand of a clock goes round the pool: users `ahead` of it come first, then those from the start. So users
+# are leased in rotation, and the users that were leased just before are not read again. Both steps walk
+# ix_users_pool in its own order, without a sort, between two rows. With `u.id > :hand` the planner takes the
+# primary key as soon as its statistics know only one pool, and then walks past every user of later pools.
+# With `u.project_id = :project_id` beside the row comparison it starts at the first user of the pool, not at
+# the hand, because it prefers an equality to find the start and then uses the row comparison only as a
+# filter. The clock is read after the users are locked, so a lease never starts before it could be granted.
 def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
     return text(f"""
     WITH p AS MATERIALIZED (
@@ -105,9 +105,11 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
 
 
 _QUEUE = f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET})"
-# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends on no user.
+# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends
+# on no user.
 ACQUIRE = _acquire(unless=f"NOT {_QUEUE}")
-# A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is never granted.
+# A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
+# never granted.
 ACQUIRE_TICKETS = _acquire(
     claimed="""
     claimed AS (
@@ -121,7 +123,10 @@ ACQUIRE_TICKETS = _acquire(
 
 
 def hand_after(user_id: UUID) -> UUID:
-    """The position just after this user. It is on no user, because users have UUID version 4 and a hand has version 15."""
+    """The position just after this user.
+
+    It is on no user, because users have UUID version 4 and a hand has version 15.
+    """
     return UUID(int=user_id.int | 0xF << 76)
 
 
@@ -134,13 +139,14 @@ async def acquire_pool(
     replica: UUID,
     latest: datetime | None,
 ) -> list[Lease | None]:
-    """Grants a batch of requests for one pool and one set of labels. Returns a lease or None for each, in their order.
+    """Grants a batch of requests for one pool and one set of labels.
 
-    `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait. `hand` is where to
-    start, see `hand_after`. `latest` is the latest time to believe the clock.
+    Returns a lease or None for each request, in their order.
+    `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait.
+    `hand` is where to start, see `hand_after`. `latest` is the latest time to believe the clock.
 
-    None for a request that found too few users, that other requests wait in front of, whose ticket is gone, or whose
-    idempotency key is taken.
+    None for a request that found too few users, that other requests wait in front of, whose ticket is gone,
+    or whose idempotency key is taken.
     """
     lease_ids = [uuid4() for _ in requests]
     parameters = _parameters(requests, lease_ids, tickets, hand=hand, latest=latest)

@@ -1,8 +1,9 @@
-"""What becomes of a lease: renewed, released, forced, expired. How it is read: lease_reading_queries.py.
+"""The statements that change a lease: renew, release, force, reap, write back.
 
-One lock order everywhere: the lease's row first, then its users by id. Each lock is taken in a MATERIALIZED CTE and
-the clock is compared in a later one: a predicate in the locking query itself is not evaluated again when the blocker
-only locked the row or rolled back, and would let a renew that waited revive a lease that expired meanwhile.
+Leases are read in lease_reading_queries.py. All statements lock in one order: the row of the lease first,
+then its users by id. Each lock is taken in a MATERIALIZED CTE, and the clock is compared in a later one.
+PostgreSQL does not evaluate a predicate of the locking query again when the blocker only locked the row or
+rolled back. Such a predicate would let a renew that waited revive a lease that expired meanwhile.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from botfarm.domain.leases import EndedLease, Lease, Outcome
 from botfarm.domain.pools import Domain, Env, Pool
 
 Rest = Literal["cooldown", "lock_delay", "none"]
-"""Which of its project's durations a user rests for after a lease."""
+"""The duration of the project for which a user rests after a lease."""
 
 _LOCKED_USERS = """
     locked AS MATERIALIZED (
@@ -33,7 +34,8 @@ _LOCKED_USERS = """
         ORDER BY users.id FOR UPDATE OF users
     )"""
 
-# Any number of leases at once, each of its own holder. In the order of their ids: two batches never wait for each other.
+# Any number of leases, each of its own holder. They are locked in the order of their ids, so that two batches
+# never wait for each other.
 _LEASES_OF_HOLDERS = f"""
     lease AS MATERIALIZED (
         SELECT leases.*, leases.xmin AS row_version
@@ -95,8 +97,8 @@ def _with_end_at(
 
 _ONE = "SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal"
 
-# A renewal answers with the credentials. From where the lease was taken that is the same hand-out going on; from any
-# other address somebody else reads them, which the audit must know: a stolen token would be used like that.
+# A renewal returns the credentials. From the address that took the lease, that is no new reading. From
+# another address it is, and the audit must record it, because a stolen token would be used like that.
 _RENEWED_ELSEWHERE = """,
     elsewhere AS (
         INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
@@ -114,8 +116,9 @@ RENEW = _with_end_at(
                              CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer)))""",
     besides=_RENEWED_ELSEWHERE,
 )
-# A lease whose caller may not have its answer ends soon; the retry under its key gives back what it lost by that. Either
-# may come first: so a lease is cut short only while its row is as the hand-out left it, and a retry always writes it.
+# A lease whose caller may have no answer is cut short, and a retry under its key restores its TTL. Either may
+# come first. So a lease is cut short only while its row is as the grant wrote it, and a retry always writes
+# the row.
 CUT_SHORT = _with_end_at(
     _ONE,
     "least(live.expires_at, live.now + make_interval(secs => :seconds))",
@@ -148,9 +151,9 @@ FORCE_RELEASE = text(f"""
     ),
     {_ENDED}""")
 
-# Users are cleared only where this lease is still their last: an acquire may have taken them since it expired.
-# When it was a step of the clock that ended the lease, its holder may go on until the lease would have ended without, and
-# the users rest until then: at the most for as long as a new lease of that TTL.
+# Users are cleared only where this lease is still their last one, because an acquire may have taken them
+# since it expired. When a step of the clock ended the lease, its holder may go on until the lease would have
+# ended without the step. The users rest until then, but at most for as long as a new lease of that TTL.
 REAP = text("""
     WITH lease AS MATERIALIZED (
         SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at, ttl_seconds FROM leases
@@ -177,7 +180,8 @@ REAP = text("""
            extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
     FROM lease LEFT JOIN projects AS p ON p.id = lease.project_id""")
 
-# The lease and one of its users, locked in the one order; whether it is live is looked at after both locks were had.
+# Locks the lease and one of its users, in the order above. Whether the lease is live is evaluated after both
+# locks.
 LOCK_USER_OF_LEASE = text(f"""
     WITH lease AS MATERIALIZED (
         SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
@@ -206,7 +210,7 @@ class Release:
 
 
 async def renew(executor: Executor, wanted: Sequence[Renewal]) -> dict[UUID, Lease]:
-    """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
+    """Changes the live leases of the principals. Returns them by their ids. No lease may be there twice."""
     parameters = {
         "lease_ids": [each.lease_id for each in wanted],
         "principals": [each.principal.name for each in wanted],
@@ -218,7 +222,7 @@ async def renew(executor: Executor, wanted: Sequence[Renewal]) -> dict[UUID, Lea
 
 
 async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, Lease]:
-    """By their ids; without those that are no live lease of the principal. No lease may be there twice."""
+    """Changes the live leases of the principals. Returns them by their ids. No lease may be there twice."""
     parameters = {
         "lease_ids": [each.lease_id for each in wanted],
         "principals": [each.principal for each in wanted],
@@ -231,7 +235,10 @@ async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, L
 
 
 async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> None:
-    """Lets the lease end in so many seconds, or earlier if it was to, unless something has become of it since its hand-out."""
+    """Shortens the lease to at most `seconds` from now.
+
+    Changes nothing if the lease was renewed, replayed or ended since its grant.
+    """
     parameters = {
         "lease_id": new.id,
         "principal": new.principal,
@@ -242,12 +249,15 @@ async def cut_short(session: AsyncSession, new: Lease, *, seconds: float) -> Non
 
 
 async def restore(session: AsyncSession, lease_id: UUID, *, principal: str) -> Lease | None:
-    """Undoes `cut_short`, or forestalls it. None when the lease is not live."""
+    """Gives a live lease its whole TTL, and makes a later `cut_short` change nothing.
+
+    None when the lease is not live.
+    """
     return lease_from_rows(await session.execute(RESTORE, {"lease_id": lease_id, "principal": principal}))
 
 
 async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, reason: str) -> Lease | None:
-    """None when there is no such live lease."""
+    """Ends the live lease of any holder in the scope. None when there is none."""
     parameters = {
         "lease_id": lease_id,
         "ended_by": "forced",
@@ -260,9 +270,10 @@ async def force_release(session: AsyncSession, lease_id: UUID, scope: Scope, *, 
 async def reap(
     session: AsyncSession, *, batch: int, latest: datetime | None, step: float = 0
 ) -> list[EndedLease]:
-    """Closes up to `batch` leases that have expired by `latest`, the oldest first, except those that another statement holds.
+    """Closes up to `batch` leases that have expired by `latest`, the oldest first.
 
-    `step` are the seconds of the step of the clock that made them expire.
+    Skips leases that are locked. `step`: the seconds by which a step of the clock made them expire early,
+    else 0.
     """
     rows = await session.execute(REAP, {"batch": batch, "latest": latest, "step": step})
     return [
@@ -274,12 +285,15 @@ async def reap(
 async def lock_user_of_lease(
     session: AsyncSession, lease_id: UUID, user_id: UUID, *, principal: str
 ) -> SealedCredentials | None:
-    """What is stored of the user, until the transaction ends. None unless the principal's live lease has this user."""
+    """Locks the user until the transaction ends. Returns the stored credentials.
+
+    None unless the principal's live lease has this user.
+    """
     parameters = {"lease_id": lease_id, "user_id": user_id, "principal": principal}
     row = (await session.execute(LOCK_USER_OF_LEASE, parameters)).one_or_none()
     return SealedCredentials(row.password, row.secrets, row.totp_seed) if row else None
 
 
 async def write_back(session: AsyncSession, user_id: UUID, *, password: str, secrets: str | None) -> None:
-    """To a user that `lock_user_of_lease` has locked."""
+    """Stores the credentials of a user that `lock_user_of_lease` has locked."""
     await session.execute(WRITE_BACK, {"user_id": user_id, "password": password, "secrets": secrets})

@@ -88,7 +88,7 @@ async def lease_by_key(session: AsyncSession, principal: str, idempotency_key: s
 async def count_held(session: AsyncSession, principal: str) -> int:
     """The users in live leases of the principal.
 
-    Call it after `lock_principal`, as a statement of its own, because the snapshot of one statement would be older than
-    the lock.
+    Call it after `lock_principal`, as a statement of its own, because the snapshot of one statement would be
+    older than the lock.
     """
     return int(await session.scalar(COUNT_HELD, {"principal": principal}) or 0)

@@ -1,6 +1,7 @@
-"""The columns that every lease statement returns, one row for each user of a lease, and how they become domain objects.
+"""The columns that every lease statement returns, one row for each user of a lease, and their domain objects.
 
-In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when deleted).
+In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when
+deleted).
 """
 
 import itertools
@@ -23,13 +24,13 @@ LEASE_COLUMNS = """
     CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
 
 CREDENTIALS = "u.password, u.secrets, u.totp_seed"
-"""Beside the others, where a holder is to read them; else they do not leave the database."""
+"""Returned only by statements of a holder. In all others the credentials do not leave the database."""
 
 LeaseResultRow = Row[Any]
 
 
 def leases_from_rows(rows: Iterable[LeaseResultRow]) -> Iterator[Lease]:
-    """The rows of one lease must follow each other."""
+    """The rows of one lease must be adjacent."""
     for _, of_one_lease in itertools.groupby(rows, key=attrgetter("id")):
         yield _lease(list(of_one_lease))
 

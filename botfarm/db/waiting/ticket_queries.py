@@ -1,7 +1,8 @@
 """Tickets: the places of waiting requests in the queue of a pool, one queue for all replicas.
 
-A ticket is live until its deadline, while its replica has a heartbeat. Only its own replica grants it, by the statement
-that also deletes it. So exactly one of a grant, a time-out and a disconnect deletes the ticket, and that one decides.
+A ticket is live until its deadline, while its replica has a heartbeat. Only its own replica grants it, by the
+statement that also deletes it. So exactly one of a grant, a time-out and a disconnect deletes the ticket, and
+that one decides.
 """
 
 import json
@@ -21,7 +22,8 @@ from botfarm.domain.leases import LeaseRequest
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Place, Queue
 
-# Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica, so it is never live.
+# Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica, so it is never
+# live.
 TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"
 LIVE_TICKET = "t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'"
 
@@ -29,8 +31,9 @@ LIVE_TICKET = "t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() 
 KEPT_FOR = 10.0
 
 # The newest request under a key owns the ticket, at the place of the first request while that place is kept.
-# A ticket is ranked by the arrival of its request, not by its insertion. It never ranks before tickets that the same process
-# inserted earlier. Rows are inserted in the order of their keys, so that two statements never wait for each other.
+# A ticket is ranked by the arrival of its request, not by its insertion. It never ranks before tickets that
+# the same process inserted earlier. Rows are inserted in the order of their keys, so that two statements
+# never wait for each other.
 INSERT = text(f"""
     WITH new AS MATERIALIZED (
         SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,
@@ -68,10 +71,11 @@ INSERT = text(f"""
 HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
 
-# `s` are the sets of labels that tickets ask for, `m` the users that match each set. If N users are free for a set, only the
-# first N tickets of the set can be granted, and later ones are left out. A ticket that wants more users than are in service
-# is left out, too. If no ticket asks for labels, the labels of the users are not looked at.
-# MATERIALIZED, because the planner expects one ticket and would compute the other steps once for each of a thousand.
+# `s` are the sets of labels that tickets ask for, `m` the users that match each set. If N users are free for
+# a set, only the first N tickets of the set can be granted, and later ones are left out. A ticket that wants
+# more users than are in service is left out, too. If no ticket asks for labels, the labels of the users are
+# not looked at. MATERIALIZED, because the planner expects one ticket and would compute the other steps once
+# for each of a thousand.
 QUEUE = text(f"""
     WITH t AS MATERIALIZED (
         SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
@@ -103,7 +107,8 @@ QUEUE = text(f"""
             ) AS groups) AS free,
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
-# The deadline distinguishes a ticket from the same ticket after a repeated request took it over, which must stay.
+# The deadline distinguishes a ticket from the same ticket after a repeated request took it over, which must
+# stay.
 WITHDRAW = text(f"""
     WITH mine AS MATERIALIZED (
         SELECT t.id, t.project_id, t.env, t.domain, leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
@@ -169,8 +174,8 @@ async def insert_tickets(
 ) -> tuple[list[HeldTicket | None], datetime | None]:
     """Inserts the tickets, or takes over those of the same keys. Returns them, and the latest arrival.
 
-    No key may be there twice. None for a request whose key has a ticket of another request. `not_before` is the latest
-    arrival that an earlier call returned: no new ticket ranks before it.
+    No key may be there twice. None for a request whose key has a ticket of another request. `not_before` is
+    the latest arrival that an earlier call returned: no new ticket ranks before it.
     """
     requests = [each.request for each in tickets]
     terms = [each.terms for each in requests]
@@ -213,9 +218,10 @@ async def read_queue(executor: Executor, pool: Pool, *, replica: UUID) -> Queue:
 async def withdraw_tickets(
     session: AsyncSession, tickets: Collection[tuple[HeldTicket, bool]], *, replica: UUID
 ) -> dict[int, LastPlace]:
-    """Deletes the tickets. Where the second of a pair is True and the ticket has a key, its place is kept for a retry.
+    """Deletes the tickets.
 
-    Returns the last places by the ids of the tickets. Absent are tickets that were not this replica's any more.
+    Where the second of a pair is True and the ticket has a key, its place is kept for a retry. Returns the
+    last places by the ids of the tickets. Absent are tickets that were not this replica's any more.
     """
     parameters = {
         "ids": [ticket.id for ticket, _ in tickets],
@@ -239,5 +245,8 @@ async def strays(session: AsyncSession, replica: UUID, *, known: Collection[int]
 
 
 async def notify(session: AsyncSession, projects: Collection[UUID]) -> None:
-    """Wakes the requests that wait for users of these projects. Sends nothing for a project in which none waits."""
+    """Wakes the requests that wait for users of these projects.
+
+    Sends nothing for a project in which none waits.
+    """
     await session.execute(NOTIFY, {"projects": list(projects)})

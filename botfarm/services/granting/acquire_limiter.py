@@ -17,7 +17,7 @@ RETRY_PAUSE = 0.05
 
 class AcquireLimiter:
     def __init__(self, limit: int, shutdown: Shutdown) -> None:
-        """The limit is below the number of connections, so that a crowd leaves some for releases and renewals."""
+        """The limit is below the number of connections, to leave some for releases and renewals."""
         self._free = asyncio.Semaphore(limit)
         self._shutdown = shutdown
 

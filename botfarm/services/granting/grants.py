@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,13 +50,13 @@ class Grants:
         self._replica_id = replica_id
         observe = metrics.batch_size.labels("acquire").observe
         self._requests = GroupedBatcher[Kind, LeaseRequest, Lease | None](
-            self._grant_requests, max_batch=max_batch, weight=lambda request: request.count, observe=observe
+            self._grant_requests, max_batch=max_batch, weight=attrgetter("count"), observe=observe
         )
         self._tickets = GroupedBatcher[Kind, tuple[LeaseRequest, int], Lease | None](
             self._grant_tickets, max_batch=max_batch, weight=lambda waited: waited[0].count, observe=observe
         )
-        # The user of each pool after which the last grant stopped. It spreads the use of the users and decides nothing, so
-        # each process has its own.
+        # The user of each pool after which the last grant stopped. It spreads the use of the users and
+        # decides nothing, so each process has its own.
         self._hands: dict[Pool, UUID] = {}
 
     async def grant_now(
@@ -63,8 +64,8 @@ class Grants:
     ) -> Grant | PoolCounts:
         """Grants a request that has no ticket, or returns the counts of the users that match.
 
-        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier requests may still be
-        joining the queue. The deadline (monotonic clock) is for a connection.
+        With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier
+        requests may still be joining the queue. The deadline (monotonic clock) is for a connection.
         Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
         """
         if request.principal.max_leases is None:
@@ -79,8 +80,8 @@ class Grants:
     async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
         """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
 
-        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and UnauthenticatedError when the
-        caller's token or session has ended during the wait.
+        Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and
+        UnauthenticatedError when the caller's token or session has ended during the wait.
         """
         principal = request.principal
         await self._credentials.check(principal)
@@ -88,7 +89,7 @@ class Grants:
             lease = await self._tickets.submit(_kind(request), (request, ticket_id))
             if lease is not None:
                 return Grant(lease)
-            if request.idempotency_key is None:
+            if request.terms.idempotency_key is None:
                 return None
         async with self._database.transaction() as session:
             if principal.max_leases is not None:
@@ -108,7 +109,7 @@ class Grants:
             return await self._grant(executor, requests, ticket_ids)
 
     async def _replay_or_count(self, request: LeaseRequest) -> Grant | PoolCounts:
-        if request.idempotency_key is not None:
+        if request.terms.idempotency_key is not None:
             async with self._database.transaction() as session:
                 replayed = await replay(session, request.principal, request.terms)
             if replayed:
@@ -118,8 +119,8 @@ class Grants:
     async def _grant_alone(self, request: LeaseRequest) -> Grant | PoolCounts:
         """For a request with a quota, and for a request that found too few users although enough are free.
 
-        Other statements held some of the users then. Two batches can so deny each other the last users. Under the pool's
-        lock one transaction after the other tries alone.
+        Other statements held some of the users then. Two batches can so deny each other the last users. Under
+        the pool's lock one transaction after the other tries alone.
         """
         async with self._database.transaction() as session:
             await _check_quota(session, request)
@@ -155,8 +156,8 @@ class Grants:
 async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms) -> Grant | None:
     """The live lease that an earlier request took under the same key. None when there was none.
 
-    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when the lease has
-    ended.
+    Raises IdempotencyKeyReusedError when that request asked for something else, IdempotencyKeyEndedError when
+    the lease has ended.
     """
     if terms.idempotency_key is None:
         return None
@@ -174,7 +175,7 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
 
 async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:
     await check_quota(
-        session, request.principal, count=request.count, idempotency_key=request.idempotency_key
+        session, request.principal, count=request.count, idempotency_key=request.terms.idempotency_key
     )
 
 

@@ -1,4 +1,7 @@
-"""The quota of a token: how many users it may hold at the same time. Only tokens with a quota pay for the count."""
+"""The quota of a token: how many users it may hold at the same time.
+
+Only tokens with a quota pay for the count.
+"""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,8 +15,9 @@ async def check_quota(
 ) -> None:
     """Checks that the principal may take `count` more users in this transaction. Raises QuotaExceededError.
 
-    The users are counted and taken in one transaction under a lock of the principal, so that two requests at once cannot
-    both take the last place. A retry under the key of a granted request takes no user, and passes.
+    The users are counted and taken in one transaction under a lock of the principal, so that two requests at
+    once cannot both take the last place. A retry under the key of a granted request takes no user, and
+    passes.
     """
     if principal.max_leases is None:
         return

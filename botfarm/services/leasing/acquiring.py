@@ -1,8 +1,11 @@
-"""The two operations that take a lease: of users of a pool, at once or after a wait, and of one user by its id."""
+"""The operations that take a lease: of users of a pool, at once or after a wait, or of one user by its id."""
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -31,7 +34,6 @@ from botfarm.errors import (
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
 from botfarm.services.granting.grants import Grants, replay
 from botfarm.services.granting.quotas import check_quota
-from botfarm.services.leasing.request_fingerprint import with_fingerprint
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
@@ -40,11 +42,12 @@ from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.sealing import readable_lease
 from botfarm.services.waiting.waiting_room import WaitingRoom
 
-# A free user that is locked by another statement is tried again, because such statements take milliseconds. Seconds.
+# A free user that is locked by another statement is tried again, because such statements take milliseconds.
+# Seconds.
 LOCK_TRIES, LOCK_PAUSE = 5, 0.02
 
 UNCLAIMED_TTL = 30.0
-"""Seconds that a new lease lives when its caller disconnected before the answer, and may come back with its key."""
+"""Seconds that a new lease lives whose caller disconnected before the answer, and may retry with its key."""
 
 
 class Acquiring:
@@ -95,7 +98,7 @@ class Acquiring:
         if not principal.scope.has_env(env):
             raise NoSuchPoolError
         wanted = {"project": found.id, "env": env, "domain": domain, "labels": labels, "count": count}
-        terms = with_fingerprint(terms, "acquire_lease", wanted)
+        terms = _with_fingerprint(terms, "acquire_lease", wanted)
         request = LeaseRequest(principal, pool, labels, count, priority, terms)
         try:
             grant, since = await self._grant_or_wait(request, wait_seconds, connection)
@@ -109,11 +112,11 @@ class Acquiring:
     ) -> Grant:
         """Takes one user by its id.
 
-        Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError, IdempotencyKeyReusedError,
-        IdempotencyKeyEndedError.
+        Raises NoSuchUserError, UserBusyError, UserQuarantinedError, QuotaExceededError,
+        IdempotencyKeyReusedError, IdempotencyKeyEndedError.
         """
         started = time.monotonic()
-        terms = with_fingerprint(terms, "acquire_lock", {"user_id": user_id})
+        terms = _with_fingerprint(terms, "acquire_lock", {"user_id": user_id})
         tries = LOCK_TRIES
         while True:
             attempt = partial(self._try_user, principal, user_id, terms)
@@ -149,8 +152,9 @@ class Acquiring:
         started = time.monotonic()
         seconds = min(wait_seconds, self._max_wait)
         has_quota = request.principal.max_leases is not None
-        # Behind requests that wait for the same users a grant could only fail, so the request joins their queue at once.
-        # With a quota it tries first, because an exceeded quota must be refused before the wait.
+        # Behind requests that wait for the same users a grant could only fail, so the request joins their
+        # queue at once. With a quota it tries first, because an exceeded quota must be refused before the
+        # wait.
         if seconds <= 0 or has_quota or not self._waiting_room.is_behind_others(request):
             outcome = await self._grants.grant_now(request, will_wait=seconds > 0, deadline=started + seconds)
             if isinstance(outcome, Grant):
@@ -163,7 +167,10 @@ class Acquiring:
     async def _hand_over(
         self, grant: Grant, terms: LeaseTerms, since: float, connection: CallerConnection
     ) -> Grant:
-        """The grant with readable credentials. Takes the lease back when they are not, or when the caller has disconnected."""
+        """The grant with readable credentials.
+
+        Takes the lease back when they are not, or when the caller has disconnected.
+        """
         lease = grant.lease
         try:
             readable = readable_lease(lease, self._key_ring)
@@ -189,7 +196,10 @@ class Acquiring:
         return Grant(readable, grant.replayed)
 
     async def _abandon(self, lease: Lease, terms: LeaseTerms, note: str) -> None:
-        """Ends a lease whose caller gets no answer. With a key the lease lives on for a moment, because a retry may come."""
+        """Ends a lease whose caller gets no answer.
+
+        With a key the lease lives on for a moment, because a retry may come.
+        """
         if terms.idempotency_key is None:
             await self._take_back(lease, None, note, "none")
             return
@@ -207,6 +217,26 @@ class Acquiring:
     async def _count_refusal(self, principal: Principal, pool: Pool) -> None:
         project = await self._projects.look_up(principal.scope, pool.project_id)
         _count(project.name, pool, "exhausted")
+
+
+def _with_fingerprint(terms: LeaseTerms, operation: str, wanted: Mapping[str, object]) -> LeaseTerms:
+    """The terms with the digest of the request, if it has a key.
+
+    `wanted` is what the operation asks for beside the terms. How long and how urgently a request waits is
+    left out, because a retry may wait otherwise. Replicas of two versions must compute the same digest, so
+    its fields never change.
+    """
+    if terms.idempotency_key is None:
+        return terms
+    fields = {
+        "operation": operation,
+        "ttl_seconds": terms.ttl_seconds,
+        "owner": terms.owner,
+        "metadata": terms.metadata,
+        **wanted,
+    }
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).digest()
+    return replace(terms, fingerprint=digest)
 
 
 def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:

@@ -25,7 +25,10 @@ class LeaseCredentials:
         self._leases = leases
 
     async def totp(self, principal: Principal, lease_id: UUID, user_id: UUID) -> TotpCode:
-        """The code of this moment. Raises as `write_back`, and NoSuchUserError when the user has no TOTP seed."""
+        """The code of this moment.
+
+        Raises as `write_back`, and NoSuchUserError when the user has no TOTP seed.
+        """
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
             sealed = await self._lock(session, principal, lease, user)
@@ -46,12 +49,13 @@ class LeaseCredentials:
         password: str | None,
         secrets: Secrets,
     ) -> LeasedUser:
-        """Stores the password and the secrets that are given. Returns the user with the credentials as stored.
+        """Stores the password and the secrets that are given.
 
-        Secrets are merged by their names, and null removes one. With nothing to store it only reads, and the audit says so.
-        Labels and lock of the returned user were read before the write.
-        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError when the lease has no such user, and LeaseLapsedError;
-        then nothing was stored.
+        Returns the user with the credentials as stored. Secrets are merged by their names, and null removes
+        one. With nothing to store it only reads, and the audit says so. Labels and lock of the returned user
+        were read before the write.
+        Raises NoSuchLeaseError, NotTheHolderError, NoSuchUserError when the lease has no such user, and
+        LeaseLapsedError; then nothing was stored.
         """
         lease, user = await self._user_of(principal, lease_id, user_id)
         async with self._database.transaction() as session:
@@ -80,7 +84,7 @@ class LeaseCredentials:
     async def _lock(
         self, session: AsyncSession, principal: Principal, lease: Lease, user: LeasedUser
     ) -> SealedCredentials:
-        """Reads the credentials under a lock: until the transaction ends no other request can get the user."""
+        """Reads the credentials and locks the user: no other request can get it until the transaction ends."""
         sealed = await lease_queries.lock_user_of_lease(session, lease.id, user.id, principal=principal.name)
         if sealed is None:
             raise LeaseLapsedError

@@ -47,7 +47,10 @@ class Leases:
         )
 
     async def renew(self, principal: Principal, lease_id: UUID, *, ttl_seconds: int | None) -> Lease:
-        """Moves the end of the lease, by default by its own TTL. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
+        """Moves the end of the lease, by default by its own TTL.
+
+        Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError.
+        """
         renewed = await self._renewals.submit(Renewal(lease_id, principal, ttl_seconds))
         if renewed is None:
             await self.held_before(principal, lease_id)
@@ -72,10 +75,10 @@ class Leases:
     async def release_lock(self, principal: Principal, user_id: UUID, *, lease_id: UUID | None) -> User:
         """Releases the lease of the user, which must have this user only. Returns the user.
 
-        Without a lease id it releases only a lease that the same principal took by `acquire_lock`, because all jobs of one
-        CI share a token, and a stale job must not free the user of another job.
-        Raises NoSuchUserError, NoSuchLeaseError, NotTheHolderError, LeaseIdRequiredError, UseReleaseLeaseError,
-        LeaseLapsedError.
+        Without a lease id it releases only a lease that the same principal took by `acquire_lock`, because
+        all jobs of one CI share a token, and a stale job must not free the user of another job.
+        Raises NoSuchUserError, NoSuchLeaseError, NotTheHolderError, LeaseIdRequiredError,
+        UseReleaseLeaseError, LeaseLapsedError.
         """
         lease = await self._lease_of_user(principal, user_id, lease_id)
         if lease is not None:
@@ -104,7 +107,10 @@ class Leases:
         return forced
 
     async def get(self, principal: Principal, lease_id: UUID) -> Lease:
-        """The lease; for its holder, while it is live, with credentials, which the audit records. Raises NoSuchLeaseError."""
+        """The lease; for its holder, while it is live, with credentials, which the audit records.
+
+        Raises NoSuchLeaseError.
+        """
         async with self._database.transaction() as session:
             lease = await lease_reading_queries.get_lease(session, lease_id, principal.scope)
             if lease is None:
@@ -120,7 +126,10 @@ class Leases:
         return readable_lease(held, self._key_ring)
 
     async def list(self, scope: Scope, chosen: LeaseFilter, *, cursor: str | None, limit: int) -> Page[Lease]:
-        """One page of leases, the newest first, without credentials. Raises InvalidRequestError for a bad cursor."""
+        """One page of leases, the newest first, without credentials.
+
+        Raises InvalidRequestError for a bad cursor.
+        """
         before = decode_bigints(cursor, 1)[0] if cursor else None
         async with self._database.autocommit() as session:
             leases = await lease_reading_queries.list_leases(

@@ -37,7 +37,8 @@ class Batcher(Generic[Item, Answer]):
     ) -> None:
         """A batch weighs `max_batch` at most, unless it is a single item. 1 switches batching off.
 
-        Two items with the same `key` are never in one batch. `observe` is called with the number of items of each batch.
+        Two items with the same `key` are never in one batch. `observe` is called with the number of items of
+        each batch.
         """
         self._run = run
         self._max_batch = max_batch
@@ -52,7 +53,10 @@ class Batcher(Generic[Item, Answer]):
         return self._serving is None
 
     async def submit(self, item: Item) -> Answer:
-        """Returns the answer for the item. Raises UnavailableError with the whole batch, else what `run` raises for it alone."""
+        """Returns the answer for the item.
+
+        Raises UnavailableError with the whole batch, else what `run` raises for it alone.
+        """
         if self._max_batch == 1:
             self._observe(1)
             return (await self._run([item]))[0]

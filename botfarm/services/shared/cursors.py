@@ -26,7 +26,10 @@ def decode_cursor(cursor: str, length: int) -> list[str]:
 
 
 def decode_bigints(cursor: str, length: int) -> list[int]:
-    """The key as numbers that fit PostgreSQL's bigint. Raises InvalidRequestError unless there are `length` of them."""
+    """The key as numbers that fit PostgreSQL's bigint.
+
+    Raises InvalidRequestError unless there are `length` of them.
+    """
     parts = decode_cursor(cursor, length)
     # The length is checked first, because parsing a very long number takes long.
     if not all(part.isdecimal() and len(part) <= len(str(MAX_BIGINT)) for part in parts):

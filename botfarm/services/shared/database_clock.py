@@ -1,15 +1,16 @@
 """The latest time that the database's clock can show, unless it was stepped.
 
-Leases end by the database's clock alone. A step forward would end leases that their holders still use, and an acquire would
-grant their users. A process that has read the clock knows from its own monotonic clock how late it can be by now. No user is
-granted and no lease is reaped for a later time than that.
+Leases end by the database's clock alone. A step forward would end leases that their holders still use, and an
+acquire would grant their users. A process that has read the clock knows from its own monotonic clock how late
+it can be by now. No user is granted and no lease is reaped for a later time than that.
 """
 
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Seconds that a reading may be off. Slewing is 0.5 ms per second at most; the clocks of hosts that fail over differ by more.
+# Seconds that a reading may be off. Slewing is 0.5 ms per second at most; the clocks of hosts that fail over
+# differ by more.
 TOLERANCE = 2.0
 
 # Counts the time that the machine sleeps, as the database's clock does.
@@ -35,13 +36,16 @@ class DatabaseClock:
         self._last: Reading | None = None
 
     def latest(self) -> datetime | None:
-        """The latest time that the clock can show now, unless it was stepped. None before the first reading."""
+        """The latest time that the clock can show now, unless it was stepped.
+
+        None before the first reading.
+        """
         if self._last is None:
             return None
         return self._last.at + timedelta(seconds=monotonic() - self._last.asked + TOLERANCE)
 
     def step_to(self, reading: Reading) -> float:
-        """The seconds by which the clock was stepped since the last reading: negative for backward, 0 for no step.
+        """The seconds by which the clock was stepped since the last reading, negative for backward, else 0.
 
         A step forward is rounded up by the milliseconds that the readings took.
         """

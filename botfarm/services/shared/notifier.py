@@ -46,15 +46,15 @@ class Notifier:
             self._sending = None
 
     async def _notify(self, projects: set[UUID]) -> None:
-        # The statement looks for tickets after the commit that freed the users: it sees every ticket that was inserted
-        # before, and a request that inserts its ticket later sees the free users.
-        # It runs on the listening connection, which is idle and costs a third of a session of the pool, else on a session.
+        # The statement looks for tickets after the commit that freed the users: it sees every ticket that was
+        # inserted before, and a request that inserts its ticket later sees the free users. It runs on the
+        # listening connection, which is idle and costs a third of a session of the pool, else on a session.
         try:
             if self._listener and await self._listener.say_freed(projects):
                 return
             async with self._database.autocommit() as session:
                 await ticket_queries.notify(session, projects)
         except DatabaseUnavailableError as error:
-            logger.warning("nobody was woken: who waits looks by itself", reason=error.reason)
+            logger.warning("NOTIFY was not sent: waiting requests poll", reason=error.reason)
         except Exception:
-            logger.exception("notify")
+            logger.exception("NOTIFY failed")

@@ -1,4 +1,4 @@
-"""A cache of database rows with a short TTL, and the loop that refreshes the entries in use before they expire."""
+"""A cache of database rows with a short TTL, and the loop that refreshes entries in use before they expire."""
 
 import asyncio
 import math
@@ -37,7 +37,10 @@ class _Entry(Generic[Value]):
 
 
 class TtlCache(Generic[Key, Value]):
-    """Values that are never older than five seconds. With `refresh` every two seconds, keys in use cost no round trip."""
+    """Values that are never older than five seconds.
+
+    With `refresh` every two seconds, keys in use cost no round trip.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,10 @@ class TtlCache(Generic[Key, Value]):
         lifetime: Callable[[Value], float | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load` leaves out keys that do not exist. `lifetime` is the seconds that a loaded value has left, if it expires."""
+        """`load` leaves out keys that do not exist.
+
+        `lifetime` is the seconds that a loaded value has left, if it expires.
+        """
         self._load = load
         self._lifetime = lifetime
         self._clock = clock
@@ -57,7 +63,10 @@ class TtlCache(Generic[Key, Value]):
         self._in_flight: list[set[Key]] = []
 
     async def get(self, key: Key) -> Value | None:
-        """The value, or None when there is no such key. Raises what `load` raises when the value has to be loaded."""
+        """The value, or None when there is no such key.
+
+        Raises what `load` raises when the value has to be loaded.
+        """
         now = self._clock()
         entry = self._entries.get(key)
         if entry is not None:
@@ -167,5 +176,5 @@ class CacheRefresher:
                 except DatabaseUnavailableError:
                     pass  # the engine has logged it, and cached values expire after seconds
                 except Exception:  # without this loop every request would ask the database
-                    logger.exception("refreshing what is known")
+                    logger.exception("refreshing a cache failed")
             await asyncio.sleep(max(0.0, REFRESH_INTERVAL - (time.monotonic() - started)))

@@ -1,4 +1,4 @@
-"""The counts of pools: of all pools, of one pool for a request that gets no user, and the error made of them."""
+"""Counts the users of pools, and makes the error of these counts for a request that gets no user."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,10 @@ class Pools:
             return await waiting_queries.list_waiting(session, scope, chosen)
 
     async def count(self, pool: Pool, labels: Mapping[str, str]) -> PoolCounts:
-        """Counts the users of the pool that match, at a moment after the call. Equal questions share a statement."""
+        """Counts the users of the pool that match, at a moment after the call.
+
+        Equal questions share a statement.
+        """
         return await self._counts.submit((pool, frozenset(labels.items())), None)
 
     async def _count(self, kind: _Kind, requests: Sequence[None]) -> Sequence[PoolCounts]:

@@ -1,8 +1,8 @@
-"""The order of a queue: one ticket after the other, with two refinements where tickets ask for different labels.
+"""The order of a queue: ticket by ticket, with two refinements where tickets ask for different labels.
 
-An earlier ticket holds up a later one only for users that match both. So a ticket that waits for a rare kind of user does not
-hold up the whole queue. And a grant takes any users that match. So a later ticket waits where its grant could take the very
-user that an earlier ticket needs.
+An earlier ticket holds up a later one only for users that match both. So a ticket that waits for a rare kind
+of user does not hold up the whole queue. And a grant takes any users that match. So a later ticket waits
+where its grant could take the very user that an earlier ticket needs.
 """
 
 from collections import Counter
@@ -14,7 +14,8 @@ from botfarm.domain.waiting import Place, Queue
 def grantable(queue: Queue) -> list[Place]:
     """The places whose tickets may be granted now: all of them, at once and in any order.
 
-    A ticket that cannot be granted yet still reserves the users that it wants, so that small requests do not starve a big one.
+    A ticket that cannot be granted yet still reserves the users that it wants, so that small requests do not
+    starve a big one.
     """
     users = _Users(queue.free)
     earlier: Counter[int] = Counter()  # by sets of labels: the users that earlier tickets want
@@ -33,7 +34,10 @@ def grantable(queue: Queue) -> list[Place]:
 
 
 def is_mixed(queue: Queue) -> bool:
-    """Whether tickets ask for different labels. Then a grant alone, without a freed user, can make another ticket grantable."""
+    """Whether tickets ask for different labels.
+
+    Then a grant alone, without a freed user, can make another ticket grantable.
+    """
     return len({place.wanted for place in queue.places}) > 1
 
 
@@ -43,7 +47,7 @@ class _Users:
         self._in_common: dict[tuple[int, int], int] = {}
 
     def suffice(self, wanted: int, claims: Mapping[int, int]) -> bool:
-        """True if enough free users match, even if every other claim takes as many of the shared users as it can."""
+        """True if enough free users match, even if the other claims take all shared users that they can."""
         taken = sum(
             min(claim, self.in_common(wanted, other)) for other, claim in claims.items() if other != wanted
         )

@@ -14,9 +14,10 @@ from botfarm.errors import WaitSupersededError
 class Waiter:
     """A request that waits here: the outcome of its wait, and the state of its ticket."""
 
+    # Both are set when the ticket has been inserted.
     ticket: HeldTicket
     waiting_since: float
-    """The time of the first request under its key, by the monotonic clock. Both are set when the ticket has been inserted."""
+    """The time of the first request under its key, by the monotonic clock."""
 
     def __init__(self, request: LeaseRequest, *, started: float, deadline: float) -> None:
         """Times are of the monotonic clock."""
@@ -46,7 +47,7 @@ class Waiter:
         self.was_admitted = self.has_ticket = True
 
     def succeed(self, grant: Grant) -> None:
-        """When the lease is replayed the ticket is still there, because only the statement that grants a lease deletes it."""
+        """After a replay the ticket is still there, because only the statement of a new lease deletes it."""
         if not self.outcome.done():
             self.has_ticket = grant.replayed
             self.outcome.set_result(grant)
@@ -62,7 +63,10 @@ class LocalWaiters:
     def __init__(self) -> None:
         self._by_pool: defaultdict[Pool, dict[int, Waiter]] = defaultdict(dict)
         self.being_inserted = asyncio.Lock()
-        """Held while tickets are inserted, until their waiters are here: a ticket without a waiter is then a stray."""
+        """Held while tickets are inserted, until their waiters are here.
+
+        While it is free, a ticket without a waiter is a stray.
+        """
 
     def __iter__(self) -> Iterator[Waiter]:
         for waiters in self._by_pool.values():

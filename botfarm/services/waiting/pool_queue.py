@@ -1,7 +1,8 @@
-"""The queue of one pool as this process serves it: reads the queue of all replicas, and grants the tickets of its own."""
+"""The queue of one pool: this process reads the tickets of all replicas, and grants its own."""
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
@@ -14,17 +15,18 @@ from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
 from botfarm.services.waiting.fair_order import grantable, is_mixed
 from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
-from botfarm.services.waiting.wakeable_loop import WakeableLoop
 
 logger = get_logger(__name__)
 
 # Seconds between two readings of a queue that was not woken: while NOTIFY arrives, and while it does not.
 POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
-# Seconds, with exponential back-off. The first pause is for users that are free but locked by another statement for a moment.
+# Seconds, with exponential back-off. The first pause is for users that are free but locked by another
+# statement for a moment.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # Seconds after a reading that failed.
 RETRY_PAUSE = 0.5
-# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be repeated.
+# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be
+# repeated.
 SLACK = 0.002
 
 
@@ -62,12 +64,15 @@ class PoolQueue:
         waiter.granting.add_done_callback(self._granting.discard)
 
     async def close(self) -> None:
-        """Lets what is in flight finish."""
+        """Lets the reading and the grants in flight finish."""
         await self._loop.close()
         await asyncio.gather(*self._granting)
 
     async def _serve(self) -> float | None:
-        """Reads the queue and starts the grants. Returns the seconds until the next reading, None while no request waits."""
+        """Reads the queue and starts the grants.
+
+        Returns the seconds until the next reading, None while no request waits.
+        """
         if not self._waiters:
             return None
         try:
@@ -76,7 +81,7 @@ class PoolQueue:
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:
-            logger.exception("line")
+            logger.exception("reading a queue failed")
             return _jittered(LONGEST_PAUSE)
         pauses = [_jittered(self._poll_interval())]
         if queue.due_in is not None:
@@ -89,12 +94,11 @@ class PoolQueue:
 
     def _start_grants(self, queue: Queue) -> bool:
         """True when a later reading may find more tickets to grant although no user is freed."""
-        places = grantable(queue)
+        places, self._is_mixed = grantable(queue), is_mixed(queue)
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
             if waiter and waiter.may_be_granted:
                 self.grant(waiter)
-        self._is_mixed = is_mixed(queue)
         return self._is_mixed and len(places) < len(queue.places)
 
     async def _grant(self, waiter: Waiter) -> None:
@@ -124,6 +128,63 @@ class PoolQueue:
     def _poll_interval(self) -> float:
         notified = self._listener is not None and self._listener.is_connected
         return POLL_INTERVAL if notified else POLL_INTERVAL_WITHOUT_NOTIFY
+
+
+class WakeableLoop:
+    """Runs one step at a time. A wake during a step leads to another step, so no wake is lost."""
+
+    def __init__(self, step: Callable[[], Awaitable[float | None]]) -> None:
+        """`step` never raises.
+
+        It returns the seconds until the next step is due, or None when only a wake makes one.
+        """
+        self._step = step
+        self._due_at = float("inf")
+        self._is_earlier = asyncio.Event()
+        self._is_closed = False
+        self._running: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self.wake_within(0)
+
+    def wake_within(self, seconds: float) -> None:
+        """Makes the next step due in `seconds`, unless it is due earlier."""
+        due_at = asyncio.get_running_loop().time() + seconds
+        if self._is_closed or due_at >= self._due_at:
+            return
+        self._due_at = due_at
+        self._is_earlier.set()
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Lets a step in flight finish, and starts no other."""
+        self._is_closed = True
+        self._due_at = float("-inf")
+        self._is_earlier.set()
+        if self._running:
+            await self._running
+
+    async def _run(self) -> None:
+        try:
+            while self._due_at < float("inf"):
+                await self._until_due()
+                if self._is_closed:
+                    return
+                self._due_at = float("inf")
+                seconds = await self._step()
+                if seconds is not None:
+                    self.wake_within(seconds)
+        finally:
+            self._running = None
+
+    async def _until_due(self) -> None:
+        while (seconds := self._due_at - asyncio.get_running_loop().time()) > 0:
+            self._is_earlier.clear()
+            try:
+                await asyncio.wait_for(self._is_earlier.wait(), seconds)
+            except TimeoutError:
+                return
 
 
 class _Pauses:

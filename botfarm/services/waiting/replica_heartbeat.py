@@ -1,4 +1,7 @@
-"""Heartbeat of this replica, once a second while requests wait here. Tickets of a replica without one are ignored."""
+"""Heartbeat of this replica, once a second while requests wait here.
+
+Tickets of a replica without one are ignored.
+"""
 
 import asyncio
 from uuid import UUID
@@ -20,7 +23,10 @@ class ReplicaHeartbeat:
     def __init__(
         self, database: Database, places: WaitingPlaces, waiters: LocalWaiters, *, replica_id: UUID
     ) -> None:
-        """Beats while places are taken. The replica's tickets without a waiter are strays, which it withdraws."""
+        """Beats while places are taken.
+
+        The replica's tickets without a waiter are strays, which it withdraws.
+        """
         self._database = database
         self._places = places
         self._waiters = waiters
@@ -64,7 +70,7 @@ class ReplicaHeartbeat:
                 except UnavailableError:
                     pass  # the engine has logged it
                 except Exception:
-                    logger.exception("presence")
+                    logger.exception("the heartbeat failed")
         finally:
             self._beating = None
 

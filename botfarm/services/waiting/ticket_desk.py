@@ -1,4 +1,4 @@
-"""Inserts the tickets of requests that come to wait, and withdraws those of requests that get no user; both in batches."""
+"""Inserts the tickets of waiting requests, and withdraws those of requests that get no user, in batches."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -40,9 +40,10 @@ class TicketDesk:
         )
 
     async def insert(self, waiter: Waiter) -> None:
-        """Gives the waiter a ticket, and adds it to the local waiters. If it is leaving by then, the ticket is a stray.
+        """Gives the waiter a ticket, and adds it to the local waiters.
 
-        When this is cancelled or fails, the ticket may have been inserted all the same.
+        If the waiter is leaving by then, the ticket is a stray. When this is cancelled or fails, the ticket
+        may have been inserted all the same.
         Raises IdempotencyKeyReusedError when the key has a ticket of another request.
         """
         if not await self._new.submit(waiter):
@@ -87,5 +88,5 @@ class TicketDesk:
 
 
 def _key(waiter: Waiter) -> Hashable | None:
-    key = waiter.request.idempotency_key
+    key = waiter.request.terms.idempotency_key
     return None if key is None else (waiter.request.principal.name, key)

@@ -8,9 +8,10 @@ from botfarm.errors import TooManyWaitersError
 
 
 class WaitingPlaces:
-    """A principal may hold as many places as are left: the first one half of them, the next one half of the rest.
+    """A principal may hold at most as many places as are left.
 
-    So no principal can take all places, and the number of principals need not be known.
+    One principal alone gets half of the places, the next one half of the rest. So no principal can take all
+    places, and the number of principals need not be known.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,8 +1,9 @@
 """Requests wait here for users: each has a ticket in the database, and makes no statement while it sleeps.
 
-A ticket is committed before the queue is read, and the request sleeps after that. So a release either sees the ticket and
-wakes the request, or was committed before the queue was read. A ticket is granted only by its own process, in the order of
-the queue, and only while its row is there: whichever statement deletes the row decides the outcome.
+A ticket is committed before the queue is read, and the request sleeps after that. So a release either sees
+the ticket and wakes the request, or was committed before the queue was read. A ticket is granted only by its
+own process, in the order of the queue, and only while its row is there: whichever statement deletes the row
+decides the outcome.
 """
 
 import asyncio
@@ -72,10 +73,11 @@ class WaitingRoom:
     ) -> tuple[Grant, float]:
         """Waits until the request is granted, for `wait_seconds` since it started (monotonic clock).
 
-        Returns the grant, and the time since when it had been waited for: that of the first request under its key.
+        Returns the grant, and the time since when it had been waited for: that of the first request under its
+        key.
 
-        Raises PoolExhaustedError when the time is over, CallerGoneError, WaitSupersededError, IdempotencyKeyReusedError,
-        TooManyWaitersError, ShuttingDownError, and what the grant raises.
+        Raises PoolExhaustedError when the time is over, CallerGoneError, WaitSupersededError,
+        IdempotencyKeyReusedError, TooManyWaitersError, ShuttingDownError, and what the grant raises.
         """
         disconnect = asyncio.ensure_future(connection.until_closed())
         try:
@@ -105,7 +107,10 @@ class WaitingRoom:
                 queue.wake()
 
     def stop(self) -> None:
-        """Answers all waiting requests with ShuttingDownError, now. Places are kept for keys, at another replica."""
+        """Answers all waiting requests with ShuttingDownError, now.
+
+        Places are kept for keys, at another replica.
+        """
         self._is_stopped = True
         waiters = list(self._waiters)
         for waiter in waiters:
@@ -150,11 +155,11 @@ class WaitingRoom:
 
     async def _was_granted_meanwhile(self, request: LeaseRequest) -> bool:
         """True if the request that this one repeats was granted before this one took over the ticket."""
-        if request.idempotency_key is None:
+        if request.terms.idempotency_key is None:
             return False
         async with self._database.autocommit() as session:
             return await ticket_queries.has_lease(
-                session, principal=request.principal.name, idempotency_key=request.idempotency_key
+                session, principal=request.principal.name, idempotency_key=request.terms.idempotency_key
             )
 
     async def _sleep(self, waiter: Waiter, disconnect: "asyncio.Future[None]") -> None:
@@ -177,7 +182,7 @@ class WaitingRoom:
     ) -> BotfarmError:
         request, waited = waiter.request, time.monotonic() - waiter.started
         if last_place is None and not has_disconnected:
-            was_taken_over = request.idempotency_key is not None
+            was_taken_over = request.terms.idempotency_key is not None
             return WaitSupersededError() if was_taken_over else PoolExhaustedError(waited=round(waited, 3))
         counts = await self._pools.count(request.pool, request.labels)
         if counts.free > 0:
