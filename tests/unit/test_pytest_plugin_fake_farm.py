@@ -205,7 +205,7 @@ def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester,
 
         @pytest.fixture(autouse=True)
         def no_patience(monkeypatch):
-            monkeypatch.setattr(holding, "PATIENCE", 0)
+            monkeypatch.setattr(lease_clock, "PATIENCE", 0)
 
         def changes():
             return {"password": "NEW" + "PASSWORD", "secrets": {"cookie": "SESSION" + "COOKIE"}}

@@ -1,4 +1,7 @@
-"""The `botfarm` command. Other distributions add tables of commands through the entry-point group `botfarm.commands`."""
+"""The `botfarm` command.
+
+Other distributions add tables of commands through the entry-point group `botfarm.commands`.
+"""
 
 import signal
 import sys
@@ -39,7 +42,8 @@ class _ListedCommand(TyperCommand):
             command = typer.main.get_group(found)  # as a group it has no completion options of its own
         else:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            # What follows the first argument is that argument's: `exec` has a command with options of its own.
+            # What follows the first argument is that argument's: `exec` has a command with
+            # options of its own.
             single.command(self.name, context_settings={"allow_interspersed_args": False})(found)
             command = typer.main.get_command(single)
         command.name = self.name
@@ -110,7 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
     # From the first moment on: the first process of a container has no default action that would end it.
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # whoever started us may want it ignored
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Keeps httpx from importing its own command line with click and rich, which is half of the time that httpx takes.
+    # Keeps httpx from importing its own command line with click and rich, which is half of the time
+    # that httpx takes.
     # `None` makes an import fail as if the module were not installed, and httpx is prepared for that.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     for stream in (sys.stdout, sys.stderr):

@@ -60,7 +60,10 @@ class LeaseLostError(BotfarmError):
 
 
 class ProblemError(BotfarmError):
-    """The farm answered with a problem. `slug` is the stable name of its kind, `details` the rest of the document."""
+    """The farm answered with a problem.
+
+    `slug` is the stable name of its kind, `details` the rest of the document.
+    """
 
     classes: ClassVar[dict[str, type["ProblemError"]]] = {}
     """By slug."""
@@ -137,7 +140,10 @@ class UserQuarantinedError(ConflictError, slug="user-quarantined"): ...
 
 
 class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
-    """All users that match are taken, and the wait is over. Its numbers are attributes; None where the farm gave none."""
+    """All users that match are taken, and the wait is over.
+
+    Its numbers are attributes; None where the farm gave none.
+    """
 
     pool = ""
     """`project/env/domain`, as they were asked for."""

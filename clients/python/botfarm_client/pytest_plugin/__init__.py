@@ -1,4 +1,7 @@
-"""Users of a farm for pytest. Every run where botfarm-client is installed loads this: what costs time comes later."""
+"""Users of a farm for pytest.
+
+Every run where botfarm-client is installed loads this: what costs time comes later.
+"""
 
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
@@ -40,7 +43,10 @@ def botfarm_farm(pytestconfig: pytest.Config) -> "Botfarm":
 
 @pytest.fixture
 def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "Iterator[LeaseFactory]":
-    """A function that takes a lease, as the marker `botfarm` says and with what it is given. The test's end ends it."""
+    """A function that takes a lease, as the marker `botfarm` says and with what it is given.
+
+    The test's end ends it.
+    """
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
     leases = request.node.stash[OF_A_TEST] = Leases(botfarm_farm, request.config, request.node)

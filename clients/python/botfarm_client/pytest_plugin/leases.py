@@ -59,7 +59,10 @@ class Leases:
         self._taken: list[Lease] = []
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}
-        """What else is said of a lease. By its id, as those that are kept for a post-mortem, and those said to be lost."""
+        """What else is said of a lease.
+
+        By its id, as those that are kept for a post-mortem, and those said to be lost.
+        """
         self._said_lost: set[str] = set()
         self._broken_on: tuple[type[BaseException], ...] = ()
         self._broken_by: str | None = None
@@ -166,7 +169,10 @@ class Leases:
             raise failure("; ".join(losses))
 
     def _release(self, lease: Lease) -> LeaseLostError | None:
-        """The loss, where the lease had ended before. A farm that is away fails no test: the lease ends by itself."""
+        """The loss, where the lease had ended before.
+
+        A farm that is away fails no test: the lease ends by itself.
+        """
         try:
             if self._broken_by:
                 lease.release("broken", self._broken_by)

@@ -39,7 +39,8 @@ class PostMortem:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # Not in pytest_runtest_makereport: only after that hook does pytest-retry decide how a test has ended.
+        # Not in pytest_runtest_makereport: only after that hook does pytest-retry decide how a test
+        # has ended.
         if self.item is not None and self.item.nodeid == report.nodeid:
             leases = leases_of(self.item)
             if report.failed and (story := "\n".join(filter(None, (each.story() for each in leases)))):

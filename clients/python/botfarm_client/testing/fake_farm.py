@@ -30,7 +30,10 @@ class FakeFarm:
         policy: FakePolicy = FakePolicy(),  # noqa: B008  frozen
         max_leases: int | None = None,
     ) -> None:
-        """Without users it has one. `env` is what clients take that name none; `max_leases` the quota, in users."""
+        """Without users it has one.
+
+        `env` is what clients take that name none; `max_leases` the quota, in users.
+        """
         self.token = TOKEN
         self.project = project
         self.project_id = str(uuid4())

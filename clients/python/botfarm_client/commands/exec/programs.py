@@ -14,7 +14,8 @@ from botfarm_client.commands.shared.command_errors import CommandError
 
 # As shells have them.
 CANNOT_RUN, NOT_FOUND = 126, 127
-# Seconds. The lock-delay of a project is 15 unless it says otherwise: nobody gets the users while they are still in use.
+# Seconds. The lock-delay of a project is 15 unless it says otherwise: nobody gets the users while they are
+# still in use.
 GRACE = 5.0
 PAUSE = 0.05
 
@@ -82,7 +83,10 @@ def _signal_others(number: int, mark: str, child: "subprocess.Popen[bytes]") -> 
 
 
 def _marked(mark: str) -> Iterator[int]:
-    """Only Linux tells; elsewhere it is the child alone. Of others' processes and of those that have ended nothing is read."""
+    """Only Linux tells; elsewhere it is the child alone.
+
+    Of others' processes and of those that have ended nothing is read.
+    """
     entry = mark.encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

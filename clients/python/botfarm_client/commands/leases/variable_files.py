@@ -6,7 +6,8 @@ import shlex
 from botfarm_client.commands.leases.variables import Variables
 from botfarm_client.commands.shared.command_errors import CommandError
 
-# What readers of .env files take as it stands: python-dotenv, dotenv and `--env-file` of Node.js, `env_file` of Compose.
+# What readers of .env files take as it stands: python-dotenv, dotenv and `--env-file` of Node.js,
+# `env_file` of Compose.
 _IN_SINGLE_QUOTES = re.compile(r"(?!.*\$\{)(?:[^'\\\r\n]|\\(?![\\\r\n]|$))*")
 _IN_DOUBLE_QUOTES = re.compile(r'[^"\\$`\r\n]*')
 _BARE = re.compile(r"(?!['\"`\s])[^$#\r\n]*(?<!\s)")
@@ -18,7 +19,10 @@ def shell_lines(variables: Variables) -> str:
 
 
 def dotenv_lines(variables: Variables) -> str:
-    """`NAME='value'`, which all those readers understand alike. Raises CommandError for a value that they do not."""
+    """`NAME='value'`, which all those readers understand alike.
+
+    Raises CommandError for a value that they do not.
+    """
     return "\n".join(f"{name}={_dotenv_value(name, value)}" for name, value in variables.items())
 
 

@@ -1,4 +1,7 @@
-"""Leases, as people look at them. Credentials are for those who have just taken a lease or ask for one by its id."""
+"""Leases, as people look at them.
+
+Credentials are for those who have just taken a lease or ask for one by its id.
+"""
 
 import json
 from collections.abc import Mapping

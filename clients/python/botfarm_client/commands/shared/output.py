@@ -1,4 +1,7 @@
-"""What commands print: JSON for scripts; tables and fields for people, without colours and lines where nobody looks."""
+"""What commands print: JSON for scripts, tables and fields for people.
+
+Without a terminal, tables have no colours and no lines.
+"""
 
 import json
 import sys

@@ -22,7 +22,8 @@ MAX_SECRETS_BYTES = 262_144
 # Seconds that the farm may need after the last line.
 WORK_TIME = 600.0
 
-# Sent in the place of a line that is known to be bad, so that the farm counts it, and creates nothing where it must not.
+# Sent in the place of a line that is known to be bad, so that the farm counts it, and creates nothing where
+# it must not.
 _PLACEHOLDER = b"{}\n"
 
 
