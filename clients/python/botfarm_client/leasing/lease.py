@@ -83,7 +83,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         `outcome`: how the users are left: `ok`, `dirty` or `broken`. Default: `ok`.
         `note`: why, for the people who mend them.
         Raises LeaseLostError when the lease had ended before, and FarmUnreachableError or
-        ProblemError when the release failed for ten seconds. The lease then ends at its `expires_in`.
+        ProblemError when the release failed for ten seconds. The lease then ends by itself.
         """
         try:
             if not (self._clock.is_released or self._clock.is_inherited):
