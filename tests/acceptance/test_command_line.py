@@ -179,9 +179,7 @@ def test_the_life_of_a_user_and_its_lease(botfarm: CommandLine, project: str) ->
     botfarm("projects", "delete", project, "--yes")
 
 
-def test_passwords_are_shown_to_who_takes_or_shows_a_lease_and_nowhere_else(
-    botfarm: CommandLine, project: str, login: str
-) -> None:
+def test_only_acquire_and_show_print_passwords(botfarm: CommandLine, project: str, login: str) -> None:
     taken = botfarm("leases", "acquire", "--project", project, "--env", "stage")
     assert PASSWORD in taken.out
     lease_id = botfarm("leases", "list", "--project", project, "--json").json["items"][0]["id"]
@@ -351,7 +349,7 @@ def test_a_person_is_asked_at_the_terminal(botfarm: CommandLine, project: str) -
     assert "Deleted" in botfarm.on_terminal(*delete, answers={"[y/N]": "y\n"}).out
 
 
-def test_who_waits_at_the_terminal_sees_that_and_can_give_up(
+def test_a_person_sees_the_wait_at_the_terminal_and_can_give_up(
     botfarm: CommandLine, project: str, login: str, tmp_path: Path
 ) -> None:
     assert acquired(botfarm, project)["users"][0]["login"] == login

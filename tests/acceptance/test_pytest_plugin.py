@@ -113,7 +113,7 @@ def test_a_report_names_the_user_and_the_lease_and_never_the_password(
     assert PASSWORD not in (pytester.path / "report.xml").read_text()
 
 
-def test_who_gets_nobody_is_told_in_one_line(run: Run, farm: LiveFarm) -> None:
+def test_an_exhausted_pool_fails_a_test_in_one_line(run: Run, farm: LiveFarm) -> None:
     project = farm.project(lock_delay=5)
     farm.take(project, ttl_seconds=300)
     suite = """
@@ -212,7 +212,7 @@ def test_a_test_that_loses_its_user_fails_even_when_it_does_not_notice(run: Run,
     assert sorted(lease["ended_by"] for lease in farm.leases(project)) == ["forced"] * 3 + ["released"]
 
 
-def test_what_a_test_says_is_broken_is_left_as_broken(run: Run, farm: LiveFarm) -> None:
+def test_users_that_a_test_reports_as_broken_are_released_as_broken(run: Run, farm: LiveFarm) -> None:
     project = farm.project(users=2)
     suite = """
         import pytest

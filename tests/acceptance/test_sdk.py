@@ -93,7 +93,7 @@ async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(stage
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
-async def test_a_network_that_stays_away_is_told_before_anybody_else_has_the_user(
+async def test_a_network_that_stays_away_is_reported_as_a_loss_before_anybody_else_has_the_user(
     stage: Stage, how: str
 ) -> None:
     stage.open(1, lock_delay=0)

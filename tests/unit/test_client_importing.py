@@ -60,7 +60,7 @@ def test_secrets_and_seeds_are_sent_as_they_are() -> None:
     assert farm.lines == [user]
 
 
-def test_what_is_known_to_be_bad_still_counts_as_a_line() -> None:
+def test_a_line_that_is_known_to_be_bad_still_counts() -> None:
     """Its place is taken by a line that the farm refuses, and what the farm says of that one is not repeated."""
     placeholder_errors = [{"line": 2, "field": name, "code": "missing"} for name in ("login", "password")]
     farm = Farm(created(1, *placeholder_errors, {"line": 3, "field": "login", "code": "invalid"}))
@@ -74,7 +74,7 @@ def test_what_is_known_to_be_bad_still_counts_as_a_line() -> None:
     assert imported.bad_count == 2
 
 
-def test_projects_that_cannot_be_are_bad_lines() -> None:
+def test_invalid_projects_are_bad_lines() -> None:
     farm = Farm(created(0))
     imported = farm.run(
         Record(1, {"project": "nowhere"}),

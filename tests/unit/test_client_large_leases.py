@@ -119,7 +119,7 @@ def test_an_environment_that_is_almost_full_gets_a_file(tmp_path: Path) -> None:
     assert json.loads(finished.stdout)["path"]
 
 
-def test_what_does_not_fit_at_all_is_refused_before_the_command_begins(tmp_path: Path) -> None:
+def test_a_lease_that_fits_nowhere_is_refused_before_the_command_begins(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     with FakeFarm([FakeUser("a@x.test", "x1" * 70_000)]) as fake:
         finished = run_exec(fake, tmp_path, ["touch", str(begun)])

@@ -145,7 +145,7 @@ def test_a_lease_that_nobody_has_read_is_released(
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit(143)], ids=str)
-def test_who_is_interrupted_before_the_answer_gives_back_what_it_may_have_got(
+def test_an_acquire_interrupted_before_its_answer_releases_its_lease(
     monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException]
 ) -> None:
     answer = FakeFarm._handle
@@ -169,7 +169,7 @@ def test_who_is_interrupted_before_the_answer_gives_back_what_it_may_have_got(
     assert asked.asked == ["POST /leases"], "the same command gets it"
 
 
-def test_who_hangs_up_takes_no_user(tmp_path: Path) -> None:
+def test_an_acquire_that_is_hung_up_takes_no_user(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with Farm() as fake, (tmp_path / "err").open("wb") as err:
@@ -185,14 +185,14 @@ def test_who_hangs_up_takes_no_user(tmp_path: Path) -> None:
     assert ended.returncode == 1
 
 
-def test_json_is_what_it_always_was() -> None:
+def test_json_is_printed_as_the_api_answers() -> None:
     whole = lease(user(1, totp={"code": "123456", "expires_in": 17}))
     for form in (("--json",), ("--format", "json"), ("--json", "--format", "json")):
         assert FakeFarm({"POST /leases": whole}).run(*ACQUIRE, *form).json == whole
     assert "--json" in farm(user(1)).run(*ACQUIRE, "--json", "--format", "env", exit_code=2).err
 
 
-def test_a_lease_that_will_end_before_it_was_to_is_no_surprise() -> None:
+def test_a_ttl_that_the_project_shortens_is_announced() -> None:
     assert "15m of the 2h" in farm(user(1)).run(*ACQUIRE, "--format", "env", "--ttl", "2h").err
     assert not farm(user(1)).run(*ACQUIRE, "--format", "env", "--ttl", "15m").err
 
@@ -235,7 +235,7 @@ def test_a_job_says_who_it_is_unless_it_is_told_otherwise(monkeypatch: pytest.Mo
     assert (keyed["owner"], keyed["metadata"]) == (None, {}), "another job may repeat it under the same key"
 
 
-def test_nobody_gets_a_user_under_a_format_that_is_none() -> None:
+def test_an_unknown_format_takes_no_user() -> None:
     asked = FakeFarm({"POST /leases": problem(409, "pool-exhausted")})
     asked.run(*ACQUIRE, "--format", "yaml", exit_code=2)
     assert not asked.asked

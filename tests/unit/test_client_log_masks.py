@@ -119,7 +119,9 @@ def as_shown(log: str, text: str) -> str:
         "deep",
     ],
 )
-def test_secret_is_what_is_named_so_or_long_and_no_words(secrets: dict[str, Any], expected: set[str]) -> None:
+def test_a_text_is_secret_by_its_name_or_if_it_is_long_and_no_words(
+    secrets: dict[str, Any], expected: set[str]
+) -> None:
     assert other_secrets([user(1, labels={"team": "red-team-1"}, secrets=secrets)]) == expected
 
 

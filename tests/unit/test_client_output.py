@@ -32,7 +32,7 @@ LEASE: dict[str, Any] = {
 COLUMNS: Columns = {"name": lambda item: item["name"], "id": lambda item: item["id"]}
 
 
-def test_where_nobody_looks_a_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, [{"name": "a\nb", "id": 1}, {"name": None, "id": 22}])
     assert capsys.readouterr().out == "NAME  ID\na\\nb  1\n      22\n"
 

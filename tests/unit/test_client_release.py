@@ -63,7 +63,7 @@ def test_a_close_that_is_interrupted_still_releases_what_is_held(fake: FakeFarm)
     assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
 
 
-def test_a_close_that_meets_an_odd_answer_goes_on_and_hides_no_error(fake: FakeFarm) -> None:
+def test_a_close_goes_on_after_an_unexpected_answer_and_hides_no_error(fake: FakeFarm) -> None:
     answer = fake.transport.handle_request
 
     def odd(request: httpx.Request) -> httpx.Response:

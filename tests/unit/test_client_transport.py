@@ -141,7 +141,9 @@ async def test_a_get_of_a_task_is_asked_again_too(server: StubServer) -> None:
     await farm.close()
 
 
-def test_what_may_have_been_done_is_not_asked_again_here(server: StubServer, farm: Connection) -> None:
+def test_a_request_that_may_have_been_carried_out_is_not_repeated(
+    server: StubServer, farm: Connection
+) -> None:
     """Those who may ask it again do so: with the key of an acquire, with what is left of its wait."""
     server.answer = lambda seen: None if seen.number == 2 else (200, {})
     farm.send(LOOK)

@@ -34,7 +34,7 @@ def test_the_tree_in_the_docstring_names_every_error_and_nothing_else() -> None:
     assert sorted(drawn) == sorted({each.__name__ for each in subclasses(BotfarmError)} | {"BotfarmError"})
 
 
-def test_what_a_later_farm_says_is_a_problem_all_the_same() -> None:
+def test_an_unknown_problem_of_a_later_farm_is_a_problem_error() -> None:
     error = problem_error(409, {"type": "urn:botfarm:problem:of-tomorrow", "detail": "It is so."})
     assert type(error) is ProblemError
     assert (error.slug, str(error)) == ("of-tomorrow", "409 of-tomorrow: It is so.")
