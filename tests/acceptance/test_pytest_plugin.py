@@ -293,6 +293,7 @@ def test_a_suite_without_a_farm_notices_nothing(
                 "botfarm_client.pytest_plugin",
                 "botfarm_client.pytest_plugin.post_mortem",
                 "botfarm_client.pytest_plugin.settings",
+                "botfarm_client.shared",
                 "botfarm_client.shared.text_input",
             }
             assert not {"httpx", "typer", "asyncio"} & set(sys.modules)

@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from botfarm.cli.table import COMMANDS as SERVER_COMMANDS
+from botfarm.cli.command_table import COMMANDS as SERVER_COMMANDS
 from botfarm_client.cli import app, main
-from botfarm_client.commands.table import COMMANDS as CLIENT_COMMANDS
+from botfarm_client.commands.command_table import COMMANDS as CLIENT_COMMANDS
 from support.processes import clean_environment
 
 COMMANDS = {

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.shared.durations import TimeFormatError, parse_duration
 from botfarm_client.shared.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
@@ -75,6 +74,11 @@ def failure(message: str) -> BaseException:
 
 
 def _seconds(value: object, *, of: str) -> int:
+    from botfarm_client.shared.durations import (  # noqa: PLC0415  only where a duration is given
+        TimeFormatError,
+        parse_duration,
+    )
+
     try:
         return parse_duration(str(value))
     except TimeFormatError as error:
