@@ -1,4 +1,4 @@
-"""`botfarm exec`: real commands under leases of a real farm, and every way out."""
+"""`botfarm exec`: real commands under leases of a real farm, and every way in which they end."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SHOW = (
     "-c",
     "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if 'BOTFARM' in k}))",
 )
-# Writes down each signal, and ends with 40 and the number of them on USR1.
+# Records each signal. On USR1 it ends with 40 + their number.
 COUNT = """
 import os, signal, sys, time
 heard = []
@@ -53,7 +53,7 @@ class Running:
         self._out = out
 
     def line(self) -> str:
-        """The next one of standard output."""
+        """The next line of standard output."""
         return self._out.readline().strip()
 
     def send(self, number: signal.Signals) -> None:
@@ -213,7 +213,7 @@ def test_a_signal_of_the_terminal_reaches_the_command_once(
     pid = int(ready[1])
     try:
         if number == signal.SIGINT:
-            os.kill(pid, signal.SIGSTOP)  # so that the two do not come at once and count as one
+            os.kill(pid, signal.SIGSTOP)  # so that the two signals are not merged into one
             os.write(terminal, b"\x03")
         else:
             os.close(terminal)

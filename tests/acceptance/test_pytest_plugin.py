@@ -14,7 +14,7 @@ from support.live_farm import Json, LiveFarm, live_farm
 pytest_plugins = ["pytester"]
 
 Run = Callable[..., pytest.RunResult]
-# What else is installed here is slow to load, and not what this is about.
+# Other plugins that are installed here are slow to load.
 ONLY_OURS = ("-p", "no:cacheprovider", "-p", "botfarm_client.pytest_plugin")
 
 
@@ -266,7 +266,7 @@ def test_workers_share_nothing_and_a_crash_disturbs_nobody(run: Run, farm: LiveF
 
 
 def turns(leases: list[Json]) -> list[tuple[Json, Json]]:
-    """Each lease and the next one of the same user."""
+    """Pairs of successive leases of the same user."""
     found = []
     for user_id in {user["id"] for lease in leases for user in lease["users"]}:
         held = [lease for lease in leases if user_id in {user["id"] for user in lease["users"]}]
@@ -300,7 +300,7 @@ def test_a_suite_without_a_farm_notices_nothing(
 
         def test_who_asks_is_told(botfarm_user): ...
     """)
-    # The other plugins of this environment load what they like.
+    # Without the other plugins of this environment, which import further modules.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     result = pytester.runpytest_subprocess(*ONLY_OURS, "--strict-markers")
     result.assert_outcomes(passed=1, errors=1)

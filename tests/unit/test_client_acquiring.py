@@ -24,7 +24,7 @@ WANTED = {"project": "shop", "env": "stage", "domain": "canary"}
 
 
 class Scene:
-    """A farm that gives the answers of a list, the last one for ever, and a clock that only waiting moves."""
+    """A farm that gives the answers of a list, the last one repeatedly, and a clock that only waits move."""
 
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
@@ -191,7 +191,7 @@ def test_a_key_whose_lease_has_ended_is_replaced_while_there_is_time() -> None:
     first, again, anew = scene.keys
     assert first == again != anew
     scene = Scene(lost, ended, granted)
-    with pytest.raises(IdempotencyKeyEndedError):  # who chose the key wants the lease of this key
+    with pytest.raises(IdempotencyKeyEndedError):  # a key that the caller chose is not replaced
         scene.acquire(wait=60, keys=["mine"])
 
 

@@ -1,4 +1,4 @@
-"""A lease in the hands of a task, against the fake farm. What is decided alike for threads is shown there."""
+"""Leases held by tasks, with the fake farm. Rules that tasks share with threads are tested with threads."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Secrets and seeds on their way in, and where they are shown."""
+"""Secrets and TOTP seeds in commands: how they are read, and where they are shown."""
 
 import codecs
 import json
@@ -62,7 +62,7 @@ def users_farm() -> FakeFarm:
 
 
 def lease_farm(*users: dict[str, Any], named: Sequence[dict[str, Any]] = (), **lease: object) -> FakeFarm:
-    """`named` are the users that the farm finds by a login."""
+    """`named`: the users that the farm finds by a login."""
     return FakeFarm(
         {
             "GET /users": {"items": list(named), "next_cursor": None},
@@ -229,7 +229,9 @@ def test_where_passwords_are_not_shown_secrets_and_codes_are_not_either() -> Non
 def test_a_code_is_alone_on_standard_output() -> None:
     assert lease_farm(LEASED).run(*TOTP).out == "012345\n"
     by_login = lease_farm(LEASED, LEASED_PLAIN, named=[USER])
-    assert by_login.run(*TOTP, "A@\uff58.test").out == "012345\n"  # the farm knows that it is the same
+    assert (
+        by_login.run(*TOTP, "A@\uff58.test").out == "012345\n"
+    )  # the farm knows that this is the same login
     by_id = lease_farm(LEASED, LEASED_PLAIN)
     assert by_id.run(*TOTP, USER_ID, "--json").json == LEASED["totp"]
     assert by_id.asked == [f"GET /leases/{LEASE_ID}/users/{USER_ID}/totp"]

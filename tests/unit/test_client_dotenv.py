@@ -1,4 +1,4 @@
-"""`leases acquire --format dotenv`: readers of .env files get what the farm gave, or the lease is given back."""
+"""`leases acquire --format dotenv`: readers of .env files get the farm's values, or the lease is released."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Who gets a lease, who gets none, and where the farm is said to be."""
+"""Acquires with the SDK, granted and refused, and the settings of a farm."""
 
 import threading
 

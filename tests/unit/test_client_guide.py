@@ -1,4 +1,4 @@
-"""What the guide of the SDK shows works as it stands there."""
+"""The examples in the guide of the SDK work as printed."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A lease in the hands of a thread, from its block to its end."""
+"""Leases held by threads, from the acquire to the release."""
 
 import gc
 import threading

@@ -23,7 +23,7 @@ DENIED = problem_error(401, {"type": "urn:botfarm:problem:unauthenticated", "det
 
 
 class Scene:
-    """A lease that was asked for at 1000."""
+    """A lease that was requested at the time 1000."""
 
     def __init__(self, ttl: float = 900) -> None:
         self.now = 1000.0
@@ -55,7 +55,7 @@ def test_a_lease_is_renewed_after_a_third_of_its_ttl() -> None:
 def test_the_age_counts_from_the_moment_before_the_request_was_sent() -> None:
     scene = Scene(ttl=900)
     renewal = scene.renewal_at(300)
-    scene.at(320).renewed(lease(900), renewal.asked_at)  # twenty seconds on its way
+    scene.at(320).renewed(lease(900), renewal.asked_at)  # the request took twenty seconds
     assert scene.hold.expires_in == 900 - 20
     assert scene.at(599).due() is None
     assert scene.at(600).due() is not None
@@ -135,7 +135,7 @@ def test_a_lost_lease_stays_lost() -> None:
     scene = Scene(ttl=30)
     renewal = scene.renewal_at(10)
     assert scene.at(28).look() is not None
-    scene.hold.renewed(lease(30), renewal.asked_at)  # it was under way all the time
+    scene.hold.renewed(lease(30), renewal.asked_at)  # it was in flight all the time
     assert scene.at(29).look() is not None
 
 
@@ -155,7 +155,7 @@ def test_at_max_hold_the_holder_is_told_why() -> None:
 
 
 def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
-    """What a release does that gets these answers; its last exception is raised."""
+    """The steps of a release that gets these answers. Raises its last exception."""
     steps, done = lease_clock.releasing("ok", None), []
     step: Call | Pause = next(steps)
     for answer in answers:

@@ -1,4 +1,4 @@
-"""`botfarm leases acquire --format`: what a shell and a GitHub Actions job make of it."""
+"""`botfarm leases acquire --format`, read by a shell and by a GitHub Actions job."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_a_shell_reads_exactly_what_the_farm_gave(shell: str, tmp_path: Path) ->
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the files of a step; the log of the job is standard output."""
+    """The folder with the files of a step. Standard output is the log of the job."""
     monkeypatch.setenv("GITHUB_ENV", str(tmp_path / "env"))
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     (tmp_path / "env").write_text("EARLIER=yes\n")
@@ -54,7 +54,7 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def assigned(path: Path) -> dict[str, str]:
-    """As the runner reads it: `NAME=value`, or `NAME<<delimiter` and lines until the delimiter."""
+    """Variables as the runner reads them: `NAME=value`, or `NAME<<delimiter` and lines up to it."""
     found, lines = {}, iter(path.read_text(encoding="utf-8").split("\n")[:-1])
     for line in lines:
         name, is_long, delimiter = line.partition("<<")
@@ -135,7 +135,7 @@ def test_a_lease_that_nobody_has_read_is_released(
 
     monkeypatch.setattr("botfarm_client.commands.leases.acquire.print_lease", fail)
     asked = farm(user(1))
-    with suppress(BrokenPipeError, AssertionError):  # how it ends is shown elsewhere
+    with suppress(BrokenPipeError, AssertionError):  # another test checks how it ends
         asked.run(*ACQUIRE)
     assert asked.asked == ["POST /leases", f"POST /leases/{LEASE_ID}/release"]
     asked = farm(user(1))

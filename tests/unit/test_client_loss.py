@@ -36,7 +36,7 @@ def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(
     assert lease.lost.is_set()
     told.get(timeout=10)
     lease.on_lost(told.put)
-    told.get(timeout=10)  # who comes late is told at once
+    told.get(timeout=10)  # a late callback is called at once
     assert told.empty(), "each is told once"
     assert lease.user.login in {"a@shop.test", "b@shop.test"}
 

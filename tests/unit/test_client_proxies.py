@@ -1,4 +1,4 @@
-"""What the environment says of the way to the farm: proxies, exceptions from them, and trusted certificates."""
+"""The route to the farm from the environment: proxies, their exceptions, and trusted certificates."""
 
 import asyncio
 from base64 import b64encode
@@ -105,7 +105,7 @@ def test_names_addresses_and_networks_are_excluded(
     monkeypatch.setenv("ALL_PROXY", "http://p.test")
     monkeypatch.setenv("NO_PROXY", no_proxy)
     assert (proxy_for(httpx.URL(farm)) is None) is is_excluded
-    monkeypatch.setenv("ALL_PROXY", "socks://s.test")  # what is not for this farm does not matter
+    monkeypatch.setenv("ALL_PROXY", "socks://s.test")  # a variable that is not for this farm is ignored
     if is_excluded:
         assert proxy_for(httpx.URL(farm)) is None
 
@@ -145,7 +145,7 @@ def test_an_invalid_proxy_is_one_line_that_does_not_repeat_it(
 
 
 def ask(url: str) -> list[object]:
-    """By a thread and by a task; the failure where there is no answer."""
+    """The answers to a thread and to a task, or the failure."""
 
     async def ask_in_a_task() -> object:
         farm = AsyncConnection(url, "token")

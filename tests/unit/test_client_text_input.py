@@ -1,4 +1,4 @@
-"""Values with what PowerShell, Notepad and forms of CI settings put around them."""
+"""Values with the blanks and marks that PowerShell, Notepad and forms of CI settings add."""
 
 import codecs
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The errors of the client keep in step with the problems of the farm."""
+"""The errors of the client match the problems of the farm."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from botfarm_client import errors
 from botfarm_client.errors import BotfarmError, ProblemError, problem_error
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/problems.md").read_text()
-# Of several errors of the server with one slug: the one that is named like it.
+# If several errors of the server share a slug, the one that is named like the slug.
 SERVER = {slug: kind.__name__ for kind, (_, slug) in reversed(PROBLEMS.items())}
 
 

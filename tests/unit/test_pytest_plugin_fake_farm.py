@@ -1,4 +1,4 @@
-"""The pytest plugin with a fake farm, as a suite may have it that is not to need a real one."""
+"""The pytest plugin with a fake farm, for suites that must not need a real one."""
 
 import os
 
