@@ -133,7 +133,7 @@ def test_a_job_whose_lease_ended_under_it_fails(farm: LiveFarm, programs: Path, 
 
 
 @pytest.mark.parametrize("job", STEPWISE, ids=JOBS)
-def test_a_job_that_gets_nobody_fails_and_has_nothing_to_give_back(
+def test_a_job_without_a_user_fails_and_releases_nothing(
     farm: LiveFarm, programs: Path, tmp_path: Path, job: Job
 ) -> None:
     no_such_pool = Job(job.name, job.steps, {**job.variables, "BOTFARM_ENV": "prod"})

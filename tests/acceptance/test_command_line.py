@@ -57,7 +57,7 @@ class CommandLine:
         return Finished(finished.returncode, finished.stdout, finished.stderr)
 
     def error(self, *arguments: str, exit_code: int, stdin: str = "") -> str:
-        """The one line that a command ends with, and nothing on standard output."""
+        """The line on standard error with which the command ended. Standard output is empty."""
         finished = self(*arguments, exit_code=exit_code, stdin=stdin)
         assert not finished.out
         (line,) = finished.err.splitlines()
@@ -65,7 +65,7 @@ class CommandLine:
         return line
 
     def on_terminal(self, *arguments: str, answers: dict[str, str]) -> Finished:
-        """On a terminal of its own, where each answer is typed once what it answers is read."""
+        """Runs the command on a terminal of its own. Each answer is typed after its question was read."""
         ours, its = pty.openpty()
         # The first terminal that a session without one opens is its own: Ctrl-C reaches it.
         process = subprocess.Popen(
@@ -90,7 +90,7 @@ class CommandLine:
 
 
 def _read(terminal: int, process: "subprocess.Popen[bytes]") -> str:
-    """What it shows next; nothing once it has ended and all is read."""
+    """The next output; empty after the command has ended and all is read."""
     while True:
         has_ended = process.poll() is not None
         if select.select([terminal], [], [], 0.02)[0]:
@@ -116,7 +116,7 @@ def botfarm(postgres_url: str, template: str) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def api(botfarm: CommandLine) -> Iterator[httpx.Client]:
-    """For what a test only needs to be there: quicker than a process."""
+    """Runs a command in this process, for the preparation of a test: faster than a subprocess."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with httpx.Client(base_url=f"{botfarm.environment['BOTFARM_URL']}/api/v1", headers=headers) as client:
         yield client
@@ -131,7 +131,7 @@ def project(api: httpx.Client) -> str:
 
 @pytest.fixture
 def login(api: httpx.Client, project: str) -> str:
-    """Of a user of the project's pool in stage; no other project has it."""
+    """The login of a user of the project in stage. No other project has it."""
     project_id = {each["name"]: each["id"] for each in api.get("/projects").json()["items"]}[project]
     user = {"login": f"{project}@x.test", "password": PASSWORD, "project_id": project_id}
     api.post("/users", json={**user, "env": "stage", "domain": "regular"}).raise_for_status()
@@ -179,9 +179,7 @@ def test_the_life_of_a_user_and_its_lease(botfarm: CommandLine, project: str) ->
     botfarm("projects", "delete", project, "--yes")
 
 
-def test_passwords_are_shown_to_who_takes_or_shows_a_lease_and_nowhere_else(
-    botfarm: CommandLine, project: str, login: str
-) -> None:
+def test_only_acquire_and_show_print_passwords(botfarm: CommandLine, project: str, login: str) -> None:
     taken = botfarm("leases", "acquire", "--project", project, "--env", "stage")
     assert PASSWORD in taken.out
     lease_id = botfarm("leases", "list", "--project", project, "--json").json["items"][0]["id"]
@@ -351,7 +349,7 @@ def test_a_person_is_asked_at_the_terminal(botfarm: CommandLine, project: str) -
     assert "Deleted" in botfarm.on_terminal(*delete, answers={"[y/N]": "y\n"}).out
 
 
-def test_who_waits_at_the_terminal_sees_that_and_can_give_up(
+def test_a_person_sees_the_wait_at_the_terminal_and_can_give_up(
     botfarm: CommandLine, project: str, login: str, tmp_path: Path
 ) -> None:
     assert acquired(botfarm, project)["users"][0]["login"] == login

@@ -1,4 +1,4 @@
-"""`botfarm exec`: real commands under leases of a real farm, and every way out."""
+"""`botfarm exec`: real commands under leases of a real farm, and every way in which they end."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SHOW = (
     "-c",
     "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if 'BOTFARM' in k}))",
 )
-# Writes down each signal, and ends with 40 and the number of them on USR1.
+# Records each signal. On USR1 it ends with 40 + their number.
 COUNT = """
 import os, signal, sys, time
 heard = []
@@ -53,7 +53,7 @@ class Running:
         self._out = out
 
     def line(self) -> str:
-        """The next one of standard output."""
+        """The next line of standard output."""
         return self._out.readline().strip()
 
     def send(self, number: signal.Signals) -> None:
@@ -138,13 +138,13 @@ def test_a_command_that_wants_codes_may_have_the_token(farm: LiveFarm) -> None:
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
 )
-def test_it_ends_as_its_command_does(farm: LiveFarm, script: str, code: int) -> None:
+def test_exec_ends_as_its_command_does(farm: LiveFarm, script: str, code: int) -> None:
     project = farm.project()
     assert run(farm, project, command=("sh", "-c", script)) == (code, "", "")
     assert only_lease(farm, project)["ended_by"] == "released"
 
 
-def test_the_commands_options_are_its_own(farm: LiveFarm) -> None:
+def test_options_after_the_command_belong_to_the_command(farm: LiveFarm) -> None:
     project = farm.project()
     code, out, _ = run(farm, project, command=("printf", "%s|", "--count", "7", "--", "-x"))
     assert (code, out) == (0, "--count|7|--|-x|")
@@ -165,7 +165,7 @@ def test_for_a_command_that_cannot_run_no_user_is_taken(farm: LiveFarm, tmp_path
     assert farm.leases(project) == []
 
 
-def test_what_turns_out_not_to_run_leaves_no_user_behind(farm: LiveFarm, tmp_path: Path) -> None:
+def test_a_command_that_fails_to_start_leaves_no_user_behind(farm: LiveFarm, tmp_path: Path) -> None:
     project = farm.project()
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
@@ -198,7 +198,7 @@ def test_a_signal_reaches_the_command_once(farm: LiveFarm, number: signal.Signal
         (signal.SIGHUP, ("sh", "-c", '"$@"; exit', "sh")),  # ... and when that ends, all in the foreground
     ],
 )
-def test_what_a_terminal_sends_reaches_the_command_once(
+def test_a_signal_of_the_terminal_reaches_the_command_once(
     farm: LiveFarm, number: signal.Signals, shell: tuple[str, ...], tmp_path: Path
 ) -> None:
     project, heard = farm.project(), tmp_path / "heard"
@@ -213,7 +213,7 @@ def test_what_a_terminal_sends_reaches_the_command_once(
     pid = int(ready[1])
     try:
         if number == signal.SIGINT:
-            os.kill(pid, signal.SIGSTOP)  # so that the two do not come at once and count as one
+            os.kill(pid, signal.SIGSTOP)  # so that the two signals are not merged into one
             os.write(terminal, b"\x03")
         else:
             os.close(terminal)
@@ -260,7 +260,7 @@ def test_a_command_whose_lease_is_lost_is_stopped(farm: LiveFarm) -> None:
     assert_dies(pid)
 
 
-def test_what_does_not_want_to_stop_is_killed_with_all_that_it_has_started(farm: LiveFarm) -> None:
+def test_a_command_that_ignores_term_is_killed_with_all_that_it_has_started(farm: LiveFarm) -> None:
     project = farm.project()
     stubborn = "trap '' TERM; setsid sleep 1000 & echo $!; echo $$; while :; do sleep 0.1; done"
     with running(farm, project, "--ttl", "2s", command=("sh", "-c", stubborn)) as started:
@@ -271,7 +271,7 @@ def test_what_does_not_want_to_stop_is_killed_with_all_that_it_has_started(farm:
         assert_dies(pid)
 
 
-def test_what_a_stopped_shell_leaves_behind_does_not_go_on_with_the_user(farm: LiveFarm) -> None:
+def test_children_that_a_stopped_shell_leaves_behind_are_ended(farm: LiveFarm) -> None:
     project = farm.project()
     with running(farm, project, command=("sh", "-c", "sleep 1000 & echo $!; wait")) as started:
         left = int(started.line())
@@ -281,7 +281,7 @@ def test_what_a_stopped_shell_leaves_behind_does_not_go_on_with_the_user(farm: L
     assert only_lease(farm, project)["ended_by"] == "released"
 
 
-def test_a_loss_that_shows_only_at_the_end_is_told_too(farm: LiveFarm, tmp_path: Path) -> None:
+def test_a_loss_that_is_found_only_at_the_release_is_reported(farm: LiveFarm, tmp_path: Path) -> None:
     project, may_end = farm.project(), tmp_path / "may end"
     waiting = f"echo ready; until [ -e '{may_end}' ]; do sleep 0.1; done"
     with running(farm, project, command=("sh", "-c", waiting)) as started:
@@ -294,7 +294,7 @@ def test_a_loss_that_shows_only_at_the_end_is_told_too(farm: LiveFarm, tmp_path:
     assert line.endswith(": do not trust what sh has found")
 
 
-def test_an_exhausted_pool_is_what_leases_acquire_says_of_it(farm: LiveFarm) -> None:
+def test_exec_reports_an_exhausted_pool_as_leases_acquire_does(farm: LiveFarm) -> None:
     project = farm.project()
     farm.take(project)
     code, out, err = run(farm, project, "--wait", "1s", command=("true",))
@@ -304,7 +304,7 @@ def test_an_exhausted_pool_is_what_leases_acquire_says_of_it(farm: LiveFarm) -> 
     assert "next_free_in 15m" in line or "next_free_in 14m" in line
 
 
-def test_who_is_told_to_end_while_waiting_takes_nobody(farm: LiveFarm) -> None:
+def test_a_signal_during_the_wait_takes_no_user(farm: LiveFarm) -> None:
     project = farm.project()
     farm.take(project)
 

@@ -201,7 +201,7 @@ async def test_a_key_that_is_missing_ends_status_and_reencrypt_with_1(farm: Farm
     assert "BOTFARM_ENCRYPTION_KEYS lacks k3 (values: 1)" in last_line(done)
 
 
-async def test_who_has_a_value_that_nothing_decrypts_is_named(farm: Farm, database_url: str) -> None:
+async def test_users_with_values_that_no_key_decrypts_are_named(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(1)
     user = await farm.user(pool)
     await farm.sql.execute("UPDATE users SET secrets = password WHERE id = $1", user.id)
@@ -285,7 +285,7 @@ async def until_waiting(sql: asyncpg.Connection) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_cannot_be_asked_of_the_database_is_one_line(empty_database: str) -> None:
+async def test_an_unusable_database_is_one_line(empty_database: str) -> None:
     nowhere: dict[str, Any] = environment("postgresql://nobody:canary@127.0.0.1:1/nothing", K2, K1)
     for arguments in (("status",), ("reencrypt",), ("drop", "k1")):
         for surroundings in (nowhere, environment(empty_database, K2, K1)):

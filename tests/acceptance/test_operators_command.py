@@ -99,7 +99,7 @@ async def test_the_tokens_that_an_operator_leaves_are_shown_and_revoked(
     assert "token" not in operators("disable", "ann", "--revoke-tokens")
 
 
-def test_what_a_person_does_wrong_is_one_line_with_the_way_out(operators: Operators) -> None:
+def test_wrong_usage_is_one_line_with_the_way_out(operators: Operators) -> None:
     everything = ("--project", "*", "--env", "*")
     operators("add", "ann", "--role", "viewer", *everything, stdin=PASSWORD)
     again = operators("add", "ANN", "--role", "viewer", *everything, stdin=PASSWORD, exit_code=1)
@@ -122,15 +122,13 @@ def test_what_a_person_does_wrong_is_one_line_with_the_way_out(operators: Operat
 
 
 @pytest.mark.parametrize("scope", [(), ("--project", "*"), ("--env", "*")])
-def test_only_an_admin_has_a_scope_that_goes_without_saying(
-    operators: Operators, scope: tuple[str, ...]
-) -> None:
+def test_only_an_admin_has_a_default_scope(operators: Operators, scope: tuple[str, ...]) -> None:
     refused = operators("add", "ann", "--role", "manager", *scope, stdin=PASSWORD, exit_code=2)
     assert "--project" in refused
     assert "--env" in refused
 
 
-def test_a_role_that_is_none_is_refused_by_name(operators: Operators) -> None:
+def test_an_unknown_role_is_refused_by_name(operators: Operators) -> None:
     refused = operators("add", "ann", "--role", "king", stdin=PASSWORD, exit_code=2)
     assert "viewer" in refused
     assert not listed(operators)

@@ -14,7 +14,7 @@ from support.live_farm import Json, LiveFarm, live_farm
 pytest_plugins = ["pytester"]
 
 Run = Callable[..., pytest.RunResult]
-# What else is installed here is slow to load, and not what this is about.
+# Other plugins that are installed here are slow to load.
 ONLY_OURS = ("-p", "no:cacheprovider", "-p", "botfarm_client.pytest_plugin")
 
 
@@ -113,7 +113,7 @@ def test_a_report_names_the_user_and_the_lease_and_never_the_password(
     assert PASSWORD not in (pytester.path / "report.xml").read_text()
 
 
-def test_who_gets_nobody_is_told_in_one_line(run: Run, farm: LiveFarm) -> None:
+def test_an_exhausted_pool_fails_a_test_in_one_line(run: Run, farm: LiveFarm) -> None:
     project = farm.project(lock_delay=5)
     farm.take(project, ttl_seconds=300)
     suite = """
@@ -212,7 +212,7 @@ def test_a_test_that_loses_its_user_fails_even_when_it_does_not_notice(run: Run,
     assert sorted(lease["ended_by"] for lease in farm.leases(project)) == ["forced"] * 3 + ["released"]
 
 
-def test_what_a_test_says_is_broken_is_left_as_broken(run: Run, farm: LiveFarm) -> None:
+def test_users_that_a_test_reports_as_broken_are_released_as_broken(run: Run, farm: LiveFarm) -> None:
     project = farm.project(users=2)
     suite = """
         import pytest
@@ -266,7 +266,7 @@ def test_workers_share_nothing_and_a_crash_disturbs_nobody(run: Run, farm: LiveF
 
 
 def turns(leases: list[Json]) -> list[tuple[Json, Json]]:
-    """Each lease and the next one of the same user."""
+    """Pairs of successive leases of the same user."""
     found = []
     for user_id in {user["id"] for lease in leases for user in lease["users"]}:
         held = [lease for lease in leases if user_id in {user["id"] for user in lease["users"]}]
@@ -293,13 +293,14 @@ def test_a_suite_without_a_farm_notices_nothing(
                 "botfarm_client.pytest_plugin",
                 "botfarm_client.pytest_plugin.post_mortem",
                 "botfarm_client.pytest_plugin.settings",
+                "botfarm_client.shared",
                 "botfarm_client.shared.text_input",
             }
             assert not {"httpx", "typer", "asyncio"} & set(sys.modules)
 
         def test_who_asks_is_told(botfarm_user): ...
     """)
-    # The other plugins of this environment load what they like.
+    # Without the other plugins of this environment, which import further modules.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     result = pytester.runpytest_subprocess(*ONLY_OURS, "--strict-markers")
     result.assert_outcomes(passed=1, errors=1)

@@ -1,4 +1,4 @@
-"""Suites that record, replay and mock HTTP with the real tools: what the client asks the farm passes by all of them."""
+"""Suites that record, replay and mock HTTP with the real tools: none of them sees the client's requests."""
 
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,7 +52,7 @@ class _Shop(BaseHTTPRequestHandler):
 
     @override
     def log_message(self, format: str, *args: object) -> None:
-        """A test's output is no place for it."""
+        """Logs nothing, to keep a test's output clean."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The SDK holds its leases while networks, servers and runners fail, and tells its holder in time when it cannot."""
+"""The SDK keeps leases while networks, servers and runners fail, and reports a loss in time."""
 
 import asyncio
 import os
@@ -22,10 +22,10 @@ from support.processes import Process, running
 from support.proxy import Proxy, proxy_to
 from support.stage import Stage, free_port, serving, stage_on
 
-# A runner of its own: takes a user, says so, and works until it is told of a loss.
+# A separate process: it acquires a user, says so, and works until the lease is lost.
 RUNNER = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent of the tests may ignore it
 from botfarm_client import Botfarm
 from botfarm_client.errors import LeaseLostError
 print("began", flush=True)
@@ -80,7 +80,7 @@ async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(stage
             lease = await asyncio.to_thread(farm.acquire, ttl=6)
             began, renewals = time.monotonic(), lease.expires_in
             await proxy.cut()
-            while lease.expires_in > renewals - 3:  # a renewal was due, and did not get through
+            while lease.expires_in > renewals - 3:  # a renewal was due and failed
                 await asyncio.sleep(0.02)
             await proxy.mend()
             while time.monotonic() < began + 6.5:
@@ -93,7 +93,7 @@ async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(stage
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
-async def test_a_network_that_stays_away_is_told_before_anybody_else_has_the_user(
+async def test_a_network_that_stays_away_is_reported_as_a_loss_before_anybody_else_has_the_user(
     stage: Stage, how: str
 ) -> None:
     stage.open(1, lock_delay=0)
@@ -172,7 +172,9 @@ async def test_an_answer_that_the_network_loses_takes_no_second_user(stage: Stag
 def test_a_farm_that_is_killed_and_started_again_loses_no_lease(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_clock, "SHARE", 0.1)  # of the TTL, to the first renewal: time for a slow start
+    monkeypatch.setattr(
+        lease_clock, "SHARE", 0.1
+    )  # the first renewal comes early, which leaves time for a slow start
     port = free_port()
     with serving(database_url, port=port) as (process, url), stage_on(url) as stage:
         stage.open(1)

@@ -1,4 +1,4 @@
-"""The command line in this process, against a farm that answers as told and keeps what it was asked."""
+"""The command line in this process, with a farm that answers as told and records its requests."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Finished:
 
 class FakeFarm:
     def __init__(self, answers: Mapping[str, object] = {}) -> None:
-        """By `METHOD /path`: a response, or a document to answer with; null is 204."""
+        """`answers`: a response or a document for each `METHOD /path`; None is 204."""
         self._answers = {**PROJECTS, **answers}
         self.requests: list[httpx.Request] = []
 
@@ -55,7 +55,7 @@ class FakeFarm:
         return [_name(request) for request in self.requests]
 
     def body_of(self, name: str) -> Any:
-        """Of the only request of that name."""
+        """The body of the only request of that name."""
         (request,) = [request for request in self.requests if _name(request) == name]
         return json.loads(request.content)
 

@@ -1,4 +1,4 @@
-"""What `botfarm leases acquire` is given by a fake farm: a lease of users with credentials."""
+"""The lease that a fake farm gives to `botfarm leases acquire`: users with credentials."""
 
 from typing import Any
 

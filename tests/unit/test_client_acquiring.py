@@ -24,7 +24,7 @@ WANTED = {"project": "shop", "env": "stage", "domain": "canary"}
 
 
 class Scene:
-    """A farm that gives the answers of a list, the last one for ever, and a clock that only waiting moves."""
+    """A farm that gives the answers of a list, the last one repeatedly, and a clock that only waits move."""
 
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
@@ -93,20 +93,20 @@ def test_a_wait_longer_than_the_farm_allows_is_several_requests_under_one_key() 
     assert set(scene.keys) == {"key"}
 
 
-def test_where_too_many_wait_already_it_tries_again_and_not_sooner_than_it_was_told() -> None:
+def test_too_many_waiters_is_retried_no_sooner_than_the_farm_allows() -> None:
     scene = Scene(lambda _: problem(429, "too-many-waiters", retry_after=7), granted)
     assert scene.acquire(wait=60) == LEASE
     assert 7 <= scene.pauses[0] <= 8
 
 
-def test_a_pause_for_which_there_is_no_time_ends_it_at_once() -> None:
+def test_an_acquire_fails_at_once_when_the_next_pause_would_exceed_its_wait() -> None:
     scene = Scene(lambda _: problem(429, "too-many-waiters", retry_after=7))
     with pytest.raises(TooManyWaitersError):
         scene.acquire(wait=5)
     assert len(scene.waits) == 1
 
 
-def test_failures_that_follow_each_other_are_paused_for_longer_and_longer_and_never_alike() -> None:
+def test_the_pauses_between_failures_grow_and_are_random() -> None:
     scene = Scene(lambda _: problem(429, "too-many-waiters"))
     with pytest.raises(TooManyWaitersError):
         scene.acquire(wait=600)
@@ -127,14 +127,14 @@ def test_a_quota_is_waited_out() -> None:
         scene.acquire(wait=60)
 
 
-def test_a_quota_that_never_allows_it_is_not_waited_for() -> None:
+def test_a_quota_smaller_than_the_count_is_not_waited_for() -> None:
     scene = Scene(lambda _: problem(429, "quota-exceeded", held=0, max_leases=3, count=4))
     with pytest.raises(QuotaExceededError):
         scene.acquire(wait=60)
     assert len(scene.waits) == 1
 
 
-def test_when_the_wait_is_over_the_problem_knows_how_long_it_was() -> None:
+def test_the_problem_after_a_wait_tells_how_long_the_wait_was() -> None:
     scene = Scene()
     scene._answers = [scene.exhausted_after(50)]
     with pytest.raises(ProblemError) as raised:
@@ -143,7 +143,7 @@ def test_when_the_wait_is_over_the_problem_knows_how_long_it_was() -> None:
     assert raised.value.details["waited"] == 150
 
 
-def test_who_got_nobody_is_told_of_which_pool_and_how_it_stands() -> None:
+def test_the_error_of_an_exhausted_pool_names_the_pool_and_its_counts() -> None:
     scene = Scene()
     scene._answers = [scene.exhausted_after(120, waiting=12, next_free_in=40.2)]
     with pytest.raises(PoolExhaustedError) as raised:
@@ -152,7 +152,7 @@ def test_who_got_nobody_is_told_of_which_pool_and_how_it_stands() -> None:
     assert (raised.value.waited, raised.value.waiting, raised.value.next_free_in) == (120, 12, 40.2)
 
 
-def test_who_does_not_wait_asks_once() -> None:
+def test_an_acquire_without_a_wait_sends_one_request() -> None:
     scene = Scene()
     scene._answers = [scene.exhausted_after(0)]
     with pytest.raises(ProblemError):
@@ -175,14 +175,14 @@ def test_after_a_lost_answer_the_key_is_tried_again_even_without_a_wait(answer: 
     assert set(scene.keys) == {"key"}
 
 
-def test_a_lost_answer_that_stays_lost_is_told_apart() -> None:
+def test_an_acquire_whose_answers_stay_lost_says_that_users_may_have_been_taken() -> None:
     scene = Scene(lost)
     with pytest.raises(LostAnswerError, match="users may have been taken"):
         scene.acquire(wait=0)
     assert GRACE - LONGEST_PAUSE < scene.now - 100 <= GRACE
 
 
-def test_a_lease_given_up_before_its_answer_was_asked_for_again_is_taken_anew_while_there_is_time() -> None:
+def test_a_key_whose_lease_has_ended_is_replaced_while_there_is_time() -> None:
     def ended(_: httpx.Request) -> httpx.Response:
         return problem(409, "idempotency-key-ended")
 
@@ -191,7 +191,7 @@ def test_a_lease_given_up_before_its_answer_was_asked_for_again_is_taken_anew_wh
     first, again, anew = scene.keys
     assert first == again != anew
     scene = Scene(lost, ended, granted)
-    with pytest.raises(IdempotencyKeyEndedError):  # who chose the key wants the lease of this key
+    with pytest.raises(IdempotencyKeyEndedError):  # a key that the caller chose is not replaced
         scene.acquire(wait=60, keys=["mine"])
 
 
@@ -242,7 +242,7 @@ def test_an_interrupted_request_is_asked_for_once_more_and_what_it_got_is_releas
     assert released == ["/api/v1/leases/the lease/release"]
 
 
-def test_who_is_interrupted_in_a_pause_has_nothing_to_give_back() -> None:
+def test_an_interruption_during_a_pause_has_no_lease_to_release() -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
@@ -268,7 +268,7 @@ def test_a_farm_that_goes_away_during_a_wait_is_unreachable_when_the_wait_is_ove
     assert 155 < scene.now <= 160
 
 
-def test_what_waiting_cannot_mend_ends_it_at_once() -> None:
+def test_errors_that_waiting_cannot_fix_are_raised_at_once() -> None:
     scene = Scene(lambda _: problem(404, "no-such-pool"))
     with pytest.raises(ProblemError, match="no-such-pool"):
         scene.acquire(wait=60)

@@ -1,4 +1,4 @@
-"""A lease in the hands of a task, against the fake farm. What is decided alike for threads is shown there."""
+"""Leases held by tasks, with the fake farm. Rules that tasks share with threads are tested with threads."""
 
 import asyncio
 import sys
@@ -120,7 +120,7 @@ async def test_a_block_that_is_cancelled_releases_and_stays_cancelled(
     assert fake.leases[0].ended_by == "released"
 
 
-async def test_a_release_survives_that_it_is_cancelled_again_and_again(
+async def test_a_release_goes_on_when_it_is_cancelled_again_and_again(
     fake: FakeFarm, farm: AsyncBotfarm
 ) -> None:
     reached = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_a_release_survives_that_it_is_cancelled_again_and_again(
     assert fake.leases[0].ended_by == "released"
 
 
-async def test_a_time_out_around_it_is_still_a_time_out(fake: FakeFarm, farm: AsyncBotfarm) -> None:
+async def test_a_timeout_around_a_lease_stays_a_timeout(fake: FakeFarm, farm: AsyncBotfarm) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1), farm.lease():
             await asyncio.Event().wait()
@@ -255,7 +255,7 @@ async def test_a_lost_answer_takes_no_second_user(fake: FakeFarm, farm: AsyncBot
         assert [each.id for each in fake.leases] == [lease.id]
 
 
-async def test_who_gets_nobody_is_told_of_which_pool(farm: AsyncBotfarm) -> None:
+async def test_the_error_of_an_exhausted_pool_names_the_pool(farm: AsyncBotfarm) -> None:
     async with farm.lease(ttl=40):
         with pytest.raises(PoolExhaustedError) as raised:
             await farm.acquire(wait=0)

@@ -73,7 +73,7 @@ def test_a_time_may_be_a_duration_back_from_now() -> None:
 
 
 @pytest.mark.parametrize("when", ["", "yesterday", "2026-13-01", "99999999999d"])
-def test_what_is_no_time_is_wrong_usage(when: str) -> None:
+def test_an_invalid_time_is_wrong_usage(when: str) -> None:
     farm = farm_with()
     assert "2026-11-23T15:30Z" in farm.run("audit", "--since", when, exit_code=2).err
     assert not farm.requests

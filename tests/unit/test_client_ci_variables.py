@@ -96,7 +96,7 @@ def test_outside_of_a_ci_a_lease_says_which_person_holds_it() -> None:
     assert not holder.metadata
 
 
-def test_of_a_long_name_the_end_is_kept() -> None:
+def test_a_long_name_keeps_its_end() -> None:
     name = f"{'tests/' * 60}test_cart.py::test_pays[visa]"
     assert as_owner(name).endswith("test_cart.py::test_pays[visa]")
     assert len(as_owner(name).encode()) == MAX_OWNER

@@ -1,4 +1,4 @@
-"""What the command line says of itself, and what it refuses before it asks the farm."""
+"""The help of the command line, what it imports, and usage errors that need no farm."""
 
 import signal
 import subprocess
@@ -10,9 +10,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from botfarm.cli.table import COMMANDS as SERVER_COMMANDS
+from botfarm.cli.command_table import COMMANDS as SERVER_COMMANDS
 from botfarm_client.cli import app, main
-from botfarm_client.commands.table import COMMANDS as CLIENT_COMMANDS
+from botfarm_client.commands.command_table import COMMANDS as CLIENT_COMMANDS
 from support.processes import clean_environment
 
 COMMANDS = {
@@ -37,7 +37,7 @@ WHERE = ("--project", "shop", "--env", "stage")
 
 
 def run(*arguments: str, exit_code: int = 0) -> str:
-    # Width and colours as where nobody looks, whatever the terminal of the tests is.
+    # Width and colours as without a terminal, whatever the terminal of the tests is.
     result = CliRunner().invoke(app, arguments, prog_name="botfarm", env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert result.exit_code == exit_code, result.output
     return result.output
@@ -121,7 +121,7 @@ try:
 finally:
     print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}), file=sys.stderr)
 """
-# Each costs a tenth of a second or more. The server's package is there as far as its table of commands.
+# Each takes a tenth of a second or more. Of the server, only the table of commands is imported.
 ONLY_TO_RUN_A_COMMAND = {
     "alembic",
     "asyncio",

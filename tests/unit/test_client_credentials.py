@@ -1,4 +1,4 @@
-"""Secrets and seeds on their way in, and where they are shown."""
+"""Secrets and TOTP seeds in commands: how they are read, and where they are shown."""
 
 import codecs
 import json
@@ -62,7 +62,7 @@ def users_farm() -> FakeFarm:
 
 
 def lease_farm(*users: dict[str, Any], named: Sequence[dict[str, Any]] = (), **lease: object) -> FakeFarm:
-    """`named` are the users that the farm finds by a login."""
+    """`named`: the users that the farm finds by a login."""
     return FakeFarm(
         {
             "GET /users": {"items": list(named), "next_cursor": None},
@@ -138,7 +138,7 @@ def test_standard_input_is_never_for_two_things(arguments: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     "options", [("--secrets", "FILE", "--no-secrets"), ("--totp-file", "FILE", "--no-totp")]
 )
-def test_what_is_given_cannot_be_removed_too(options: tuple[str, ...]) -> None:
+def test_setting_and_removing_one_credential_is_wrong_usage(options: tuple[str, ...]) -> None:
     assert "give either" in users_farm().run(*UPDATE, *options, exit_code=2).err
 
 
@@ -198,7 +198,7 @@ def test_a_lease_shows_its_holder_the_secrets_and_the_code() -> None:
     assert farm.run("leases", "show", LEASE_ID, "--json").json["users"] == [LEASED, LEASED_PLAIN]
 
 
-def test_who_takes_a_lease_is_shown_the_same() -> None:
+def test_an_acquire_shows_the_holder_the_secrets_and_the_code() -> None:
     farm = FakeFarm({"POST /leases": LEASE})
     shown = farm.run("leases", "acquire", "--project", "shop", "--env", "stage").out
     assert "012345 (17s)" in shown
@@ -229,7 +229,9 @@ def test_where_passwords_are_not_shown_secrets_and_codes_are_not_either() -> Non
 def test_a_code_is_alone_on_standard_output() -> None:
     assert lease_farm(LEASED).run(*TOTP).out == "012345\n"
     by_login = lease_farm(LEASED, LEASED_PLAIN, named=[USER])
-    assert by_login.run(*TOTP, "A@\uff58.test").out == "012345\n"  # the farm knows that it is the same
+    assert (
+        by_login.run(*TOTP, "A@\uff58.test").out == "012345\n"
+    )  # the farm knows that this is the same login
     by_id = lease_farm(LEASED, LEASED_PLAIN)
     assert by_id.run(*TOTP, USER_ID, "--json").json == LEASED["totp"]
     assert by_id.asked == [f"GET /leases/{LEASE_ID}/users/{USER_ID}/totp"]
@@ -244,7 +246,7 @@ def test_a_code_is_alone_on_standard_output() -> None:
         ((), (), 6, "the lease has ended"),
     ],
 )
-def test_a_user_that_is_not_clear_has_no_code(
+def test_an_ambiguous_or_missing_user_has_no_code(
     users: tuple[dict[str, Any], ...], arguments: tuple[str, ...], exit_code: int, words: str
 ) -> None:
     refused = lease_farm(*users).run(*TOTP, *arguments, exit_code=exit_code)
@@ -252,7 +254,7 @@ def test_a_user_that_is_not_clear_has_no_code(
     assert not refused.out
 
 
-def test_what_a_test_has_changed_is_written_back(secrets_file: str) -> None:
+def test_changed_credentials_are_written_back(secrets_file: str) -> None:
     farm = lease_farm(LEASED)
     written = farm.run(*WRITE_BACK, "--password", "--secrets", secrets_file, stdin="hunter9\n")
     assert written.out == "Wrote the password and the secrets of a@x.test back.\n"
@@ -260,7 +262,7 @@ def test_what_a_test_has_changed_is_written_back(secrets_file: str) -> None:
     assert changes == {"password": "hunter9", "secrets": SECRETS}
 
 
-def test_what_was_written_back_is_not_shown() -> None:
+def test_written_back_credentials_are_not_shown() -> None:
     written = lease_farm(LEASED, LEASED_PLAIN, named=[LEASED_PLAIN]).run(
         *WRITE_BACK, "b@x.test", "--secrets", "-", "--json", stdin='{"pin": null}'
     )
@@ -273,13 +275,13 @@ def test_a_lapsed_lease_takes_nothing_back() -> None:
     farm.run(*WRITE_BACK, USER_ID, "--password", stdin="hunter9", exit_code=6)
 
 
-def test_to_write_nothing_back_is_wrong_usage() -> None:
+def test_write_back_without_a_change_is_wrong_usage() -> None:
     farm = lease_farm(LEASED)
     assert "say what to write back" in farm.run(*WRITE_BACK, exit_code=2).err
     assert not farm.requests
 
 
-def test_a_token_that_holds_all_it_may_is_busy() -> None:
+def test_a_token_at_its_quota_ends_the_command_as_busy() -> None:
     quota = problem(429, "quota-exceeded", held=4, max_leases=4)
     farm = FakeFarm({"POST /leases": quota})
     refused = farm.run("leases", "acquire", "--project", "shop", "--env", "stage", exit_code=5)
@@ -296,7 +298,7 @@ def test_a_token_that_holds_all_it_may_is_busy() -> None:
     ],
     ids=["PowerShell 5", "UTF-16", "blanks"],
 )
-def test_a_piped_password_is_what_was_meant(piped: bytes, password: str) -> None:
+def test_a_piped_password_loses_marks_and_line_ends_and_keeps_blanks(piped: bytes, password: str) -> None:
     farm = FakeFarm({"POST /users": USER})
     added = farm.run(*ADD, stdin=piped)
     assert farm.body_of("POST /users")["password"] == password

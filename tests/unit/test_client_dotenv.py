@@ -1,4 +1,4 @@
-"""`leases acquire --format dotenv`: readers of .env files get what the farm gave, or the lease is given back."""
+"""`leases acquire --format dotenv`: readers of .env files get the farm's values, or the lease is released."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def test_node_reads_what_the_farm_gave(password: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", UNREADABLE)
-def test_what_readers_would_read_differently_is_refused_and_given_back(password: str) -> None:
+def test_a_value_that_dotenv_readers_disagree_on_is_refused_and_the_lease_released(password: str) -> None:
     asked = farm(user(1, password=password))
     refused = asked.run(*ACQUIRE, "--format", "dotenv", exit_code=1)
     (line,) = refused.err.splitlines()
@@ -88,7 +88,7 @@ def test_what_readers_would_read_differently_is_refused_and_given_back(password:
         min_size=1,
     )
 )
-def test_whatever_is_written_is_read_back(value: str) -> None:
+def test_every_dotenv_value_that_is_written_is_read_back(value: str) -> None:
     try:
         lines = dotenv_lines({"BOTFARM_PASSWORD": value})
     except CommandError:

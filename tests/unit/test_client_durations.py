@@ -34,7 +34,7 @@ def test_durations_are_written_as_people_do(written: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("written", ["", " ", "m", "-5", "1.5h", "2w", "5m2h", "15 m", "٣", "9" * 13])
-def test_what_is_no_duration_is_refused_with_examples(written: str) -> None:
+def test_an_invalid_duration_is_refused_with_examples(written: str) -> None:
     with pytest.raises(TimeFormatError, match="90, 90s, 15m, 2h, 1h30m or 90d"):
         parse_duration(written)
 
@@ -58,7 +58,7 @@ def test_durations_show_their_two_largest_units(seconds: float, shown: str) -> N
     assert format_duration(seconds) == shown
 
 
-def test_what_is_shown_can_be_typed_again() -> None:
+def test_a_duration_as_shown_can_be_parsed() -> None:
     for seconds in (0, 1, 59, 60, 61, 3_600, 5_400, 86_400, 100_800):
         assert parse_duration(format_duration(seconds)) == seconds
 
@@ -76,6 +76,6 @@ def test_pairs_are_split_at_the_first_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "=1"])
-def test_what_is_no_pair_is_refused_without_its_value(text: str) -> None:
+def test_an_option_without_an_equals_sign_is_refused_without_its_value(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="key=value"):
         parse_pairs([text], option="--label")

@@ -120,7 +120,7 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://farm:99999",
     ],
 )
-def test_a_url_that_cannot_be_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(CommandError, match="BOTFARM_URL") as raised, open_farm(url):
         pass
     assert raised.value.exit_code == 2
@@ -137,7 +137,7 @@ def test_a_url_that_cannot_be_is_refused_and_not_repeated(url: str) -> None:
         ({"BOTFARM_TOKEN_FILE": "/no/such/file"}, "cannot read the file of BOTFARM_TOKEN_FILE: No such file"),
     ],
 )
-def test_a_token_that_cannot_be_is_one_line(
+def test_an_invalid_token_is_one_line(
     environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE"):
@@ -171,7 +171,7 @@ def test_pages_are_followed_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])])
-def test_what_is_no_farm_is_noticed(answer: httpx.Response) -> None:
+def test_an_answer_of_another_server_is_noticed(answer: httpx.Response) -> None:
     transport = httpx.MockTransport(lambda _: answer)
     with Connection(URL, "token", transport=transport) as farm, pytest.raises(UnexpectedAnswerError):
         farm.items("/pools")

@@ -1,4 +1,4 @@
-"""Who gets a lease, who gets none, and where the farm is said to be."""
+"""Acquires with the SDK, granted and refused, and the settings of a farm."""
 
 import threading
 
@@ -33,7 +33,7 @@ def test_an_acquire_that_is_interrupted_gives_back_what_it_took(fake: FakeFarm, 
     assert "interrupted" in (taken.note or "")
 
 
-def test_who_gets_nobody_is_told_of_which_pool(farm: Botfarm) -> None:
+def test_the_error_of_an_exhausted_pool_names_the_pool(farm: Botfarm) -> None:
     with farm.lease(count=2, ttl=40), pytest.raises(PoolExhaustedError) as raised:
         farm.acquire(wait=0)
     assert str(raised.value) == "pool shop/stage/regular exhausted: 0 waiting, next free in 41 s"
@@ -43,7 +43,7 @@ def test_who_gets_nobody_is_told_of_which_pool(farm: Botfarm) -> None:
         farm.acquire(priority=11)
 
 
-def test_who_waits_gets_what_is_released(farm: Botfarm) -> None:
+def test_a_waiting_acquire_gets_a_released_user(farm: Botfarm) -> None:
     held = farm.acquire(count=2)
     got: list[Lease] = []
     waiting = threading.Thread(target=lambda: got.append(farm.acquire(wait=30)))
@@ -53,7 +53,7 @@ def test_who_waits_gets_what_is_released(farm: Botfarm) -> None:
     assert len(got) == 1
 
 
-def test_a_lease_is_not_older_for_the_wait_before_it(fake: FakeFarm, farm: Botfarm) -> None:
+def test_the_wait_does_not_count_for_the_age_of_a_lease(fake: FakeFarm, farm: Botfarm) -> None:
     held = farm.acquire(count=2)
     got: list[Lease] = []
     waiting = threading.Thread(target=lambda: got.append(farm.acquire(ttl=10, wait=300)))

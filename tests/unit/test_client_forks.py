@@ -1,4 +1,4 @@
-"""What a forked process makes of the leases of its parent."""
+"""A forked process and the leases of its parent."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def farm(fake: FakeFarm) -> Iterator[Botfarm]:
 
 
 def exit_code_of_child(work: Callable[[], object]) -> int:
-    """Of a forked process: 0 after the work, 1 when it has failed, -14 when it hangs."""
+    """The exit code of a forked process: 0 after the work, 1 if it failed, -14 if it hangs."""
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

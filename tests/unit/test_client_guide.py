@@ -1,4 +1,4 @@
-"""What the guide of the SDK shows works as it stands there."""
+"""The examples in the guide of the SDK work as printed."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ GUIDE = (Path(__file__).parents[2] / "docs/python.md").read_text()
 FIRST, TESTING = re.findall(r"^```python\n(.+?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 
-def test_the_first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_lines_of_the_guide_work(monkeypatch: pytest.MonkeyPatch) -> None:
     signed_in: list[tuple[str, str]] = []
     with FakeFarm([FakeUser("a@shop.test", "pw", domain="canary")]) as fake:
         for name, value in fake.environment.items():
@@ -22,7 +22,7 @@ def test_the_first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fake.leases[0].ended_by == "released"
 
 
-def test_the_test_with_a_fake_farm() -> None:
+def test_the_example_test_with_a_fake_farm_passes() -> None:
     shown: dict[str, Any] = {}
     exec(TESTING, shown)
     shown["test_it_signs_in"]()

@@ -101,7 +101,7 @@ def test_a_line_that_is_not_utf_8_is_one_bad_line() -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_what_spreadsheets_write_is_read(delimiter: str) -> None:
+def test_files_of_spreadsheets_are_read(delimiter: str) -> None:
     text = "login, password ,env,domain,project\r\na@x.test,p,stage,regular,shop\r\n".replace(",", delimiter)
     (record,) = csv_of(text.encode("utf-8-sig"), needs_project=True)
     assert isinstance(record, Record)
@@ -127,7 +127,7 @@ def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: by
         (b"login,password,env,domain\n", "no column project"),
     ],
 )
-def test_columns_that_cannot_be_are_named(header: bytes, message: str) -> None:
+def test_invalid_columns_are_named(header: bytes, message: str) -> None:
     with pytest.raises(CommandError, match=message):
         csv_of(header, needs_project=True)
 

@@ -12,7 +12,7 @@ OTHER = "22222222-2222-2222-2222-222222222222"
 
 
 class Farm:
-    """Answers an import as told; keeps the lines that came."""
+    """A farm that answers an import as told and keeps the lines that it got."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.lines: list[Any] = []
@@ -60,8 +60,8 @@ def test_secrets_and_seeds_are_sent_as_they_are() -> None:
     assert farm.lines == [user]
 
 
-def test_what_is_known_to_be_bad_still_counts_as_a_line() -> None:
-    """Its place is taken by a line that the farm refuses, and what the farm says of that one is not repeated."""
+def test_a_line_that_is_known_to_be_bad_still_counts() -> None:
+    """A placeholder that the farm refuses takes its place, and the farm's error for it is not shown."""
     placeholder_errors = [{"line": 2, "field": name, "code": "missing"} for name in ("login", "password")]
     farm = Farm(created(1, *placeholder_errors, {"line": 3, "field": "login", "code": "invalid"}))
     imported = farm.run(
@@ -74,7 +74,7 @@ def test_what_is_known_to_be_bad_still_counts_as_a_line() -> None:
     assert imported.bad_count == 2
 
 
-def test_projects_that_cannot_be_are_bad_lines() -> None:
+def test_invalid_projects_are_bad_lines() -> None:
     farm = Farm(created(0))
     imported = farm.run(
         Record(1, {"project": "nowhere"}),

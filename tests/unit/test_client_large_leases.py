@@ -1,4 +1,4 @@
-"""Leases with sessions that are too long for the environment of a program."""
+"""Leases whose secrets do not fit into the environment of a program."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_a_signal_leaves_no_file_behind(number: signal.Signals, tmp_path: Path) 
 
 
 def crowded() -> dict[str, str]:
-    """Variables that leave no room beside them for a lease, though for a program."""
+    """Variables with which a program can start, but not with a lease beside them."""
     size = 100_000
     used = sum(len(name) + len(value) + 10 for name, value in os.environ.items())
     room = os.sysconf("SC_ARG_MAX") - used - 20_000
@@ -119,7 +119,7 @@ def test_an_environment_that_is_almost_full_gets_a_file(tmp_path: Path) -> None:
     assert json.loads(finished.stdout)["path"]
 
 
-def test_what_does_not_fit_at_all_is_refused_before_the_command_begins(tmp_path: Path) -> None:
+def test_a_lease_that_fits_nowhere_is_refused_before_the_command_begins(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     with FakeFarm([FakeUser("a@x.test", "x1" * 70_000)]) as fake:
         finished = run_exec(fake, tmp_path, ["touch", str(begun)])
@@ -204,7 +204,7 @@ def _stack() -> Iterator[None]:
 def test_a_file_is_made_where_the_system_would_start_no_program(
     stack: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda _: 131_072)  # as musl says, whatever the limit is
+    monkeypatch.setattr(os, "sysconf", lambda _: 131_072)  # musl gives this value, whatever the limit is
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     if hard != resource.RLIM_INFINITY and not 0 <= stack <= hard:
         pytest.skip("the stack is limited here")

@@ -1,4 +1,4 @@
-"""A lease in the hands of a thread, from its block to its end."""
+"""Leases held by threads, from the acquire to the release."""
 
 import gc
 import threading
@@ -41,7 +41,7 @@ def test_several_users_have_no_single_one(farm: Botfarm) -> None:
             lease.write_back(password="new")
 
 
-def test_what_is_shown_of_a_lease_has_no_credential(farm: Botfarm) -> None:
+def test_the_repr_of_a_lease_has_no_credential(farm: Botfarm) -> None:
     with farm.lease(labels={"plan": "paid"}) as lease:
         lease.write_back(secrets={"canary": "f00d"})
         shown = repr(lease) + str(lease.user) + repr(vars(lease.user).keys()) + repr(farm)
@@ -50,7 +50,7 @@ def test_what_is_shown_of_a_lease_has_no_credential(farm: Botfarm) -> None:
         assert secret not in shown
 
 
-def test_a_code_is_asked_for_when_it_is_wanted(farm: Botfarm) -> None:
+def test_a_user_with_a_seed_gives_a_one_time_code(farm: Botfarm) -> None:
     with farm.lease(count=2) as lease:
         by_login = {user.login: user for user in lease.users}
         assert by_login["a@shop.test"].totp() == "123456"
@@ -58,7 +58,7 @@ def test_a_code_is_asked_for_when_it_is_wanted(farm: Botfarm) -> None:
             by_login["b@shop.test"].totp()
 
 
-def test_what_a_test_changed_is_there_for_it_and_for_the_next(farm: Botfarm) -> None:
+def test_written_back_credentials_are_seen_by_this_holder_and_the_next(farm: Botfarm) -> None:
     for expected, change in ((1, 2), (2, None)):
         with farm.lease(labels={"plan": "paid"}) as lease:
             assert lease.user.secrets["pin"] == expected
@@ -86,7 +86,7 @@ def test_an_exception_of_a_chosen_kind_leaves_the_users_broken(fake: FakeFarm, f
     assert (fake.leases[1].outcome, fake.leases[1].note) == ("ok", None)
 
 
-def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(
+def test_broken_on_takes_any_collection_and_is_checked_before_a_user_is_taken(
     fake: FakeFarm, farm: Botfarm
 ) -> None:
     with pytest.raises(KeyError), farm.lease(broken_on=[ValueError, KeyError]):
@@ -99,7 +99,7 @@ def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, AssertionError])
-def test_it_is_released_however_the_block_ends(
+def test_a_lease_is_released_however_its_block_ends(
     fake: FakeFarm, farm: Botfarm, failure: type[BaseException]
 ) -> None:
     with pytest.raises(failure), farm.lease():
@@ -107,7 +107,9 @@ def test_it_is_released_however_the_block_ends(
     assert fake.leases[0].ended_by == "released"
 
 
-def test_a_generator_that_nobody_finishes_releases_when_it_is_closed(fake: FakeFarm, farm: Botfarm) -> None:
+def test_a_lease_in_a_generator_is_released_when_the_generator_is_closed(
+    fake: FakeFarm, farm: Botfarm
+) -> None:
     def logins() -> Iterator[str]:
         with farm.lease() as lease:
             yield lease.user.login
@@ -169,14 +171,14 @@ def test_a_generator_that_is_collected_under_the_locks_of_the_renewer_does_not_d
     assert fake.leases[0].ended_by == "released"
 
 
-def test_once_more_is_the_same_as_once(fake: FakeFarm, farm: Botfarm) -> None:
+def test_a_second_release_does_nothing(fake: FakeFarm, farm: Botfarm) -> None:
     lease = farm.acquire()
     lease.release("dirty")
     lease.release("broken")
     assert fake.leases[0].outcome == "dirty"
 
 
-def test_what_is_released_gives_no_credentials_and_is_not_renewed(fake: FakeFarm, farm: Botfarm) -> None:
+def test_a_released_lease_gives_no_credentials_and_is_not_renewed(fake: FakeFarm, farm: Botfarm) -> None:
     with farm.lease(labels={"plan": "paid"}) as lease:
         assert not lease.is_released
     asked: list[str] = []

@@ -23,7 +23,7 @@ DENIED = problem_error(401, {"type": "urn:botfarm:problem:unauthenticated", "det
 
 
 class Scene:
-    """A lease that was asked for at 1000."""
+    """A lease that was requested at the time 1000."""
 
     def __init__(self, ttl: float = 900) -> None:
         self.now = 1000.0
@@ -44,7 +44,7 @@ def lease(expires_in: float, *, capped: bool = False) -> dict[str, Any]:
     return {"id": "x", "expires_in": expires_in, "expires_at": expires_at, "hold_until": hold_until}
 
 
-def test_it_is_renewed_after_a_third_of_what_was_granted() -> None:
+def test_a_lease_is_renewed_after_a_third_of_its_ttl() -> None:
     scene = Scene(ttl=900)
     assert scene.at(299).due() is None
     renewal = scene.renewal_at(300)
@@ -55,14 +55,14 @@ def test_it_is_renewed_after_a_third_of_what_was_granted() -> None:
 def test_the_age_counts_from_the_moment_before_the_request_was_sent() -> None:
     scene = Scene(ttl=900)
     renewal = scene.renewal_at(300)
-    scene.at(320).renewed(lease(900), renewal.asked_at)  # twenty seconds on its way
+    scene.at(320).renewed(lease(900), renewal.asked_at)  # the request took twenty seconds
     assert scene.hold.expires_in == 900 - 20
     assert scene.at(599).due() is None
     assert scene.at(600).due() is not None
 
 
 @pytest.mark.parametrize(("ttl", "lost_at"), [(900, 900 - LONGEST_MARGIN), (10, 9), (2, 1.8)])
-def test_it_is_lost_a_margin_before_the_farm_ends_it(ttl: float, lost_at: float) -> None:
+def test_a_lease_is_lost_a_margin_before_the_farm_ends_it(ttl: float, lost_at: float) -> None:
     scene = Scene(ttl)
     assert scene.at(lost_at - 0.01).look() is None
     loss = scene.at(lost_at).look()
@@ -72,7 +72,7 @@ def test_it_is_lost_a_margin_before_the_farm_ends_it(ttl: float, lost_at: float)
         scene.hold.check()
 
 
-def test_after_a_jump_of_the_clock_it_is_lost_before_anything_else() -> None:
+def test_after_a_jump_of_the_clock_a_lease_is_lost_before_anything_else() -> None:
     scene = Scene(ttl=900)
     asleep = scene.at(3600)
     assert "this machine or process stood still" in str(asleep.look())
@@ -124,18 +124,18 @@ def test_a_revoked_token_is_named_when_the_lease_is_lost() -> None:
     assert "Send a valid token" in str(scene.at(29).look())
 
 
-def test_what_the_farm_has_ended_is_lost_at_once() -> None:
+def test_a_lease_that_the_farm_has_ended_is_lost_at_once() -> None:
     scene = Scene()
     scene.renewal_at(300)
     scene.hold.not_renewed(LAPSED)
     assert "the farm has ended it" in str(scene.hold.look())
 
 
-def test_what_is_lost_stays_lost() -> None:
+def test_a_lost_lease_stays_lost() -> None:
     scene = Scene(ttl=30)
     renewal = scene.renewal_at(10)
     assert scene.at(28).look() is not None
-    scene.hold.renewed(lease(30), renewal.asked_at)  # it was under way all the time
+    scene.hold.renewed(lease(30), renewal.asked_at)  # it was in flight all the time
     assert scene.at(29).look() is not None
 
 
@@ -155,7 +155,7 @@ def test_at_max_hold_the_holder_is_told_why() -> None:
 
 
 def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
-    """What a release does that gets these answers; its last exception is raised."""
+    """The steps of a release that gets these answers. Raises its last exception."""
     steps, done = lease_clock.releasing("ok", None), []
     step: Call | Pause = next(steps)
     for answer in answers:
@@ -170,7 +170,7 @@ def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) 
     return done
 
 
-def test_a_release_is_tried_again_and_what_is_released_is_neither_lost_nor_renewed() -> None:
+def test_a_release_is_retried_and_a_released_lease_is_neither_lost_nor_renewed() -> None:
     scene = Scene()
     first, pause, second = carry_out(scene.hold, UNREACHABLE, {})
     assert first == second
@@ -195,7 +195,7 @@ def test_a_lease_that_ends_while_its_release_cannot_be_told_was_not_lost() -> No
     assert scene.hold.loss is None
 
 
-def test_what_is_lost_is_released_once_without_patience() -> None:
+def test_a_lost_lease_is_released_once_without_retries() -> None:
     scene = Scene(ttl=30)
     with pytest.raises(FarmUnreachableError):
         carry_out(scene.at(60), UNREACHABLE)

@@ -1,4 +1,4 @@
-"""`botfarm leases acquire --format`: what a shell and a GitHub Actions job make of it."""
+"""`botfarm leases acquire --format`, read by a shell and by a GitHub Actions job."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_a_shell_reads_exactly_what_the_farm_gave(shell: str, tmp_path: Path) ->
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the files of a step; the log of the job is standard output."""
+    """The folder with the files of a step. Standard output is the log of the job."""
     monkeypatch.setenv("GITHUB_ENV", str(tmp_path / "env"))
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     (tmp_path / "env").write_text("EARLIER=yes\n")
@@ -54,7 +54,7 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def assigned(path: Path) -> dict[str, str]:
-    """As the runner reads it: `NAME=value`, or `NAME<<delimiter` and lines until the delimiter."""
+    """Variables as the runner reads them: `NAME=value`, or `NAME<<delimiter` and lines up to it."""
     found, lines = {}, iter(path.read_text(encoding="utf-8").split("\n")[:-1])
     for line in lines:
         name, is_long, delimiter = line.partition("<<")
@@ -135,7 +135,7 @@ def test_a_lease_that_nobody_has_read_is_released(
 
     monkeypatch.setattr("botfarm_client.commands.leases.acquire.print_lease", fail)
     asked = farm(user(1))
-    with suppress(BrokenPipeError, AssertionError):  # how it ends is shown elsewhere
+    with suppress(BrokenPipeError, AssertionError):  # another test checks how it ends
         asked.run(*ACQUIRE)
     assert asked.asked == ["POST /leases", f"POST /leases/{LEASE_ID}/release"]
     asked = farm(user(1))
@@ -145,7 +145,7 @@ def test_a_lease_that_nobody_has_read_is_released(
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit(143)], ids=str)
-def test_who_is_interrupted_before_the_answer_gives_back_what_it_may_have_got(
+def test_an_acquire_interrupted_before_its_answer_releases_its_lease(
     monkeypatch: pytest.MonkeyPatch, end: BaseException | type[BaseException]
 ) -> None:
     answer = FakeFarm._handle
@@ -169,7 +169,7 @@ def test_who_is_interrupted_before_the_answer_gives_back_what_it_may_have_got(
     assert asked.asked == ["POST /leases"], "the same command gets it"
 
 
-def test_who_hangs_up_takes_no_user(tmp_path: Path) -> None:
+def test_an_acquire_that_is_hung_up_takes_no_user(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with Farm() as fake, (tmp_path / "err").open("wb") as err:
@@ -185,14 +185,14 @@ def test_who_hangs_up_takes_no_user(tmp_path: Path) -> None:
     assert ended.returncode == 1
 
 
-def test_json_is_what_it_always_was() -> None:
+def test_json_is_printed_as_the_api_answers() -> None:
     whole = lease(user(1, totp={"code": "123456", "expires_in": 17}))
     for form in (("--json",), ("--format", "json"), ("--json", "--format", "json")):
         assert FakeFarm({"POST /leases": whole}).run(*ACQUIRE, *form).json == whole
     assert "--json" in farm(user(1)).run(*ACQUIRE, "--json", "--format", "env", exit_code=2).err
 
 
-def test_a_lease_that_will_end_before_it_was_to_is_no_surprise() -> None:
+def test_a_ttl_that_the_project_shortens_is_announced() -> None:
     assert "15m of the 2h" in farm(user(1)).run(*ACQUIRE, "--format", "env", "--ttl", "2h").err
     assert not farm(user(1)).run(*ACQUIRE, "--format", "env", "--ttl", "15m").err
 
@@ -235,7 +235,7 @@ def test_a_job_says_who_it_is_unless_it_is_told_otherwise(monkeypatch: pytest.Mo
     assert (keyed["owner"], keyed["metadata"]) == (None, {}), "another job may repeat it under the same key"
 
 
-def test_nobody_gets_a_user_under_a_format_that_is_none() -> None:
+def test_an_unknown_format_takes_no_user() -> None:
     asked = FakeFarm({"POST /leases": problem(409, "pool-exhausted")})
     asked.run(*ACQUIRE, "--format", "yaml", exit_code=2)
     assert not asked.asked

@@ -1,4 +1,4 @@
-"""What an import of the client costs those who want little of it."""
+"""What the imports of the client load."""
 
 import subprocess
 import sys

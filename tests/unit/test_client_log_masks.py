@@ -1,4 +1,4 @@
-"""What is hidden in the log of a GitHub Actions job: the secrets of a lease, in the forms in which programs print them."""
+"""Masks in the log of a GitHub Actions job: the secrets of a lease, in the forms that programs print."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from support.processes import BOTFARM, clean_environment
 
 pytest_plugins = ["pytester"]
 
-# As Playwright keeps a session: one cookie is secret, nothing else.
+# A session as Playwright stores it. Only one cookie is secret.
 SESSION = {
     "cookies": [
         {"name": "sid", "value": "f9e8d7c6b5a4", "domain": "eu-1.shop.test", "path": "/", "sameSite": "None"},
@@ -58,7 +58,7 @@ def masked(log: str) -> list[str]:
 
 
 def as_shown(log: str, text: str) -> str:
-    """As the runner shows a text after those masks."""
+    """The text as the runner shows it with these masks."""
     for mask in masked(log):
         text = text.replace(mask, "***")
     return text
@@ -119,7 +119,9 @@ def as_shown(log: str, text: str) -> str:
         "deep",
     ],
 )
-def test_secret_is_what_is_named_so_or_long_and_no_words(secrets: dict[str, Any], expected: set[str]) -> None:
+def test_a_text_is_secret_by_its_name_or_if_it_is_long_and_no_words(
+    secrets: dict[str, Any], expected: set[str]
+) -> None:
     assert other_secrets([user(1, labels={"team": "red-team-1"}, secrets=secrets)]) == expected
 
 

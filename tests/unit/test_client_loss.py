@@ -36,12 +36,12 @@ def test_a_lease_that_is_slept_through_is_lost_and_gives_no_credentials(
     assert lease.lost.is_set()
     told.get(timeout=10)
     lease.on_lost(told.put)
-    told.get(timeout=10)  # who comes late is told at once
+    told.get(timeout=10)  # a late callback is called at once
     assert told.empty(), "each is told once"
     assert lease.user.login in {"a@shop.test", "b@shop.test"}
 
 
-def test_what_was_held_as_long_as_may_be_is_lost_and_says_why() -> None:
+def test_a_lease_held_for_max_hold_is_lost_and_says_why() -> None:
     fake = FakeFarm(policy=FakePolicy(default_ttl=60, max_hold=60))
     with fake.botfarm() as farm:
         lease = farm.acquire()
@@ -87,7 +87,7 @@ def test_an_error_of_the_block_is_not_hidden_by_the_loss(fake: FakeFarm, farm: B
     assert any("is lost" in note for note in raised.value.__notes__)
 
 
-def test_what_an_operator_ended_is_lost_at_the_next_use_and_at_the_release(
+def test_a_lease_ended_by_an_operator_is_lost_at_the_next_use_and_at_the_release(
     fake: FakeFarm, farm: Botfarm
 ) -> None:
     lease = farm.acquire()
@@ -136,7 +136,7 @@ def test_a_callback_that_takes_its_time_delays_no_renewal(fake: FakeFarm, farm: 
 
 
 @pytest.mark.parametrize("failure", [None, RuntimeError], ids=["odd answer", "bug"])
-def test_a_renewal_that_fails_in_whatever_way_is_made_again(
+def test_a_renewal_that_fails_in_any_way_is_retried(
     fake: FakeFarm, farm: Botfarm, failure: type[Exception] | None
 ) -> None:
     lease = farm.acquire(ttl=600)
@@ -155,7 +155,7 @@ def test_a_renewal_that_fails_in_whatever_way_is_made_again(
     renew_by_the_renewer(fake, lease)
 
 
-def test_a_lease_without_what_a_lease_must_have_is_no_farms(fake: FakeFarm, farm: Botfarm) -> None:
+def test_an_answer_without_the_fields_of_a_lease_is_unexpected(fake: FakeFarm, farm: Botfarm) -> None:
     answer = fake.transport.handle_request
 
     def without(*path: str | int) -> None:

@@ -11,8 +11,8 @@ from botfarm_client.commands.shared.output import (
     print_fields,
     print_json,
     print_table,
-    printable,
 )
+from botfarm_client.shared.control_characters import escape_control_characters
 
 LEASE: dict[str, Any] = {
     "id": "L1",
@@ -32,7 +32,7 @@ LEASE: dict[str, Any] = {
 COLUMNS: Columns = {"name": lambda item: item["name"], "id": lambda item: item["id"]}
 
 
-def test_where_nobody_looks_a_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_table_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, [{"name": "a\nb", "id": 1}, {"name": None, "id": 22}])
     assert capsys.readouterr().out == "NAME  ID\na\\nb  1\n      22\n"
 
@@ -63,7 +63,7 @@ def test_json_is_one_document_in_ascii(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
-    assert printable("é\x1b[2J\r\x9b\u202e") == "é\\x1b[2J\\r\\x9b\\u202e"
+    assert escape_control_characters("é\x1b[2J\r\x9b\u202e") == "é\\x1b[2J\\r\\x9b\\u202e"
 
 
 def test_a_lease_is_listed_without_its_passwords(capsys: pytest.CaptureFixture[str]) -> None:

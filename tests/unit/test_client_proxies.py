@@ -1,4 +1,4 @@
-"""What the environment says of the way to the farm: proxies, exceptions from them, and trusted certificates."""
+"""The route to the farm from the environment: proxies, their exceptions, and trusted certificates."""
 
 import asyncio
 from base64 import b64encode
@@ -105,7 +105,7 @@ def test_names_addresses_and_networks_are_excluded(
     monkeypatch.setenv("ALL_PROXY", "http://p.test")
     monkeypatch.setenv("NO_PROXY", no_proxy)
     assert (proxy_for(httpx.URL(farm)) is None) is is_excluded
-    monkeypatch.setenv("ALL_PROXY", "socks://s.test")  # what is not for this farm does not matter
+    monkeypatch.setenv("ALL_PROXY", "socks://s.test")  # a variable that is not for this farm is ignored
     if is_excluded:
         assert proxy_for(httpx.URL(farm)) is None
 
@@ -128,7 +128,7 @@ def test_names_addresses_and_networks_are_excluded(
         ("quic://cret.test", "ALL_PROXY is not the URL"),
     ],
 )
-def test_a_proxy_that_cannot_be_is_one_line_that_does_not_repeat_it(
+def test_an_invalid_proxy_is_one_line_that_does_not_repeat_it(
     value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOTFARM_TOKEN", "token")
@@ -145,7 +145,7 @@ def test_a_proxy_that_cannot_be_is_one_line_that_does_not_repeat_it(
 
 
 def ask(url: str) -> list[object]:
-    """By a thread and by a task; the failure where there is no answer."""
+    """The answers to a thread and to a task, or the failure."""
 
     async def ask_in_a_task() -> object:
         farm = AsyncConnection(url, "token")
@@ -216,7 +216,9 @@ def test_a_proxy_that_refuses_a_tunnel_has_not_asked_the_farm(
         assert "p/w" not in str(failure)
 
 
-def test_what_a_proxy_answers_itself_says_so(proxy: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_the_proxy_itself_names_the_proxy(
+    proxy: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", proxy.url)
     proxy.answer = lambda _: (407, ["no document of a farm"])
     monkeypatch.setenv("BOTFARM_TOKEN", "token")
@@ -236,7 +238,7 @@ def test_what_a_proxy_answers_itself_says_so(proxy: StubServer, monkeypatch: pyt
         ("SSLKEYLOGFILE", None, "cannot use the file of SSLKEYLOGFILE: No such file or directory"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_and_no_matter_for_a_plain_farm(
+def test_an_unusable_tls_file_is_one_line_and_ignored_over_plain_http(
     variable: str, content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "folder" / "s-cret"

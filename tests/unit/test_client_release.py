@@ -1,4 +1,4 @@
-"""Releases that fail, are interrupted, or have no time: what is held goes back."""
+"""Releases that fail, are interrupted or run out of time."""
 
 import logging
 
@@ -29,7 +29,7 @@ def test_a_release_that_does_not_get_through_ends_the_block_with_a_warning(
 
 
 def interrupt_once(fake: FakeFarm, verb: str) -> None:
-    """As Ctrl-C does it that comes while this is on its way."""
+    """Interrupts a request in flight, as Ctrl-C does."""
 
     def interrupt(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith(verb):
@@ -63,7 +63,7 @@ def test_a_close_that_is_interrupted_still_releases_what_is_held(fake: FakeFarm)
     assert [lease.ended_by for lease in fake.leases] == ["released", "released"]
 
 
-def test_a_close_that_meets_an_odd_answer_goes_on_and_hides_no_error(fake: FakeFarm) -> None:
+def test_a_close_goes_on_after_an_unexpected_answer_and_hides_no_error(fake: FakeFarm) -> None:
     answer = fake.transport.handle_request
 
     def odd(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Values with what PowerShell, Notepad and forms of CI settings put around them."""
+"""Values with the blanks and marks that PowerShell, Notepad and forms of CI settings add."""
 
 import codecs
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_command_strips_the_variables_of_its_options(around: str, monkeypatch:
     ],
     ids=["lines", "UTF-8", "PowerShell 5", "big-endian"],
 )
-def test_a_token_file_is_read_as_it_was_meant(
+def test_a_token_file_is_read_without_marks_and_line_ends(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_bytes(content)

@@ -69,7 +69,7 @@ def test_a_token_for_everything_says_only_what_was_said() -> None:
         ("shop", "--env", "stage", "--expires-in", "a year"),
     ],
 )
-def test_what_no_token_can_be_for_is_wrong_usage(arguments: tuple[str, ...]) -> None:
+def test_an_impossible_token_is_wrong_usage(arguments: tuple[str, ...]) -> None:
     farm = farm_with()
     farm.run(*CREATE, *arguments, exit_code=2)
     assert not farm.requests
@@ -103,7 +103,7 @@ def test_a_token_is_revoked_by_its_id_and_by_the_name_that_only_it_has_and_lives
     assert farm.asked == ["GET /tokens", "DELETE /tokens/t1"]
 
 
-def test_to_revoke_twice_is_fine() -> None:
+def test_revoking_twice_is_fine() -> None:
     farm = farm_with(REVOKED)
     for given in ("ci", "t2"):
         assert farm.run("tokens", "revoke", given, "--json").json == {"id": "t2", "revoked": True}
@@ -118,7 +118,7 @@ def test_a_name_of_several_live_tokens_revokes_none() -> None:
     assert farm.asked == ["GET /tokens"]
 
 
-def test_who_does_not_confirm_revokes_nothing() -> None:
+def test_without_confirmation_nothing_is_revoked() -> None:
     farm = farm_with(TOKEN)
     assert "--yes" in farm.run("tokens", "revoke", "ci", exit_code=2).err
     assert farm.asked == ["GET /tokens"]

@@ -1,4 +1,4 @@
-"""The client's own connections: who may close one, what a broken one costs, and what cannot replace them."""
+"""The client's own connections: when they are closed, and when requests are repeated."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ def farm(server: StubServer) -> Iterator[Connection]:
 
 
 class Held:
-    """A server that answers HELD when it is told to."""
+    """A server that answers HELD when the test tells it to."""
 
     def __init__(self, server: StubServer) -> None:
         self.arrived, self.may_be_answered = threading.Event(), threading.Event()
@@ -61,7 +61,7 @@ class Held:
 def test_no_thread_closes_a_connection_that_was_given_to_the_request_of_another(
     server: StubServer, farm: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this order: given an idle connection; it expires; another request comes; ours is sent; the answer comes."""
+    """An idle connection is taken and expires. Another request comes, then the first is sent and answered."""
     held, given, may_begin = Held(server), threading.Event(), threading.Event()
     begin, close = HTTP11Connection.handle_request, HTTP11Connection.close
 
@@ -141,8 +141,10 @@ async def test_a_get_of_a_task_is_asked_again_too(server: StubServer) -> None:
     await farm.close()
 
 
-def test_what_may_have_been_done_is_not_asked_again_here(server: StubServer, farm: Connection) -> None:
-    """Those who may ask it again do so: with the key of an acquire, with what is left of its wait."""
+def test_a_request_that_may_have_been_carried_out_is_not_repeated(
+    server: StubServer, farm: Connection
+) -> None:
+    """The caller repeats it: an acquire with its key and the rest of its wait."""
     server.answer = lambda seen: None if seen.number == 2 else (200, {})
     farm.send(LOOK)
     with pytest.raises(LostAnswerError):
@@ -184,7 +186,7 @@ def test_an_old_connection_is_not_used_even_if_the_machine_has_slept_meanwhile(
 
 
 class Wire:
-    """A connection that nobody has ended."""
+    """A connection that is not closed."""
 
     def has_expired(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The errors of the client keep in step with the problems of the farm."""
+"""The errors of the client match the problems of the farm."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from botfarm_client import errors
 from botfarm_client.errors import BotfarmError, ProblemError, problem_error
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/problems.md").read_text()
-# Of several errors of the server with one slug: the one that is named like it.
+# If several errors of the server share a slug, the one that is named like the slug.
 SERVER = {slug: kind.__name__ for kind, (_, slug) in reversed(PROBLEMS.items())}
 
 
@@ -34,7 +34,7 @@ def test_the_tree_in_the_docstring_names_every_error_and_nothing_else() -> None:
     assert sorted(drawn) == sorted({each.__name__ for each in subclasses(BotfarmError)} | {"BotfarmError"})
 
 
-def test_what_a_later_farm_says_is_a_problem_all_the_same() -> None:
+def test_an_unknown_problem_of_a_later_farm_is_a_problem_error() -> None:
     error = problem_error(409, {"type": "urn:botfarm:problem:of-tomorrow", "detail": "It is so."})
     assert type(error) is ProblemError
     assert (error.slug, str(error)) == ("of-tomorrow", "409 of-tomorrow: It is so.")

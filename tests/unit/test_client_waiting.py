@@ -1,4 +1,4 @@
-"""`botfarm leases waiting`: the line, for people and for scripts."""
+"""`botfarm leases waiting`: the queue, for people and for scripts."""
 
 from support.fake_farm import PROJECT_ID, FakeFarm
 

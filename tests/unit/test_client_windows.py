@@ -1,4 +1,4 @@
-"""The client where the system has neither the signals nor the functions of POSIX: in a process that has lost them."""
+"""The client on Windows: in a process from which the signals and functions of POSIX are removed."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from botfarm_client.testing import FakeFarm, FakeUser
 from support.processes import clean_environment
 
-# What others import is imported first: on Windows they do without, and here they may have it.
+# Other libraries are imported first, because they would choose their code for POSIX or Windows themselves.
 AS_ON_WINDOWS = """
 import asyncio, importlib.metadata, os, pkgutil, signal, subprocess, sys, tempfile
 import httpx, pytest, rich.console, typer, typer.testing

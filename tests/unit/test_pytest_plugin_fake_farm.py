@@ -1,4 +1,4 @@
-"""The pytest plugin with a fake farm, as a suite may have it that is not to need a real one."""
+"""The pytest plugin with a fake farm, for suites that must not need a real one."""
 
 import os
 
@@ -86,7 +86,7 @@ def test_a_test_may_release_what_it_took(suite: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*post-mortem*")
 
 
-def test_kinds_of_exceptions_are_given_in_any_collection_and_looked_at_first(suite: pytest.Pytester) -> None:
+def test_broken_on_takes_any_collection_and_is_checked_before_a_user_is_taken(suite: pytest.Pytester) -> None:
     suite.makepyfile("""
         import pytest
 
@@ -161,7 +161,7 @@ def test_a_setup_that_fails_may_keep_the_user_too(suite: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["ended: test_it None *"])
 
 
-def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> None:
+def test_long_test_names_work_and_invalid_markers_are_refused(suite: pytest.Pytester) -> None:
     suite.makepyfile("""
         import pytest
 
@@ -196,7 +196,9 @@ def test_names_of_any_length_and_marks_of_any_kind(suite: pytest.Pytester) -> No
 
 
 @pytest.mark.parametrize("options", [[], ["--tb=long"]], ids=["as it is", "long"])
-def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester, options: list[str]) -> None:
+def test_credentials_that_could_not_be_written_back_are_shown_nowhere(
+    suite: pytest.Pytester, options: list[str]
+) -> None:
     suite.makepyfile("""
         import asyncio
         import pytest
@@ -205,7 +207,7 @@ def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester,
 
         @pytest.fixture(autouse=True)
         def no_patience(monkeypatch):
-            monkeypatch.setattr(holding, "PATIENCE", 0)
+            monkeypatch.setattr(lease_clock, "PATIENCE", 0)
 
         def changes():
             return {"password": "NEW" + "PASSWORD", "secrets": {"cookie": "SESSION" + "COOKIE"}}
@@ -236,7 +238,7 @@ def test_what_could_not_be_written_back_is_shown_nowhere(suite: pytest.Pytester,
     assert not [word for word in ("NEWPASSWORD", "SESSIONCOOKIE") if word in shown]
 
 
-def test_the_guide_names_all_there_is() -> None:
+def test_the_guide_names_all_options_and_fixtures() -> None:
     guide = (CHECKOUT / "docs/pytest.md").read_text()
     options = [f"`--botfarm-{name}`" for name in _SETTINGS]
     keys = [f"`botfarm_{name.replace('-', '_')}`" for name in _SETTINGS]

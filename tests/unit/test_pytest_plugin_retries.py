@@ -1,4 +1,4 @@
-"""A failed test that is tried again, by each plugin for that: only its last try keeps users, and the run says which."""
+"""Failed tests that plugins run again: only the last run keeps users, and is reported."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator

@@ -1,4 +1,7 @@
-"""The `botfarm` command. Other distributions add tables of commands through the entry-point group `botfarm.commands`."""
+"""The `botfarm` command.
+
+Other distributions add tables of commands through the entry-point group `botfarm.commands`.
+"""
 
 import signal
 import sys
@@ -11,9 +14,9 @@ from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 from botfarm_client import __version__
-from botfarm_client.commands.shared.command_errors import CommandError as CommandError  # noqa: PLC0414  the server's commands raise it too
+from botfarm_client.commands.command_table import COMMANDS, CommandEntry, CommandTable
+from botfarm_client.commands.shared.command_errors import CommandError as CommandError  # noqa: PLC0414  also for the server's commands
 from botfarm_client.commands.shared.command_errors import ExitCode
-from botfarm_client.commands.table import COMMANDS, CommandEntry, CommandTable
 from botfarm_client.shared.text_input import strip_variables
 
 GROUP = "botfarm.commands"
@@ -39,7 +42,7 @@ class _ListedCommand(TyperCommand):
             command = typer.main.get_group(found)  # as a group it has no completion options of its own
         else:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            # What follows the first argument is that argument's: `exec` has a command with options of its own.
+            # Options after the first argument belong to that argument: the program of `exec`.
             single.command(self.name, context_settings={"allow_interspersed_args": False})(found)
             command = typer.main.get_command(single)
         command.name = self.name
@@ -49,14 +52,14 @@ class _ListedCommand(TyperCommand):
 class _CommandsOnDemand(TyperGroup):
     """Lists commands from their tables, and imports only the one that is used."""
 
-    # Untyped where Typer shows Click: releases differ in whether that is the package or a copy inside Typer.
+    # `Any` for Click's types: releases of Typer use the package or a copy of their own.
     @override
     def list_commands(self, ctx: Any) -> list[str]:
         return [*COMMANDS, *sorted(_installed_commands())]
 
     @override
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command as it is listed. `resolve_command` gives the one that can run."""
+        """The command as it is listed. `resolve_command` imports the command itself."""
         if entry := COMMANDS.get(cmd_name):
             return _ListedCommand(cmd_name, entry, panel="Over HTTP")
         if entry := _installed_commands().get(cmd_name):
@@ -71,8 +74,8 @@ class _CommandsOnDemand(TyperGroup):
 
 @cache
 def _installed_commands() -> CommandTable:
-    """The tables of other distributions. A command of our own is not replaced by one of theirs."""
-    from importlib.metadata import entry_points  # noqa: PLC0415  a quarter of the start of a command of our own
+    """The commands of other distributions. They cannot replace the client's own."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  takes a quarter of the start of a command
 
     found: dict[str, CommandEntry] = {}
     for entry_point in entry_points(group=GROUP):
@@ -102,24 +105,24 @@ def _botfarm(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    strip_variables()  # before the options of a command are read from them
+    strip_variables()  # before options are read from them
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command of the arguments, by default those of the process."""
-    # From the first moment on: the first process of a container has no default action that would end it.
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # whoever started us may want it ignored
+    # At once, because SIGTERM does not end the first process of a container without a handler.
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:  # the parent may want it ignored
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Keeps httpx from importing its own command line with click and rich, which is half of the time that httpx takes.
-    # `None` makes an import fail as if the module were not installed, and httpx is prepared for that.
+    # Keeps httpx from importing its own command line with click and rich, half of its import time.
+    # `None` makes the import fail as if the module were not installed, which httpx expects.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal cannot show is no reason to fail
+        if hasattr(stream, "reconfigure"):  # a character that the terminal cannot show is no error
             stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="botfarm")
     except CommandError as error:
         typer.echo(f"botfarm: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # before or after the part that Typer looks after
+    except KeyboardInterrupt:  # outside of the part that Typer handles
         sys.exit(ExitCode.INTERRUPTED)

@@ -1,12 +1,12 @@
-"""What can go wrong between a test and the farm.
+"""Errors of the SDK. All are BotfarmErrors.
 
 BotfarmError
-├── SettingError                        a setting is missing, or cannot be
-├── FarmUnreachableError                nobody answers
-│   └── LostAnswerError                 it was asked; what it answered, and did, is not known
-├── UnexpectedAnswerError               what answers is no farm
-├── LeaseLostError                      the users may be somebody else's by now
-└── ProblemError                        the farm says no; one class for each of its slugs
+├── SettingError                        a setting is missing or invalid
+├── FarmUnreachableError                the farm does not answer
+│   └── LostAnswerError                 a request was sent; whether the farm carried it out is unknown
+├── UnexpectedAnswerError               another server answers
+├── LeaseLostError                      the users may be leased to somebody else by now
+└── ProblemError                        the farm refuses a request; one class for each of its slugs
     ├── UnauthenticatedError
     ├── ForbiddenError, NotTheHolderError
     ├── NotFoundError
@@ -33,34 +33,37 @@ from typing_extensions import override
 
 
 class BotfarmError(Exception):
-    """What a user of botfarm may want to catch."""
+    """Base of all errors that the SDK raises."""
 
     retry_after: float | None = None
-    """Seconds before which the farm does not want to be asked again."""
+    """Seconds to wait before a retry, if the farm says so."""
 
 
 class SettingError(BotfarmError):
-    """A setting is missing or cannot be; the message never repeats it."""
+    """A setting is missing or invalid. The message never repeats its value."""
 
 
 class FarmUnreachableError(BotfarmError):
-    """Nobody answers where the farm should be."""
+    """The farm does not answer."""
 
 
 class LostAnswerError(FarmUnreachableError):
-    """The farm was asked and did not answer: what it did is not known."""
+    """A request was sent, and its answer did not arrive: whether the farm carried it out is unknown."""
 
 
 class UnexpectedAnswerError(BotfarmError):
-    """An answer that is no farm's: something else is at this address."""
+    """The answer is not a farm's: another server is at this address."""
 
 
 class LeaseLostError(BotfarmError):
-    """The lease ended under its holder; its users may be somebody else's by now."""
+    """The lease ended under its holder. Its users may be leased to somebody else by now."""
 
 
 class ProblemError(BotfarmError):
-    """The farm answered with a problem. `slug` is the stable name of its kind, `details` the rest of the document."""
+    """The farm answered with a problem.
+
+    `slug` is the stable name of its kind, `details` the whole document.
+    """
 
     classes: ClassVar[dict[str, type["ProblemError"]]] = {}
     """By slug."""
@@ -82,7 +85,7 @@ class ProblemError(BotfarmError):
 def problem_error(
     status: int, problem: Mapping[str, Any], *, retry_after: float | None = None
 ) -> ProblemError:
-    """Of the class of its slug; what the farm of a later version may say is a plain ProblemError."""
+    """An error of the class for its slug. A slug of a later farm gives a plain ProblemError."""
     slug = str(problem.get("type", "")).rpartition(":")[2]
     return ProblemError.classes.get(slug, ProblemError)(status, problem, retry_after=retry_after)
 
@@ -137,10 +140,13 @@ class UserQuarantinedError(ConflictError, slug="user-quarantined"): ...
 
 
 class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
-    """All users that match are taken, and the wait is over. Its numbers are attributes; None where the farm gave none."""
+    """All users that match are taken, and the wait is over.
+
+    Its numbers are attributes; None where the farm gave none.
+    """
 
     pool = ""
-    """`project/env/domain`, as they were asked for."""
+    """`project/env/domain`, as the caller gave them."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
         super().__init__(status, problem, retry_after=retry_after)
@@ -213,7 +219,7 @@ class QuotaExceededError(ProblemError, slug="quota-exceeded"):
 
     @property
     def is_for_ever(self) -> bool:
-        """More was asked for at once than the token may ever hold."""
+        """Whether the request asked for more users than the token may ever hold."""
         return bool(self.count and self.max_leases and self.count > self.max_leases)
 
     @override

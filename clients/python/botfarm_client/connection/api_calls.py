@@ -1,4 +1,4 @@
-"""One request to the API as the rules for leases ask for it: without the connection that sends it, and without httpx."""
+"""A request to the API as the policies yield it, without the connection that sends it and without httpx."""
 
 from dataclasses import dataclass, field
 from json import dumps
@@ -6,7 +6,7 @@ from typing import Any
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 API = "/api/v1"
-# Seconds for an answer. What the farm is told to wait, and what it needs for a long import, comes on top.
+# Seconds for an answer. The wait that a request asks for, and the time of a long import, come on top.
 ANSWER_TIMEOUT = 30.0
 
 Json = dict[str, Any]
@@ -28,7 +28,11 @@ class Call:
         return headers if self.json is None else {**headers, "Content-Type": "application/json"}
 
     def content(self) -> bytes | None:
-        """Raises TypeError or ValueError, without the frames of the encoder: a test's report shows their arguments."""
+        """The JSON body.
+
+        Raises TypeError or ValueError without the encoder's frames, whose arguments pytest would
+        report.
+        """
         if self.json is None:
             return None
         try:

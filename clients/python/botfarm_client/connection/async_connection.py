@@ -7,7 +7,7 @@ from botfarm_client.connection.route import Route
 
 
 class AsyncConnection:
-    """What `Connection` is to a thread, to the tasks of one event loop."""
+    """A `Connection` for the tasks of one event loop."""
 
     def __init__(self, url: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """As `Connection`."""

@@ -91,7 +91,7 @@ class AsyncFarmTransport(httpx.AsyncBaseTransport):
         return tunnel
 
     def _begin_anew(self) -> None:
-        """In a forked process. They stay open, because to close them is up to the parent's event loop."""
+        """Keeps the parent's connections open in a forked process: only its event loop may close them."""
         self._inherited += self._idle.begin_anew()
 
 

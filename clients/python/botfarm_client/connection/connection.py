@@ -17,7 +17,10 @@ class Connection:
     """Raises FarmUnreachableError, UnexpectedAnswerError and ProblemError; RuntimeError once it is closed."""
 
     def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        """A transport that is given is closed with the connection. Raises SettingError, for a variable of the environment."""
+        """`transport` is closed with the connection.
+
+        Without it, raises SettingError if a variable for proxies or TLS cannot be used.
+        """
         self._url, self._way = url.rstrip("/"), ""
         if transport is None:
             route = Route.to(self._url)
@@ -27,7 +30,7 @@ class Connection:
         self._requests = FarmRequests(self._url, token)
 
     def send(self, call: Call) -> Json:
-        # Nothing here has a body in a variable of its own: a failed test's report shows arguments.
+        # No argument here is a body, because pytest reports the arguments of each frame of a failed test.
         return self._ask(self._requests.of_call(call))
 
     def get(self, path: str, **query: object) -> Json:
@@ -37,7 +40,7 @@ class Connection:
         return self._items(self.get(path, **query))
 
     def pages(self, path: str, *, limit: int | None, **query: object) -> tuple[list[Json], bool]:
-        """As many items as `limit` allows, over as many pages as that takes, and whether there are more."""
+        """At most `limit` items, over as many pages as needed, and whether there are more."""
         found: list[Json] = []
         cursor: str | None = None
         while True:
@@ -52,7 +55,10 @@ class Connection:
         return self.send(Call(method="POST", path=path, json=body))
 
     def post_lines(self, path: str, content: Iterable[bytes], *, wait: float, **query: object) -> Json:
-        """Sends JSON lines as they are made; `wait` is how long the farm may need after the last one."""
+        """Streams JSON lines.
+
+        `wait`: seconds that the farm may take after the last line, on top of `ANSWER_TIMEOUT`.
+        """
         headers = {"Content-Type": "application/x-ndjson"}
         request = self._requests.of(
             "POST", path, content=content, params=_given(query), headers=headers, timeout=timeout(wait)

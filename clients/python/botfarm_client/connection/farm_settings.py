@@ -1,4 +1,4 @@
-"""Which farm, which token, and the terms of a lease that names none of its own: arguments, else the environment."""
+"""The farm's URL, the token, and default terms of leases, from arguments or else from the environment."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ class FarmSettings:
     env: str | None
     domain: str = "regular"
     wait: float = 120
-    """Seconds that an acquire may wait for its users."""
+    """Seconds that an acquire waits for its users, at most."""
     ttl: int | None = None
     """Seconds; without it the project's `default_ttl`."""
 
@@ -37,7 +37,7 @@ class FarmSettings:
         wait: float | None = None,
         ttl: int | None = None,
     ) -> Self:
-        """Raises SettingError, which never repeats a value: a URL may hold a password."""
+        """Raises SettingError. Its message never repeats a value, because a URL may hold a password."""
         return cls(
             url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
             token=_token(token),
@@ -50,15 +50,20 @@ class FarmSettings:
 
 
 def plain_url(url: str) -> str:
-    """Raises SettingError: a password in it would be sent instead of the token."""
+    """The URL itself, if it is http(s) and has no password, query or fragment. Raises SettingError otherwise.
+
+    A password in the URL would be sent instead of the token.
+    """
     try:
         parsed = httpx.URL(url)
-        parsed.host.encode("idna")  # as the system does when it looks the name up
+        parsed.host.encode("idna")  # as the resolver does
     except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL()
     if not names_server(parsed) or any(character.isspace() for character in url):
         raise SettingError("BOTFARM_URL (or --url) must be like http://127.0.0.1:8000")
-    if parsed.userinfo or "?" in url or "#" in url:  # an empty query is one, too: a path may follow it
+    if (
+        parsed.userinfo or "?" in url or "#" in url
+    ):  # also when it is empty, because the API's path is appended
         raise SettingError("BOTFARM_URL (or --url) takes no password, query or fragment")
     return url
 

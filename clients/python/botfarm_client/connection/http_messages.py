@@ -1,4 +1,4 @@
-"""Requests to a farm and its answers as HTTP, without the sending: the same for a thread and for a task."""
+"""Requests and answers as HTTP messages, without sending them: the same for threads and tasks."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ CONNECT_TIMEOUT = 10.0
 
 
 class FarmRequests:
-    """Makes requests to one farm, with its token, which no representation shows."""
+    """Builds requests to one farm, with its token. The token is in no `repr`."""
 
     def __init__(self, url: str, token: str) -> None:
         self._base = url + API
@@ -65,9 +65,12 @@ def timeout(wait: float, patience: float = ANSWER_TIMEOUT) -> httpx.Timeout:
 
 
 def read(response: httpx.Response, url: str, way: str = "") -> Json:
-    """Raises ProblemError, UnexpectedAnswerError. `way` is ` through the proxy ...` where there is one."""
+    """The document of an answer. `way` is ` through the proxy ...`, or empty.
+
+    Raises ProblemError and UnexpectedAnswerError.
+    """
     if not response.is_success:
-        # A proxy on the way may answer with a page of its own.
+        # A proxy may answer with a page of its own instead of a problem.
         problem = _document(response) or {"detail": f"{response.reason_phrase}{way}"}
         raise problem_error(response.status_code, problem, retry_after=_retry_after(response))
     document = {} if response.status_code == httpx.codes.NO_CONTENT else _document(response)
@@ -81,13 +84,16 @@ def no_farm(url: str) -> UnexpectedAnswerError:
 
 
 def raise_unanswered(error: httpx.HTTPError, url: str) -> NoReturn:
-    """Raises FarmUnreachableError. The cause comes without its frames: a test's report shows their arguments, our bodies."""
+    """Raises FarmUnreachableError.
+
+    Its cause has no frames, because pytest would report their arguments, which hold bodies.
+    """
     cause = type(error)(str(error))
     raise failure(error, url) from cause
 
 
 def failure(error: httpx.HTTPError, url: str) -> BotfarmError:
-    """What is said of a request that was not answered."""
+    """The error for a request without an answer."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             said = escape_control_characters(str(error)) or "timed out"
@@ -110,6 +116,6 @@ def _document(response: httpx.Response) -> Json | None:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; the header's other form, a date, is nothing that a farm says."""
+    """Seconds, or None. The header's other form, a date, is never sent by a farm."""
     given = response.headers.get("retry-after", "")
     return float(given) if given.isascii() and given.isdigit() else None

@@ -1,8 +1,8 @@
-"""Connections that wait for their next request.
+"""Idle connections, to be reused by the next request.
 
-A connection that a request has taken is not here any more, so nothing can close it but that request. httpcore's pool
-keeps all connections in one list and closes those that have expired or are too many, among them some that were just
-given to a request that has not begun.
+A connection leaves this list when a request takes it, so only that request can close it. httpcore's pool
+keeps all connections in one list and closes expired and surplus ones, even if a request was just given one
+and has not begun.
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from botfarm_client.shared import clock
 
-# Seconds. Shorter than farms (75) and the usual proxies (60) keep an idle connection, so that we end it first.
+# Seconds. Farms keep an idle connection for 75, common proxies for 60: the client closes it first.
 LONGEST_IDLE = 5.0
 MOST_IDLE = 20
 
@@ -24,16 +24,16 @@ ConnectionT = TypeVar("ConnectionT", bound=_Connection)
 
 
 class IdleConnections(Generic[ConnectionT]):
-    """For several threads. Closes nothing itself: stale connections are returned, for the caller to close."""
+    """Thread-safe. Closes nothing itself: it returns stale connections, which the caller closes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_closed = False
         self._waiting: deque[tuple[ConnectionT, float]] = deque()
-        """With the time since when; the one used last is at the right."""
+        """With the time since which each is idle. The one used last is at the right."""
 
     def take(self) -> tuple[ConnectionT | None, list[ConnectionT]]:
-        """The connection that was used last; or, where the other side has closed it or may do so, all as stale."""
+        """The connection that was used last, or None and all connections as stale if that one has expired."""
         with self._lock:
             if self._waiting:
                 connection, since = self._waiting[-1]
@@ -43,7 +43,7 @@ class IdleConnections(Generic[ConnectionT]):
             return None, self._empty()
 
     def put(self, connection: ConnectionT) -> list[ConnectionT]:
-        """Gives the stale ones."""
+        """Returns the connections that are stale."""
         stale: list[ConnectionT] = []
         with self._lock:
             if self._is_closed:
@@ -55,12 +55,15 @@ class IdleConnections(Generic[ConnectionT]):
         return stale
 
     def begin_anew(self) -> list[ConnectionT]:
-        """In a forked process, where a thread that is not here may hold the lock. Gives the parent's connections."""
+        """Starts empty in a forked process, with a new lock: a thread of the parent may hold the old one.
+
+        Returns the parent's connections.
+        """
         self._lock = threading.Lock()
         return self._empty()
 
     def close(self) -> list[ConnectionT]:
-        """From now on every connection is stale. Gives those that wait here."""
+        """Makes every further connection stale. Returns the idle ones."""
         with self._lock:
             self._is_closed = True
             return self._empty()

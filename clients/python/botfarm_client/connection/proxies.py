@@ -1,8 +1,8 @@
 """The HTTP proxy that the environment names for one farm.
 
-httpx reads every proxy variable when a client is made, and fails on those that are for other hosts. Here only the
-variable counts that is for this farm. As with curl, a farm on this machine gets no special treatment: NO_PROXY
-excludes it, or it is reached through the proxy.
+httpx reads every proxy variable when a client is made, and fails on those that are for other hosts. Here only
+the variable counts that is for this farm. As with curl, a farm on this machine gets no special treatment:
+NO_PROXY excludes it, or it is reached through the proxy.
 """
 
 import os
@@ -42,7 +42,10 @@ class Proxy:
 
 
 def names_server(url: httpx.URL) -> bool:
-    """Whether it says where to connect to by HTTP. In a host httpx percent-encodes what no host has, such as a blank."""
+    """Whether the URL has the scheme and the host of an HTTP server.
+
+    A `%` in the host is an invalid character that httpx has encoded.
+    """
     has_host = bool(url.raw_host) and b"%" not in url.raw_host
     has_port = url.port is None or 1 <= url.port <= _HIGHEST_PORT
     return url.scheme in DEFAULT_PORTS and has_host and has_port
@@ -59,7 +62,7 @@ def proxy_for(farm: httpx.URL) -> Proxy | None:
 
 
 def _variable(name: str) -> str:
-    """As it is spelled in the environment, where the lower-case spelling takes precedence."""
+    """The variable's name as the environment spells it. The lower-case spelling takes precedence."""
     spellings = [each for each in (name, *os.environ) if each.lower() == name and os.environ.get(each)]
     return spellings[0] if spellings else f"{name.upper()} of the system's settings"
 
@@ -74,10 +77,10 @@ def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
         )
     try:
         url = httpx.URL(f"{scheme}://{rest}")
-        url.host.encode("idna")  # as the system does when it looks the name up
+        url.host.encode("idna")  # as the resolver does
     except (httpx.InvalidURL, UnicodeError):
         url = httpx.URL()
-    # A slash in a password ends the host's part too early, unless it is percent-encoded.
+    # An unencoded slash in a password ends the URL's authority too early.
     is_cut = "@" in f"{url.path}{url.query.decode()}{url.fragment}"
     if not names_server(url) or is_cut:
         raise SettingError(
@@ -95,8 +98,11 @@ def _parsed(value: str, *, variable: str, farm_host: str) -> Proxy:
 
 
 def _is_excluded(host: str, port: int, no_proxy: str) -> bool:
-    """`no_proxy` has names (with what is below them), addresses, networks and `*`, each with or without a port."""
-    if proxy_bypass(f"{host}:{port}"):  # the exceptions of macOS and Windows, too
+    """Whether `no_proxy` excludes the host.
+
+    It lists names (with their subdomains), addresses, networks and `*`, each with an optional port.
+    """
+    if proxy_bypass(f"{host}:{port}"):  # which also knows the exceptions of macOS and Windows
         return True
     return any(_matches(entry, host.rstrip("."), port) for entry in _entries(no_proxy))
 

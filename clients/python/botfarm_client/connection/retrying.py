@@ -1,6 +1,9 @@
-"""When to ask again. A policy is a generator that yields what is to be done next: an answer is sent in, a failure thrown in.
+"""When to retry.
 
-So it is written once, and a thread and a task carry it out alike: `carry_out` here and in `async_retrying.py`.
+A policy is a generator: it yields the next request or pause, is sent the answer, and is thrown the failure.
+
+So each policy is written once, and carried out by a thread (`carry_out` here) or by a task
+(`async_retrying.py`).
 """
 
 import random
@@ -33,28 +36,28 @@ Steps = Generator[Call | Pause, Json, Result]
 
 
 class Backoff:
-    """Pauses that grow twofold, each of them random below that: who failed together does not come back together."""
+    """Exponential backoff with full jitter, because clients that failed together must not return together."""
 
     def __init__(self, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> None:
         self._next = first
         self._longest = longest
 
     def pause(self) -> float:
-        """Seconds until the next try, beside those that the farm asks for."""
+        """Seconds until the next attempt, on top of those that the farm asks for."""
         limit = min(self._next, self._longest)
         self._next *= 2
-        return random.uniform(0, limit)  # noqa: S311  nobody gains by guessing it
+        return random.uniform(0, limit)  # noqa: S311  jitter, not a secret
 
 
 def may_pass(failure: BotfarmError) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Whether a retry may succeed."""
     if isinstance(failure, ProblemError):
         return failure.status in MAY_PASS
     return isinstance(failure, FarmUnreachableError)
 
 
 def retry_steps(call: Call, *, patience: float, now: Callable[[], float] = clock.now) -> Steps[Json]:
-    """A call that does no harm when it is made twice, again and again for so many seconds."""
+    """The steps of an idempotent call, with retries for `patience` seconds. Raises the last failure."""
     until, backoff = now() + patience, Backoff()
     while True:
         try:
@@ -69,7 +72,7 @@ def retry_steps(call: Call, *, patience: float, now: Callable[[], float] = clock
 def carry_out(
     steps: Steps[Result], connection: _Connection, *, sleep: Callable[[float], None] = time.sleep
 ) -> Result:
-    with closing(steps):  # an interruption is the end of them, too
+    with closing(steps):  # closes the generator after an interruption, too
         try:
             step = next(steps)
             while True:

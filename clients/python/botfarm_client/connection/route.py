@@ -1,4 +1,7 @@
-"""How requests reach one farm: directly or through a proxy, and whom TLS trusts. Read from the environment once."""
+"""How requests reach one farm: directly or through a proxy, and which certificates TLS trusts.
+
+The environment is read once.
+"""
 
 import os
 import ssl
@@ -41,24 +44,24 @@ class Route:
 
     @property
     def first_hop(self) -> Origin:
-        """What a connection is made to."""
+        """The host and port that a connection is made to."""
         if self.proxy is None:
             return self.farm
         return Origin(self.proxy.scheme.encode(), self.proxy.host.encode(), self.proxy.port)
 
     @property
     def is_tunnelled(self) -> bool:
-        """The proxy passes bytes on and reads none of them."""
+        """Whether the proxy only passes encrypted bytes on."""
         return self.proxy is not None and self.farm_tls is not None
 
     @property
     def peer(self) -> Origin:
-        """What reads the requests: the farm, or a proxy that forwards them."""
+        """The server that reads the requests: the farm, or a proxy that forwards them."""
         return self.farm if self.is_tunnelled else self.first_hop
 
     @property
     def description(self) -> str:
-        """For messages, behind the farm's URL."""
+        """For messages, after the farm's URL."""
         return "" if self.proxy is None else f" through the proxy {self.proxy}"
 
     def request(self, request: httpx.Request) -> Request:
@@ -75,7 +78,7 @@ class Route:
         )
 
     def tunnelling(self, timeout: float | None) -> Request:
-        """Asks the proxy for a tunnel to the farm."""
+        """The request for a tunnel to the farm, for the proxy."""
         host = self.farm.host if b":" not in self.farm.host else b"[%b]" % self.farm.host
         target = b"%b:%d" % (host, self.farm.port)
         return Request(
@@ -92,7 +95,7 @@ class Route:
 
 
 def timeouts_of(request: httpx.Request) -> dict[str, float | None]:
-    """Seconds, by what they are for: `connect`, `read` and `write`."""
+    """The timeouts `connect`, `read` and `write`, in seconds."""
     timeouts: dict[str, float | None] = request.extensions["timeout"]
     return timeouts
 

@@ -1,8 +1,8 @@
 """The SDK's own HTTP connections to one farm, for threads; `async_transport.py` is the same for tasks.
 
-It stands on httpcore's single connections and on nothing that recorders and mocks of HTTP replace in a test process:
-not on httpx's clients and transports, not on httpcore's pools. So a lease is never recorded, mocked or replayed, whether
-this is imported before a mock is active or meanwhile.
+It stands on httpcore's single connections and on nothing that recorders and mocks of HTTP replace in a test
+process: not on httpx's clients and transports, not on httpcore's pools. So a lease is never recorded, mocked
+or replayed, whether this is imported before a mock is active or meanwhile.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BROKEN = (httpcore.NetworkError, httpcore.RemoteProtocolError)
 
 
 class FarmTransport(httpx.BaseTransport):
-    """Raises httpx.ConnectError and httpx.ConnectTimeout while the farm was not asked, else any httpx.TransportError."""
+    """Raises ConnectError or ConnectTimeout if no request was sent, else another httpx.TransportError."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
@@ -32,7 +32,7 @@ class FarmTransport(httpx.BaseTransport):
 
     @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Gives the whole answer."""
+        """Returns the answer with its whole body."""
         connection, stale = self._idle.take()
         _close(stale)
         with of_httpx():
@@ -45,7 +45,7 @@ class FarmTransport(httpx.BaseTransport):
                     raise
                 with suppress(*UNREACHED):
                     return self._ask(self._connect(request), request)
-                raise  # not that the farm was out of reach: it may have been asked
+                raise  # not ConnectError, because the first request may have arrived
 
     @override
     def close(self) -> None:
@@ -88,8 +88,8 @@ class FarmTransport(httpx.BaseTransport):
         return tunnel
 
     def _begin_anew(self) -> None:
-        """In a forked process: an answer to the parent must not come here."""
-        _close(self._idle.begin_anew())  # only here: the parent still has them open
+        """Drops the connections in a forked process, which must not read an answer to its parent."""
+        _close(self._idle.begin_anew())  # closes this process's copies; the parent's stay open
 
 
 def _close(connections: list[HTTP11Connection]) -> None:
@@ -98,7 +98,10 @@ def _close(connections: list[HTTP11Connection]) -> None:
 
 
 def may_be_repeated(request: httpx.Request) -> bool:
-    """On a new connection, when the other side ended the idle one. What else may be repeated, `retrying.py` knows."""
+    """Whether to repeat a request on a new connection after the idle one was closed.
+
+    All other retries are decided by `retrying.py`.
+    """
     return request.method == "GET"
 
 
@@ -121,7 +124,7 @@ def answer(response: httpcore.Response, content: bytes) -> httpx.Response:
 
 @contextmanager
 def while_connecting() -> Iterator[None]:
-    """Whatever breaks then, the farm was not asked."""
+    """Turns every failure into a connection error, because no request was sent yet."""
     try:
         yield
     except httpcore.TimeoutException:
@@ -132,7 +135,7 @@ def while_connecting() -> Iterator[None]:
 
 @contextmanager
 def of_httpx() -> Iterator[None]:
-    """Raises httpx's error of the same name as httpcore's."""
+    """Turns an error of httpcore into httpx's error of the same name."""
     try:
         yield
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:

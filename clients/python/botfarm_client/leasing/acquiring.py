@@ -1,4 +1,4 @@
-"""Taking a lease with patience: longer than one request may wait, and across answers that are lost."""
+"""The policy of an acquire: it waits longer than one request may, and survives lost answers."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -22,17 +22,19 @@ from botfarm_client.errors import (
 from botfarm_client.leasing.lease_documents import granted_lease
 from botfarm_client.shared import clock
 
-# Seconds that one request may ask the farm to wait.
+# Seconds that one request may ask the farm to wait: the API's maximum.
 LONGEST_WAIT = 300
-# Seconds after a lost answer in which the same key is tried again, whatever the wait: a user may have been taken.
+# Seconds after a lost answer in which the same key is retried, whatever the wait, because a user may have
+# been taken.
 GRACE = 10.0
-# Seconds of the wait that are spent on a farm that was never there.
+# Seconds of the wait, at most, for a farm that has never answered.
 UNREACHED = 10.0
-# Seconds from a request to the next one where the first was answered sooner than it asked for.
+# Seconds between the starts of two requests, at least, when the farm answers sooner than the wait it was
+# asked for.
 PAUSE = 1.0
-# A lease may look older than it is by this share of what it has left.
+# How much older than it is a lease may look, as a share of its remaining time.
 FRESH = 0.1
-# Seconds for the answer of what is asked once more after an interruption.
+# Seconds for the answer to each request after an interruption.
 LAST_CALL = 3.0
 
 _TOOK_NOTHING = (PoolExhaustedError, QuotaExceededError, TooManyWaitersError, WaitSupersededError)
@@ -42,7 +44,7 @@ _TOOK_NOTHING = (PoolExhaustedError, QuotaExceededError, TooManyWaitersError, Wa
 class Grant:
     answer: Json = field(repr=False)
     asked_at: float
-    """By the clock of this machine: the lease cannot be older than that."""
+    """By this machine's clock, in seconds. The lease began later than that."""
 
 
 class Acquiring:
@@ -54,7 +56,10 @@ class Acquiring:
         keys: Iterable[str] | None = None,
         now: Callable[[], float] = clock.now,
     ) -> None:
-        """`wanted` is the body of the request without its wait; the keys are those to be used, one after the other."""
+        """`wanted`: the body of the request, without its wait. `wait`: seconds.
+
+        `keys`: idempotency keys, used in this order.
+        """
         self._wanted = wanted
         self._wait = wait
         self._now = now
@@ -64,7 +69,10 @@ class Acquiring:
         self.pool = "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
 
     def steps(self) -> Steps[Grant]:
-        """Raises LostAnswerError where users may have been taken, any other BotfarmError where none were."""
+        """The steps of the acquire.
+
+        Raises LostAnswerError if users may have been taken, and another BotfarmError if none were.
+        """
         patience = _Patience(self._now(), self._wait)
         backoff, known = Backoff(), ""
         while True:
@@ -81,7 +89,8 @@ class Acquiring:
             else:
                 if self._key == known or self._now() - asked_at <= FRESH * float(answer["expires_in"]):
                     return Grant(answer, asked_at)
-                # The farm kept the request open, so when the lease began is not known; under the same key it tells.
+                # The farm kept the request open, so the start of the lease is unknown. A
+                # replay under the same key tells its age.
                 known = self._key
                 patience.may_have_taken(self._now())
                 continue
@@ -89,7 +98,7 @@ class Acquiring:
             patience.meet(failure, now)
             self._may_hold = patience.is_lost
             if isinstance(failure, PoolExhaustedError | WaitSupersededError):
-                # It has waited already, in a line where it keeps its place for a while.
+                # The request has waited already, and its place in the queue is kept for a while.
                 least, pause, backoff = 0.0, max(0.0, PAUSE - (now - asked_at)), Backoff()
             if not _can_be_waited_out(failure) or now + least >= patience.last:
                 self._give_up(failure, lost=patience.is_lost, waited=now - patience.started)
@@ -97,7 +106,7 @@ class Acquiring:
                 yield Pause(min(least + pause, patience.last - now))
 
     def taking_back(self) -> Steps[None]:
-        """After an interruption: releases what the request may have got all the same."""
+        """The steps after an interruption: they release the lease that the request may have got."""
         if self._may_hold:
             lease = yield self._call(wait=0, patience=LAST_CALL)
             note = {"note": "whoever asked for it was interrupted before it had it"}
@@ -116,7 +125,10 @@ class Acquiring:
         )
 
     def _begin_anew(self, failure: IdempotencyKeyEndedError, *, is_late: bool) -> None:
-        """What the key got was given up for lost, by the farm or by somebody else: new work wants a new key."""
+        """Takes the next key, because the lease of this key has ended.
+
+        Raises the failure if it is too late or no key is left.
+        """
         key = None if is_late else next(self._keys, None)
         if key is None:
             raise failure
@@ -125,7 +137,7 @@ class Acquiring:
     def _give_up(self, failure: BotfarmError, *, lost: bool, waited: float) -> NoReturn:
         if isinstance(
             failure, PoolExhaustedError | QuotaExceededError
-        ):  # the farm knows only of the last request
+        ):  # the farm knows only the last request
             failure.pool, failure.waited = self.pool, waited
             if "waited" in failure.details:
                 failure.details["waited"] = round(waited, 3)
@@ -137,13 +149,13 @@ class Acquiring:
 
 
 class _Patience:
-    """Until when it is asked again."""
+    """Until when the acquire is retried."""
 
     def __init__(self, now: float, wait: float) -> None:
         self.started = now
         self.deadline = self.until = now + wait
         self.is_lost = False
-        """A lease may have been taken whose answer did not arrive, or too late."""
+        """A lease may have been granted whose answer was lost or came too late."""
         self._is_reached = False
 
     @property
@@ -176,7 +188,7 @@ def _is_unreachable(failure: BotfarmError) -> bool:
 
 
 def _may_have_taken(failure: BotfarmError) -> bool:
-    """A proxy that answers in the farm's place does not know what the farm did."""
+    """Also after a 502, 503 or 504: a proxy that answers for the farm does not know what the farm did."""
     return isinstance(failure, LostAnswerError) or (
         isinstance(failure, ProblemError) and failure.status in {502, 503, 504}
     )

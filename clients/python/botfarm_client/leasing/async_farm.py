@@ -43,7 +43,10 @@ class AsyncBotfarm:
     async def lease(
         self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]
     ) -> AsyncIterator[AsyncLease]:
-        """As `Botfarm.lease`. When the lease is lost, the block is cancelled, and that ends it with LeaseLostError."""
+        """As `Botfarm.lease`.
+
+        When the lease is lost, the block is cancelled, and that ends it with LeaseLostError.
+        """
         broken = exception_types(broken_on)
         lease = await self.acquire(**terms)
         try:
@@ -68,7 +71,7 @@ class AsyncBotfarm:
             raise
 
     async def close(self) -> None:
-        """As `Botfarm.close`; a cancellation waits for it."""
+        """As `Botfarm.close`. A cancellation takes effect when it is done."""
         try:
             await run_uncancelled(self._give_back(PATIENCE))
         finally:
@@ -83,7 +86,7 @@ class AsyncBotfarm:
             try:
                 await carry_out(lease_clock.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
-                pass  # its holder was told, or did not look
+                pass  # the holder can see the loss from the lease itself
             except BotfarmError as error:
                 warn_of_what_is_left(lease_clock, error)
             self._renewer.remove(lease_clock)

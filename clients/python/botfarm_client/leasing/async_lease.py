@@ -24,7 +24,7 @@ class AsyncLeasedUser(HeldUser):
         self._connection = connection
 
     async def totp(self) -> str:
-        """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
+        """As `LeasedUser.totp`."""
         return one_time_code(await self._ask(self._asking_totp()))
 
     async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
@@ -72,7 +72,9 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
         except BotfarmError:
             self._renewer.remove(self._clock)
             raise
-        self._renewer.remove(self._clock)  # only now: what is interrupted is left to the end of the farm
+        self._renewer.remove(
+            self._clock
+        )  # only now, so that `AsyncBotfarm.close` releases it when this was interrupted
 
     def let_go(self) -> None:
         """As `Lease.let_go`."""
@@ -80,7 +82,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
 
     @asynccontextmanager
     async def _cancelling_when_lost(self) -> AsyncIterator[None]:
-        """Cancels what runs under the lease as `asyncio.timeout` does it. Raises LeaseLostError."""
+        """Cancels the block when the lease is lost, as `asyncio.timeout` does. Raises LeaseLostError."""
         alarm = asyncio.timeout(None)
         try:
             async with alarm:
@@ -104,7 +106,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
         failure: BaseException | None,
         broken_on: tuple[type[BaseException], ...] = (),
     ) -> None:
-        """At the end of an `async with` block. Raises LeaseLostError, unless something else is raised anyway."""
+        """Ends an `async with` block. Raises LeaseLostError, unless the block raised something itself."""
         not_released = None
         try:
             await self.release(*ending(failure, broken_on))

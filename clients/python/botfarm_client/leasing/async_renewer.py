@@ -8,7 +8,11 @@ from botfarm_client.leasing.renewer import Look
 
 
 class AsyncRenewer:
-    """One task looks at all leases of a farm; each renewal is a task of its own. There is none while nothing is kept."""
+    """Renews leases in tasks of one event loop.
+
+    One task checks all leases of a farm, and each renewal is a task of its own. Without leases there is
+    no task.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -54,7 +58,7 @@ class AsyncRenewer:
     async def _renew(self, renewal: Renewal, lease_clock: LeaseClock, look: Look) -> None:
         try:
             lease_clock.renewed(await self._connection.send(renewal.call), renewal.asked_at)
-        except Exception as error:  # noqa: BLE001  else it would count as under way for ever
+        except Exception as error:  # noqa: BLE001  else it would stay in flight for ever
             lease_clock.not_renewed(error)
         look()
         self._changed.set()

@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-# Bytes, so that it is what the farm takes in any script. A text's tail says more than its head: `...::test_pays[visa]`.
+# Bytes of UTF-8, because the farm limits bytes. A longer text keeps its end, which says more:
+# `...::test_pays[visa]`.
 MAX_OWNER, MAX_VALUE = 200, 500
 _CUT = "…"
 
@@ -15,7 +16,7 @@ Variables = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class CiJob:
-    """Empty texts are what its CI does not say."""
+    """A field is empty if the CI does not set its variable."""
 
     ci: str
     pipeline: str
@@ -27,7 +28,7 @@ class CiJob:
 
     @property
     def owner(self) -> str:
-        """`github acme/shop e2e #4711`: for those who look who holds a user."""
+        """`github acme/shop e2e #4711`, for people who look up the holder of a user."""
         run = f"#{self.run}" if self.run else ""
         return as_owner(" ".join(filter(None, (self.ci, self.pipeline, self.job, run))))
 
@@ -47,14 +48,14 @@ class CiJob:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who takes a lease, in the words of the lease."""
+    """The `owner` and `metadata` of a lease that this process acquires."""
 
     owner: str
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 def this_holder(variables: Variables = os.environ) -> Holder:
-    """The CI job; outside of any the person at this machine."""
+    """The CI job, or outside of CI the person at this machine."""
     job = this_job(variables)
     return Holder(job.owner, job.metadata) if job else Holder(as_owner(f"{_person()}@{socket.gethostname()}"))
 
@@ -137,7 +138,7 @@ def _buildkite(read: Read) -> CiJob:
     )
 
 
-# By the variable that only this CI sets.
+# Each CI by a variable that no other CI sets.
 _KNOWN: dict[str, Callable[[Read], CiJob]] = {
     "GITHUB_ACTIONS": _github,
     "GITLAB_CI": _gitlab,
@@ -150,7 +151,7 @@ _KNOWN: dict[str, Callable[[Read], CiJob]] = {
 def _person() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a number may have no name; Windows has no module to ask
+    except (KeyError, OSError, ImportError):  # the user id may have no name; Windows has no `pwd` module
         return str(os.getuid()) if hasattr(os, "getuid") else "somebody"
 
 

@@ -33,14 +33,19 @@ class Botfarm:
         ttl: int | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Settings of the farm, and defaults for its leases. Raises SettingError for one that is missing or malformed.
+        """Settings of the farm, and defaults for its leases.
+
+        Raises SettingError for one that is missing or malformed.
 
         `url`: where the farm is. Default: BOTFARM_URL, else http://127.0.0.1:8000.
-        `token`: an API token. Default: BOTFARM_TOKEN, else the content of the file BOTFARM_TOKEN_FILE.
+        `token`: an API token. Default: BOTFARM_TOKEN, else the content of the file
+        BOTFARM_TOKEN_FILE.
         `project`: the name or id of the system under test. Default: BOTFARM_PROJECT.
-        `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own, see `LeaseTerms`.
+        `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own,
+        see `LeaseTerms`.
         Defaults: BOTFARM_ENV, `regular`, 120 seconds, and the project's `default_ttl`.
-        `transport`: sends the requests instead of the SDK's own connections; it is closed with the farm object.
+        `transport`: sends the requests instead of the SDK's own connections; it is closed with the
+        farm object.
         """
         self._settings = FarmSettings.of(
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
@@ -51,11 +56,14 @@ class Botfarm:
 
     @contextmanager
     def lease(self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]) -> Iterator[Lease]:
-        """A lease for a `with` block, released at the end of the block, however that ends. The terms are those of `acquire`.
+        """A lease for a `with` block, released at the end of the block, however that ends.
 
-        `broken_on`: one exception class, or several. An exception of such a class that leaves the block reports the
-        lease's users as broken.
-        Raises what `acquire` raises, and LeaseLostError at the end of a block that did not notice the loss.
+        The terms are those of `acquire`.
+
+        `broken_on`: one exception class, or several. An exception of such a class that leaves the
+        block reports the lease's users as broken.
+        Raises what `acquire` raises, and LeaseLostError at the end of a block that did not notice the
+        loss.
         """
         broken = exception_types(broken_on)
         lease = self.acquire(**terms)
@@ -67,11 +75,14 @@ class Botfarm:
         lease._leave(None)  # noqa: SLF001
 
     def acquire(self, **terms: Unpack[LeaseTerms]) -> Lease:
-        """A lease that is renewed until you release it. `LeaseTerms` says what each keyword argument means, with its unit.
+        """A lease that is renewed until you release it.
 
-        Raises PoolExhaustedError when the wait is over and too few users are free, QuotaExceededError when the token
-        holds as many users as it may, FarmUnreachableError when the farm cannot be reached, SettingError when project
-        or env is missing, and another ProblemError when the farm refuses the request.
+        `LeaseTerms` says what each keyword argument means, with its unit.
+
+        Raises PoolExhaustedError when the wait is over and too few users are free, QuotaExceededError
+        when the token holds as many users as it may, FarmUnreachableError when the farm cannot be
+        reached, SettingError when project or env is missing, and another ProblemError when the farm
+        refuses the request.
         """
         acquiring = acquiring_for(self._settings, terms)
         try:
@@ -85,7 +96,10 @@ class Botfarm:
             raise
 
     def close(self) -> None:
-        """Releases the leases that are still held, and tries it for ten seconds; interrupted, once more for three."""
+        """Releases the leases that are still held, with retries for ten seconds.
+
+        When interrupted, it retries for three more.
+        """
         try:
             self._give_back(PATIENCE)
         except BaseException:
@@ -95,19 +109,19 @@ class Botfarm:
             self._connection.close()
 
     def _give_back(self, patience: float) -> None:
-        """One after the other, so that those that are left after an interruption are known."""
+        """Releases one lease after the other, so that after an interruption the rest is known."""
         until = clock.now() + patience
         for lease_clock in self._renewer.lease_clocks():
             try:
                 carry_out(lease_clock.releasing(None, None, until=until), self._connection)
             except LeaseLostError:
-                pass  # its holder was told, or did not look
+                pass  # the holder can see the loss from the lease itself
             except BotfarmError as error:
                 warn_of_what_is_left(lease_clock, error)
             self._renewer.remove(lease_clock)
 
     def _begin_anew(self) -> None:
-        """In a forked process: the leases are the parent's."""
+        """Forgets the leases in a forked process, because they belong to the parent."""
         self._renewer.begin_anew()
 
     def __enter__(self) -> Self:

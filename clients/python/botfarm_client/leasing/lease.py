@@ -24,7 +24,10 @@ class LeasedUser(HeldUser):
         self._connection = connection
 
     def totp(self) -> str:
-        """The one-time code of this moment. Raises LeaseLostError; NoSuchUserError when the user has no seed."""
+        """The current one-time code.
+
+        Raises LeaseLostError, and NoSuchUserError when the user has no TOTP seed.
+        """
         return one_time_code(self._ask(self._asking_totp()))
 
     def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
@@ -48,9 +51,11 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         renewer.add(lease_clock, self._look)
 
     def renew(self, ttl: int | None = None) -> None:
-        """Now, instead of when it is due; for so many seconds from now on, else for as many as at first.
+        """Renews the lease now, instead of when it is due.
 
-        Raises LeaseLostError, and what stands in the way of a renewal.
+        `ttl`: seconds from now to the end of the lease. Default: the TTL that it was acquired with.
+        Raises LeaseLostError, and FarmUnreachableError or ProblemError when it could not be renewed
+        for ten seconds.
         """
         self._carry_out(self._clock.renewing(ttl))
 
@@ -61,18 +66,24 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         secrets: Mapping[str, Any] | None = None,
         user: LeasedUser | None = None,
     ) -> None:
-        """Keeps what a test changed for the next holder. Secrets are merged by their names, None removes one.
+        """Stores credentials that a test has changed, for the next holder.
 
-        Raises LeaseLostError, and what stands in the way.
+        `password`: the new password. Default: unchanged.
+        `secrets`: merged into the stored secrets by name; None as a value removes a secret.
+        `user`: one of `users`. Default: the only one.
+        Raises LeaseLostError, ValueError when `user` is needed or not of this lease, and
+        FarmUnreachableError or ProblemError when the farm could not store them for ten seconds.
         """
         __tracebackhide__ = True  # pytest would show the arguments
         self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
 
     def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
-        """Gives the users back; once more does nothing. Not reached, it is tried again for ten seconds.
+        """Gives the users back. A second call does nothing.
 
-        Raises LeaseLostError when the lease had ended before, FarmUnreachableError or ProblemError when nothing helped:
-        then it ends by itself.
+        `outcome`: how the users are left: `ok`, `dirty` or `broken`. Default: `ok`.
+        `note`: why, for the people who mend them.
+        Raises LeaseLostError when the lease had ended before, and FarmUnreachableError or
+        ProblemError when the release failed for ten seconds. The lease then ends by itself.
         """
         try:
             if not (self._clock.is_released or self._clock.is_inherited):
@@ -80,10 +91,15 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         except BotfarmError:
             self._renewer.remove(self._clock)
             raise
-        self._renewer.remove(self._clock)  # only now: what is interrupted is left to the end of the farm
+        self._renewer.remove(
+            self._clock
+        )  # only now, so that `Botfarm.close` releases it when this was interrupted
 
     def let_go(self) -> None:
-        """Neither renews nor releases it any more: it ends by itself, and whoever has its id may renew and release it."""
+        """Stops renewing the lease without releasing it.
+
+        It ends by itself, or is renewed and released by its id.
+        """
         self._renewer.remove(self._clock)
 
     def _leave(
@@ -91,7 +107,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         failure: BaseException | None,
         broken_on: tuple[type[BaseException], ...] = (),
     ) -> None:
-        """At the end of a `with` block. Raises LeaseLostError, unless something else is raised anyway."""
+        """Ends a `with` block. Raises LeaseLostError, unless the block raised something itself."""
         not_released = None
         try:
             self.release(*ending(failure, broken_on))
@@ -101,17 +117,17 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
 
     @override
     def _tell(self, callback: Callback, loss: LeaseLostError) -> None:
-        """In a thread of its own: while it runs, the renewer must renew the leases that are left."""
+        """Runs the callback in a thread of its own: the renewer must go on renewing the other leases."""
         telling = threading.Thread(
             target=super()._tell, args=(callback, loss), name="botfarm-on-lost", daemon=True
         )
         try:
             telling.start()
-        except RuntimeError:  # as many threads as may be, or the process is at its end
+        except RuntimeError:  # no more threads are allowed, or the process is ending
             super()._tell(callback, loss)
 
     def _carry_out(self, steps: Steps[Result]) -> Result:
-        """Who finds out that the lease is lost tells the others."""
+        """Carries the steps out, then calls the callbacks if they found that the lease is lost."""
         try:
             return carry_out(steps, self._connection)
         finally:

@@ -1,7 +1,7 @@
-"""How long a lease is good for, by this machine's clock; when to renew it; and when to say that it is lost.
+"""Until when a lease is valid by this machine's clock, when to renew it, and when to report it as lost.
 
-Nothing here sends anything. Ages are counted from the moment before a request was sent, so the farm's own end of the
-lease is never earlier than ours.
+Nothing here sends a request. Ages are counted from the moment before a request was sent, so the farm never
+ends the lease earlier than this clock says.
 """
 
 import os
@@ -23,13 +23,15 @@ from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.lease_documents import renewed_lease
 from botfarm_client.shared import clock
 
-# A holder is told of its loss so much before the farm's end of the lease: a tenth of the TTL, at most so many seconds.
+# The holder is told of a loss before the farm ends the lease: by this share of the TTL, at most by this
+# many seconds.
 MARGIN, LONGEST_MARGIN = 0.1, 10.0
-# Seconds at most between two looks at a lease: the timers of a machine that sleeps stand still.
+# Seconds between two checks of a lease, at most. Timers stand still while a machine sleeps, so one long
+# timer would be late.
 TICK = 1.0
-# Seconds for which a release, and what else a holder asks, is tried again; and those that one answer may take.
+# Seconds for which a release or another request of the holder is retried, and seconds for each answer.
 PATIENCE, ANSWER_PATIENCE = 10.0, 5.0
-# A renewal's share of the TTL: it is asked for after a third, and one try may take half of that.
+# Shares of the TTL: a renewal is due after a third, and one attempt may take half of that.
 SHARE, TRY = 1 / 3, 1 / 6
 SHORTEST_TRY = 0.5
 
@@ -44,7 +46,10 @@ class Renewal:
 
 
 class LeaseClock:
-    """For several threads: the holder's, the renewer's, and those of single renewals."""
+    """The state of one lease.
+
+    Thread-safe: the holder, the renewer and each renewal use it from threads of their own.
+    """
 
     def __init__(self, grant: Grant, *, now: Callable[[], float] = clock.now) -> None:
         self._now = now
@@ -52,25 +57,25 @@ class LeaseClock:
         self.begin_anew()
         self.lease_id = str(grant.answer["id"])
         self.loss: LeaseLostError | None = None
-        """Looked at last; `look` looks now."""
+        """As of the last check. `look` checks now."""
         self.is_released = False
         self._is_given_up = False
-        """Its release has begun: even where that was interrupted it is not renewed any more."""
+        """A release has begun. The lease is not renewed any more, even if the release was interrupted."""
         self._is_renewing = self._is_capped = False
         self._expires_at = self._lost_at = self._renew_at = self._renewed_at = grant.asked_at
         self._backoff = Backoff()
         self._failure: BotfarmError | None = None
-        """Of the last try to renew it, since it was renewed."""
+        """Of the last attempt to renew, if it failed."""
         self._ttl = float(grant.answer["expires_in"])
         self._take(grant.answer, grant.asked_at)
 
     def begin_anew(self) -> None:
-        """In a forked process, too, where the lock may be held by a thread that is not here."""
+        """Makes a new lock, also in a forked process, where a thread of the parent may hold the old one."""
         self._lock = threading.RLock()
 
     @property
     def is_inherited(self) -> bool:
-        """It is the lease of the process that this one was forked from, which keeps and releases it."""
+        """The lease belongs to the parent of this forked process. The parent renews and releases it."""
         return self._pid != os.getpid()
 
     @property
@@ -78,7 +83,7 @@ class LeaseClock:
         return max(0.0, self._expires_at - self._now())
 
     def look(self) -> LeaseLostError | None:
-        """The loss, if the lease is lost by now; of an inherited one only its own process knows."""
+        """The loss, if the lease is lost by now. Of an inherited lease only the parent knows it."""
         if self.is_inherited:
             return None
         with self._lock:
@@ -87,14 +92,14 @@ class LeaseClock:
             return self.loss
 
     def check(self) -> None:
-        """Raises LeaseLostError, of what its holder has released, too."""
+        """Raises LeaseLostError if the lease is lost or was released."""
         if loss := self.look():
             raise LeaseLostError(*loss.args)
         if self.is_released:
             raise LeaseLostError(f"lease {self.lease_id} is not held any more: it was released")
 
     def due(self) -> Renewal | None:
-        """The renewal that is to be made now: under way until `renewed` or `not_renewed` is called."""
+        """The renewal to send now, if one is due. It ends when `renewed` or `not_renewed` is called."""
         with self._lock:
             now = self._now()
             is_wanted = not (self.loss or self.is_released or self._is_given_up)
@@ -106,7 +111,7 @@ class LeaseClock:
             )
 
     def rest(self) -> float:
-        """Seconds until it is to be looked at again."""
+        """Seconds until the next check."""
         with self._lock:
             if self.loss or self.is_released:
                 return TICK
@@ -120,7 +125,7 @@ class LeaseClock:
             self._take(answer, asked_at)
 
     def not_renewed(self, failure: Exception) -> None:
-        """Whatever it was: another try is the only thing to do."""
+        """Schedules the next attempt, whatever the failure was."""
         known = failure if isinstance(failure, BotfarmError) else BotfarmError(type(failure).__name__)
         with self._lock:
             self._is_renewing = False
@@ -130,7 +135,10 @@ class LeaseClock:
                 self._lose(_ENDED_THERE)
 
     def renewing(self, ttl: int | None) -> Steps[None]:
-        """At the holder's wish. Raises LeaseLostError, and what stands in the way of a renewal."""
+        """The steps of a renewal that the holder asks for.
+
+        Raises LeaseLostError, and the last failure after `PATIENCE`.
+        """
         until, backoff = self._now() + PATIENCE, Backoff()
         while True:
             self.check()
@@ -150,7 +158,10 @@ class LeaseClock:
             yield Pause(pause)
 
     def asking(self, call: Call) -> Steps[Json]:
-        """What only the holder may ask. Raises LeaseLostError, and what stands in the way."""
+        """The steps of a request that only the holder may make.
+
+        Raises LeaseLostError, and the last failure after `PATIENCE`.
+        """
         self.check()
         try:
             return (yield from retry_steps(call, patience=PATIENCE, now=self._now))
@@ -161,9 +172,12 @@ class LeaseClock:
             raise
 
     def releasing(self, outcome: str | None, note: str | None, *, until: float | None = None) -> Steps[None]:
-        """Raises LeaseLostError when the farm had ended the lease, and what stands in the way of the release until then.
+        """The steps of a release, with retries until `until`, by default for `PATIENCE`.
 
-        From now on it is not renewed, and meanwhile not lost. What is lost already is not worth patience: it ends by itself.
+        From the first step on the lease is not renewed, and it is not reported as lost while the
+        release goes on. A lease that is lost already is released once, without retries, because it
+        ends by itself.
+        Raises LeaseLostError when the farm had ended the lease, else the last failure.
         """
         loss = self.look()
         left = PATIENCE if until is None else until - self._now()
@@ -177,7 +191,7 @@ class LeaseClock:
         try:
             yield from retry_steps(call, patience=0 if loss else left, now=self._now)
         except _ENDED:
-            if self._now() < self._expires_at:  # else it has ended while the farm could not be told
+            if self._now() < self._expires_at:  # later it may have ended while the farm was out of reach
                 self.is_released = False
                 self._lose(_ENDED_THERE)
                 self.check()
@@ -186,15 +200,18 @@ class LeaseClock:
             raise
 
     def _take(self, answer: Json, asked_at: float) -> None:
-        """Raises UnexpectedAnswerError, and has changed nothing then."""
+        """Takes over the answer to an acquire or a renewal.
+
+        Raises UnexpectedAnswerError before anything is changed.
+        """
         left = float(renewed_lease(answer)["expires_in"])
         self._is_renewing = False
         self._failure = None
         self._renewed_at = asked_at
         self._is_capped = answer["expires_at"] == answer["hold_until"]
-        if not self._is_capped:  # there it gets less with each renewal, and wants the margin of before
+        if not self._is_capped:  # at `max_hold` each renewal grants less, and the margin must stay
             self._ttl = left
-        self._expires_at = max(self._expires_at, asked_at + left)  # answers may come in another order
+        self._expires_at = max(self._expires_at, asked_at + left)  # answers may arrive in another order
         self._lost_at = self._expires_at - min(LONGEST_MARGIN, MARGIN * self._ttl)
         self._renew_at = asked_at + SHARE * self._ttl
         self._backoff = Backoff(first=self._ttl / 30, longest=min(LONGEST_MARGIN, self._ttl / 10))

@@ -1,4 +1,4 @@
-"""What an answer must have to be a lease: something else may answer at the farm's address, with a 200."""
+"""Checks that an answer is a lease or a user: another server at the farm's address may answer with a 200."""
 
 from collections.abc import Mapping
 
@@ -14,13 +14,13 @@ _USER: FieldTypes = {"id": str, "login": str, "password": str, "labels": dict}
 
 
 def granted_lease(answer: Json) -> Json:
-    """What must be known of any, to show it or to give it back. Raises UnexpectedAnswerError."""
+    """Checks the fields that showing or releasing a lease needs. Raises UnexpectedAnswerError."""
     __tracebackhide__ = True  # pytest would show the arguments
     return _require(answer, _GRANT, "lease")
 
 
 def held_lease(answer: Json) -> Json:
-    """With the credentials of its users. Raises UnexpectedAnswerError."""
+    """Checks a lease together with the credentials of its users. Raises UnexpectedAnswerError."""
     __tracebackhide__ = True
     _require(answer, _LEASE, "lease")
     for user in answer["users"]:
@@ -47,7 +47,7 @@ def one_time_code(answer: Json) -> str:
 
 
 def _require(document: object, kinds: FieldTypes, what: str) -> Json:
-    """Raises UnexpectedAnswerError, which names what is missing and repeats nothing of what is there."""
+    """Raises UnexpectedAnswerError, which names the missing fields and repeats no value."""
     __tracebackhide__ = True
     found: Json = document if isinstance(document, dict) else {}
     missing = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]

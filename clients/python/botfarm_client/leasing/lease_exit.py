@@ -1,4 +1,4 @@
-"""The end of a `with` block under a lease: how its users are left, and what is said of a lease that was lost."""
+"""The end of a `with` block under a lease: the outcome of its release, and the report of a loss."""
 
 from collections.abc import Iterable
 from logging import getLogger
@@ -14,7 +14,10 @@ ExceptionTypes = type[BaseException] | Iterable[type[BaseException]]
 
 
 def exception_types(broken_on: ExceptionTypes) -> tuple[type[BaseException], ...]:
-    """To be asked before a user is taken. Raises SettingError."""
+    """The exception classes of `broken_on`.
+
+    Raises SettingError for anything else; call it before a user is taken.
+    """
     given: tuple[object, ...] = tuple(broken_on) if isinstance(broken_on, Iterable) else (broken_on,)
     kinds = tuple(kind for kind in given if isinstance(kind, type) and issubclass(kind, BaseException))
     if len(kinds) < len(given):
@@ -25,14 +28,20 @@ def exception_types(broken_on: ExceptionTypes) -> tuple[type[BaseException], ...
 def ending(
     failure: BaseException | None, broken_on: tuple[type[BaseException], ...]
 ) -> tuple[Outcome | None, str | None]:
-    """The outcome and the note of the release. The failure's own words stay out of it: they may hold a credential."""
+    """The outcome and the note of the release.
+
+    The note leaves out the failure's message, which may contain a credential.
+    """
     if failure is not None and isinstance(failure, broken_on):
         return "broken", type(failure).__name__
     return None, None
 
 
 def settle(lease_clock: LeaseClock, failure: BaseException | None, not_released: BotfarmError | None) -> None:
-    """Raises LeaseLostError where the block ended without knowing of it."""
+    """Raises LeaseLostError if the lease was lost and the block ended without an exception.
+
+    Else logs what went wrong.
+    """
     loss = lease_clock.loss
     if loss is not None:
         logger.warning("%s", loss)

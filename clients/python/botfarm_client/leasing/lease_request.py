@@ -22,11 +22,15 @@ class LeaseTerms(TypedDict, total=False):
     labels: Mapping[str, str] | None
     """Labels that each user must have. Default: none."""
     wait: float | None
-    """Seconds to wait until enough users are free; 0 tries once. Default: the `wait` of the farm object, which is 120."""
-    ttl: int | None
-    """Seconds from a renewal to the end of the lease: how long its users stay taken when this process is killed.
+    """Seconds to wait until enough users are free; 0 tries once.
 
-    The farm grants no more than the project's `max_ttl`. Default: the `ttl` of the farm object, else the project's `default_ttl`.
+    Default: the `wait` of the farm object, which is 120.
+    """
+    ttl: int | None
+    """Seconds from a renewal to the end of the lease: how long users stay taken if this process is killed.
+
+    The farm grants no more than the project's `max_ttl`. Default: the `ttl` of the farm object, else the
+    project's `default_ttl`.
     """
     priority: int
     """-10 to 10. Among waiting requests a greater priority is served first. Default: 0."""
@@ -37,7 +41,10 @@ class LeaseTerms(TypedDict, total=False):
 
 
 def acquiring_for(settings: FarmSettings, terms: LeaseTerms) -> Acquiring:
-    """The acquire of a lease on these terms. Raises SettingError, and TypeError for a term that does not exist."""
+    """The acquire of a lease on these terms.
+
+    Raises SettingError, and TypeError for a term that does not exist.
+    """
     if unknown := sorted(terms.keys() - LeaseTerms.__annotations__.keys()):
         known = ", ".join(LeaseTerms.__annotations__)
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}: a lease takes {known}")

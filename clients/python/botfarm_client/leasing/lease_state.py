@@ -1,4 +1,4 @@
-"""What a lease and its users are to a holder, whether that is a thread or a task."""
+"""A lease and its users as their holder sees them: the part that is the same for threads and tasks."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ Callback = Callable[[LeaseLostError], object]
 
 
 class HeldUser:
-    """A user in the hands of its holder. Once the lease is lost it gives no credentials any more."""
+    """A user under a lease. Once the lease is lost or released, its credentials cannot be read any more."""
 
     def __init__(self, lease_clock: LeaseClock, document: Json) -> None:
         __tracebackhide__ = True  # pytest would show the arguments
@@ -40,7 +40,7 @@ class HeldUser:
 
     @property
     def secrets(self) -> Mapping[str, Any]:
-        """What else a test must know; empty where there is nothing. Raises LeaseLostError."""
+        """Further credentials by name, as JSON; often empty. Raises LeaseLostError."""
         self._clock.check()
         return self._secrets
 
@@ -68,7 +68,7 @@ class HeldUser:
 
 
 def user_documents(users: Iterable[HeldUser]) -> list[dict[str, Any]]:
-    """Users with their credentials as the farm writes them. Raises LeaseLostError."""
+    """The users with their credentials, as the API writes them. Raises LeaseLostError."""
     __tracebackhide__ = True  # pytest would show the arguments
     return [
         {"id": u.id, "login": u.login, "password": u.password, "labels": u.labels, "secrets": u.secrets}
@@ -92,16 +92,16 @@ class HeldLease(Generic[UserT, EventT]):
         self.id = lease_clock.lease_id
         self.fence = int(grant.answer["fence"])
         self.pool = pool
-        """`project/env/domain`, as they were asked for."""
+        """`project/env/domain`, as the caller gave them."""
         self.users = users
         self.lost = lost
-        """Set as soon as the lease is lost, and before anybody else can have its users."""
+        """Set when the lease is lost, before its users can be leased to anybody else."""
         self._clock = lease_clock
         self._callbacks: deque[Callback] = deque()
 
     @property
     def user(self) -> UserT:
-        """The only one."""
+        """The user of a lease of one. Raises ValueError if there are several."""
         if len(self.users) != 1:
             raise ValueError(f"this lease has {len(self.users)} users: take them from `users`")
         return self.users[0]
@@ -116,12 +116,15 @@ class HeldLease(Generic[UserT, EventT]):
         return self._clock.is_released
 
     def check(self) -> None:
-        """Raises LeaseLostError; once it is released, too."""
+        """Raises LeaseLostError if the lease is lost or was released."""
         self._look()
         self._clock.check()
 
     def on_lost(self, callback: Callback) -> None:
-        """Calls it once, `lost` being set; at once when the lease is lost already. What it raises is logged."""
+        """Calls the callback once when the lease is lost, after `lost` is set; at once if it is lost already.
+
+        An exception of the callback is logged.
+        """
         self._callbacks.append(callback)
         self._look()
 
@@ -130,18 +133,18 @@ class HeldLease(Generic[UserT, EventT]):
         return f"{type(self).__name__}(id={self.id!r}, pool={self.pool!r}, users={self.users!r})"
 
     def _look(self) -> LeaseLostError | None:
-        """The loss, if there is one; who finds it tells the others."""
+        """The loss, if there is one. The first caller to find it sets `lost` and calls the callbacks."""
         loss = self._clock.look()
         if loss is None:
             return None
         self.lost.set()
         while self._callbacks:
-            with suppress(IndexError):  # another thread has taken the last one
+            with suppress(IndexError):  # another thread has called the last one
                 self._tell(self._callbacks.popleft(), loss)
         return loss
 
     def _tell(self, callback: Callback, loss: LeaseLostError) -> None:
-        """Whatever it raises, SystemExit too, must not end who found the loss: the leases that are left are in its care."""
+        """Logs what the callback raises, even SystemExit, because the caller may be the renewer thread."""
         try:
             callback(loss)
         except BaseException:

@@ -6,13 +6,14 @@ from botfarm_client.errors import FarmUnreachableError, LeaseLostError
 from botfarm_client.leasing.lease_clock import LeaseClock, Renewal
 
 Look = Callable[[], LeaseLostError | None]
-"""Looks at a lease, and tells whom it may concern when it is lost."""
+"""Checks a lease, and calls its callbacks if it is lost. Returns the loss."""
 
 
 class Renewer:
-    """One thread looks at all leases of a farm, and never waits for a network: each renewal has a thread of its own.
+    """Renews leases in threads.
 
-    There is no thread while there is nothing to keep, and none keeps the process from its end.
+    One thread checks all leases of a farm and never waits for the network, because each renewal has a
+    thread of its own. Without leases there is no thread. All are daemon threads, so the process can end.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -21,7 +22,7 @@ class Renewer:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """In a forked process, too: what is kept is the parent's."""
+        """Starts empty: at first, and in a forked process, whose leases belong to the parent."""
         for lease_clock in self._clocks:
             lease_clock.begin_anew()
         self._lock = threading.RLock()
@@ -67,13 +68,13 @@ class Renewer:
         )
         try:
             renewing.start()
-        except RuntimeError as error:  # as many threads as may be, or the process is at its end
+        except RuntimeError as error:  # no more threads are allowed, or the process is ending
             lease_clock.not_renewed(FarmUnreachableError(str(error)))
 
     def _renew(self, renewal: Renewal, lease_clock: LeaseClock, look: Look) -> None:
         try:
             lease_clock.renewed(self._connection.send(renewal.call), renewal.asked_at)
-        except Exception as error:  # noqa: BLE001  else it would count as under way for ever
+        except Exception as error:  # noqa: BLE001  else it would stay in flight for ever
             lease_clock.not_renewed(error)
         look()
         self._changed.set()

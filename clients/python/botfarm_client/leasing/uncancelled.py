@@ -6,7 +6,10 @@ Result = TypeVar("Result")
 
 
 async def run_uncancelled(coroutine: Coroutine[object, object, Result]) -> Result:
-    """Awaits it to its end, even where the task that awaits is cancelled again and again; that counts afterwards."""
+    """Awaits the coroutine to its end, even if the task is cancelled meanwhile.
+
+    Then raises the CancelledError.
+    """
     running = asyncio.ensure_future(coroutine)
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
@@ -15,6 +18,6 @@ async def run_uncancelled(coroutine: Coroutine[object, object, Result]) -> Resul
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled:
-        running.exception()  # it was looked at
+        running.exception()  # marks it as retrieved: asyncio would log it
         raise cancelled
     return running.result()

@@ -1,4 +1,4 @@
-"""What of a lease is secret: its passwords, and of its `secrets`, which are any JSON, what the rules here find."""
+"""The secret texts of a lease: its passwords, and the parts of its `secrets` that the rules here find."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# Characters. To hide each `no`, `1234` or `dark` in a log would make it unreadable and protect nothing.
+# Characters. Masking each `no`, `1234` or `dark` would make a log unreadable and protect nothing.
 SHORTEST, SHORTEST_NAMED = 8, 4
 _LITERALS = frozenset({"true", "false", "null", "none", "undefined"})
 _TELLING_NAME = re.compile(
@@ -24,9 +24,10 @@ Users = Sequence[Mapping[str, Any]]
 
 
 def passwords(users: Users) -> set[tuple[str, str]]:
-    """Pairs of login and password, of those that are masked.
+    """Login and password of each user whose password is masked.
 
-    A password that equals a login or a label is left out, because that is shown anyway; so is one that a log is full of.
+    Left out are passwords that equal a login or a label, which are public, and those that are frequent
+    words of a log.
     """
     shown = _public_texts(users) | _LITERALS
     pairs = {(str(user["login"]), str(user["password"])) for user in users if user.get("password")}
@@ -50,7 +51,7 @@ def other_secrets(users: Users) -> set[str]:
 
 
 def is_public(text: str, users: Users) -> bool:
-    """Whether it is a literal of JSON, or part of a login, a label or an id."""
+    """Whether the text is a literal of JSON, or part of a login, a label or an id."""
     plain = text.lower()
     return plain in _LITERALS or any(plain in public for public in _public_texts(users))
 
@@ -64,7 +65,7 @@ def _public_texts(users: Users) -> set[str]:
 
 
 def _leaves(document: object) -> Iterator[tuple[str, str]]:
-    """The texts and numbers of a JSON document with the name that each has, also those of JSON inside a text."""
+    """The texts and numbers of a JSON document, each with its name. JSON inside a text is searched too."""
     left: list[tuple[str, object]] = [("", document)]
     while left:
         name, value = left.pop()
@@ -83,7 +84,10 @@ def _leaves(document: object) -> Iterator[tuple[str, str]]:
 
 
 def _members(found: dict[str, object]) -> Iterator[tuple[str, object]]:
-    """Of a cookie, or an entry of local storage, the value alone: what else it has, such as a domain, describes it."""
+    """The members to search.
+
+    A cookie or an entry of local storage counts by its name and value, without its domain and the like.
+    """
     own = found.get("name", found.get("key"))
     if isinstance(own, str) and "value" in found:
         yield own, found["value"]
@@ -93,7 +97,7 @@ def _members(found: dict[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _json_inside(text: str) -> object:
-    """Local storage and cookies often hold JSON, cookies percent-encoded. None for any other text."""
+    """The JSON in a text, as local storage and (percent-encoded) cookies hold it. None for other texts."""
     plain = unquote(text)
     if not plain.startswith(("{", "[")):
         return None

@@ -1,4 +1,4 @@
-"""Lines that tell the runner of GitHub Actions what to hide in the log of a job."""
+"""Commands to the runner of GitHub Actions that mask secrets in the log of a job."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from botfarm_client.masks.lease_secrets import (
 )
 from botfarm_client.shared.plain_json import plain_json
 
-# Characters. Escaped, a line of that length is at most 4 KiB, which a pipe takes whole from several writers.
+# Characters. Escaped, such a line is at most 4 KiB: a pipe does not mix writes up to that size.
 _LONGEST_PIECE = 1_000
 
 
@@ -27,9 +27,10 @@ def in_github_actions() -> bool:
 
 
 def mask_lines(users: Users, *, document: str = "") -> list[str]:
-    """A command of the runner for each line of each secret, the longest first.
+    """A command for each line of each secret, the longest first.
 
-    A password is also masked as JSON, URLs and HTTP write it. The document is masked as a whole; it is one line.
+    A password is also masked in the forms of JSON, URLs and HTTP's Basic. `document` is one line and
+    masked as a whole.
     """
     texts = {line for form in _password_forms(users) for line in _parts(form, users)}
     for secret in other_secrets(users):
@@ -41,9 +42,11 @@ def mask_lines(users: Users, *, document: str = "") -> list[str]:
 
 
 def write_masks(users: Users, *, known: set[str] | None = None) -> None:
-    """On standard error, because standard output may be read by a program. Outside of GitHub Actions does nothing.
+    """Writes the commands to standard error, because a program may read standard output.
 
-    Lines that are known are left out, and new ones become known.
+    Outside of GitHub Actions: nothing.
+
+    Leaves lines out that are in `known`, and adds new ones to it.
     """
     if not in_github_actions() or sys.stderr is None:
         return
@@ -58,7 +61,7 @@ def _password_forms(users: Users) -> set[str]:
     forms = set()
     for login, password in passwords(users):
         forms |= {*_json_forms(password), quote(password, safe=""), quote(password), quote_plus(password)}
-        for text in (password, f"{login}:{password}"):  # the second is HTTP's Basic
+        for text in (password, f"{login}:{password}"):  # the second is for HTTP's Basic
             forms.add(base64.b64encode(text.encode()).decode().rstrip("="))
     return forms
 
@@ -68,7 +71,7 @@ def _json_forms(text: str) -> set[str]:
 
 
 def _parts(text: str, users: Users) -> list[str]:
-    """The runner masks lines: a text of several is masked by those that are long enough."""
+    """The lines to mask, because the runner masks single lines. Short lines of a longer text are left out."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1:
         return lines
@@ -83,12 +86,12 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """As commands of the runner are written."""
+    """Escapes the text as the runner's commands require."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _write_line(stream: TextIO, line: str) -> None:
-    """As a line of its own, in one write: standard output may share the pipe and have an open line there.
+    """Writes a whole line after a line end: standard output may share the pipe and have an unfinished line.
 
     The runner reads UTF-8, whatever the locale of a stream is.
     """

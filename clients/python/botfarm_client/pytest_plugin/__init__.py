@@ -1,4 +1,7 @@
-"""Users of a farm for pytest. Every run where botfarm-client is installed loads this: what costs time comes later."""
+"""Users of a farm for pytest.
+
+Every run where botfarm-client is installed loads this: what costs time comes later.
+"""
 
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
@@ -29,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def botfarm_farm(pytestconfig: pytest.Config) -> "Botfarm":
-    """The farm that users come from. Its leases have the run's project, env, domain, wait and TTL unless they name others.
+    """The farm that users come from.
+
+    Its leases have the run's project, env, domain, wait and TTL unless they name others.
 
     A suite that has a fixture of this name brings its own farm, such as a FakeFarm's.
     """
@@ -40,7 +45,10 @@ def botfarm_farm(pytestconfig: pytest.Config) -> "Botfarm":
 
 @pytest.fixture
 def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "Iterator[LeaseFactory]":
-    """A function that takes a lease, as the marker `botfarm` says and with what it is given. The test's end ends it."""
+    """A function that acquires a lease, on the terms of its arguments and of the marker `botfarm`.
+
+    The test's end ends it.
+    """
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
     leases = request.node.stash[OF_A_TEST] = Leases(botfarm_farm, request.config, request.node)
@@ -50,14 +58,14 @@ def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "I
 
 @pytest.fixture
 def botfarm_user(request: pytest.FixtureRequest, botfarm_lease: "LeaseFactory") -> "LeasedUser":  # noqa: ARG001
-    """A user that only this test has, as the marker `botfarm` says."""
+    """A user that only this test holds, on the terms of the marker `botfarm`."""
     leases: Leases = request.node.stash[OF_A_TEST]
     return leases.take_one()
 
 
 @pytest.fixture(scope="session")
 def botfarm_worker_user(pytestconfig: pytest.Config, botfarm_farm: "Botfarm") -> "Iterator[LeasedUser]":
-    """A user that only this process has: one for each worker of pytest-xdist. Markers say nothing of it."""
+    """A user that only this process holds, each worker of pytest-xdist its own. Markers do not apply."""
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
     leases = pytestconfig.stash[OF_A_WORKER] = Leases(botfarm_farm, pytestconfig)
@@ -67,7 +75,7 @@ def botfarm_worker_user(pytestconfig: pytest.Config, botfarm_farm: "Botfarm") ->
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begins a try of the test. A plugin that runs failed tests again comes here once for each try."""
+    """Begins a run of the test. A plugin that runs failed tests again calls this for each run."""
     item.stash[_TRIES] = item.stash.get(_TRIES, 0) + 1
     item.user_properties[:] = [each for each in item.user_properties if each[0] not in PROPERTIES]
     earlier = item.stash.get(OF_A_TEST, None)
@@ -79,7 +87,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fails a test whose users were lost, whatever it says itself."""
+    """Fails a test whose users were lost, even if it passed."""
     for leases in leases_of(item):
         leases.report_to(item)
         leases.check()

@@ -26,7 +26,10 @@ _FARM = pytest.StashKey[Botfarm]()
 
 
 def farm_of_run(config: pytest.Config) -> Botfarm:
-    """Open until the run ends: flaky ends the session's fixtures between two tries of the last test."""
+    """The farm of the run.
+
+    It stays open until the run ends, because flaky ends session fixtures between two attempts.
+    """
     if _FARM not in config.stash:
         config.stash[_FARM] = _open_farm(config)
         config.add_cleanup(config.stash[_FARM].close)
@@ -52,14 +55,17 @@ def _open_farm(config: pytest.Config) -> Botfarm:
 
 class Leases:
     def __init__(self, farm: Botfarm, config: pytest.Config, item: pytest.Item | None = None) -> None:
-        """Without an item they are the worker's."""
+        """`item`: the test. Without it the leases belong to the worker."""
         self._farm = farm
         self._config = config
         self._item = item
         self._taken: list[Lease] = []
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}
-        """What else is said of a lease. By its id, as those that are kept for a post-mortem, and those said to be lost."""
+        """What else is said of a lease.
+
+        By its id, as those that are kept for a post-mortem, and those said to be lost.
+        """
         self._said_lost: set[str] = set()
         self._broken_on: tuple[type[BaseException], ...] = ()
         self._broken_by: str | None = None
@@ -92,12 +98,12 @@ class Leases:
         return self.take().user
 
     def report_to(self, item: pytest.Item) -> None:
-        """Of a worker's leases: each test has them in its report."""
+        """Adds a worker's leases to the report of a test."""
         for lease in self._taken if self._item is None else ():
             item.user_properties += _properties(lease)
 
     def check(self) -> None:
-        """Fails the test if one is lost; what it has released itself is not."""
+        """Fails the test if a lease is lost. A lease that the test has released is not lost."""
         for lease in self._taken:
             if lease.is_released:
                 continue
@@ -108,7 +114,7 @@ class Leases:
                 raise failure(f"{_logins(lease)}: {lost}") from None
 
     def look_at(self, failure: BaseException) -> None:
-        """Of a test that failed before its end: whether its users are broken, and whether they are kept."""
+        """Decides after a failure whether the users are broken. Keeps them for a post-mortem if wanted."""
         if isinstance(failure, self._broken_on):
             self._broken_by = type(failure).__name__
         seconds = duration(self._config, "hold-failed") if self._item is not None else None
@@ -128,7 +134,7 @@ class Leases:
                 ]
 
     def story(self) -> str:
-        """For the report of a test that failed. Credentials are shown by the farm only."""
+        """Lines for the report of a failed test, without credentials: those are shown only by the farm."""
         lines = []
         for lease in self._taken:
             lines.append(f"{_logins(lease)}  (pool {lease.pool}, lease {lease.id})")
@@ -139,7 +145,7 @@ class Leases:
         return "\n".join(lines)
 
     def kept(self) -> list[str]:
-        """Those that are kept for a post-mortem, a line each."""
+        """A line for each lease that is kept for a post-mortem."""
         return [
             f"{_logins(lease)}  for {format_duration(lease.expires_in)}: botfarm leases show {lease.id}, "
             f"botfarm leases release {lease.id}"
@@ -148,14 +154,14 @@ class Leases:
         ]
 
     def release_kept(self) -> None:
-        """Because the test is tried again: only its last try keeps users."""
+        """Releases the kept leases, because the test is run again: only its last run keeps users."""
         for lease in self._taken:
             if lease.id in self._kept:
                 self._release(lease)
         self._kept.clear()
 
     def end(self) -> None:
-        """Releases them, but those that are kept. Fails when one was lost and nothing has said so yet."""
+        """Releases all leases that are not kept. Fails the test if a loss was not reported yet."""
         losses = []
         for lease in reversed(self._taken):
             if lease.id in self._kept:
@@ -166,7 +172,10 @@ class Leases:
             raise failure("; ".join(losses))
 
     def _release(self, lease: Lease) -> LeaseLostError | None:
-        """The loss, where the lease had ended before. A farm that is away fails no test: the lease ends by itself."""
+        """The loss, where the lease had ended before.
+
+        A farm that is away fails no test: the lease ends by itself.
+        """
         try:
             if self._broken_by:
                 lease.release("broken", self._broken_by)
@@ -179,7 +188,7 @@ class Leases:
         return None
 
     def _explained(self, error: BotfarmError) -> str:
-        """An exhausted pool says of itself what matters to a test; for the rest there are the words of the commands."""
+        """One line for an error: an exhausted pool's own message, else the one that commands print."""
         if isinstance(error, PoolExhaustedError):
             return str(error)
         return explain(error, setting(self._config, "url") or "BOTFARM_URL")
@@ -195,7 +204,7 @@ def _worker() -> str:
 
 
 def _run() -> dict[str, str]:
-    """The metadata of all leases of this run."""
+    """Metadata of all leases of this run."""
     holder = this_holder()
     found = {"run_by": holder.owner, **holder.metadata}
     return {**found, "worker": _worker()} if _worker() else found

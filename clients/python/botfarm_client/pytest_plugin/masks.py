@@ -1,4 +1,4 @@
-"""The secrets of a lease, hidden in the log of a GitHub Actions job."""
+"""Masks the secrets of a lease in the log of a GitHub Actions job."""
 
 from contextlib import nullcontext
 
@@ -12,7 +12,7 @@ _KNOWN: "pytest.StashKey[set[str]]" = pytest.StashKey()
 
 
 def mask(lease: Lease, config: pytest.Config) -> None:
-    """On the standard error that the run was started with, which workers of pytest-xdist on this machine have inherited."""
+    """Writes to the run's original standard error, which workers of pytest-xdist on this machine inherit."""
     if not in_github_actions():
         return
     capturing = config.pluginmanager.getplugin("capturemanager")

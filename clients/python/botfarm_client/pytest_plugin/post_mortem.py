@@ -1,7 +1,8 @@
-"""What a run says about the users of failed tests: in each test's report, and in the summary those that are kept.
+"""Reports the users of failed tests: in each test's report, and those that are kept in the summary.
 
-A plugin such as pytest-rerunfailures, pytest-retry or flaky runs a failed test again. Only the last try counts: the
-reports of a test replace each other, and what an earlier try has kept is released before the next one begins.
+A plugin such as pytest-rerunfailures, pytest-retry or flaky runs a failed test again. Only the last try
+counts: the reports of a test replace each other, and what an earlier try has kept is released before the next
+one begins.
 """
 
 from typing import TYPE_CHECKING
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
 
 OF_A_TEST: "pytest.StashKey[Leases]" = pytest.StashKey()
 OF_A_WORKER: "pytest.StashKey[Leases]" = pytest.StashKey()
-# Of a test in JUnit XML: its leases and the logins of their users.
+# Properties of a test in JUnit XML: its leases and the logins of their users.
 PROPERTIES = ("botfarm_lease", "botfarm_login")
-# On a report. It travels with it from a worker of pytest-xdist, so it is made of strings and lists.
+# An attribute of a report. Reports travel from workers of pytest-xdist, so it consists of strings and lists.
 _KEPT = "botfarm_kept"
 
 
 def leases_of(item: pytest.Item) -> "list[Leases]":
-    """The leases that the test uses: by its arguments, or by what it has asked for while it ran."""
+    """The leases that a test uses, by its arguments and by the fixtures it requested while it ran."""
     found = [item.stash.get(OF_A_TEST, None)]
     request = getattr(item, "_request", item)
     if "botfarm_worker_user" in getattr(request, "fixturenames", ()):
@@ -29,17 +30,18 @@ def leases_of(item: pytest.Item) -> "list[Leases]":
 
 
 class PostMortem:
-    """Registered once in each process of a run."""
+    """The plugin object, registered once in each process of a run."""
 
     def __init__(self) -> None:
         self.item: pytest.Item | None = None
-        """The test that runs in this process."""
+        """The current test of this process."""
         self._kept: dict[str, list[str]] = {}
-        """By test, what its last try has kept."""
+        """The kept leases of each test's last run."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # Not in pytest_runtest_makereport: only after that hook does pytest-retry decide how a test has ended.
+        # Not in pytest_runtest_makereport: only after that hook does pytest-retry decide how a test
+        # has ended.
         if self.item is not None and self.item.nodeid == report.nodeid:
             leases = leases_of(self.item)
             if report.failed and (story := "\n".join(filter(None, (each.story() for each in leases)))):

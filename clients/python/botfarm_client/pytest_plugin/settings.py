@@ -1,4 +1,4 @@
-"""What a run says of the users that it takes: on the command line, in variables, in the ini file, in markers."""
+"""The settings of a run: from the command line, variables, the ini file and markers."""
 
 from collections.abc import Mapping
 from math import inf
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from botfarm_client.shared.durations import TimeFormatError, parse_duration
 from botfarm_client.shared.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
@@ -32,13 +31,13 @@ def add_settings(parser: pytest.Parser) -> None:
 
 
 def setting(config: pytest.Config, name: str) -> str | None:
-    """The command line's, else the variable's, else the ini file's."""
+    """A setting: from the command line, else the variable, else the ini file."""
     of_environment = variable(_VARIABLES[name]) if name in _VARIABLES else None
     return config.getoption(_key(name)) or of_environment or config.getini(_key(name)) or None
 
 
 def check_settings(config: pytest.Config) -> None:
-    """Before the first test, not in each. Raises UsageError."""
+    """Checks durations once, before the first test. Raises UsageError."""
     for name in _DURATIONS:
         try:
             duration(config, name)
@@ -47,13 +46,13 @@ def check_settings(config: pytest.Config) -> None:
 
 
 def duration(config: pytest.Config, name: str) -> int | None:
-    """Seconds."""
+    """A setting in seconds."""
     value = setting(config, name)
     return None if value is None else _seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
 
 
 def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a lease: what is given, else what the closest marker says, else what the run says."""
+    """The terms of a lease: the given ones, else the closest marker's, else the run's."""
     found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain")}
     found |= {name: duration(config, name) for name in ("wait", "ttl")}
     markers = [] if item is None else list(item.iter_markers("botfarm"))
@@ -70,11 +69,16 @@ def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, A
 
 
 def failure(message: str) -> BaseException:
-    """Of a test, in one line: the traceback would be ours."""
+    """The failure of a test, in one line, because the traceback would show only the plugin's code."""
     return pytest.fail.Exception(f"botfarm: {message}", pytrace=False)
 
 
 def _seconds(value: object, *, of: str) -> int:
+    from botfarm_client.shared.durations import (  # noqa: PLC0415  only where a duration is given
+        TimeFormatError,
+        parse_duration,
+    )
+
     try:
         return parse_duration(str(value))
     except TimeFormatError as error:

@@ -1,11 +1,14 @@
-"""A monotonic clock that goes on while the machine sleeps, as the farm's does."""
+"""A monotonic clock that goes on while this machine sleeps, as the farm's clock does."""
 
 import sys
 import time
 
 
 def _clock_id() -> int | None:
-    """`time.monotonic` stands still while Linux and macOS are suspended: a lease would look younger than it is."""
+    """The clock to read.
+
+    `time.monotonic` stands still while Linux and macOS are suspended, so a lease would look too young.
+    """
     if sys.platform == "darwin":
         return time.CLOCK_MONOTONIC
     return getattr(time, "CLOCK_BOOTTIME", None)
@@ -25,6 +28,6 @@ def now() -> float:
 
 
 def advance(seconds: float) -> None:
-    """For tests: as if this machine had been asleep for so long."""
+    """For tests: moves the clock, as if this machine had been asleep for `seconds`."""
     global _ahead  # noqa: PLW0603  there is one time
     _ahead += seconds

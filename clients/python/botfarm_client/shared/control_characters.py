@@ -1,5 +1,5 @@
 def escape_control_characters(text: str) -> str:
-    """What others have stored cannot move the cursor or forge a line: control characters are shown by their codes."""
+    """Shows control characters by their codes, so that stored text cannot move the cursor or forge a line."""
     if text.isprintable():
         return text
     return "".join(

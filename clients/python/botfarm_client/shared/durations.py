@@ -1,11 +1,11 @@
-"""Durations and moments, as people write and read them."""
+"""Durations and points in time, as people write and read them."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _WRITTEN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
-# So many digits are no duration, but a slip of the keyboard.
+# Characters. A longer text is a slip of the keyboard.
 _LONGEST = 12
 
 
@@ -14,7 +14,7 @@ class TimeFormatError(ValueError):
 
 
 def parse_duration(text: str) -> int:
-    """Seconds: `90`, `90s`, `15m`, `2h`, `1h30m`, `90d`. Raises TimeFormatError."""
+    """The seconds of `90`, `90s`, `15m`, `2h`, `1h30m`, `90d`. Raises TimeFormatError."""
     written = text.strip().lower()
     found = _WRITTEN.fullmatch(written)
     if not written or found is None or len(written) > _LONGEST:
@@ -23,7 +23,12 @@ def parse_duration(text: str) -> int:
 
 
 def parse_moment(text: str) -> str:
-    """ISO 8601, UTC where it names no zone; a duration is one back from now, by this machine's clock. Raises TimeFormatError."""
+    """The moment in ISO 8601.
+
+    A text without a zone is UTC; a duration counts back from now, by this machine's clock.
+
+    Raises TimeFormatError.
+    """
     try:
         return (datetime.now(UTC) - timedelta(seconds=parse_duration(text))).isoformat()
     except (TimeFormatError, OverflowError):
@@ -38,7 +43,7 @@ def parse_moment(text: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """The two largest units that matter: `1d2h`, `15m`, `42s`."""
+    """The two largest units: `1d2h`, `15m`, `42s`."""
     left = max(0, round(seconds))
     parts: list[str] = []
     for name, unit in _UNITS.items():
@@ -63,7 +68,7 @@ def format_utc(timestamp: str) -> str:
 
 
 def format_relative(timestamp: str | None, *, now: datetime | None = None) -> str:
-    """`3m ago`, `in 15m`: by this machine's clock, so for people only."""
+    """`3m ago`, `in 15m`. By this machine's clock, so not for scripts."""
     if timestamp is None:
         return ""
     seconds = (datetime.fromisoformat(timestamp) - (now or datetime.now(UTC))).total_seconds()

@@ -9,7 +9,7 @@ _WAYS_OUT = {
     "unauthenticated": "the farm does not know this token: set BOTFARM_TOKEN",
     "too-large": "this is more than the farm takes at once: split it",
 }
-# Said after the farm's own words, which say what is missing.
+# Appended to the farm's detail, which says what is missing.
 _NEXT_STEPS = {"forbidden": "set BOTFARM_TOKEN to a token that may do this, or ask for another role"}
 _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "request_id", "errors"})
 _DURATIONS = frozenset({"waited", "next_free_in", "expires_in", "oldest_wait"})

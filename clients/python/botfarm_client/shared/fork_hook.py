@@ -1,4 +1,4 @@
-"""A process that is forked has the memory of its parent, but none of its threads: what they held is held for ever."""
+"""Calls back in a forked process. It has its parent's locks but not the threads that hold them."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _inherited: "WeakKeyDictionary[Any, Callable[[Any], None]]" = WeakKeyDictionary(
 
 
 def call_when_forked(this: T, begin_anew: Callable[[T], None]) -> None:
-    """In the child, with `this`, which is not kept alive by that."""
+    """Calls `begin_anew(this)` in each forked child. Holds no reference to `this`."""
     _inherited[this] = begin_anew
 
 

@@ -1,9 +1,9 @@
-"""JSON that needs no quoting tricks in shells and in files of variables."""
+"""JSON that shells and files of variables need not escape."""
 
 import json
 import re
 
-# Escapes of one character such as \n and \", and what shells and readers of .env files give a meaning.
+# Short escapes such as \n and \", and characters that have a meaning in shells and .env files.
 _SPECIAL = re.compile(r"\\(u[0-9a-f]{4}|.)|['$`#]")
 _SHORT = {'"': '"', "\\": "\\", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 

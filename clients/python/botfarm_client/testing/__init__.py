@@ -1,4 +1,4 @@
-"""A farm in this process, for the tests of what uses the SDK."""
+"""A fake farm in this process, for tests of code that uses the SDK."""
 
 from botfarm_client.testing.fake_farm import FakeFarm as FakeFarm
 from botfarm_client.testing.fake_leasing import FakePolicy as FakePolicy

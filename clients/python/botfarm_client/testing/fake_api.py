@@ -1,4 +1,4 @@
-"""What a fake farm answers to a request, however that comes."""
+"""The HTTP API of a fake farm, apart from the transport."""
 
 import json
 import re
@@ -37,10 +37,10 @@ class Asked:
     method: str
     path: str
     headers: Mapping[str, str]
-    """Their names in small letters."""
+    """By names in lower case."""
     body: bytes
     is_gone: Callable[[], bool]
-    """Whether who asked has hung up."""
+    """Whether the caller has hung up."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy
 from botfarm_client.testing.fake_transport import FakeTransport, NotAnsweredError, serving
 from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser
 
-TOKEN = "a-token-of-the-fake-farm"  # noqa: S105  it opens nothing
+TOKEN = "a-token-of-the-fake-farm"  # noqa: S105  not a real secret
 
 
 class FakeFarm:
-    """One project, with users that are given, in memory; it keeps to the rules of a farm.
+    """A farm in memory with one project and the given users. It follows the rules of a real farm.
 
     A context manager, for the socket behind `url`; without that it needs no end.
     """
@@ -30,7 +30,10 @@ class FakeFarm:
         policy: FakePolicy = FakePolicy(),  # noqa: B008  frozen
         max_leases: int | None = None,
     ) -> None:
-        """Without users it has one. `env` is what clients take that name none; `max_leases` the quota, in users."""
+        """Without `users` there is one.
+
+        `env` is what clients take that name none; `max_leases` the quota, in users.
+        """
         self.token = TOKEN
         self.project = project
         self.project_id = str(uuid4())
@@ -40,11 +43,11 @@ class FakeFarm:
         self._api = FakeApi(self._leasing, token=TOKEN, project=project, project_id=self.project_id)
         self._failures: list[str] = []
         self.on_answer: Callable[[str], object] | None = None
-        """Called with `POST /leases` and the like, when what was asked for is done and before the answer arrives."""
+        """Called with `POST /leases` and the like, when a request was carried out and not yet answered."""
         self._stack = ExitStack()
         self._url: str | None = None
         self.transport = FakeTransport(self._answer)
-        """For `httpx.Client` and `httpx.AsyncClient`, `Botfarm` and `AsyncBotfarm`."""
+        """A transport for `Botfarm`, `AsyncBotfarm`, `httpx.Client` and `httpx.AsyncClient`."""
 
     def botfarm(self) -> Botfarm:
         return Botfarm(
@@ -58,14 +61,14 @@ class FakeFarm:
 
     @property
     def url(self) -> str:
-        """Where it listens on this machine, from now on, for what takes nothing but a URL."""
+        """The URL of a local socket, which listens from the first use on."""
         if self._url is None:
             self._url = self._stack.enter_context(serving(self._answer))
         return self._url
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """For what reads its settings there: the pytest plugin, `botfarm exec`, another process."""
+        """Variables for the pytest plugin, `botfarm exec` and other processes."""
         return {
             "BOTFARM_URL": self.url,
             "BOTFARM_TOKEN": self.token,
@@ -75,35 +78,36 @@ class FakeFarm:
 
     @property
     def users(self) -> list[FakeUser]:
-        """Who is handed out next comes first."""
+        """The users, the next one to be leased first."""
         return list(self._leasing.users)
 
     @property
     def leases(self) -> list[FakeLease]:
-        """All there ever were, the oldest first."""
+        """All leases, also ended ones, the oldest first."""
         return list(self._leasing.leases)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for users."""
+        """The number of requests that wait for users."""
         return self._leasing.waiting
 
     def advance(self, seconds: float) -> None:
-        """Time passes here, and for every client in this process, as if it had been asleep meanwhile."""
+        """Moves the time of the farm and of every client in this process by `seconds`, as a sleep would."""
         clock.advance(seconds)
 
     def expire(self, lease_id: str) -> None:
-        """The lease is over, and its holder does not know."""
+        """Ends the lease without telling its holder."""
         self._leasing.expire(lease_id)
 
     def force_release(self, lease_id: str) -> None:
-        """As an operator does it."""
+        """Ends the lease as an operator does."""
         self._leasing.force(lease_id)
 
     def fail_next(self, how: str, times: int = 1) -> None:
-        """The next requests meet a problem, by its slug.
+        """Makes the next requests fail with a problem, named by its slug.
 
-        Or they are `refused`, as where nobody listens; or `lost`: what they ask for is done, and no answer arrives.
+        Or they are `refused`, as where nobody listens; or `lost`: what they ask for is done, and no
+        answer arrives.
         """
         self._failures += [how] * times
 

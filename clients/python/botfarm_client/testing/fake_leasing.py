@@ -10,14 +10,14 @@ from typing import Any
 from botfarm_client.shared import clock
 from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser
 
-# Real seconds between two looks of who waits; a test that moves the time does not have to wake anybody.
+# Real seconds between two checks of a waiting request, so that a test that moves the time need not wake it.
 LOOK = 0.01
 AGEING = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FakePolicy:
-    """Seconds, as a project has them."""
+    """The times of a project, in seconds."""
 
     default_ttl: int = 900
     max_ttl: int = 14_400
@@ -33,9 +33,9 @@ class FakeLeasing:
         self._fences = itertools.count(1)
         self._lock = threading.RLock()
         self._line: dict[object, tuple[float, Callable[[], bool]]] = {}
-        """The ranks of those who wait, and whether they have hung up."""
+        """The rank of each waiting request, and whether its caller has hung up."""
         self._arrivals: dict[str, float] = {}
-        """The ranks of the keys that have waited: they keep their places."""
+        """The rank of each idempotency key that has waited: a repeated request keeps its place."""
         self.users = users
         self.leases: list[FakeLease] = []
 
@@ -46,7 +46,7 @@ class FakeLeasing:
     def acquire(
         self, wanted: Mapping[str, Any], key: str | None, is_gone: Callable[[], bool]
     ) -> tuple[FakeLease, bool]:
-        """The lease, and whether it had been taken before, under the same key."""
+        """The lease, and whether it is a replay of one under the same key."""
         started, me = clock.now(), object()
         rank = started - AGEING * wanted["priority"]
         if key is not None:
@@ -172,7 +172,7 @@ class FakeLeasing:
         self.leases.append(lease)
         for user in users:
             user.lease = lease
-            self.users.remove(user)  # to the end: all others come before it again
+            self.users.remove(user)  # moved to the end: all others come before it again
             self.users.append(user)
         return lease
 
@@ -215,7 +215,7 @@ class FakeLeasing:
 
 
 def _what(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What a retry must ask for again."""
+    """The part of the body that a retry under the same key must repeat."""
     return {name: value for name, value in wanted.items() if name not in {"wait_seconds", "priority"}}
 
 

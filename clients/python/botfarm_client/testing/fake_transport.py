@@ -1,4 +1,4 @@
-"""Ways to a fake farm: without a network, for either client of httpx, and by a socket of this machine."""
+"""Transports to a fake farm: in memory, for both clients of httpx, and over a local socket."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Answer = Callable[[Asked], Answered]
 
 
 class NotAnsweredError(Exception):
-    """A farm that is told to fail does not answer; refused says that it was never asked."""
+    """The failure that a fake farm was told to have: refused, or the answer is lost."""
 
     def __init__(self, *, refused: bool) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[str]:
-    """Gives the URL."""
+    """Starts the server. Returns its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # the names are those of the library
+        def do_POST(self) -> None:  # the name is the library's
             length = int(self.headers.get("content-length") or 0)
             headers = {name.lower(): value for name, value in self.headers.items()}
             asked = Asked(
@@ -89,7 +89,7 @@ def serving(answer: Answer) -> Iterator[str]:
 
         @override
         def log_message(self, format: str, *args: object) -> None:
-            """A fake farm has nothing to say to a test's output."""
+            """Logs nothing, to keep a test's output clean."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""The users and leases of a fake farm, and what it says no with."""
+"""The users, leases and problems of a fake farm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ STATUSES = {
 }
 
 
-class FakeProblem(Exception):  # noqa: N818  it is an answer
+class FakeProblem(Exception):  # noqa: N818  it is an answer, not an error
     def __init__(self, slug: str, *, retry_after: int | None = None, **details: object) -> None:
         super().__init__(slug)
         self.slug = slug
@@ -44,10 +44,10 @@ class FakeUser:
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: dict[str, Any] = field(default_factory=dict, repr=False)
     totp: str | None = field(default=None, repr=False)
-    """The code that the farm gives, for ever the same one."""
+    """The one-time code that the farm gives. It never changes."""
     id: str = field(default_factory=lambda: str(uuid4()))
     lease: "FakeLease | None" = field(default=None, repr=False)
-    """Its last one."""
+    """Its last lease."""
     available_at: float = field(default=0.0, repr=False)
 
 
@@ -60,7 +60,7 @@ class FakeLease:
     metadata: Mapping[str, Any]
     fence: int
     acquired_at: float
-    """This and the other moments by the clock of the SDK."""
+    """In seconds of the SDK's clock, as all other times here."""
     ttl: int
     expires_at: float
     hold_until: float
@@ -74,5 +74,5 @@ class FakeLease:
 
     @property
     def is_live(self) -> bool:
-        """As the farm saw it last."""
+        """As of the farm's last check."""
         return self.ended_at is None

@@ -1,4 +1,4 @@
-"""The program of `botfarm exec`: found before a user is taken for it, started, and what is left of it ended."""
+"""The program of `botfarm exec`: found before a user is taken, started, and ended with all its children."""
 
 import errno
 import os
@@ -12,15 +12,16 @@ from pathlib import Path
 
 from botfarm_client.commands.shared.command_errors import CommandError
 
-# As shells have them.
+# The exit codes of shells.
 CANNOT_RUN, NOT_FOUND = 126, 127
-# Seconds. The lock-delay of a project is 15 unless it says otherwise: nobody gets the users while they are still in use.
+# Seconds. Shorter than the default lock-delay of a project, 15, so that the program is gone before its
+# users are leased to anybody else.
 GRACE = 5.0
 PAUSE = 0.05
 
 
 def require_program(name: str) -> None:
-    """Raises CommandError with the exit code of a shell."""
+    """Raises CommandError, with the exit code of a shell, if the program cannot be found or run."""
     if shutil.which(name):
         return
     if shutil.which(name, mode=os.F_OK) or (os.sep in name and Path(name).exists()):
@@ -29,10 +30,10 @@ def require_program(name: str) -> None:
 
 
 def start_program(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """In our process group, so that it has the terminal as we have it."""
+    """Starts the program in our process group, so that it can use the terminal."""
     try:
-        return subprocess.Popen(command, env=environment)  # noqa: S603  to run it is what we are asked for
-    except FileNotFoundError:  # its interpreter; itself was looked for
+        return subprocess.Popen(command, env=environment)  # noqa: S603  running it is the purpose
+    except FileNotFoundError:  # its interpreter is missing: the program itself was found before
         raise CommandError(
             f"{command[0]}: the interpreter that its first line names is not there", exit_code=NOT_FOUND
         ) from None
@@ -45,9 +46,9 @@ def start_program(command: Sequence[str], environment: Mapping[str, str]) -> "su
 
 
 def wait_for(program: "subprocess.Popen[bytes]") -> int:
-    """The exit code as a shell has it.
+    """The program's exit code, as a shell reports it.
 
-    In short waits: one without a limit would not be woken by a signal that came just before it, until the next one.
+    Waits in short pieces, because a signal just before an unlimited wait would not wake it.
     """
     while (status := program.poll()) is None:
         with suppress(subprocess.TimeoutExpired):
@@ -56,9 +57,9 @@ def wait_for(program: "subprocess.Popen[bytes]") -> int:
 
 
 def end_programs(mark: str, child: "subprocess.Popen[bytes]") -> None:
-    """The child and all that has inherited the mark, `NAME=value`, of its environment: TERM, and KILL after a grace.
+    """Ends the program and all processes with `mark` (`NAME=value`) in their environment: TERM, later KILL.
 
-    A shell or a runner that is told to stop may leave its own children behind, which would go on with the users.
+    A shell or a runner that is stopped may leave children behind, which would go on using the users.
     """
     deadline = time.monotonic() + GRACE
     child.terminate()
@@ -82,7 +83,10 @@ def _signal_others(number: int, mark: str, child: "subprocess.Popen[bytes]") -> 
 
 
 def _marked(mark: str) -> Iterator[int]:
-    """Only Linux tells; elsewhere it is the child alone. Of others' processes and of those that have ended nothing is read."""
+    """The processes with the mark. Only Linux can tell; elsewhere it is the program alone.
+
+    Of others' processes and of those that have ended nothing is read.
+    """
     entry = mark.encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

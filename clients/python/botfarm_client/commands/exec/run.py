@@ -86,7 +86,7 @@ def run_under_lease(
             with _environment(lease, command, keep_token=keep_token) as environment:
                 exit_code = _run(command, environment, lease, signals)
             _release(lease, command[0])
-    except LeaseLostError as lost:  # before the command has begun: the machine slept
+    except LeaseLostError as lost:  # the machine slept before the command began
         raise CommandError(str(lost), exit_code=ExitCode.LEASE_LOST) from None
     except BotfarmError as error:
         raise command_error(error, url) from None
@@ -97,7 +97,7 @@ def run_under_lease(
 def _environment(
     lease: "botfarm_client.Lease", command: list[str], *, keep_token: bool
 ) -> Iterator[dict[str, str]]:
-    """The token can take all the users of its scope: a test needs no more than its own."""
+    """The environment of the program, without the token, which could take any user of its scope."""
     dropped = {USERS, USERS_FILE, *(() if keep_token else _TOKEN_VARIABLES)}
     ours = {name: value for name, value in os.environ.items() if name not in dropped}
     users = user_documents(lease.users)
@@ -111,7 +111,7 @@ def _environment(
 
 
 def _temporary_folder() -> Path:
-    """Where there is none, as in a container that is read-only, most leases need none."""
+    """The folder for the file of users. A read-only container may have none; most leases need no file."""
     try:
         return Path(gettempdir())
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _run(
     lease.on_lost(lambda _: end_programs(mark, program))
     exit_code = wait_for(program)
     if lease.lost.is_set() or signals.told_to_end:
-        end_programs(mark, program)  # what it has left behind, too
+        end_programs(mark, program)  # and the children that it left behind
     try:
         lease.check()
     except LeaseLostError as lost:
@@ -140,7 +140,7 @@ def _release(lease: "botfarm_client.Lease", command: str) -> None:
     except LeaseLostError as lost:
         line = f"{lost}: do not trust what {command} has found"
         raise CommandError(line, exit_code=ExitCode.LEASE_LOST) from None
-    except BotfarmError as error:  # of the command nothing is to be said against
+    except BotfarmError as error:  # the command itself has not failed
         note(
             f"the lease was not released ({error}): it ends by itself, in {format_duration(lease.expires_in)}"
         )

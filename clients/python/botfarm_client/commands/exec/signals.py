@@ -1,4 +1,7 @@
-"""Signals that come to `botfarm exec`: before its program runs they end us, from then on they are the program's."""
+"""Signals to `botfarm exec`.
+
+Before its program runs they end the command; then they are passed to the program.
+"""
 
 import os
 import signal
@@ -12,23 +15,23 @@ Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 def _signals(*names: str) -> frozenset[signal.Signals]:
-    """Those that this system has: Windows knows few, and SIGBREAK besides."""
+    """The signals that this system has. Windows has few of them, and SIGBREAK."""
     return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
 _HANGUP = _signals("SIGHUP")
 _FROM_KEYBOARD = _signals("SIGINT", "SIGQUIT", "SIGBREAK")
 _ENDING = _HANGUP | _FROM_KEYBOARD | _signals("SIGTERM")
-# Not those by which a terminal stops a job and lets it go on: they come to all of it, and we stop as well.
+# Without the signals that stop and continue a job, because a terminal sends them to all processes of the job.
 _PASSED = _ENDING | _signals("SIGUSR1", "SIGUSR2")
 
 
 class Signals:
-    """Ends by SystemExit with 128 and the number, once: what comes while we are ending does not disturb the release."""
+    """Raises SystemExit with 128 + number, once: a second signal must not disturb the release."""
 
     def __init__(self) -> None:
         self.told_to_end = False
-        """Whether the program was, by a signal."""
+        """Whether a signal has told the program to end."""
         self._program: Program | None = None
         self._is_starting = False
         self._is_ending = False
@@ -39,7 +42,7 @@ class Signals:
     def __enter__(self) -> Self:
         self._had_terminal = _foreground_group() is not None
         for number in _PASSED:
-            # What we were started to ignore, as by nohup, the program ignores too.
+            # The program ignores what this process was started to ignore, as by nohup.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._former[number] = signal.signal(number, self._handle)
         return self
@@ -70,17 +73,17 @@ class Signals:
             program.send_signal(number)
 
     def _is_of_our_terminal(self, number: int) -> bool:
-        """Then the program, which is in our process group, has got it too: twice would be Ctrl-C twice."""
+        """Whether the terminal sent the signal to the program too, which must not get it twice."""
         if number in _FROM_KEYBOARD:
-            # Windows sends them to all processes of a console, and to nobody else.
+            # Windows sends them to all processes of a console at once.
             return not hasattr(os, "getpgrp") or _foreground_group() == os.getpgrp()
-        if number in _HANGUP:  # of a terminal that is gone; the first process of a session is told alone
+        if number in _HANGUP:  # the terminal is gone; only the first process of a session is told
             return self._had_terminal and _foreground_group() is None and not _is_first_of_session()
         return False
 
 
 def _foreground_group() -> int | None:
-    """Of our terminal, if we have one."""
+    """The foreground process group of our terminal, if there is one."""
     if not hasattr(os, "tcgetpgrp"):
         return None
     try:

@@ -81,7 +81,7 @@ def acquire(
         raise typer.BadParameter("not together with --json", param_hint="--format")
     if output_format is Format.GITHUB:
         github_actions.require_files()
-    # Under a key of the caller's the same must be asked for from wherever it is repeated.
+    # A request under the caller's key must be the same wherever it is repeated, so it names no job.
     job = None if idempotency_key else this_job()
     body: Json = {
         "project_id" if is_id(project) else "project": project,
@@ -118,7 +118,7 @@ def _take(body: Json, *, key: str | None, wait: int, url: str) -> Json:
         except BotfarmError:
             raise
         except BaseException:
-            if key is None:  # else the same command gets what was taken
+            if key is None:  # with a key of the caller's, the same command gets the lease
                 with suppress(BotfarmError):
                     carry_out(acquiring.taking_back(), farm)
             raise
@@ -149,7 +149,7 @@ def _hand_over(lease: Json, output_format: Format, *, project: str) -> None:
 
 @contextmanager
 def _released_if_not_handed_over(lease: Json, *, url: str, can_be_repeated: bool) -> Iterator[None]:
-    """Where nobody has learned of a lease, nobody will release it: neither who hung up, nor who was interrupted."""
+    """Releases a lease that could not be printed or was interrupted, because nobody else knows it."""
     try:
         yield
     except BaseException:

@@ -62,7 +62,7 @@ def write_back(
 
 
 def _path(farm: "Connection", lease_id: UUID, user: str | None) -> str:
-    """An id is not looked up: the request that it is for says when the lease has no such user."""
+    """The path of a user. An id is not looked up: the request reports if the lease has no such user."""
     user_id = user if user is not None and is_id(user) else _user_id_of(farm, lease_id, user)
     return f"/leases/{lease_id}/users/{user_id}"
 
@@ -70,10 +70,10 @@ def _path(farm: "Connection", lease_id: UUID, user: str | None) -> str:
 def _user_id_of(farm: "Connection", lease_id: UUID, login: str | None) -> str:
     lease = farm.get(f"/leases/{lease_id}")
     users: list[Json] = lease["users"]
-    if not users:  # only those of a lease that has ended can be deleted
+    if not users:  # users can be deleted only after their lease has ended
         raise CommandError("the lease has ended, and its users are deleted", exit_code=ExitCode.LAPSED)
     found = users
-    if login is not None:  # only the farm knows which spellings of a login are the same account
+    if login is not None:  # only the farm knows which spellings of a login are one account
         named = farm.items("/users", login=login, project_id=lease["project_id"], env=lease["env"])
         found = [user for user in users if user["id"] in {each["id"] for each in named}]
     if not found:

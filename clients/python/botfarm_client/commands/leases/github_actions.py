@@ -1,4 +1,4 @@
-"""A lease handed to the later steps of a GitHub Actions job, its credentials masked in the log before anything else."""
+"""Hands a lease to the later steps of a GitHub Actions job, after masking its credentials in the log."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ from botfarm_client.masks.log_masks import mask_lines
 
 
 def require_files() -> None:
-    """Before a user is taken, as it could not be handed on."""
+    """Raises CommandError without the runner's files. Called before a user is taken."""
     for name in ("GITHUB_ENV", "GITHUB_OUTPUT"):
         if not os.environ.get(name):
             raise CommandError(
@@ -28,13 +28,13 @@ def require_files() -> None:
 
 
 def say_masks(users: Users, *, document: str = "") -> None:
-    """On standard output, so that the runner has read them before what follows them there."""
+    """Prints the masks to standard output, so that the runner reads them before the lines that follow."""
     for line in mask_lines(users, document=document):
-        say(line.encode())  # the runner reads UTF-8, whatever the locale is
+        say(line.encode())  # the runner reads UTF-8 in any locale
 
 
 def hand_on(variables: Variables, users: Users) -> None:
-    """The outputs are those that are no secret, so that they reach other jobs too. Raises CommandError."""
+    """Writes variables for later steps, and the public ones as outputs of the job. Raises CommandError."""
     file = users_file(_temporary_folder())
     try:
         handed_on = with_users_file(variables, file, beside=_environment_of_later_steps())
@@ -48,7 +48,7 @@ def hand_on(variables: Variables, users: Users) -> None:
 
 
 def _temporary_folder() -> Path:
-    """The runner empties it when the job ends."""
+    """The folder that the runner empties when the job ends."""
     return Path(os.environ.get("RUNNER_TEMP") or Path(os.environ["GITHUB_ENV"]).parent)
 
 
@@ -57,12 +57,12 @@ def _environment_of_later_steps() -> dict[str, str]:
 
 
 def _without_an_earlier_lease(variables: Variables) -> Variables:
-    """A variable of the job can be overwritten and not removed."""
+    """Empties the variables of an earlier lease, because variables of a job cannot be removed."""
     return {name: "" for name in (USERS, USERS_FILE) if os.environ.get(name)} | variables
 
 
 def _append(file: str, variables: Variables) -> None:
-    # No value can contain a delimiter that is made up here, so none can set a variable of its own.
+    # The delimiter is random, so no value can contain it and set a variable of its own.
     delimiter = f"botfarm_{uuid4().hex}"
     text = "".join(f"{name}<<{delimiter}\n{value}\n{delimiter}\n" for name, value in variables.items())
     try:

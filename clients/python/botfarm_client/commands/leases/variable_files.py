@@ -1,4 +1,4 @@
-"""Variables as text for others to read: a POSIX shell, and programs that read `.env` files."""
+"""Variables as text, for POSIX shells and for programs that read `.env` files."""
 
 import re
 import shlex
@@ -6,19 +6,23 @@ import shlex
 from botfarm_client.commands.leases.variables import Variables
 from botfarm_client.commands.shared.command_errors import CommandError
 
-# What readers of .env files take as it stands: python-dotenv, dotenv and `--env-file` of Node.js, `env_file` of Compose.
+# Characters that readers of .env files take literally: python-dotenv, dotenv and `--env-file` of Node.js,
+# `env_file` of Compose.
 _IN_SINGLE_QUOTES = re.compile(r"(?!.*\$\{)(?:[^'\\\r\n]|\\(?![\\\r\n]|$))*")
 _IN_DOUBLE_QUOTES = re.compile(r'[^"\\$`\r\n]*')
 _BARE = re.compile(r"(?!['\"`\s])[^$#\r\n]*(?<!\s)")
 
 
 def shell_lines(variables: Variables) -> str:
-    """For `eval "$(...)"` in a POSIX shell; exported, as it is the programs of the script that need them."""
+    """Lines for `eval "$(...)"` in a POSIX shell. They export the variables to the programs of the script."""
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def dotenv_lines(variables: Variables) -> str:
-    """`NAME='value'`, which all those readers understand alike. Raises CommandError for a value that they do not."""
+    """Lines `NAME='value'`, which all those readers understand alike.
+
+    Raises CommandError for a value that they do not.
+    """
     return "\n".join(f"{name}={_dotenv_value(name, value)}" for name, value in variables.items())
 
 

@@ -12,7 +12,7 @@ from botfarm_client.commands.shared.command_errors import CommandError
 from botfarm_client.shared.plain_json import plain_json
 
 USERS, USERS_FILE = "BOTFARM_USERS", "BOTFARM_USERS_FILE"
-# What a program needs; of the rest of a user, such as `locktime`, the farm can be asked.
+# The fields that a program needs. The farm can be asked for the others, such as `locktime`.
 _FIELDS = ("id", "login", "password", "labels", "secrets")
 # Bytes of `NAME=value` and its NUL: Linux's MAX_ARG_STRLEN; Windows counts 32,767 characters.
 _LONGEST_VARIABLE = 32_767 if sys.platform == "win32" else 131_072
@@ -24,7 +24,7 @@ Variables = dict[str, str]
 
 
 def lease_variables(lease_id: str, users: Sequence[Mapping[str, Any]]) -> Variables:
-    """Those of one user are the first one's; all are in `BOTFARM_USERS`, as JSON in ASCII."""
+    """The variables of the first user, and all users in `BOTFARM_USERS`, as JSON in ASCII."""
     first = users[0]
     return {
         "BOTFARM_LEASE_ID": lease_id,
@@ -36,7 +36,10 @@ def lease_variables(lease_id: str, users: Sequence[Mapping[str, Any]]) -> Variab
 
 
 def require_room(variables: Variables) -> None:
-    """For formats that have no file of users, because nobody would remove it. Raises CommandError."""
+    """Raises CommandError if a program cannot be started with these variables.
+
+    For formats without a file of users, because nobody would remove the file.
+    """
     if not _is_room_for({**os.environ, **variables}, ()):
         raise CommandError(
             "the users and their secrets are longer than environment variables may be: "
@@ -47,7 +50,7 @@ def require_room(variables: Variables) -> None:
 def with_users_file(
     variables: Variables, file: Path, *, beside: Mapping[str, str], arguments: Sequence[str] = ()
 ) -> Variables:
-    """The variables as they are where a program can be started with them; else the users are written to that file.
+    """The variables, if a program can be started with them; else the users are written to the file instead.
 
     `BOTFARM_USERS_FILE` then replaces `BOTFARM_USERS`. The caller removes the file, if it is there.
     Raises CommandError when the rest is still too long, or the file cannot be written.
@@ -58,7 +61,7 @@ def with_users_file(
     if not _is_room_for({**beside, **shorter}, arguments):
         raise CommandError("the environment and the arguments are too long to start a program with the users")
     try:
-        # Created with its mode, so that nobody else can open it at any time.
+        # Created with its mode, so that nobody else can ever open it.
         with os.fdopen(
             os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
         ) as opened:
@@ -69,26 +72,26 @@ def with_users_file(
 
 
 def users_file(folder: Path) -> Path:
-    """A path that nothing has yet."""
+    """A new path."""
     return folder / f"botfarm-users-{uuid4().hex}.json"
 
 
 def _is_room_for(environment: Mapping[str, str], arguments: Sequence[str]) -> bool:
-    """Whether the system starts a program with these: each by itself, and all together."""
+    """Whether the system can start a program with these variables: each alone, and all together."""
     entries = [f"{name}={value}" for name, value in environment.items()]
     sizes = [len(os.fsencode(text)) + 1 for text in (*entries, *arguments)]
     return max(sizes) <= _LONGEST_VARIABLE and sum(sizes) + _POINTER * len(sizes) <= _longest_together()
 
 
 def _longest_together() -> float:
-    """Bytes. Windows limits only single variables.
+    """Bytes of all variables and arguments. Windows limits only single variables.
 
     Linux gives a quarter of the stack's limit, which musl's SC_ARG_MAX does not say.
     """
     if not hasattr(os, "sysconf"):
         return inf
     if sys.platform == "linux":
-        import resource  # noqa: PLC0415  Windows has none
+        import resource  # noqa: PLC0415  Windows has no such module
 
         stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
         quarter = inf if stack == resource.RLIM_INFINITY else stack // 4
@@ -98,5 +101,5 @@ def _longest_together() -> float:
 
 
 def _user(user: Mapping[str, Any]) -> dict[str, Any]:
-    # One-time codes are left out: they are stale before the first test has signed in.
+    # Without one-time codes, which expire before the first test signs in.
     return {name: user.get(name) or {} for name in _FIELDS}

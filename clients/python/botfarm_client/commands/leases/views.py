@@ -1,4 +1,7 @@
-"""Leases, as people look at them. Credentials are for those who have just taken a lease or ask for one by its id."""
+"""Leases as tables and fields.
+
+Credentials are shown to the holder: after an acquire, or when a lease is asked for by its id.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +19,7 @@ def without_passwords(lease: dict[str, Any]) -> dict[str, Any]:
 
 
 def user_without_passwords(user: dict[str, Any]) -> dict[str, Any]:
-    """Nor secrets, nor one-time codes."""
+    """The user without password, secrets and one-time code."""
     return {name: value for name, value in user.items() if name not in _CREDENTIALS}
 
 
@@ -64,7 +67,7 @@ def print_lease(lease: dict[str, Any], *, project: str) -> None:
 
 
 def _totp(user: dict[str, Any]) -> str:
-    """`123456 (17s)`: the code, and how long it is good for."""
+    """`123456 (17s)`: the code, and how long it is valid."""
     totp = user.get("totp")
     return f"{totp['code']} ({format_duration(totp['expires_in'])})" if totp else ""
 

@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong. The numbers are a contract with scripts: docs/command-line.md."""
+"""How a command ends after an error. The exit codes are a contract with scripts: docs/command-line.md."""
 
 from enum import IntEnum
 
@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends a command with one line on standard error: what is wrong, and the way out."""
+    """Ends a command with one line on standard error: the error, and the way out."""
 
     def __init__(self, message: str, *, exit_code: int = ExitCode.ERROR) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""A password, secrets and a TOTP seed on their way in: from files and standard input, never from the command line."""
+"""Reads passwords, secrets and TOTP seeds from files and standard input, never from the command line."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,10 @@ TotpFile = Annotated[
 def read_credentials(
     *, password: bool, secrets: Path | None, totp_file: Path | None = None
 ) -> dict[str, Any]:
-    """Those that are wanted, by their names in the API. What is in a file shows before anybody is asked."""
+    """The credentials by their names in the API.
+
+    Files are read, and refused, before the password is asked for.
+    """
     _refuse_second_reader(password=password, secrets=secrets, totp_file=totp_file)
     found: dict[str, Any] = {}
     if secrets is not None:
@@ -82,7 +85,7 @@ def _totp_seed(path: Path) -> str:
 
 
 def _content(path: Path, *, option: str) -> bytes:
-    """The name is not repeated: by mistake it may be the secret itself."""
+    """The error for a file that cannot be read, without its name, which may be the secret by mistake."""
     if _is_standard_input(path):
         return b"" if sys.stdin is None else sys.stdin.buffer.read()
     try:

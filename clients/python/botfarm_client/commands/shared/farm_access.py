@@ -1,4 +1,4 @@
-"""The farm that a command speaks to; what goes wrong there ends the command with one line."""
+"""The connection of a command to its farm. An error ends the command with one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_farm(url: str) -> Iterator["Connection"]:
-    # With httpx, which no help needs.
+    # Imported here, because they import httpx, which takes longer than the help of a command.
     from botfarm_client.connection.connection import Connection  # noqa: PLC0415
     from botfarm_client.connection.farm_settings import FarmSettings, plain_url  # noqa: PLC0415
 
     try:
         plain_url(stripped(url))
-    except SettingError as error:  # it comes from an option
+    except SettingError as error:  # the URL may come from an option: wrong usage
         raise CommandError(str(error), exit_code=ExitCode.USAGE) from None
     try:
         settings = FarmSettings.of(url)

@@ -3,7 +3,10 @@ from typing import Any, Never
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """None where it is no JSON object that can be sent: `NaN`, `1e400`, half a surrogate pair and endless depth cannot."""
+    """The JSON object of a text, or None if it is none that can be sent.
+
+    `NaN`, `1e400`, half a surrogate pair and endless depth cannot be sent.
+    """
     try:
         found = json.loads(text, parse_constant=_refuse)
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()

@@ -7,7 +7,7 @@ import typer
 
 
 def parse_pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:
-    """The last of a key counts."""
+    """The pairs as a dictionary. Of several pairs with one key the last counts. Raises BadParameter."""
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -18,12 +18,12 @@ def parse_pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:
 
 
 def parse_changes(texts: Iterable[str], *, option: str) -> dict[str, str | None]:
-    """`key=` removes the key."""
+    """As `parse_pairs`, but `key=` gives None, which removes the key."""
     return {key: value or None for key, value in parse_pairs(texts, option=option).items()}
 
 
 def format_pairs(pairs: Mapping[str, object]) -> str:
-    """What is no text is shown as JSON."""
+    """`key=value, key=value`. A value that is not a text is shown as JSON."""
     shown = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in pairs.items()

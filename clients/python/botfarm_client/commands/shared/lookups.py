@@ -1,4 +1,4 @@
-"""Names that people use, and the ids that the API wants."""
+"""Finds the ids that the API needs for the names that people use."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, overload
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def project_names(farm: "Connection") -> dict[str, str]:
-    """The names by their ids."""
+    """The name of each project, by its id."""
     return {project["id"]: project["name"] for project in farm.items("/projects")}
 
 
@@ -21,7 +21,10 @@ def project_id_of(farm: "Connection", name_or_id: str) -> str: ...
 @overload
 def project_id_of(farm: "Connection", name_or_id: str | None) -> str | None: ...
 def project_id_of(farm: "Connection", name_or_id: str | None) -> str | None:
-    """An id is not looked up: the request that it is for says when there is none of it."""
+    """The id of a project.
+
+    An id is not looked up, because the request that uses it reports if it does not exist.
+    """
     if name_or_id is None or is_id(name_or_id):
         return name_or_id
     for project_id, name in project_names(farm).items():
@@ -33,7 +36,7 @@ def project_id_of(farm: "Connection", name_or_id: str | None) -> str | None:
 
 
 def user_id_of(farm: "Connection", login_or_id: str) -> str:
-    """A login may be there once for each project and env: then only an id will do."""
+    """The id of a user. A login may exist once in each project and env; then an id must be given."""
     if is_id(login_or_id):
         return login_or_id
     found: list[Json] = farm.items("/users", login=login_or_id, limit=2)
@@ -49,7 +52,7 @@ def user_id_of(farm: "Connection", login_or_id: str) -> str:
 
 
 def token_of(farm: "Connection", name_or_id: str) -> Json:
-    """What was given is not repeated: by mistake it may be the token itself."""
+    """A token by name or id. Errors do not repeat the argument, which may be the token itself by mistake."""
     tokens = farm.items("/tokens")
     named = [token for token in tokens if token["name"] == name_or_id]
     found = [token for token in tokens if token["id"] == name_or_id] or list(filter(_is_live, named))
@@ -59,13 +62,13 @@ def token_of(farm: "Connection", name_or_id: str) -> Json:
         )
     if found:
         return found[0]
-    if named:  # to end what has ended is fine; of several, the last one was meant
+    if named:  # revoking twice is fine; of several, the newest is meant
         return max(named, key=lambda token: datetime.fromisoformat(token["created_at"]))
     raise CommandError("there is no such token: see `botfarm tokens list`", exit_code=ExitCode.NO_SUCH_THING)
 
 
 def _is_live(token: Json) -> bool:
-    """By this machine's clock."""
+    """Whether the token is in force, by this machine's clock."""
     expires_at = token["expires_at"]
     has_expired = expires_at is not None and datetime.fromisoformat(expires_at) <= datetime.now(UTC)
     return token["revoked_at"] is None and not has_expired

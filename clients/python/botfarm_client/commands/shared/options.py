@@ -39,7 +39,7 @@ ProjectOption = Annotated[str, _PROJECT]
 MaybeProject = Annotated[str | None, _PROJECT]
 EnvOption = Annotated[Env, typer.Option("--env")]
 MaybeEnv = Annotated[Env | None, typer.Option("--env")]
-# Of a hand-out: the same variables as the SDK reads.
+# For commands that acquire a lease: the same variables as the SDK reads.
 PoolProject = Annotated[
     str, typer.Option("--project", envvar="BOTFARM_PROJECT", metavar="PROJECT", help="Its name or id.")
 ]

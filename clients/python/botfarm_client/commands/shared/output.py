@@ -1,4 +1,7 @@
-"""What commands print: JSON for scripts; tables and fields for people, without colours and lines where nobody looks."""
+"""What commands print: JSON for scripts, tables and fields for people.
+
+Without a terminal, tables have no colours and no lines.
+"""
 
 import json
 import sys
@@ -11,7 +14,7 @@ from botfarm_client.commands.shared.command_errors import CommandError
 from botfarm_client.shared.control_characters import escape_control_characters
 
 GAP = "  "
-# Columns of a table on a terminal are not made narrower than that.
+# Characters. On a terminal, the columns of a table are at least so wide.
 FOLDED = 20
 COPIED = {"ID", "LOGIN", "PASSWORD", "USERS"}
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
@@ -20,14 +23,14 @@ Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 def say(line: str | bytes = "") -> None:
     try:
         typer.echo(line)
-    except BrokenPipeError:  # who read it has seen enough; Typer ends the command
+    except BrokenPipeError:  # the reader has closed the pipe; Typer ends the command
         raise
     except OSError as error:
         raise CommandError(f"cannot write: {error.strerror}") from None
 
 
 def print_json(document: object) -> None:
-    say(json.dumps(document, indent=2))  # in ASCII: it survives any terminal and any pipe
+    say(json.dumps(document, indent=2))  # in ASCII, which any terminal and pipe can show
 
 
 def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
@@ -40,7 +43,7 @@ def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """One line for each field that has a value."""
+    """Prints a line for each field that has a value."""
     shown = {name: escape_control_characters(_text(value)) for name, value in fields.items() if _text(value)}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
@@ -49,7 +52,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def note(message: str) -> None:
-    """Something to know that is not the result: on standard error."""
+    """Prints a message that is not the result to standard error."""
     typer.echo(f"botfarm: {escape_control_characters(message)}", err=True)
 
 
@@ -71,7 +74,7 @@ def _text(value: object) -> str:
 
 
 def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415  only where somebody looks
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -89,7 +92,7 @@ def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _narrowest(column: Sequence[str]) -> int:
-    """Long texts may be folded; what somebody will copy stays in one piece."""
+    """The least width of a column. Long texts may be folded, except for columns that people copy from."""
     longest = max(map(len, column))
     return longest if column[0] in COPIED else min(longest, FOLDED)
 

@@ -1,4 +1,4 @@
-"""What a command asks a person for. Where nobody is at the terminal, it reads or refuses; it never hangs."""
+"""Questions to the person at the terminal. Without a terminal a command reads or refuses; it never hangs."""
 
 import getpass
 import sys
@@ -10,7 +10,7 @@ from botfarm_client.shared.text_input import decoded
 
 
 def read_password() -> str:
-    """From the terminal, unseen and twice; else the only line of standard input. Never from the command line."""
+    """A password: typed twice and not shown, or without a terminal the only line of standard input."""
     password = _ask_twice() if _somebody_is_there() else _piped()
     if not password:
         raise CommandError("the password is empty: type it, or pipe it in", exit_code=ExitCode.USAGE)
@@ -18,14 +18,14 @@ def read_password() -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Goes on when the answer is yes."""
+    """Returns if the answer is yes. Raises CommandError otherwise."""
     if yes:
         return
     if not _somebody_is_there():
         raise CommandError("nobody is here to ask: say --yes", exit_code=ExitCode.USAGE)
     typer.echo(f"{question} [y/N] ", nl=False, err=True)
     answer = sys.stdin.readline()
-    if not answer:  # Ctrl-D leaves the cursor where it is
+    if not answer:  # after Ctrl-D the cursor is still on the line of the question
         typer.echo(err=True)
     if answer.strip().lower() not in {"y", "yes"}:
         raise CommandError("nothing was changed")
@@ -39,7 +39,7 @@ def _ask_twice() -> str:
     try:
         password = getpass.getpass("Password: ")
         again = getpass.getpass("Once more: ") if password else ""
-    except EOFError:  # Ctrl-D, which leaves the cursor where it is
+    except EOFError:  # Ctrl-D; the cursor is still on the line of the question
         typer.echo(err=True)
         return ""
     if password != again:
@@ -59,6 +59,6 @@ def _piped() -> str:
     password = text.removesuffix("\n").removesuffix("\r")
     if "\n" in password:
         raise CommandError("the password is one line; there are more", exit_code=ExitCode.USAGE)
-    if password != password.strip():  # it may be meant
+    if password != password.strip():  # the blank may be intended
         typer.echo("botfarm: the password begins or ends with a blank, which is part of it", err=True)
     return password

@@ -78,7 +78,7 @@ def create(
     }
     with open_farm(url) as farm:
         created = farm.post("/tokens", body)
-    # Said first: should the token not get through, its id is known.
+    # Printed first, so that the id is known even if the token cannot be printed.
     note(
         f"token {created['name']} with the id {created['id']} is shown this once: keep it as you keep passwords;"
         f" `botfarm tokens revoke {created['id']}` ends it"

@@ -54,7 +54,7 @@ def import_users(
             records = read_csv(file, needs_project=default_project is None)
         else:
             records = read_json_lines(file)
-        first = list(islice(records, 1))  # what is wrong with the whole file shows before anything is sent
+        first = list(islice(records, 1))  # errors of the whole file are found before anything is sent
         importing = UserImport(farm, default_project=default_project, on_chunk=on_chunk)
         imported = importing.run(chain(first, records), on_error=on_error)
     _report(imported, on_error, as_json=as_json)
@@ -95,11 +95,11 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 @contextmanager
 def _progress(file: BufferedReader) -> Iterator[Callable[[int], None]]:
-    """A bar where somebody looks."""
+    """Shows a progress bar on a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _size: None
         return
-    from rich.console import Console  # noqa: PLC0415  only where somebody looks
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())

@@ -1,4 +1,4 @@
-"""Users in a file, CSV or JSON lines: each record with the line of the file that it begins on."""
+"""Reads users from CSV or JSON lines: records, each with the line of the file that it begins on."""
 
 import csv
 import re
@@ -18,10 +18,10 @@ OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")
 LABEL = "label."
 DELIMITERS = ",;\t"
 MAX_CELL = 67_108_864
-"""Characters. A whole import has no more bytes, so a cell that is longer is a quote that is never closed."""
+"""Characters. A whole import has no more bytes, so a longer cell has a quote that is never closed."""
 _MARK = b"\xef\xbb\xbf"
 _SEPARATOR = re.compile(r'"?sep=([^"\r\n])\1*"?[,;\s]*', re.IGNORECASE)
-"""What Excel reads in the first line, and writes back with more delimiters."""
+"""Excel reads it in the first line, and writes it back with further delimiters."""
 
 
 class Format(StrEnum):
@@ -31,7 +31,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """What is wrong with a line. Never holds its values: they may be secrets."""
+    """An error in a line. It never holds the line's values, which may be secrets."""
 
     line: int
     field: str
@@ -45,7 +45,7 @@ class Record:
 
 
 def format_of(name: str, file: BufferedReader) -> Format:
-    """By the name's ending, else by the first character."""
+    """The format, by the ending of the file's name, else by the first character."""
     ending = name.lower().rpartition(".")[2]
     if ending == "csv":
         return Format.CSV
@@ -58,7 +58,7 @@ def format_of(name: str, file: BufferedReader) -> Format:
 
 
 def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
-    """Blank lines are passed over."""
+    """The records of JSON lines. Blank lines are skipped."""
     for number, line in enumerate(file, start=1):
         text = line.removeprefix(_MARK) if number == 1 else line
         if not text.strip():
@@ -68,8 +68,8 @@ def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
 
 
 def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | BadLine]:
-    """Raises CommandError when the first row does not name the columns."""
-    # Bytes that are no UTF-8 become lone surrogates, so that a bad line is one bad line.
+    """The records of CSV. Raises CommandError if the first row does not name the columns."""
+    # Invalid UTF-8 becomes lone surrogates, so that it spoils one line and not the whole file.
     text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         lines = _Lines(text)
@@ -78,17 +78,17 @@ def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | 
         for row in rows:
             yield _record(row, columns)
     finally:
-        text.detach()  # the file is the caller's to close
+        text.detach()  # the caller closes the file
 
 
 class _Lines(Iterator[str]):
-    """Lines with their count, which can be put back: a quote that is never closed eats only its own line."""
+    """Numbered lines that can be put back, so that a quote that is never closed spoils only its own line."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self._waiting: list[str] = []
         self.taken: list[str] = []
-        """Those of the record that is read now."""
+        """The lines of the current record."""
         self.count = 0
 
     @override
@@ -107,7 +107,7 @@ class _Lines(Iterator[str]):
 
 
 def _delimiter(lines: _Lines) -> str:
-    """What a first line `sep=` says, which is taken away; else that by which the row of names has most known ones."""
+    """The delimiter that a first line `sep=` names (it is consumed), or that yields most known names."""
     first = next(lines, "")
     said = _SEPARATOR.fullmatch(first)
     if said:
@@ -128,7 +128,7 @@ def _known_names(line: str, delimiter: str) -> int:
 
 
 def _column(typed: str) -> str:
-    """Names are known in any case; that of a label is its own."""
+    """The name of a column, in lower case. The name of a label keeps its case."""
     name = typed.strip()
     if name[: len(LABEL)].lower() == LABEL:
         return LABEL + name[len(LABEL) :]
@@ -136,8 +136,8 @@ def _column(typed: str) -> str:
 
 
 def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | BadLine]:
-    """Rows without any content are passed over: spreadsheets write them below the last one."""
-    csv.field_size_limit(MAX_CELL)  # of the process, which reads no other CSV
+    """The rows. Empty rows are skipped, because spreadsheets write them below the last one."""
+    csv.field_size_limit(MAX_CELL)  # for the whole process, which reads no other CSV
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.taken.clear()
@@ -156,7 +156,10 @@ def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | 
 
 
 def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bool) -> list[str]:
-    """The names are repeated only once they are known to be names: without a first row of names they are values."""
+    """Checks the names of columns.
+
+    An error repeats them only if they are names: without such a row they are values.
+    """
     names = [_column(name) for name in first[1]] if isinstance(first, tuple) else []
     while names and not names[-1]:
         names.pop()
@@ -168,7 +171,7 @@ def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bo
         )
     known = {*REQUIRED, *OPTIONAL}
     for number, name in enumerate(names, start=1):
-        if not name:  # a column for the eye, as long as its cells are empty too
+        if not name:  # an empty column for layout, as long as its cells are empty too
             continue
         if name not in known and (name == LABEL or not name.startswith(LABEL)):
             raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
@@ -183,7 +186,7 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
     if isinstance(row, BadLine):
         return row
     line, cells = row
-    while len(cells) > len(columns) and not cells[-1]:  # spreadsheets like to add such
+    while len(cells) > len(columns) and not cells[-1]:  # spreadsheets add such cells
         cells = cells[:-1]
     if len(cells) != len(columns):
         return BadLine(line, "", "too-few-columns" if len(cells) < len(columns) else "too-many-columns")
@@ -205,7 +208,7 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
 
 
 def _with_labels(user: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
-    """An empty cell is no label."""
+    """The labels of a row. An empty cell gives no label."""
     labels = user.get("labels", {}) | {
         name.removeprefix(LABEL): cell for name, cell in found.items() if name.startswith(LABEL) and cell
     }

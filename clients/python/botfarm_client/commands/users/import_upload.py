@@ -1,4 +1,4 @@
-"""The request that imports users, and its answer in the line numbers of the file."""
+"""Sends an import of users, and turns the line numbers of the answer into those of the file."""
 
 import json
 from array import array
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from botfarm_client.connection.connection import Connection
 
 CHUNK_BYTES = 65_536
-# The farm refuses the whole request for one line of more than that.
+# Bytes. The farm refuses the whole request for one longer line.
 MAX_LINE_BYTES = 1_048_576
-# The farm's limit for one user, as JSON.
+# Bytes of JSON. The farm's limit for one user.
 MAX_SECRETS_BYTES = 262_144
-# Seconds that the farm may need after the last line.
+# Seconds that the farm may take after the last line.
 WORK_TIME = 600.0
 
-# Sent in the place of a line that is known to be bad, so that the farm counts it, and creates nothing where it must not.
+# Sent in place of a line that is known to be bad, so that the farm counts it, and creates no user where
+# one bad line must prevent all.
 _PLACEHOLDER = b"{}\n"
 
 
@@ -44,7 +45,7 @@ class UserImport:
         self._projects = {project["name"]: project["id"] for project in farm.items("/projects")}
         self._default_project = default_project
         self._on_chunk = on_chunk
-        self._lines = array("Q")  # by the number of the record, from 0: the line in the file
+        self._lines = array("Q")  # the line in the file of each record, by its number from 0
         self._bad_lines: dict[int, BadLine] = {}
 
     def run(self, records: Iterable[Record | BadLine], *, on_error: str) -> Imported:
@@ -86,7 +87,7 @@ class UserImport:
         return _PLACEHOLDER
 
     def _with_project(self, record: Record) -> Record | BadLine:
-        """The API knows projects by their ids."""
+        """Replaces the project's name by its id, as the API requires."""
         user = dict(record.user)
         named = user.pop("project", None)
         if user.get("project_id"):
@@ -100,7 +101,7 @@ class UserImport:
         return Record(record.line, {**user, "project_id": project_id or chosen})
 
     def _in_file_order(self, errors: list[Json]) -> list[BadLine]:
-        """What was known before it was sent says more than the farm's word on the placeholder."""
+        """All bad lines. For a placeholder, the reason found here replaces the farm's."""
         answered = (
             BadLine(self._file_line(each["line"]), str(each.get("field", "")), str(each.get("code", "")))
             for each in errors

@@ -1,4 +1,4 @@
-"""Users, as people look at them."""
+"""Users as tables and fields."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,12 +51,12 @@ def print_user(user: dict[str, Any], farm: "Connection") -> None:
 
 
 def _extras(user: dict[str, Any]) -> list[str]:
-    """The credentials that not every user has."""
+    """Which of the optional credentials the user has."""
     return [name for name in ("secrets", "totp") if user.get(f"has_{name}")]
 
 
 def _free_at(user: dict[str, Any]) -> str | None:
-    """By time alone: a lease may end before that."""
+    """When the user is free by time alone. Its lease may end earlier."""
     return str(user["available_at"]) if user["state"] in {"leased", "resting"} else None
 
 

@@ -1,6 +1,6 @@
 """The commands that run on the server's own machine, for the client's `botfarm --help`, which imports none of them."""
 
-from botfarm_client.commands.table import CommandEntry, CommandTable
+from botfarm_client.commands.command_table import CommandEntry, CommandTable
 
 COMMANDS: CommandTable = {
     "after-restore": CommandEntry(

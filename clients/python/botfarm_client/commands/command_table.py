@@ -1,6 +1,6 @@
 """The commands that speak to a farm over HTTP: name, line of help, and where each one is.
 
-`botfarm --help` prints this table and imports no command.
+`botfarm --help` prints this table without importing a command.
 """
 
 from collections.abc import Mapping
