@@ -27,8 +27,8 @@ from botfarm.web.api import (
 )
 from botfarm.web.http.dependencies import bearer, session
 from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
-from botfarm.web.http.fast_path import ExpressLane
-from botfarm.web.http.request_log import Observed
+from botfarm.web.http.fast_path import FastPath
+from botfarm.web.http.request_log import RequestLog
 from botfarm.web.http.session_cookie import SessionCookie
 
 
@@ -77,9 +77,9 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     for router in (lease_routes.router, user_routes.router):
         show_faults_of(router.routes)
     _document_problems(app)
-    # Around everything of the framework's: what it would put in between costs more than the express lane's operations.
+    # Outermost, because FastAPI's middleware stack costs more than the operations of the fast path.
     framework = app.build_middleware_stack()
-    app.middleware_stack = Observed(ExpressLane(lease_routes.router.routes, otherwise=framework))
+    app.middleware_stack = RequestLog(FastPath(lease_routes.router.routes, framework=framework))
     return app
 
 

@@ -47,7 +47,7 @@ _HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
-class Observed:
+class RequestLog:
     """The outermost layer: a request id for each request, one log line, two metrics, and a problem for any crash."""
 
     def __init__(self, app: ASGIApp) -> None:
