@@ -11,9 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from botfarm import metrics
-from botfarm.process.write_gathering import OneWriteProtocol
 
 LINGER = 1.0
 """Seconds in which a refused client may still send. A socket that is closed with unread bytes can lose its answer."""
@@ -35,7 +35,7 @@ class ConnectionLimits:
     """For which the peer may keep the server from writing, in all, from when nothing is unanswered to when that is so again."""
 
 
-class LimitedProtocol(OneWriteProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """A connection is either answering a request or idle: then it waits for a head, or for the rest of an answered body."""
 
     def __init__(
