@@ -168,7 +168,7 @@ def statuses(finished: subprocess.CompletedProcess[str]) -> dict[str, tuple[str,
 @asynccontextmanager
 async def serving(surroundings: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     with running(BOTFARM, "serve", environment=surroundings) as process:
-        url = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        url = process.url()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as api:
             await until_ready(api, 200, "ok")
@@ -233,7 +233,7 @@ async def test_a_database_that_is_away_is_no_reason_not_to_start(empty_database:
         (environment(empty_database, K1), "botfarm migrate"),
     ):
         with running(BOTFARM, "serve", environment=surroundings) as process:
-            url = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+            url = process.url()
             async with httpx.AsyncClient(base_url=f"{url}/api/v1") as api:
                 await until_ready(api, 503, words)
 
@@ -252,7 +252,7 @@ async def test_a_worker_needs_no_keys(farm: Farm, database_url: str) -> None:
     await farm.pool(1)
     surroundings = {**two_roles(database_url), "BOTFARM_WORKER_PORT": "0"}
     with running(BOTFARM, "worker", environment=surroundings) as process:
-        url = process.wait_for(r'"probes": "(\S+)"')[1]
+        url = process.url()
         async with httpx.AsyncClient(base_url=f"{url}/api/v1") as probes:
             await until_ready(probes, 200, "ok")
 

@@ -13,10 +13,6 @@ from support.postgres import temporary_folder
 from support.processes import BOTFARM, Process, running
 
 SILENT = 1_500
-READY = {
-    "serve": r'"url": "(\S+)", "event": "serving"',
-    "worker": r'"probes": "(\S+)"',
-}
 
 
 @pytest.fixture
@@ -63,13 +59,13 @@ def is_answered(process: Process, url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("command", READY)
+@pytest.mark.parametrize("command", ["serve", "worker"])
 def test_the_soft_limit_of_open_files_keeps_nobody_out(environment: dict[str, str], command: str) -> None:
     with (
         running(*limited(command, "ulimit -Sn 1024"), environment=environment) as process,
         ExitStack() as held,
     ):
-        url = process.wait_for(READY[command])[1]
+        url = process.url()
         hold_silent_connections(held, url)
         assert is_answered(process, url)
 
@@ -79,7 +75,7 @@ def test_nor_does_the_hard_one_because_the_longest_idle_gives_way(environment: d
         running(*limited("serve", "ulimit -n 400"), environment=environment) as api,
         ExitStack() as held,
     ):
-        url = api.wait_for(READY["serve"])[1]
+        url = api.url()
         assert '"connections": 200, "max_waiters": 2000' in api.output
         first, *_ = hold_silent_connections(held, url)
         assert first.recv(1) == b""

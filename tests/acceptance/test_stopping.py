@@ -110,7 +110,7 @@ def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProces
 async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with running(BOTFARM, "serve", environment=environment) as api:
-        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        url = api.url()
         sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
             await create_user(client, await create_project(client))
