@@ -45,7 +45,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
                 for watch in watches:
                     watch.cancel()
 
-    # With the documents' scripts of its own: one from elsewhere could do here what the operator who looks may do.
+    # Serves the scripts of /docs itself, because a script from elsewhere could act as the operator who has
+    # the page open.
     app = FastAPIOffline(
         title="botfarm",
         version=botfarm.__version__,
@@ -53,7 +54,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
-        redirect_slashes=False,  # a redirection repeats the address, whatever was put into it
+        redirect_slashes=False,  # a redirection repeats the address, with whatever a caller put into it
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -63,7 +64,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         project_routes,
         import_routes,
         user_routes,
-        waiting_routes,  # before what takes any word for the id of a lease
+        waiting_routes,  # before lease_routes, whose `/leases/{lease_id}` would match `/leases/waiting`
         lease_routes,
         pool_routes,
         token_routes,

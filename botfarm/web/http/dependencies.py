@@ -7,7 +7,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from botfarm.domain.access import Principal
 from botfarm.runtime.services import Services
 
-# Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.
+# Only for the OpenAPI document, because FarmRoute has identified the caller before dependencies run.
 bearer = Security(HTTPBearer(auto_error=False, description="An API token."))
 session = Security(
     APIKeyCookie(name="__Host-botfarm", auto_error=False, description="An operator's session, from `login`.")
@@ -17,7 +17,7 @@ MAX_PAGE = 1_000
 _KEY_CHARACTER, _MAX_KEY = r"[\x20-\x7e]", 255
 _KEY = re.compile(f"{_KEY_CHARACTER}{{1,{_MAX_KEY}}}".encode())
 
-# Coroutines, though they await nothing: FastAPI runs plain functions in threads, which costs more than all they do.
+# Coroutines, though they await nothing, because FastAPI runs plain functions in threads, which costs more.
 
 
 async def _services(request: Request) -> Services:
