@@ -1,11 +1,11 @@
-"""What who gets no user is told: how the pool stands, and where in its line the request stood."""
+"""Builds the `pool-exhausted` error: the pool's counts and the request's place in the queue."""
 
 from botfarm.domain.pools import PoolCounts
 from botfarm.errors import PoolExhaustedError
 
 
 def exhausted(counts: PoolCounts, *, waited: float, place: int | None = None) -> PoolExhaustedError:
-    """`waited` in seconds; a place only for who had one."""
+    """`waited` in seconds. `place` only for a request that had a ticket."""
     detail = (
         None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
     )

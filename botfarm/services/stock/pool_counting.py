@@ -1,4 +1,4 @@
-"""How a pool stands, for those who get nobody: all who ask at the same time are told with one statement."""
+"""Counts a pool's users. Requests that ask for the same counts at the same time share one statement."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.services.shared.coalescing import Coalescers
 
 MAX_BATCH = 500
-# In a large pool a count takes its time: a crowd that asks for many kinds of users leaves connections for the others.
+# Counts at a time, because a count of a large pool takes long, and other statements need connections, too.
 AT_ONCE = 2
 
 Labels = tuple[tuple[str, str], ...]
-"""Sorted, so that equal ones are one group."""
+"""Sorted, so that equal labels are one group."""
 
 
 def sorted_labels(labels: Mapping[str, str]) -> Labels:
@@ -27,7 +27,7 @@ class PoolCounting:
         self._counts = Coalescers[tuple[Pool, Labels], None, PoolCounts](self._count, max_batch=MAX_BATCH)
 
     async def count(self, pool: Pool, labels: Labels) -> PoolCounts:
-        """Of a moment after the call."""
+        """Counts of a moment after the call."""
         return await self._counts.submit((pool, labels), None)
 
     async def _count(self, group: tuple[Pool, Labels], askers: Sequence[None]) -> list[PoolCounts]:

@@ -18,6 +18,6 @@ class Pools:
             return await pool_queries.count_pools(session, scope)
 
     async def waiting(self, scope: Scope, chosen: TicketFilter) -> Sequence[Ticket]:
-        """Who waits for users, pool by pool, in the order in which they will be served."""
+        """Waiting requests, pool by pool, in the order in which they will be served."""
         async with self._database.autocommit() as session:
             return await waiting_queries.list_waiting(session, scope, chosen)
