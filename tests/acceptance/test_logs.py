@@ -1,4 +1,4 @@
-"""What a server writes down: JSON lines with the request's id, and never what may be secret."""
+"""A server's log: JSON lines with the request's id, and never a secret."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How a process ends: at once when it is told twice, in order when it is told once, and with one line when it cannot start."""
+"""How a process ends: in order on one signal, at once on the second, and with one line when it cannot start."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ READY = {"serve": '"serving"', "worker": '"working"', "dev": "botfarm is running
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", READY)
-def test_one_signal_ends_it_in_order(
+def test_one_signal_ends_a_process_in_order(
     environment: dict[str, str], command: str, number: signal.Signals
 ) -> None:
     with running(BOTFARM, command, environment=environment) as process:
@@ -47,7 +47,7 @@ def test_one_signal_ends_it_in_order(
 
 
 @pytest.mark.parametrize("command", READY)
-def test_two_signals_end_it_without_a_traceback(environment: dict[str, str], command: str) -> None:
+def test_two_signals_end_a_process_without_a_traceback(environment: dict[str, str], command: str) -> None:
     with running(BOTFARM, command, environment=environment) as process:
         process.wait_for(READY[command])
         os.kill(process.pid, signal.SIGINT)
