@@ -1,7 +1,4 @@
-"""The worker's metrics of the database:
-
-everything that keeps vacuum from removing dead rows, and nothing else.
-"""
+"""The worker's metrics of the database: what keeps vacuum from removing dead rows, and nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

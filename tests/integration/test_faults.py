@@ -1,7 +1,4 @@
-"""A database that is gone, silent, slow, read-only or full:
-
-503 within three seconds, and recovery without a restart.
-"""
+"""A database that is gone, silent, slow, read-only or full: 503 in three seconds, and recovery by itself."""
 
 import asyncio
 import time
@@ -199,10 +196,7 @@ async def test_a_database_that_lets_us_in_no_more(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The farm's role loses its login:
-
-    the probes show it, the log names the reason, and service returns with the login.
-    """
+    """The farm's role loses its login. The probes show it, the log says why, and service returns with it."""
     monkeypatch.setattr(readiness, "INTERVAL", 0.05)
     monkeypatch.setattr(engine, "WARNING_INTERVAL", 0.0)
     role = f"role_{uuid4().hex}"

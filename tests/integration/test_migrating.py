@@ -1,7 +1,4 @@
-"""`botfarm migrate` while the farm is in use:
-
-it gives way to sessions that use a table, and delays no request for long.
-"""
+"""`botfarm migrate` on a farm in use: it gives way to sessions that use a table, and delays no request long."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,6 +1,4 @@
-"""A caller with one project cannot find out that another exists:
-
-the same requests are made with it and without it.
+"""A caller with one project cannot find out that another exists. The same requests are made with and without it.
 
 One farm is used, because the farm makes the ids: first with project B, then without a trace of it. In the
 second phase the ids and names of B have never existed.

@@ -1,7 +1,4 @@
-"""Every route with every role and scope:
-
-a principal may do what its role says, and rows outside of its scope do not exist for it.
-"""
+"""Every route with every role and scope. Rows outside of a principal's scope do not exist for it."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field

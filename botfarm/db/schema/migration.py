@@ -27,10 +27,7 @@ PATIENCE = 240.0
 """Seconds until it stops trying: less than the five minutes of a Helm hook, so that its reason is seen."""
 
 MIGRATION_LOCK = 0x626F7466
-"""The number of the advisory lock:
-
-any constant that nothing else in this database locks, the same in all versions.
-"""
+"""Number of the advisory lock: any constant that nothing else in this database locks, the same in all versions."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 _NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}

@@ -104,10 +104,7 @@ class UserRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
     login: Mapped[str]
     login_key: Mapped[str | None] = mapped_column(Text(collation="C"))
-    """The login's normal form. Null for moments, when the previous version has written the login:
-
-    login_key_queries.py.
-    """
+    """The login's normal form. Null for moments after the previous version has written the login."""
     password: Mapped[str]
     secrets: Mapped[str | None]
     totp_seed: Mapped[str | None]

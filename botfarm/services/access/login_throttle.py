@@ -19,10 +19,7 @@ HALF_LIFE = 300.0
 LONGEST_QUEUE = 15.0
 """Seconds that an attempt may have to wait for attempts before it."""
 PACE = 0.05
-"""Seconds between two attempts from an address that has failed:
-
-half of the rate at which passwords can be verified.
-"""
+"""Seconds between two attempts from an address that has failed, at half the rate of password verification."""
 MAX_TALLIES = 10_000
 """Tallies of names, of addresses and of pairs; the longest unused are forgotten first."""
 _LONGEST_KEY = 320
