@@ -1,3 +1,5 @@
+"""The outermost layer of the application: request ids, security headers, log lines and metrics of requests."""
+
 import functools
 import logging
 import re
