@@ -1,4 +1,4 @@
-"""What a database URL says: read as PostgreSQL's own clients read it, and checked for what the driver can do.
+"""Reads a database URL as PostgreSQL's own clients do, and checks that asyncpg can do what it asks for.
 
 The parameters are those of libpq 18: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
@@ -38,7 +38,8 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-# The largest that Linux takes: each connection would fail with a larger one. Below 1 it is the system's own.
+# The largest value that Linux accepts, because every connection would fail with a larger one. Below 1 means
+# the system's default.
 _LARGEST: Mapping[str, int] = {
     "keepalives_idle": 32_767,
     "keepalives_interval": 32_767,
@@ -57,9 +58,9 @@ _TEXTS = (
     "sslpassword",
     "krbsrvname",
 )
-# The connection looks the same to everything of ours, whatever these say: its name and its encoding are ours.
+# Ignored, because the farm sets the connection's name and encoding itself.
 _WITHOUT_EFFECT = ("application_name", "fallback_application_name", "client_encoding", "sslcompression")
-# What the driver cannot do, with the values that ask for nothing.
+# Parameters that asyncpg does not support, with the values that ask for nothing.
 _BEYOND_THE_DRIVER: Mapping[str, tuple[str, ...]] = {
     "channel_binding": ("disable", "prefer"),
     "gssencmode": ("disable", "prefer"),
@@ -88,7 +89,7 @@ _INSTEAD: Mapping[str, str] = {
     "require_auth": "; sslmode=verify-full makes sure of the server",
     "servicefile": "; set PGSERVICEFILE",
 }
-# The driver is given none of these, or they come to it in another way.
+# Parameters that asyncpg is not given, or is given in another way.
 _NOT_FOR_THE_DRIVER = {
     *_WITHOUT_EFFECT,
     *_BEYOND_THE_DRIVER,
@@ -105,14 +106,17 @@ _TLS_LIMITS = ("ssl_min_protocol_version", "ssl_max_protocol_version")
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
     hosts: tuple[str, ...]
-    """A URL for the driver for each of them, in their order."""
+    """A URL for asyncpg for each host, in their order."""
     in_any_order: bool
     connect_timeout: float | None
     """Seconds for each host; None: no limit."""
     keepalive: Mapping[str, int]
-    """By libpq's names; empty where the URL says nothing of it."""
+    """By libpq's names; empty if the URL has none."""
     system_tls: Mapping[str, str] | None
-    """libpq's parameters of TLS where the system's certificates are to be trusted, else None: the driver reads them."""
+    """libpq's parameters of TLS if the system's certificates are to be trusted.
+
+    Else None, because asyncpg reads them.
+    """
 
 
 def read_database_url(url: str) -> DatabaseUrl:
@@ -124,7 +128,7 @@ def read_database_url(url: str) -> DatabaseUrl:
     hidden = {*_NOT_FOR_THE_DRIVER, *((*_OF_TLS, *_TLS_LIMITS) if uses_system else ())}
     netlocs = _netlocs(parts, parameters)
     if netlocs == [parts.netloc] and "host" not in parameters:
-        hidden.discard("port")  # of a host that only the driver knows
+        hidden.discard("port")  # the host is asyncpg's default
     kept = {name: value for name, value in parameters.items() if name not in hidden}
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in kept.items())
     timeout = int(parameters.get("connect_timeout", 0))
@@ -156,11 +160,11 @@ def _split(url: str) -> SplitResult:
 
 
 def _parameters(parts: SplitResult) -> dict[str, str]:
-    """Without those that are empty, which are as if they were absent."""
+    """Without empty parameters, which count as absent."""
     parameters = {}
     for field in parts.query.split("&") if parts.query else ():
         name, equals, value = (unquote(part) for part in field.partition("="))
-        if name == "ssl" and value == "true":  # as JDBC has it, which libpq reads too
+        if name == "ssl" and value == "true":  # the spelling of JDBC, which libpq reads, too
             name, value = "sslmode", "require"
         if not equals or not _is_known(name):
             # What follows a `?` may be the rest of a password.
@@ -212,12 +216,12 @@ def _check_tls(parameters: Mapping[str, str]) -> None:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except (OSError, ValueError):  # not allowed in a folder of it; too long; with a NUL in it
+    except (OSError, ValueError):  # the folder is closed, the name is too long, or has a NUL in it
         return False
 
 
 def _netlocs(parts: SplitResult, parameters: Mapping[str, str]) -> list[str]:
-    """One for each host. Those of a parameter replace those before the path, and ports do, too."""
+    """Pairs of host and port. Hosts and ports of parameters replace those before the path."""
     account, at, named = parts.netloc.rpartition("@")
     if not named and "host" not in parameters:
         return [parts.netloc]

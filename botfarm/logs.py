@@ -1,4 +1,4 @@
-"""Logging: structlog for ours and everybody else's lines, colours on a terminal, JSON elsewhere."""
+"""Logging: structlog for all lines, also those of libraries; colours on a terminal, JSON elsewhere."""
 
 import logging
 import re
@@ -8,7 +8,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 Logger = structlog.stdlib.BoundLogger
-# To the end of the message: the next thing that SQLAlchemy or Python says. What is quoted may have empty lines itself.
+# To the end of the message, which is the next text of SQLAlchemy or Python. The quoted value may have empty
+# lines itself.
 _QUOTED = re.compile(
     r"(^DETAIL:|invalid input for query argument \$\d+:).*?(?=\n\[SQL: |\n\n(?:The above|During handling of)|\Z)",
     re.MULTILINE | re.DOTALL,
@@ -44,7 +45,7 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Plain tracebacks: those with local variables show credentials.
+                # Plain tracebacks, because local variables may hold credentials.
                 structlog.processors.format_exc_info,
                 _without_row_contents,
                 renderer,

@@ -1,6 +1,6 @@
-"""Every metric of the farm, with its help text. Labels are bounded: pools, results and route templates, never ids.
+"""Every metric of the farm, with its help. Labels are bounded: pools, results and route templates, never ids.
 
-Counters are counted by the process that does the deed. Gauges of the farm's state are set by every worker to the same
+A counter is counted by the process that does the work. Gauges of the farm's state are set by every worker to the same
 values, so dashboards aggregate them with `max by (...)`, never with `sum`.
 """
 
@@ -151,7 +151,7 @@ def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | N
 
 @functools.cache
 def fill_pool(project: str, env: str, domain: str) -> None:
-    """Shows zeros for what has not happened in a pool yet: a rate needs them to see the first time."""
+    """Creates a pool's series with zeros, because `rate` misses the first event of a series that is new."""
     for result in ACQUIRE_RESULTS:
         acquire_total.labels(project, env, domain, result)
     for ended_by, outcome in ENDS:
@@ -161,12 +161,12 @@ def fill_pool(project: str, env: str, domain: str) -> None:
 
 
 def exposition(*, with_pools: bool) -> bytes:
-    """In Prometheus' text format; without pools, what tells nothing of any project."""
+    """In Prometheus' text format. Without pools, only metrics that name no project."""
     return generate_latest(REGISTRY if with_pools else _WITHOUT_POOLS)
 
 
 class _WithoutPools(Collector):
-    """A family of pools is left out with or without samples: when it has its first one is told, too."""
+    """Leaves out metrics of pools, also while they have no samples: the first one would tell something."""
 
     @override
     def collect(self) -> Iterator[Metric]:

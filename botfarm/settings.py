@@ -1,4 +1,4 @@
-"""All settings: environment variables `BOTFARM_*`, or files of these names in the folder `BOTFARM_SECRETS_DIR`."""
+"""All settings: environment variables `BOTFARM_*`, or files of these names in `BOTFARM_SECRETS_DIR`."""
 
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -84,7 +84,10 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _stripped(cls, value: Any) -> Any:
-        """Editors and forms leave line ends, blanks and byte order marks around a value. No setting begins or ends with one."""
+        """Removes line ends, blanks and byte order marks that editors and forms leave around a value.
+
+        No setting needs them.
+        """
         return stripped(value) if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
@@ -138,7 +141,7 @@ class Settings(BaseSettings):
         return url
 
     def trusted_networks(self) -> list[str]:
-        """IPv4 as a socket for both kinds of addresses shows it, too."""
+        """Includes IPv4 addresses as a dual-stack socket shows them."""
         networks = _parse_networks(self.trusted_proxies)
         mapped = [
             f"::ffff:{network.network_address}/{96 + network.prefixlen}"
@@ -148,7 +151,7 @@ class Settings(BaseSettings):
         return [*map(str, networks), *mapped]
 
     def as_owner(self) -> "Settings":
-        """For what only the owner of the tables may do."""
+        """Settings for work that only the owner of the tables may do."""
         if self.owner_url is None:
             return self
         return self.model_copy(

@@ -1,4 +1,4 @@
-"""What every job of the worker has in common: it runs every so often, survives what happens to it, and is counted."""
+"""What the worker's jobs share: an interval, a retry with the next tick, a heartbeat and a metric."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ class Job:
 
 
 class Heartbeat:
-    """When each job last had its turn, on the monotonic clock."""
+    """When each job last ended a tick, by the monotonic clock."""
 
     def __init__(self, jobs: list[Job]) -> None:
         self._jobs = jobs
@@ -30,13 +30,16 @@ class Heartbeat:
         self._beats[job.name] = time.monotonic()
 
     def late_jobs(self) -> list[str]:
-        """The jobs whose last turn is more than three intervals ago."""
+        """The jobs whose last tick is more than three intervals ago."""
         now = time.monotonic()
         return [job.name for job in self._jobs if now - self._beats[job.name] > 3 * job.interval]
 
 
 async def run_tick(job: Job, heartbeat: Heartbeat) -> None:
-    """Never raises: the next tick is the retry. A failed turn is a turn, as no restart would help it."""
+    """Never raises, because the next tick is the retry.
+
+    A failed tick counts for the heartbeat, because a restart would not help.
+    """
     try:
         await job.tick()
     except DatabaseUnavailableError as error:

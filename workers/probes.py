@@ -1,4 +1,4 @@
-"""The worker's own small HTTP side: probes and metrics."""
+"""The worker's HTTP endpoints: probes and metrics."""
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette

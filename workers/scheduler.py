@@ -1,4 +1,4 @@
-"""The worker: APScheduler and its jobs. Any number of replicas may run; there is no leader, and no job needs one."""
+"""Runs the worker's jobs with APScheduler. Any number of replicas may run: no job needs a leader."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ LOGINS_INTERVAL = 60.0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs the jobs until `stop` is set; a tick under way finishes first, or its batch if it is a long one."""
+    """Runs the jobs until `stop` is set. A tick in flight finishes first, a long one only its batch."""
     async with open_services(settings, "worker", in_background=True) as services:
         jobs = _jobs(services, settings, stop)
         await _run_jobs(jobs, Heartbeat(jobs), stop)
@@ -36,7 +36,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 async def work_with_probes(
     settings: Settings, listening: socket.socket, stop: asyncio.Event, *, announce: Callable[[], None]
 ) -> None:
-    """The same, as a process of its own: with probes and metrics on its port."""
+    """As `work`, with probes and metrics on a port."""
     async with (
         open_services(settings, "worker", in_background=True) as services,
         asyncio.TaskGroup() as tasks,
@@ -72,7 +72,7 @@ async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) 
         task = asyncio.create_task(run_tick(job, heartbeat))
         running.add(task)
         task.add_done_callback(running.discard)
-        await asyncio.shield(task)  # a scheduler that stops cancels what it awaits, not the tick itself
+        await asyncio.shield(task)  # a scheduler that stops cancels this await, and must not cancel the tick
 
     scheduler = AsyncIOScheduler(timezone=UTC)
     for job in jobs:
@@ -82,7 +82,7 @@ async def _run_jobs(jobs: list[Job], heartbeat: Heartbeat, stop: asyncio.Event) 
             args=[job],
             id=job.name,
             seconds=job.interval,
-            jitter=job.interval / 10,  # replicas that start together do not tick together for ever
+            jitter=job.interval / 10,  # replicas that start together drift apart
             next_run_time=datetime.now(UTC),
             max_instances=1,
             coalesce=True,

@@ -1,4 +1,4 @@
-"""What the worker does: each function is one turn of a job, and logs what it changed."""
+"""The worker's jobs: each function is one tick of a job and logs what it changed."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def fill_login_keys(maintenance: Maintenance, stop: asyncio.Event) -> None
     filled, refused = await maintenance.fill_login_keys(stop)
     if filled:
         logger.info("normal forms of logins stored", users=filled)
-    if refused:  # in every turn, because only a person can tell which of the users is to stay
+    if refused:  # at every tick, because only a person can tell which of the users is to stay
         logger.warning(
             "users are the same account as another user: delete them, or change their logins",
             users=len(refused),

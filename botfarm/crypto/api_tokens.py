@@ -1,7 +1,9 @@
-"""API tokens as they are written: `bf_<id>_<secret><checksum>`.
+"""The text of API tokens: `bf_<id>_<secret><checksum>`.
 
-The prefix lets scanners of leaked secrets find one, and the checksum lets the farm refuse a mistyped one without asking
-its database. It is no secret: who makes a token up can make up its checksum. The secret has 256 random bits, so a fast hash is enough to store it.
+Scanners of leaked secrets find a token by its prefix.
+
+By its checksum the farm refuses a mistyped token without asking the database. The checksum is no secret,
+because anybody can compute it. The secret has 256 random bits, so it is stored as a fast hash.
 """
 
 import hashlib
@@ -34,7 +36,7 @@ def new_token() -> ApiToken:
 
 
 def parse_token(text: str) -> ApiToken | None:
-    """None for what no farm has ever written."""
+    """None for a text that is no token of any farm."""
     if len(text) != TOKEN_LENGTH or not text.isascii():
         return None
     prefix, _, rest = text.partition("_")

@@ -1,8 +1,7 @@
 """Encryption of stored credentials: AES-256-GCM under a ring of keys.
 
 A stored value is `v1.<key id>.<base64url of nonce and ciphertext>`. The associated data binds it to its table, row and
-field, so a value that was moved to another row or field does not decrypt there. This does not stop whoever can write to the
-database: they can change a row's login, or insert a token and ask the API. See docs/decisions/0004.
+field, so a value that was moved to another row or field does not decrypt there. This does not stop an attacker who can write to the database, and who could change a row's login, or insert a token and ask the API. See docs/decisions/0004.
 """
 
 import base64
@@ -46,7 +45,7 @@ class KeyRing:
         self.key_ids = tuple(keys)
         self.active_key_id = next(iter(keys), None)
         self.missed: set[str] = set()
-        """Ids of keys that `decrypt` was asked for in vain."""
+        """Ids of keys that `decrypt` needed and the ring lacks."""
 
     @classmethod
     def parse(cls, text: str) -> "KeyRing":
@@ -70,9 +69,12 @@ class KeyRing:
         return f"v1.{self.active_key_id}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def decrypt(self, stored: str, *, row_id: UUID, field: str) -> str:
-        """Raises KeyRingError when the value is damaged or belongs to another row or field, MissingKeyError for its key."""
+        """Raises MissingKeyError when the ring lacks the value's key.
+
+        Raises KeyRingError when the value is damaged, or belongs to another row or field.
+        """
         key_id = key_id_of(stored)
-        if not key_id:  # whatever it is, it may be the clear text: none of it is shown
+        if not key_id:  # the value may be clear text, so nothing of it is shown
             raise KeyRingError(f"the stored {field} of {row_id} is not encrypted by this farm")
         try:
             nonce, ciphertext = _sealed_parts(stored)
@@ -89,9 +91,9 @@ class KeyRing:
             ) from None
 
     def derive(self, purpose: bytes, key_id: str | None = None) -> bytes:
-        """A key of 32 bytes for something else than encryption, from the active key or the one that is named.
+        """Derives a key of 32 bytes for another purpose than encryption, from the active key or `key_id`.
 
-        Raises KeyRingError when that is not in the ring.
+        Raises KeyRingError when the ring does not have it.
         """
         wanted = self.active_key_id if key_id is None else key_id
         if wanted is None:
@@ -103,7 +105,7 @@ class KeyRing:
 
 
 def ring_entries(text: str) -> list[str]:
-    """`id:base64` each, as they were written."""
+    """The entries `id:base64` of the text, as they were written."""
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
@@ -112,7 +114,7 @@ def is_key_id(text: str) -> bool:
 
 
 def key_id_of(stored: str) -> str:
-    """Of the key that encrypted it; empty when it is no value of ours."""
+    """Id of the key that encrypted the value; empty when no farm has encrypted it."""
     version, key_id, _ = (*stored.split(".", 2), "", "")[:3]
     return key_id if version == "v1" and is_key_id(key_id) else ""
 
@@ -125,7 +127,7 @@ def generate_key(key_id: str) -> str:
 
 
 def _sealed_parts(stored: str) -> tuple[bytes, bytes]:
-    """Nonce and ciphertext. Raises ValueError for what no key can have made."""
+    """Nonce and ciphertext. Raises ValueError for a value that no key can have encrypted."""
     sealed = base64.urlsafe_b64decode(stored.rpartition(".")[2])
     if len(sealed) < NONCE_BYTES + TAG_BYTES:
         raise ValueError("too short")

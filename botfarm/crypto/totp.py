@@ -1,4 +1,4 @@
-"""Time-based one-time passwords (RFC 6238) from a seed as apps show it: base32, or an `otpauth://totp/` address."""
+"""Time-based one-time passwords (RFC 6238) from a seed: base32, or an `otpauth://totp/` address."""
 
 import hashlib
 import re
@@ -13,14 +13,17 @@ from botfarm.domain.credentials import TotpCode
 _DIGESTS: dict[str, Any] = {"SHA1": hashlib.sha1, "SHA256": hashlib.sha256, "SHA512": hashlib.sha512}
 _DEFAULTS = {"algorithm": "SHA1", "digits": "6", "period": "30"}
 _DIGITS, _PERIOD = range(6, 11), range(1, 3_601)
-"""Of RFC 4226, and what pyotp can do beyond it; seconds, up to what somebody may type."""
+"""Digits of RFC 4226, and what pyotp can do beyond it. Seconds of a period, up to an hour."""
 
-# What apps and servers add for the eye: FreeOTP and Bitwarden an image, FreeOTP+ a color and a lock, Stratum an icon, Ente
-# the rest. A counter, which some write always, is of no meaning here.
+# Parameters that do not change the code: FreeOTP and Bitwarden add an image, FreeOTP+ a color and a lock,
+# Stratum an icon, Ente the rest. Some apps always write a counter, which TOTP does not use.
 _HARMLESS = frozenset({"issuer", "image", "icon", "color", "lock", "counter", "codedisplay", "tags"})
 
 _SPEAKABLE = re.compile(r"[A-Za-z_-]{1,12}")
-"""A name that may be repeated. Anything longer, or with digits, may be the seed itself: 12 letters are 60 bits at most."""
+"""A parameter's name that an error may repeat.
+
+A longer name, or one with digits, may be the seed itself; 12 letters are 60 bits at most.
+"""
 
 
 class SeedError(ValueError):
@@ -28,23 +31,26 @@ class SeedError(ValueError):
 
 
 class _Totp(pyotp.TOTP):
-    """The system under test has chosen the seed, and 80 bits are common: less than pyotp takes for new ones."""
+    """Accepts short seeds, because the system under test has chosen them.
+
+    80 bits are common, less than pyotp allows for new seeds.
+    """
 
     min_secret_length_bits: ClassVar[int] = 8
 
 
 def read_seed(seed: str) -> pyotp.TOTP:
-    """Raises SeedError. What an address says and this module does not know may change the code, so it is refused."""
+    """Raises SeedError, also for unknown parameters of an address, because they may change the code."""
     try:
         return _of_address(seed) if "://" in seed else _Totp(_compact(seed))
     except SeedError:
         raise
-    except (ValueError, KeyError):  # which may quote the seed
+    except (ValueError, KeyError):  # their text may quote the seed
         raise SeedError("must be a base32 seed or an otpauth://totp/ address") from None
 
 
 def current_code(seed: str) -> TotpCode | None:
-    """The code of this moment: the clock is the world's, as the system under test reads its own.
+    """The code of this moment, by this machine's clock: the system under test reads a clock of its own, too.
 
     None for a seed that an earlier version has stored and that `read_seed` refuses: its codes would be wrong.
     """
@@ -74,7 +80,10 @@ def _of_address(address: str) -> pyotp.TOTP:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """Those that codes are made of, by their names in lower case. Raises SeedError for others that are not harmless."""
+    """The parameters that make the code, by their names in lower case.
+
+    Raises SeedError for unknown parameters.
+    """
     found: dict[str, str] = {}
     for place, (typed, value) in enumerate(parse_qsl(query, keep_blank_values=True), start=1):
         name = typed.lower()
@@ -93,7 +102,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _digest(name: str) -> Any:
-    """Also as `SHA-256` and `HmacSHA256`, which some write."""
+    """Accepts `SHA-256` and `HmacSHA256`, too, which some apps write."""
     digest = _DIGESTS.get(name.upper().removeprefix("HMAC").replace("-", ""))
     if digest is None:
         raise SeedError("`algorithm` in the otpauth:// address must be SHA1, SHA256 or SHA512")
@@ -109,5 +118,5 @@ def _number(name: str, text: str, allowed: range) -> int:
 
 
 def _compact(seed: str) -> str:
-    """Apps show it in groups of four."""
+    """Without the spaces and dashes of groups, in which apps show a seed."""
     return seed.replace(" ", "").replace("-", "").rstrip("=")

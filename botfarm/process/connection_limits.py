@@ -1,6 +1,6 @@
-"""Limits for connections of strangers: how large a head may be, how long it may take, and how many connections there are.
+"""Limits for connections before authentication: size and time of a request's head, and number of connections.
 
-uvicorn has none of these, and all of them count before a token was shown. Bodies are limited by the application.
+uvicorn has no such limits. They hold before a token was shown. Bodies are limited by the application.
 """
 
 import asyncio
@@ -11,32 +11,41 @@ from typing import Any
 from uuid import uuid4
 
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from botfarm import metrics
-from botfarm.process.write_gathering import OneWriteProtocol
 
 LINGER = 1.0
-"""Seconds in which a refused client may still send. A socket that is closed with unread bytes can lose its answer."""
+"""Seconds in which a refused client may still send, because a close with unread bytes can lose the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     connections: int = 1_000
-    """Of one server. When one more comes, the connection that has been idle or kept from writing for longest is closed."""
+    """Of one server.
+
+    A further connection closes the one that has been idle, or kept from writing, for longest.
+    """
     head_bytes: int = 65_536
     """Request line and header fields together; as much again for the trailers of a chunked body."""
     head_fields: int = 128
-    """A field of five bytes takes 150 in memory. Browsers and proxies send about thirty fields."""
+    """Browsers and proxies send about thirty. A field of five bytes takes 150 bytes in memory."""
     requests_ahead: int = 16
-    """Sent before the first of them was answered. No usual client does that, and each takes some kilobytes."""
+    """Requests that a client may send before the first one is answered (pipelining).
+
+    Each takes some kilobytes.
+    """
     head_seconds: float = 10.0
-    """From the connection, or from the first byte of a later request, to the end of the head."""
+    """Seconds from the connection, or from the first byte of a later request, to the end of the head."""
     unread_seconds: float = 30.0
-    """For which the peer may keep the server from writing, in all, from when nothing is unanswered to when that is so again."""
+    """Seconds in all for which the peer may keep the server from writing, until every request is answered."""
 
 
-class LimitedProtocol(OneWriteProtocol):
-    """A connection is either answering a request or idle: then it waits for a head, or for the rest of an answered body."""
+class LimitedProtocol(HttpToolsProtocol):
+    """A connection that answers a request, or is idle.
+
+    An idle connection waits for a head, or for the rest of a body that was answered already.
+    """
 
     def __init__(
         self,
@@ -45,9 +54,9 @@ class LimitedProtocol(OneWriteProtocol):
         evictable: OrderedDict["LimitedProtocol", None],
         **kwargs: Any,
     ) -> None:
-        """`evictable` holds the connections that wait for their peer, the one that has waited for longest first.
+        """`evictable` holds the connections that wait for their peer, the longest wait first.
 
-        They are the idle ones, and those whose peer does not read.
+        These are idle connections, and connections whose peer does not read.
         """
         super().__init__(*args, **kwargs)
         self._limits = limits
@@ -55,9 +64,9 @@ class LimitedProtocol(OneWriteProtocol):
         self.headers = []
         self._deadline: asyncio.TimerHandle | None = None
         self._unread_deadline: asyncio.TimerHandle | None = None
-        self._unread_seconds = limits.unread_seconds  # that are left
+        self._unread_seconds = limits.unread_seconds  # seconds that are left
         self._unframed = 0  # bytes since the last head, piece of a body or end of a request
-        self._unanswered = 0  # requests: more than one of a client that sends them ahead
+        self._unanswered = 0  # requests; more than one when the client sends ahead
         self._in_body = False
         self._is_refused = False
 
@@ -93,7 +102,8 @@ class LimitedProtocol(OneWriteProtocol):
 
     @override
     def on_message_begin(self) -> None:
-        self._unframed = self._unframed or 1  # it may begin in the piece that the request before it ends in
+        # 1, because the request may begin in the piece of data that ends the request before it.
+        self._unframed = self._unframed or 1
         super().on_message_begin()
 
     @override
@@ -111,7 +121,8 @@ class LimitedProtocol(OneWriteProtocol):
         self._unanswered += 1
         self._in_body = True
         super().on_headers_complete()
-        # uvicorn would add the trailers to the headers, where they pass by the proxy that removes forged ones.
+        # uvicorn would add the trailers to the headers. The proxy that removes forged headers does not look
+        # at trailers.
         self.headers = []
 
     @override
@@ -157,7 +168,10 @@ class LimitedProtocol(OneWriteProtocol):
             self._evictable.pop(self, None)
 
     def close_as(self, reason: str) -> None:
-        """At once: a peer that does not read could keep what is unwritten, and with it its place, for as long as it likes."""
+        """Closes without sending what is unwritten.
+
+        A peer that does not read would hold its place for as long as it likes.
+        """
         metrics.connections_closed_total.labels(reason).inc()
         self.transport.abort()
 
@@ -165,7 +179,10 @@ class LimitedProtocol(OneWriteProtocol):
         return len(self.headers) > self._limits.head_fields
 
     def _await_more(self) -> None:
-        """Any byte ends uvicorn's timer for idle connections, even one that begins no request."""
+        """Starts a timer again.
+
+        Any byte ends uvicorn's timer for idle connections, even one that begins no request.
+        """
         if self._unframed or self._in_body:
             if self._deadline is None:
                 self._set_deadline()
@@ -176,9 +193,9 @@ class LimitedProtocol(OneWriteProtocol):
             )
 
     def _forget_request(self) -> None:
-        """Thousands of idle connections must not keep the heads and bodies of their last requests."""
+        """Frees the last request's head and body, because there may be thousands of idle connections."""
         self.cycle = None  # type: ignore[assignment]
-        if not self._unframed:  # else these two are of the next head, which has begun
+        if not self._unframed:  # else both belong to the next head, which has begun
             self.url = b""
             self.scope = None  # type: ignore[assignment]
 
@@ -197,7 +214,7 @@ class LimitedProtocol(OneWriteProtocol):
             self._unread_deadline = None
 
     def _refuse(self) -> None:
-        """Answers 431 if that is what the client reads next; else, with an answer under way, only closes."""
+        """Answers 431 if the client reads that next. If another answer comes first, only closes."""
         if self._is_refused:
             return
         self._is_refused = True
@@ -206,7 +223,7 @@ class LimitedProtocol(OneWriteProtocol):
         if self._unanswered > 1 or (self._unanswered and not self._in_body) or self._has_begun_to_answer():
             self.close_as("too_large")
             return
-        if self._in_body:  # the handler that reads it has nobody to answer any more
+        if self._in_body:  # the handler reads the body and has no caller any more
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         metrics.connections_closed_total.labels("too_large").inc()

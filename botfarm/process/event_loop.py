@@ -1,4 +1,4 @@
-"""One way to run a process: uvloop where there is one, and a `stop` event that SIGINT, SIGTERM and SIGHUP set."""
+"""Runs a process: with uvloop where there is one, and a `stop` event that SIGINT, SIGTERM and SIGHUP set."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 def run_until_signalled(main: Main) -> None:
-    """Runs `main(stop)` to its end; a second signal is an impatient person's, and ends it where it is.
+    """Runs `main(stop)` to its end. A second signal cancels it.
 
-    With as many open files as the system allows this process.
+    Raises the limit of open files to what the system allows.
     """
     raise_file_limit()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -30,7 +30,7 @@ def run_until_signalled(main: Main) -> None:
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGINT)
     finally:
-        # The loop leaves the default behind, which would end this process before it has cleaned up.
+        # The loop restores the default handlers, which would end this process before it has cleaned up.
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -44,7 +44,7 @@ async def _with_signals(main: Main) -> None:
         if stop.is_set() and task:
             logging.getLogger("uvicorn").setLevel(
                 logging.CRITICAL
-            )  # it would show the traceback of its own end
+            )  # else uvicorn logs the traceback of its cancellation
             task.cancel()
         stop.set()
 

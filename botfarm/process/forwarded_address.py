@@ -8,9 +8,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 
 class ForwardedAddress:
-    """uvicorn's reading of X-Forwarded-For, which takes any text for an address. Here only an IP address is one.
+    """Reads X-Forwarded-For as uvicorn does, but takes only an IP address for an address.
 
-    Where a trusted proxy forwards anything else, the caller is the peer: the proxy itself.
+    uvicorn takes any text. When a trusted proxy forwards anything else, the caller's address is that of the
+    proxy.
     """
 
     def __init__(self, app: Any, trusted_proxies: Sequence[str]) -> None:
@@ -33,5 +34,5 @@ def _is_address(text: str) -> bool:
         address = ip_address(text)
     except ValueError:
         return False
-    # What follows a % may be any text: it names an interface of the machine that wrote it.
+    # A scope id (after %) may be any text, because it names an interface of the machine that wrote it.
     return not (isinstance(address, IPv6Address) and address.scope_id)

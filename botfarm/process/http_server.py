@@ -1,4 +1,4 @@
-"""uvicorn as the API and the worker use it: on a socket that is bound beforehand, without signal handlers of its own."""
+"""uvicorn for the API and the worker: on a socket that is already bound, without signal handlers."""
 
 import socket
 from collections import OrderedDict
@@ -14,22 +14,25 @@ from botfarm.process.connection_limits import ConnectionLimits, LimitedProtocol
 from botfarm.process.forwarded_address import ForwardedAddress
 from botfarm.settings import SettingsError
 
-# Longer than any statement may take, shorter than the usual grace period of 30 s.
+# Seconds: longer than any statement may take, shorter than the usual grace period of 30 s.
 DRAIN_TIMEOUT = 20
-# Longer than clients and proxies keep an idle connection (5 to 60 s), so that they end it: a server that ends one may do
-# so just as a request comes along it.
+# Seconds: longer than clients and proxies keep an idle connection (5 to 60 s), so that they close it first. A
+# server that closes first may do so just when a request arrives.
 KEEP_ALIVE = 75
-# Seconds in which a peer must take something of an answer. Then the kernel gives the connection up, with what it holds.
+# Seconds in which a peer must acknowledge something of an answer. Then the kernel drops the connection.
 UNREAD_PATIENCE = 30
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
-    """Bound before anything else starts, so that a taken port costs nothing. Raises SettingsError."""
+    """Binds the port before anything else starts.
+
+    Raises SettingsError when it is taken or the host is unknown.
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; connections get it from here
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_PATIENCE * 1_000)
         bound.bind(address)
         bound.listen()  # only now is the port taken
@@ -44,7 +47,7 @@ def url_of(listening: socket.socket) -> str:
 
 
 class HttpServer(uvicorn.Server):
-    """Stops when `should_exit` is set: requests under way finish first."""
+    """Stops when `should_exit` is set; requests in flight finish first."""
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class HttpServer(uvicorn.Server):
         trusted_proxies: Sequence[str] = (),
         limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008  frozen
     ) -> None:
-        """Whose X-Forwarded-For tells the address of a caller must be said: by default nobody's does."""
+        """X-Forwarded-For counts only from `trusted_proxies`; without any, from nobody."""
         super().__init__(
             uvicorn.Config(
                 ForwardedAddress(app, trusted_proxies) if trusted_proxies else app,

@@ -1,8 +1,8 @@
-"""The process's limit of open files. Each connection is one."""
+"""The process's limit of open files; each connection is an open file."""
 
 import contextlib
 
-# Connections to the database (at most 200), to listen on, logs, libraries that are loaded late.
+# Connections to the database (at most 200), listening sockets, logs, libraries that are loaded late.
 FILES_BESIDE_CONNECTIONS = 256
 
 
@@ -16,7 +16,7 @@ def raise_file_limit() -> None:
 
 
 def connections_within(wanted: int) -> int:
-    """As many connections as are wanted, or as the limit of open files allows."""
+    """The number of connections that is wanted, or fewer if the limit of open files is lower."""
     import resource  # noqa: PLC0415
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

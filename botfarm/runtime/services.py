@@ -44,7 +44,7 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """In the order of their rooms: access, stock, leasing and waiting, upkeep; then what several of them share."""
+    """Ordered by room: access, stock, leasing and waiting, upkeep; then what several rooms share."""
 
     authentication: TokenAuthentication
     sessions: Sessions
@@ -77,7 +77,10 @@ class Services:
 async def open_services(
     settings: Settings, process_name: str, *, in_background: bool = False
 ) -> AsyncIterator[Services]:
-    """Connects lazily: a database that is away shows in the first request and in `readiness`, not here."""
+    """Connects with the first statement.
+
+    A database that does not answer shows in a request and in `readiness`, not here.
+    """
     async with (
         open_postgres(settings, process_name, in_background=in_background) as postgres,
         AsyncExitStack() as closing,

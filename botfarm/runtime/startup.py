@@ -1,4 +1,4 @@
-"""What a process checks, or brings up to date, before it works."""
+"""What a process checks, or brings up to date, before it starts to work."""
 
 from botfarm.db.schema import migration
 from botfarm.db.schema.serving_role import ServingRole
@@ -14,7 +14,10 @@ CONNECTIONS_BESIDE_THE_POOL = 2
 
 
 async def check_keys(settings: Settings) -> bool:
-    """False when the database cannot say. Raises SettingsError when something stored is under a key we do not have."""
+    """Whether the keys were checked: False when the database does not answer.
+
+    Raises SettingsError when a stored value is under a key that the ring lacks, or the first key is wrong.
+    """
     async with open_services(settings, "keys", in_background=True) as services:
         try:
             reason = await services.key_usage.why_unusable()
@@ -26,9 +29,9 @@ async def check_keys(settings: Settings) -> bool:
 
 
 async def check_connections(settings: Settings) -> None:
-    """Raises SettingsError when the database gives fewer connections than this process alone may want.
+    """Raises SettingsError when the database allows fewer connections than this process alone may open.
 
-    Says nothing when the database cannot, or when a pooler is between, whose limits are its own.
+    Does nothing when the database does not answer, or behind a pooler, which has limits of its own.
     """
     if settings.db_pooler != "none":
         return
@@ -51,7 +54,10 @@ async def check_connections(settings: Settings) -> None:
 
 
 async def check_role(settings: Settings) -> None:
-    """Warns of a role that may change the tables. Says nothing when the database cannot."""
+    """Logs a warning when this process's role may change the tables.
+
+    Does nothing when the database does not answer.
+    """
     async with open_services(settings, "role", in_background=True) as services:
         try:
             is_owner = await services.maintenance.may_change_tables()
@@ -67,8 +73,11 @@ async def check_role(settings: Settings) -> None:
 async def migrate(settings: Settings) -> str | None:
     """Brings the schema to head, as its owner, and grants the serving role what it needs.
 
-    Any number of processes may do so at once. Returns a revision that is a newer version's.
-    Goes past a pooler where there is a way: CREATE INDEX CONCURRENTLY is no transaction that a pooler could keep together.
+    Any number of processes may do so at once.
+
+    Returns the database's revision if a newer version has made it, else None.
+    Uses the URL past the pooler if there is one, because CREATE INDEX CONCURRENTLY is no transaction that a
+    pooler could keep together.
     """
     serving = ServingRole.of_url(settings.required_database_url()) if settings.owner_url else None
     owner = settings.as_owner()

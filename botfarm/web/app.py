@@ -27,8 +27,8 @@ from botfarm.web.api import (
 )
 from botfarm.web.http.dependencies import bearer, session
 from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
-from botfarm.web.http.fast_path import ExpressLane
-from botfarm.web.http.request_log import Observed
+from botfarm.web.http.fast_path import FastPath
+from botfarm.web.http.request_log import RequestLog
 from botfarm.web.http.session_cookie import SessionCookie
 
 
@@ -45,7 +45,8 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
                 for watch in watches:
                     watch.cancel()
 
-    # With the documents' scripts of its own: one from elsewhere could do here what the operator who looks may do.
+    # Serves the scripts of /docs itself, because a script from elsewhere could act as the operator who has
+    # the page open.
     app = FastAPIOffline(
         title="botfarm",
         version=botfarm.__version__,
@@ -53,7 +54,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
-        redirect_slashes=False,  # a redirection repeats the address, whatever was put into it
+        redirect_slashes=False,  # a redirection repeats the address, with whatever a caller put into it
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -63,7 +64,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         project_routes,
         import_routes,
         user_routes,
-        waiting_routes,  # before what takes any word for the id of a lease
+        waiting_routes,  # before lease_routes, whose `/leases/{lease_id}` would match `/leases/waiting`
         lease_routes,
         pool_routes,
         token_routes,
@@ -77,9 +78,9 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     for router in (lease_routes.router, user_routes.router):
         show_faults_of(router.routes)
     _document_problems(app)
-    # Around everything of the framework's: what it would put in between costs more than the express lane's operations.
+    # Outermost, because FastAPI's middleware stack costs more than the operations of the fast path.
     framework = app.build_middleware_stack()
-    app.middleware_stack = Observed(ExpressLane(lease_routes.router.routes, otherwise=framework))
+    app.middleware_stack = RequestLog(FastPath(lease_routes.router.routes, framework=framework))
     return app
 
 

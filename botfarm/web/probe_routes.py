@@ -1,4 +1,4 @@
-"""What Kubernetes and Prometheus ask. No token, no body, nothing secret."""
+"""The probes of Kubernetes and the metrics for Prometheus: no token, no body, nothing secret."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -19,7 +19,10 @@ PROBE_METHODS = ["GET", "HEAD"]
 @probes.api_route("/livez", methods=PROBE_METHODS)
 @public
 async def livez() -> Response:
-    """The event loop turns. Never asks the database: restarting this process does not bring it back."""
+    """Shows that the event loop turns.
+
+    Never asks the database, because a restart of this process would not repair it.
+    """
     return PlainTextResponse("ok")
 
 
@@ -42,5 +45,5 @@ async def startupz(farm: Farm) -> Response:
 @metrics.get("/metrics")
 @public
 async def get_metrics(request: Request) -> Response:
-    """What is said of pools is for tokens of all projects: others must not learn here which ones there are."""
+    """Metrics of pools are only for callers whose scope is the whole farm, because they name the projects."""
     return Response(exposition(with_pools=await sees_everything(request)), media_type=CONTENT_TYPE_LATEST)

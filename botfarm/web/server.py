@@ -21,11 +21,11 @@ from botfarm.web.app import create_app
 logger = get_logger(__name__)
 
 CONNECTIONS_BESIDE_WAITERS = 1_000
-"""For short requests, and for clients and proxies that keep a connection open between requests."""
+"""Connections for short requests, and for clients and proxies that keep a connection open."""
 
 METRICS_CONNECTIONS = 100
 METRICS_DRAIN_TIMEOUT = 1
-"""Seconds. It drains after the API has, and both must be within the grace period."""
+"""Seconds. It drains after the API, and both must fit into the grace period."""
 
 
 async def serve(
@@ -36,8 +36,11 @@ async def serve(
     keys_checked: bool = False,
     announce: Callable[[], None] | None = None,
 ) -> None:
-    """Serves until `stop` is set; then requests under way finish, and those that wait for a user are answered."""
-    taken = settings.model_copy(update={"port": listening.getsockname()[1]})  # 0 has become a free one
+    """Serves until `stop` is set.
+
+    Then requests in flight finish, and requests that wait for a user are answered.
+    """
+    taken = settings.model_copy(update={"port": listening.getsockname()[1]})  # port 0 has become a free port
     app = create_app(taken, keys_checked=keys_checked)
     server = HttpServer(
         app,
@@ -52,7 +55,7 @@ async def serve(
         stopping.cancel()
         if not serving.done():
             services: Services | None = getattr(app.state, "services", None)
-            if services:  # else it is still starting
+            if services:  # None while it is still starting
                 services.readiness.drain()
                 services.waiting_room.stop()
                 services.shutdown.begin()
@@ -73,7 +76,7 @@ def _connections(settings: Settings) -> int:
 
 @asynccontextmanager
 async def _metrics_port(settings: Settings) -> AsyncIterator[None]:
-    """A port of its own for Prometheus, where one is set: then the API's port tells nobody how the farm is used."""
+    """Serves metrics on a port of their own if one is set. Then the API's port shows no metrics."""
     if settings.metrics_port is None:
         yield
         return
@@ -90,5 +93,5 @@ async def _metrics_port(settings: Settings) -> AsyncIterator[None]:
 
 
 def _all_metrics(_: Request) -> Response:
-    """Starlette calls it in a thread, because a farm of many pools has many series."""
+    """A plain function, which Starlette calls in a thread, because a farm of many pools has many series."""
     return Response(metrics.exposition(with_pools=True), media_type=CONTENT_TYPE_LATEST)

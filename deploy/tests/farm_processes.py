@@ -52,7 +52,7 @@ def farm_processes(database_url: str, **settings: str) -> Iterator[FarmProcesses
             stack.enter_context(running(BOTFARM, command, environment=environment))
             for command in ("serve", "worker", "worker")
         )
-        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
-        probes = [worker.wait_for(r'"probes": "http://(\S+)"')[1] for worker in workers]
+        url = api.url()
+        probes = [worker.url().removeprefix("http://") for worker in workers]
         api.wait_for('"event": "ready"')
         yield FarmProcesses(url, f"127.0.0.1:{metrics_port}", (probes[0], probes[1]), api)

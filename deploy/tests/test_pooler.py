@@ -147,7 +147,7 @@ def test_a_farm_that_was_not_told_of_it_is_never_ready_and_says_what_to_set(
     database_url: str, ignoring: str
 ) -> None:
     with pgbouncer(database_url, ignoring=ignoring) as url, _serving(url) as process:
-        api = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        api = process.url()
         process.wait_for("not ready.*BOTFARM_DB_POOLER=transaction|BOTFARM_DB_POOLER=transaction.*not ready")
         readiness = httpx.get(f"{api}/readyz")
         assert readiness.status_code == 503

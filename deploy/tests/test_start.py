@@ -39,9 +39,7 @@ async def test_the_api_and_a_worker_may_come_before_the_database_and_that_before
             running(BOTFARM, "serve", environment=environment) as api,
             running(BOTFARM, "worker", environment=environment) as worker,
         ):
-            serving = await asyncio.to_thread(api.wait_for, r'"url": "(\S+)", "event": "serving"')
-            probes = await asyncio.to_thread(worker.wait_for, r'"probes": "(\S+)"')
-            urls = (serving[1], probes[1].removesuffix("/"))
+            urls = (await asyncio.to_thread(api.url), await asyncio.to_thread(worker.url))
             assert [await status(f"{url}/livez") for url in urls] == [200, 200]
             assert [await status(f"{url}/readyz") for url in urls] == [503, 503]
             await proxy.mend()

@@ -110,7 +110,7 @@ def botfarm(postgres_url: str, template: str) -> Iterator[CommandLine]:
             "BOTFARM_MAX_WAIT": "1",
         }
         with running(BOTFARM, "serve", environment=server) as api:
-            url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+            url = api.url()
             yield CommandLine({"BOTFARM_URL": url, "BOTFARM_TOKEN": TOKEN})
 
 

@@ -40,7 +40,7 @@ def lease_by_the_printed_line(dev: Process) -> dict[str, object]:
 
 
 def sign_in(dev: Process, password: str) -> None:
-    """As a browser does it over plain http."""
+    """As a browser does over plain http."""
     url = dev.wait_for(r"botfarm is running: (\S+)")[1]
     answer = httpx.post(f"{url}/api/v1/auth/login", json={"name": "admin", "password": password})
     assert answer.status_code == 200, answer.text
@@ -80,7 +80,7 @@ def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str
         assert_dies(server)
 
 
-def test_a_second_start_finds_the_data_and_adopts_what_a_kill_left_behind(
+def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
     environment: dict[str, str],
 ) -> None:
     with running(BOTFARM, "dev", environment=environment) as first:
@@ -204,7 +204,7 @@ def test_help_of_every_command_reads(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list", "after-restore"])
-def test_a_command_without_its_settings_says_which(command: str) -> None:
+def test_a_command_names_the_settings_that_it_lacks(command: str) -> None:
     finished = subprocess.run(
         [BOTFARM, *command.split()],
         env=clean_environment({}),

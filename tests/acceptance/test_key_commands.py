@@ -114,11 +114,11 @@ def test_the_ring_may_be_in_a_mounted_file(tmp_path: Path) -> None:
 
 
 async def test_the_way_from_one_key_to_another(farm: Farm, database_url: str) -> None:
-    """As docs/keys.md tells it: after each step a server with that ring hands out what was stored before it."""
+    """The steps of docs/keys.md: after each, a server with that ring decrypts the values stored before."""
     pool = await farm.pool(2)
 
     async def restarted(ring: str) -> None:
-        """A server with this ring hands out a user, and stores one."""
+        """A server with this ring leases a user and stores another."""
         async with serving(environment(database_url, ring)) as api:
             asked = {"project_id": str(pool.project_id), "env": "stage", "domain": "regular"}
             lease = await api.post("/leases", json={**asked, "count": 2})
@@ -168,7 +168,7 @@ def statuses(finished: subprocess.CompletedProcess[str]) -> dict[str, tuple[str,
 @asynccontextmanager
 async def serving(surroundings: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     with running(BOTFARM, "serve", environment=surroundings) as process:
-        url = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        url = process.url()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as api:
             await until_ready(api, 200, "ok")
@@ -201,7 +201,7 @@ async def test_a_key_that_is_missing_ends_status_and_reencrypt_with_1(farm: Farm
     assert "BOTFARM_ENCRYPTION_KEYS lacks k3 (values: 1)" in last_line(done)
 
 
-async def test_users_with_values_that_no_key_decrypts_are_named(farm: Farm, database_url: str) -> None:
+async def test_a_user_with_a_value_that_no_key_decrypts_is_named(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(1)
     user = await farm.user(pool)
     await farm.sql.execute("UPDATE users SET secrets = password WHERE id = $1", user.id)
@@ -233,7 +233,7 @@ async def test_a_database_that_is_away_is_no_reason_not_to_start(empty_database:
         (environment(empty_database, K1), "botfarm migrate"),
     ):
         with running(BOTFARM, "serve", environment=surroundings) as process:
-            url = process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+            url = process.url()
             async with httpx.AsyncClient(base_url=f"{url}/api/v1") as api:
                 await until_ready(api, 503, words)
 
@@ -252,12 +252,12 @@ async def test_a_worker_needs_no_keys(farm: Farm, database_url: str) -> None:
     await farm.pool(1)
     surroundings = {**two_roles(database_url), "BOTFARM_WORKER_PORT": "0"}
     with running(BOTFARM, "worker", environment=surroundings) as process:
-        url = process.wait_for(r'"probes": "(\S+)"')[1]
+        url = process.url()
         async with httpx.AsyncClient(base_url=f"{url}/api/v1") as probes:
             await until_ready(probes, 200, "ok")
 
 
-async def test_a_reencryption_that_was_killed_goes_on_where_it_stopped(farm: Farm, database_url: str) -> None:
+async def test_a_killed_reencryption_goes_on_where_it_stopped(farm: Farm, database_url: str) -> None:
     first, second = sorted([await farm.pool(3), await farm.pool(2)], key=lambda pool: pool.project_id)
     total = await farm.sql.fetchval("SELECT count(*) FROM users WHERE project_id = $1", first.project_id)
     surroundings = environment(database_url, K2, K1)
@@ -279,13 +279,13 @@ async def values(database_url: str) -> dict[str, int]:
 
 
 async def until_waiting(sql: asyncpg.Connection) -> None:
-    """Until somebody waits for a lock."""
+    """Waits until a session waits for a lock."""
     async with asyncio.timeout(60):
         while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
 
 
-async def test_an_unusable_database_is_one_line(empty_database: str) -> None:
+async def test_a_key_command_without_a_database_ends_with_one_line(empty_database: str) -> None:
     nowhere: dict[str, Any] = environment("postgresql://nobody:canary@127.0.0.1:1/nothing", K2, K1)
     for arguments in (("status",), ("reencrypt",), ("drop", "k1")):
         for surroundings in (nowhere, environment(empty_database, K2, K1)):

@@ -1,4 +1,4 @@
-"""What a server writes down: JSON lines with the request's id, and never what may be secret."""
+"""A server's log: JSON lines with the request's id, and never a secret."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_every_line_is_json_and_none_has_a_secret(database_url: str) -> None:
         "BOTFARM_LOG_LEVEL": "DEBUG",
     }
     with running(BOTFARM, "serve", environment=environment) as api:
-        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        url = api.url()
         headers = {"Authorization": f"Bearer {TOKEN}", "X-Request-ID": "job-7"}
         with httpx.Client(base_url=f"{url}/api/v1", headers=headers) as client:
             project = client.post("/projects", json={"name": "shop"}).json()

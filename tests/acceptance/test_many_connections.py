@@ -1,4 +1,4 @@
-"""Strangers who hold connections keep nobody else out: of the commands as they run, with few open files allowed."""
+"""Idle connections of strangers do not keep others out: real commands with few open files allowed."""
 
 import resource
 import socket
@@ -13,10 +13,6 @@ from support.postgres import temporary_folder
 from support.processes import BOTFARM, Process, running
 
 SILENT = 1_500
-READY = {
-    "serve": r'"url": "(\S+)", "event": "serving"',
-    "worker": r'"probes": "(\S+)"',
-}
 
 
 @pytest.fixture
@@ -57,29 +53,33 @@ def hold_silent_connections(stack: ExitStack, url: str) -> list[socket.socket]:
 
 
 def is_answered(process: Process, url: str) -> bool:
-    """By a connection of its own for each request, as of somebody who has just come."""
+    """Each request uses a new connection, like a new caller."""
     for _ in range(5):
         assert httpx.get(f"{url}/livez", timeout=10).status_code == 200, process.output
     return True
 
 
-@pytest.mark.parametrize("command", READY)
-def test_the_soft_limit_of_open_files_keeps_nobody_out(environment: dict[str, str], command: str) -> None:
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_under_a_soft_limit_of_open_files_new_callers_are_served(
+    environment: dict[str, str], command: str
+) -> None:
     with (
         running(*limited(command, "ulimit -Sn 1024"), environment=environment) as process,
         ExitStack() as held,
     ):
-        url = process.wait_for(READY[command])[1]
+        url = process.url()
         hold_silent_connections(held, url)
         assert is_answered(process, url)
 
 
-def test_nor_does_the_hard_one_because_the_longest_idle_gives_way(environment: dict[str, str]) -> None:
+def test_under_a_hard_limit_of_open_files_the_longest_idle_connection_gives_way(
+    environment: dict[str, str],
+) -> None:
     with (
         running(*limited("serve", "ulimit -n 400"), environment=environment) as api,
         ExitStack() as held,
     ):
-        url = api.wait_for(READY["serve"])[1]
+        url = api.url()
         assert '"connections": 200, "max_waiters": 2000' in api.output
         first, *_ = hold_silent_connections(held, url)
         assert first.recv(1) == b""

@@ -148,8 +148,8 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
         running(BOTFARM, "serve", environment=environment) as api,
         running(BOTFARM, "worker", environment=environment) as worker,
     ):
-        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
-        probes = worker.wait_for(r'"probes": "(\S+)", "event": "working"')[1]
+        url = api.url()
+        probes = worker.url()
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             farm = await open_driver(http)
             await sign_everybody_in(farm, canaries)

@@ -20,7 +20,7 @@ Operators = Callable[..., str]
 @pytest.fixture
 def operators(database_url: str) -> Operators:
     def run(*arguments: str, stdin: str = "", exit_code: int = 0) -> str:
-        """What the command prints, or the end of what it complains of."""
+        """The command's output, or the end of its complaint."""
         finished = subprocess.run(
             [BOTFARM, "operators", *arguments],
             input=stdin,
@@ -99,7 +99,7 @@ async def test_the_tokens_that_an_operator_leaves_are_shown_and_revoked(
     assert "token" not in operators("disable", "ann", "--revoke-tokens")
 
 
-def test_wrong_usage_is_one_line_with_the_way_out(operators: Operators) -> None:
+def test_a_mistake_is_answered_with_one_line_and_the_way_out(operators: Operators) -> None:
     everything = ("--project", "*", "--env", "*")
     operators("add", "ann", "--role", "viewer", *everything, stdin=PASSWORD)
     again = operators("add", "ANN", "--role", "viewer", *everything, stdin=PASSWORD, exit_code=1)

@@ -56,7 +56,7 @@ def urls(environment: dict[str, str]) -> Iterator[list[str]]:
 
 
 def url_of(api: Process) -> str:
-    return api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+    return api.url()
 
 
 async def fill(api: httpx.AsyncClient) -> str:

@@ -1,4 +1,4 @@
-"""How a process ends: at once when it is told twice, in order when it is told once, and with one line when it cannot start."""
+"""How a process ends: in order on one signal, at once on the second, and with one line when it cannot start."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ READY = {"serve": '"serving"', "worker": '"working"', "dev": "botfarm is running
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", READY)
-def test_one_signal_ends_it_in_order(
+def test_one_signal_ends_a_process_in_order(
     environment: dict[str, str], command: str, number: signal.Signals
 ) -> None:
     with running(BOTFARM, command, environment=environment) as process:
@@ -47,7 +47,7 @@ def test_one_signal_ends_it_in_order(
 
 
 @pytest.mark.parametrize("command", READY)
-def test_two_signals_end_it_without_a_traceback(environment: dict[str, str], command: str) -> None:
+def test_two_signals_end_a_process_without_a_traceback(environment: dict[str, str], command: str) -> None:
     with running(BOTFARM, command, environment=environment) as process:
         process.wait_for(READY[command])
         os.kill(process.pid, signal.SIGINT)
@@ -110,7 +110,7 @@ def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProces
 async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with running(BOTFARM, "serve", environment=environment) as api:
-        url = api.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        url = api.url()
         sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
             await create_user(client, await create_project(client))

@@ -42,7 +42,7 @@ async def clients(replicas: list[Process]) -> AsyncIterator[list[httpx.AsyncClie
 
 
 def _client(replica: Process) -> httpx.AsyncClient:
-    url = replica.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+    url = replica.url()
     headers = {"Authorization": f"Bearer {TOKEN}"}
     return httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers, timeout=60)
 

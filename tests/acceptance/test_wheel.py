@@ -1,4 +1,4 @@
-"""What is published works without the checkout: migrations and workers are inside."""
+"""The published wheels work without the checkout: migrations and workers are inside."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from support.processes import CHECKOUT, clean_environment, running
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both distributions built as wheels, and installed where nothing else of ours is."""
+    """Both distributions, built as wheels and installed without the checkout."""
     wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
     for source in (CHECKOUT / "clients/python", CHECKOUT):
         _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(source))
@@ -76,7 +76,7 @@ def _run(*command: str, cwd: Path = CHECKOUT, environment: dict[str, str] | None
 
 
 def test_the_client_alone_brings_little_and_is_small(installed: Path) -> None:
-    """What pip brings into an empty environment, by what is installed here."""
+    """Packages that pip would install into an empty environment, by the ones that are installed here."""
     environment = {"python_version": "3.11", "extra": "", **default_environment()}
     brought, asked = set[str](), ["botfarm-client"]
     while asked:

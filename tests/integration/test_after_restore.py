@@ -1,4 +1,4 @@
-"""After a restore nobody knows what was handed out after the backup, so nobody is handed out until that is over."""
+"""After a restore, leases from after the backup are unknown, so no user is leased until they are over."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -64,11 +64,11 @@ async def test_when_no_test_run_is_left_users_need_no_rest(farm: Farm, after_res
 
 
 async def test_a_backup_may_be_restored_twice(farm: Farm, after_restore: AfterRestore) -> None:
-    """A fence that is only raised by some number would be given again."""
+    """A fence raised by a fixed number could be given again."""
     pool = await farm.pool(1)
     fences: list[int] = []
     for _ in range(2):
-        await farm.sql.execute("SELECT setval('fence', 7)")  # as it was in the backup
+        await farm.sql.execute("SELECT setval('fence', 7)")  # the state of the backup
         await after_restore(rest_seconds=0)
         fences.append((await farm.acquire(pool)).fence)
     assert fences[0] < fences[1] < 2**53
@@ -97,7 +97,7 @@ async def test_a_farm_at_work_is_left_alone(
     assert (await farm.services.leases.get(RUNNER, lease.id)).is_live
 
 
-async def test_an_empty_farm_has_nobody_to_let_rest(after_restore: AfterRestore) -> None:
+async def test_after_restore_works_on_a_farm_without_users(after_restore: AfterRestore) -> None:
     done = await after_restore()
     assert (done.rest.users, done.rest.until) == (0, None)
 

@@ -198,7 +198,7 @@ class TestLeases:
             await api.post("/leases", json={"project": "no-such", "env": "prod"}), 404, "no-such-project"
         )
 
-    async def test_who_waits_gets_the_user_that_comes_free(self, api: httpx.AsyncClient) -> None:
+    async def test_a_waiting_request_gets_the_user_that_is_released(self, api: httpx.AsyncClient) -> None:
         project_id = await create_project(api)
         await create_user(api, project_id)
         wanted = {"project_id": project_id, "env": "stage"}
@@ -210,7 +210,7 @@ class TestLeases:
         await api.post(f"/leases/{lease['id']}/release")
         assert (await waiting).status_code == 201
 
-    async def test_a_project_that_was_renamed_or_deleted_is_not_found_by_what_it_was(
+    async def test_a_renamed_or_deleted_project_is_not_found_by_its_old_name(
         self, api: httpx.AsyncClient
     ) -> None:
         project_id = await create_project(api)

@@ -1,4 +1,4 @@
-"""The audit: every deed once, with who, from where and what; and nobody changes it."""
+"""The audit: every action once, with principal, address and details; and it cannot be changed."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def entries(api: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
-async def test_every_deed_is_there_once_with_its_details(api: httpx.AsyncClient) -> None:
+async def test_every_action_is_audited_once_with_its_details(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     user = await create_user(api, project, totp_seed=SEED)
     await api.patch(f"/users/{user['id']}", json={"password": "new", "labels": {"a": "b"}})
@@ -49,7 +49,7 @@ async def test_every_deed_is_there_once_with_its_details(api: httpx.AsyncClient)
     await api.patch(under, json={"secrets": {"a": 1}})
     await api.post(f"/leases/{lease['id']}/renew")
     await api.post(f"/leases/{lease['id']}/force_release", json={"reason": "stuck"})
-    await api.get(f"/leases/{lease['id']}")  # ended: there is nothing to read in it
+    await api.get(f"/leases/{lease['id']}")  # ended, so it has no credentials to read
     await api.patch(f"/projects/{project}", json={"cooldown": 5})
     token = (
         await api.post("/tokens", json={"name": "ci", "role": "viewer", "projects": ["*"], "envs": ["*"]})
@@ -199,7 +199,7 @@ async def test_a_deed_that_fails_leaves_no_entry(farm: Farm) -> None:
         "SET botfarm.retention = 'on'; UPDATE audit SET at = at - interval '2 days'",
     ],
 )
-async def test_nobody_changes_it(farm: Farm, statement: str) -> None:
+async def test_the_audit_cannot_be_changed(farm: Farm, statement: str) -> None:
     await farm.pool(1)
     before = await farm.sql.fetch("SELECT * FROM audit")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -239,7 +239,9 @@ async def test_a_target_among_very_many_is_found_by_an_index(farm: Farm) -> None
 
 
 @pytest.mark.parametrize("chosen", [AuditFilter(action="create_token"), AuditFilter(target_id="an-operator")])
-async def test_for_what_is_no_hand_out_the_leases_are_left_alone(farm: Farm, chosen: AuditFilter) -> None:
+async def test_a_filter_that_no_lease_can_match_does_not_read_the_leases(
+    farm: Farm, chosen: AuditFilter
+) -> None:
     async with farm.sql.transaction():
         await farm.sql.execute("LOCK TABLE leases")
         page = await farm.services.audit.list(MANAGER.scope, chosen, cursor=None, limit=10)
@@ -252,7 +254,9 @@ async def test_a_long_history_has_more_patience_than_a_request(
     monkeypatch.setattr("botfarm.runtime.postgres.REQUEST_PATIENCE", 0.1)
     slow = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
               AND clock_timestamp() - query_start > interval '0.6 seconds'"""
-    watching = await asyncpg.connect(database_url)  # a transaction sees pg_stat_activity as it was at first
+    watching = await asyncpg.connect(
+        database_url
+    )  # a transaction keeps its first snapshot of pg_stat_activity
     async with open_farm(database_url) as farm:
         async with farm.sql.transaction():
             await farm.sql.execute("LOCK TABLE leases")

@@ -36,9 +36,7 @@ def cookie_of(answer: httpx.Response) -> Morsel[str]:
 
 
 @pytest.mark.usefixtures("ann")
-async def test_who_signs_in_gets_a_cookie_and_what_it_is_good_for(
-    farm: Farm, anonymous: httpx.AsyncClient
-) -> None:
+async def test_sign_in_gives_a_cookie_and_its_lifetime(farm: Farm, anonymous: httpx.AsyncClient) -> None:
     answer = await anonymous.post("/auth/login", json=SIGN_IN)
     assert answer.status_code == 200, answer.text
     ends = await farm.sql.fetchval("SELECT expires_at FROM sessions")
@@ -64,7 +62,7 @@ async def test_who_signs_in_gets_a_cookie_and_what_it_is_good_for(
     assert principal.name == "operator:Ann"
 
 
-async def test_a_scope_is_said_by_its_ids(farm: Farm, anonymous: httpx.AsyncClient) -> None:
+async def test_a_scope_is_answered_with_ids(farm: Farm, anonymous: httpx.AsyncClient) -> None:
     project = await farm.project()
     scope = Scope(frozenset({project.id}), frozenset({Env.STAGE, Env.PROD}))
     await farm.services.operators.add("bob", PASSWORD, Role.VIEWER, scope)
@@ -76,7 +74,9 @@ async def test_a_scope_is_said_by_its_ids(farm: Farm, anonymous: httpx.AsyncClie
 @pytest.mark.parametrize(
     "body", [{"name": "Ann", "password": "wrong"}, {"name": "nobody", "password": PASSWORD}]
 )
-async def test_who_is_wrong_learns_nothing_more(anonymous: httpx.AsyncClient, body: dict[str, str]) -> None:
+async def test_a_failed_sign_in_does_not_say_what_was_wrong(
+    anonymous: httpx.AsyncClient, body: dict[str, str]
+) -> None:
     problem = assert_problem(await anonymous.post("/auth/login", json=body), 401, "unauthenticated")
     assert problem["detail"] == "The name or the password is wrong."
 
@@ -138,15 +138,18 @@ async def test_guesses_at_once_from_one_address_are_refused_and_others_get_in(
     [
         (["203.0.113.7"], "203.0.113.7"),
         (["203.0.113.7", "172.18.0.1"], "203.0.113.7"),  # a proxy with TLS before the balancer
-        (["198.51.100.66, 203.0.113.7", "172.18.0.1"], "203.0.113.7"),  # and a caller who makes one up
-        (["198.51.100.66", "203.0.113.7"], "203.0.113.7"),  # who does so at the balancer itself
+        (["198.51.100.66, 203.0.113.7", "172.18.0.1"], "203.0.113.7"),  # and a caller that forges the header
+        (
+            ["198.51.100.66", "203.0.113.7"],
+            "203.0.113.7",
+        ),  # a caller that forges the header at the balancer itself
         (["172.18.0.1", "203.0.113.7"], "203.0.113.7"),
     ],
 )
 async def test_the_address_is_the_last_that_no_proxy_has_whatever_the_caller_says_before(
     farm: Farm, database_url: str, lines: list[str], address: str
 ) -> None:
-    """Each proxy adds whom it was called by, HAProxy as a line of its own."""
+    """Each proxy adds its caller's address, HAProxy in a header line of its own."""
     settings = test_settings(database_url, trusted_proxies="127.0.0.1,172.16.0.0/12")
     headers = [("X-Forwarded-For", line) for line in lines]
     async with on_a_socket(settings) as url, httpx.AsyncClient(base_url=url) as client:
@@ -158,7 +161,7 @@ async def test_the_address_is_the_last_that_no_proxy_has_whatever_the_caller_say
 @pytest.mark.parametrize(
     "said", ["<b>made up</b> 'any text' zzz", "unknown", "fe80::1%any text", "1" * 5_000]
 )
-async def test_only_an_ip_address_is_an_address_else_it_is_the_proxys(
+async def test_a_forwarded_text_that_is_no_ip_address_counts_as_the_proxys_address(
     farm: Farm, database_url: str, said: str
 ) -> None:
     settings = test_settings(database_url, trusted_proxies="127.0.0.1")
@@ -167,7 +170,7 @@ async def test_only_an_ip_address_is_an_address_else_it_is_the_proxys(
     assert await farm.sql.fetchval("SELECT address FROM audit WHERE action = 'login'") == "127.0.0.1"
 
 
-async def test_texts_in_the_place_of_addresses_are_one_address_for_who_guesses(
+async def test_guesses_with_forged_addresses_count_as_one_address(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("botfarm.services.access.login_throttle.LONGEST_QUEUE", 1.0)
@@ -183,7 +186,7 @@ async def test_texts_in_the_place_of_addresses_are_one_address_for_who_guesses(
 
 
 @pytest.mark.usefixtures("ann")
-async def test_nobodys_word_for_an_address_is_taken_by_default(farm: Farm, database_url: str) -> None:
+async def test_a_forwarded_address_is_ignored_by_default(farm: Farm, database_url: str) -> None:
     async with on_a_socket(test_settings(database_url)) as url, httpx.AsyncClient(base_url=url) as client:
         headers = {"X-Forwarded-For": "192.0.2.1", "X-Request-ID": "mine"}
         await client.post("/api/v1/auth/login", json=SIGN_IN, headers=headers)
@@ -216,7 +219,7 @@ async def test_signing_in_again_ends_the_session_of_before(farm: Farm, anonymous
 
     anonymous.cookies.jar.set_policy(
         DefaultCookiePolicy(allowed_domains=[])
-    )  # each browser's is sent by hand
+    )  # each browser's cookie is sent by hand
     first, other = cookie_of(await sign_in("")).value, cookie_of(await sign_in("")).value
     assert await status(first) == 200
     assert (await sign_in(first, password="wrong")).status_code == 401
@@ -229,7 +232,7 @@ async def test_signing_in_again_ends_the_session_of_before(farm: Farm, anonymous
 
 
 @pytest.mark.parametrize("cookie", [{}, {"Cookie": f"{NAME}=nonsense"}, {"Cookie": "botfarm-8000=nonsense"}])
-async def test_who_has_no_session_may_sign_out_too(
+async def test_sign_out_without_a_session_succeeds(
     anonymous: httpx.AsyncClient, cookie: dict[str, str]
 ) -> None:
     answer = await anonymous.post("/auth/logout", headers=cookie)
@@ -238,7 +241,7 @@ async def test_who_has_no_session_may_sign_out_too(
 
 
 @pytest.mark.usefixtures("ann")
-async def test_another_sites_page_signs_nobody_in_or_out(farm: Farm, anonymous: httpx.AsyncClient) -> None:
+async def test_a_page_of_another_site_cannot_sign_in_or_out(farm: Farm, anonymous: httpx.AsyncClient) -> None:
     elsewhere = {"Sec-Fetch-Site": "cross-site"}
     refused = await anonymous.post("/auth/login", json=SIGN_IN, headers=elsewhere)
     assert "another site" in assert_problem(refused, 403, "forbidden")["detail"]
@@ -261,7 +264,7 @@ async def test_over_plain_http_on_loopback_the_cookie_has_another_name(database_
 
 
 @pytest.mark.usefixtures("ann")
-async def test_who_is_kept_waiting_does_not_keep_a_process_from_stopping(database_url: str) -> None:
+async def test_delayed_sign_ins_do_not_keep_a_process_from_stopping(database_url: str) -> None:
     async with open_farm(database_url) as farm:
         attempts = [
             asyncio.create_task(

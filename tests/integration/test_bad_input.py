@@ -1,4 +1,4 @@
-"""Bad input is met at the edge: a 4xx that names the field, never the value; nothing changed."""
+"""Bad input is refused with a 4xx that names the field, never the value; nothing is changed."""
 
 import asyncio
 import base64
@@ -129,7 +129,7 @@ async def test_a_misspelled_filter_does_not_list_everything(api: httpx.AsyncClie
     assert problem["errors"][0]["field"] == "stat"
 
 
-async def test_a_cursor_with_anything_in_it_is_refused(api: httpx.AsyncClient) -> None:
+async def test_a_forged_cursor_is_refused(api: httpx.AsyncClient) -> None:
     def cursor(*parts: str) -> str:
         return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
@@ -157,7 +157,7 @@ async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:
         assert_problem(answer, 415, "unsupported-media-type")
 
 
-async def test_what_is_not_there_is_a_problem_too(api: httpx.AsyncClient) -> None:
+async def test_unknown_paths_and_ids_are_problems(api: httpx.AsyncClient) -> None:
     assert_problem(await api.get("/nothing"), 404, "no-such-page")
     assert_problem(await api.delete("/pools"), 405, "method-not-allowed")
     problem = assert_problem(await api.get("/users/not-a-uuid"), 422, "invalid-request")
@@ -169,7 +169,7 @@ async def test_what_is_not_there_is_a_problem_too(api: httpx.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("token", [None, "", "Bearer", "Bearer wrong", "Basic YTpi", "bearer \u00e9"])
-async def test_without_the_token_nothing_is_answered_not_even_what_is_wrong_with_the_body(
+async def test_a_request_without_a_token_is_refused_before_its_body_is_read(
     api: httpx.AsyncClient, token: str | None
 ) -> None:
     if token is None:
@@ -195,7 +195,7 @@ Transfer-Encoding: chunked\r
 
 
 async def answer_to(url: str, chunks: Iterable[bytes]) -> str:
-    """What the server says to a body that has not ended; the connection stays open on our side."""
+    """The server's answer to an unfinished body; the client's side stays open."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(HEAD)
@@ -273,7 +273,7 @@ async def test_every_repeated_parameter_has_a_limit(api: httpx.AsyncClient) -> N
 
 
 @pytest.mark.parametrize("kind", ["body", "query"])
-async def test_an_answer_names_so_many_errors_and_no_more(api: httpx.AsyncClient, kind: str) -> None:
+async def test_an_answer_names_at_most_100_errors(api: httpx.AsyncClient, kind: str) -> None:
     names = {f"a{n}": "x" for n in range(50_000 if kind == "body" else 5_000)}
     answer = await (
         api.post("/leases", json={**LEASE, **names}) if kind == "body" else api.get("/users", params=names)

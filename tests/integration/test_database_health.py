@@ -1,4 +1,4 @@
-"""What the worker tells of the database's health: of all that keeps vacuum from its work, and of nothing else."""
+"""The worker's metrics of the database: what keeps vacuum from removing dead rows, and nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

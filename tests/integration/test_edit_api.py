@@ -1,4 +1,4 @@
-"""What is changed and deleted over HTTP."""
+"""Changes and deletions over HTTP."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ class TestProjects:
         for bad in ({"name": None}, {"max_ttl": 0}, {"id": str(uuid4())}, {"cooldown": -1}):
             assert_problem(await api.patch(path, json=bad), 422, "invalid-request")
 
-    async def test_who_sees_some_projects_learns_no_name_of_another(self, api: httpx.AsyncClient) -> None:
+    async def test_a_partial_scope_learns_no_name_of_another_project(self, api: httpx.AsyncClient) -> None:
         project_id = await create_project(api)
         await create_project(api, name="secret")
         token = {"name": "admin", "role": "admin", "projects": ["shop"], "envs": ["*"]}
@@ -133,7 +133,7 @@ class TestUsers:
         for body in bad:
             assert_problem(await api.patch(path, json=body), 422, "invalid-request")
 
-    async def test_a_user_says_who_used_it_last(self, api: httpx.AsyncClient) -> None:
+    async def test_a_user_shows_its_last_lease(self, api: httpx.AsyncClient) -> None:
         user = await create_user(api, await create_project(api))
         path = f"/users/{user['id']}"
         assert (await api.get(path)).json()["last_lease"] is None
@@ -145,7 +145,7 @@ class TestUsers:
         assert (last["ended_by"], last["outcome"]) == ("released", "dirty")
 
     @pytest.mark.parametrize("deed", ["delete", "move"])
-    async def test_who_comes_first_wins_an_acquire_or_what_takes_the_user_away(
+    async def test_an_acquire_and_a_removal_of_the_user_serialise(
         self, api: httpx.AsyncClient, deed: str
     ) -> None:
         project_id = await create_project(api)

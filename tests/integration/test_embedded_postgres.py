@@ -58,7 +58,7 @@ def made_data() -> Iterator[Path]:
 
 @pytest.fixture
 def server(made_data: Path) -> Iterator[EmbeddedPostgres]:
-    """Keeps its data from test to test: initdb takes most of the time of a start."""
+    """Keeps its data from test to test, because initdb takes most of a start."""
     server = EmbeddedPostgres(made_data, options=FAST)
     yield server
     server.stop()
@@ -95,7 +95,10 @@ def mode(path: Path) -> int:
 
 @contextmanager
 def starter(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that starts the server, prints the URL and waits. It ends here with all it started but the server."""
+    """A process that starts the server, prints the URL and waits.
+
+    It ends with all its children but the server.
+    """
     command = [sys.executable, "-c", START_AND_WAIT, str(data_dir)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
@@ -105,7 +108,7 @@ def starter(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
             with suppress(ProcessLookupError):
                 while True:
                     os.killpg(process.pid, signal.SIGKILL)
-                    process.poll()  # a group lasts until its dead are waited for
+                    process.poll()  # a group exists until its dead processes are waited for
                     time.sleep(0.01)
 
 
@@ -167,7 +170,7 @@ def test_killed_server_is_started_anew(server: EmbeddedPostgres) -> None:
 def test_server_of_another_folder_is_left_alone(
     server: EmbeddedPostgres, new_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a reboot: by now the process id and the port in the stale file are another server's."""
+    """As after a reboot: the process id and port in the stale file belong to another server now."""
     monkeypatch.setattr(server_module, "_PATIENCE_SECONDS", 0)
     new_server.start()
     new_server.stop()
@@ -294,7 +297,7 @@ def test_normal_user_runs_the_server_as_himself(folder: Path) -> None:
         done = programs.run_program("/usr/bin/env", python, "-c", code, data, account="nobody")
         return done.returncode, done.stdout
 
-    # Ours may lie in a closed home: then the system's, when it is of the same version.
+    # This Python may lie in a closed home; then the system's is used, if it has the same version.
     for python in (sys.executable, f"/usr/bin/python{sysconfig.get_python_version()}"):
         if run_as_nobody(python, "import botfarm.process.embedded_postgres.server") == (0, ""):
             break

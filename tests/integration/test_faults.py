@@ -1,4 +1,4 @@
-"""The database away, silent, slow, read-only, full: 503 within three seconds, and service again by itself."""
+"""A database that is gone, silent, slow, read-only or full: 503 in three seconds, and recovery by itself."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ from support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.impatient
 
-# Not pg_stat_activity, which shows one moment to a whole transaction.
+# Not pg_stat_activity, which shows one snapshot to a whole transaction.
 WAITING = """SELECT count(*) FROM pg_locks WHERE NOT granted
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
@@ -59,7 +59,7 @@ async def assert_unavailable(request: Awaitable[httpx.Response]) -> None:
 
 
 async def until_served(api: httpx.AsyncClient) -> None:
-    """By itself, within seconds; a first request may still meet a connection that died."""
+    """Waits until requests succeed again, within seconds. A first request may still meet a dead connection."""
     async with asyncio.timeout(60):
         while (answer := await api.post("/leases", json=LEASE)).status_code == 503:
             await asyncio.sleep(0.05)
@@ -86,7 +86,7 @@ async def test_silent(api: httpx.AsyncClient, proxy: Proxy) -> None:
     await until_served(api)
 
 
-async def test_the_end_of_a_process_while_it_is_silent(proxy: Proxy) -> None:
+async def test_a_process_stops_in_time_while_the_database_is_silent(proxy: Proxy) -> None:
     async with asyncio.timeout(60), api_client(test_settings(proxy.url)) as api:
         await create_project(api)
         proxy.silence()
@@ -103,15 +103,13 @@ async def test_slow(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
 async def test_a_standby_after_a_failover(
     api: httpx.AsyncClient, sql: asyncpg.Connection, database_url: str
 ) -> None:
-    """Open connections keep to a server that has become read-only; only new ones find the new primary."""
+    """Open connections stay on a server that has become read-only; only new connections find the new primary."""
     name = database_url.rpartition("/")[2]
     await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await sql.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
     )
-    for _ in range(
-        12
-    ):  # the first ones meet the connections that were ended, the others a server that cannot write
+    for _ in range(12):  # the first requests meet closed connections, the others a server that cannot write
         assert_problem(await api.post("/leases", json=LEASE), 503, "database-unavailable")
     await sql.execute("SET default_transaction_read_only = off")
     await sql.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
@@ -173,10 +171,10 @@ async def test_killed_connections(api: httpx.AsyncClient, sql: asyncpg.Connectio
     await until_served(api)
 
 
-async def test_a_connection_whose_server_has_said_its_last_word_and_not_hung_up(
+async def test_a_connection_that_the_server_ended_and_has_not_closed(
     api: httpx.AsyncClient, proxy: Proxy, sql: asyncpg.Connection
 ) -> None:
-    """As a primary does that stops for a switchover."""
+    """Simulates a primary that stops for a switchover."""
     lease = (await api.post("/leases", json=LEASE)).json()
     proxy.hide_ends()
     ended = await sql.fetch(
@@ -185,8 +183,8 @@ async def test_a_connection_whose_server_has_said_its_last_word_and_not_hung_up(
     async with asyncio.timeout(60):
         while proxy.hidden_ends < len(ended):
             await asyncio.sleep(0.01)
-        await sql.fetchval("SELECT 1")  # what was said before that has arrived, too
-        for _ in ended:  # one connection after the other is found out
+        await sql.fetchval("SELECT 1")  # earlier messages have arrived, too
+        for _ in ended:  # each request finds one dead connection
             if (answer := await api.post(f"/leases/{lease['id']}/renew")).status_code != 200:
                 assert_problem(answer, 503, "database-unavailable")
         assert (await api.post(f"/leases/{lease['id']}/renew")).status_code == 200
@@ -198,7 +196,7 @@ async def test_a_database_that_lets_us_in_no_more(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Somebody takes our role away: the probes notice, the log says why, and all is well when it is back."""
+    """The farm's role loses its login. The probes show it, the log says why, and service returns with it."""
     monkeypatch.setattr(readiness, "INTERVAL", 0.05)
     monkeypatch.setattr(engine, "WARNING_INTERVAL", 0.0)
     role = f"role_{uuid4().hex}"
@@ -250,7 +248,7 @@ async def test_metrics_are_there_when_the_database_is_not(
     await until_ready(api, 200)
     await proxy.cut()
     await until_ready(api, 503)
-    # A token that nobody has looked at yet: whether it may see pools is what the database would say.
+    # A token that is not cached yet, so that the database must be asked whether it may see pools.
     headers = {"Authorization": f"Bearer {new_token().write()}"}
     answer = await api.get("http://farm.test/metrics", headers=headers)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What every answer says about itself, who may read it from elsewhere, and how large a request may be."""
+"""Security headers of every answer, no access for other origins, and limits of a request's size."""
 
 import asyncio
 import json
@@ -72,14 +72,16 @@ async def test_no_answer_of_the_api_is_kept_framed_or_guessed_at(
     assert_headers(answer, ON_THE_API)
 
 
-async def test_nor_is_one_without_a_database() -> None:
+async def test_no_answer_without_a_database_is_kept_framed_or_guessed_at() -> None:
     async with api_client(test_settings("postgresql://nobody@127.0.0.1:1/nothing")) as api:
         answer = await api.get("/pools")
     assert answer.status_code == 503
     assert_headers(answer, ON_THE_API)
 
 
-async def test_a_page_loads_and_frames_only_what_is_ours(api: httpx.AsyncClient) -> None:
+async def test_the_documentation_page_loads_only_from_the_farm_and_cannot_be_framed(
+    api: httpx.AsyncClient,
+) -> None:
     for page in PAGES:
         answer = await api.get(f"http://farm.test{page}")
         assert_headers(answer, ON_ALL)
@@ -91,7 +93,7 @@ async def test_a_page_loads_and_frames_only_what_is_ours(api: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.test", "null", "http://farm.test", "*"])
-async def test_no_other_site_may_read_or_ask_whether_it_may(api: httpx.AsyncClient, origin: str) -> None:
+async def test_no_answer_allows_another_origin(api: httpx.AsyncClient, origin: str) -> None:
     preflight = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type",
@@ -126,7 +128,7 @@ async def test_https_is_insisted_on_where_a_trusted_proxy_speaks_it(
 
 
 async def in_chunks(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """httpx sends it as it comes, without telling its length."""
+    """A generator, which httpx sends in chunks without a length."""
     for part in parts:
         yield part
 
@@ -174,7 +176,7 @@ async def test_every_port_refuses_a_head_of_more_than_64_kib(database_url: str) 
 
 @pytest.mark.parametrize("more", [0, 1])
 async def test_an_import_has_64_mebibytes_at_most_told_before_or_not(database_url: str, more: int) -> None:
-    lines = [b"\n".rjust(MIB)] * 64 + [b" " * more]  # blank ones, which are passed over
+    lines = [b"\n".rjust(MIB)] * 64 + [b" " * more]  # blank lines, which are skipped
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-ndjson"}
     async with on_a_socket(test_settings(database_url)) as url, httpx.AsyncClient(headers=headers) as client:
         for content in (b"".join(lines), in_chunks(iter(lines))):

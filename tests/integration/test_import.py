@@ -1,4 +1,4 @@
-"""Users by the thousand: all or nothing, or all that can be."""
+"""Imports of many users: all or none, or all that have no error."""
 
 import asyncio
 import json
@@ -161,12 +161,12 @@ async def test_one_import_at_a_time_and_the_next_is_told_to_come_back(
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/csv", ""])
-async def test_it_takes_json_lines_only(api: httpx.AsyncClient, media_type: str) -> None:
+async def test_an_import_takes_json_lines_only(api: httpx.AsyncClient, media_type: str) -> None:
     answer = await api.post("/users/import", content=b"{}", headers={"Content-Type": media_type})
     assert_problem(answer, 415, "unsupported-media-type")
 
 
-async def test_it_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient) -> None:
+async def test_an_import_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient) -> None:
     headers = {"Content-Type": "application/x-ndjson"}
     too_long, too_many, too_large = b" " * 1_100_000, b"\n" * 100_001, (b" " * 1_000_000 + b"\n") * 68
     for body in (too_long, too_many, too_large):
@@ -176,7 +176,7 @@ async def test_it_takes_64_mib_and_100_000_lines_of_1_mib(api: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("revoked", [True, False])
-async def test_who_has_lost_its_token_by_the_last_line_imports_nothing(
+async def test_an_import_whose_token_is_revoked_before_the_last_line_adds_nothing(
     api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, revoked: bool
 ) -> None:
     monkeypatch.setattr("botfarm.services.shared.ttl_cache.REFRESH_INTERVAL", 0.05)

@@ -1,4 +1,4 @@
-"""The ring of keys against what is stored: what is missing, and how everything gets under another key in full use."""
+"""The key ring and the stored values: keys that are missing, and re-encryption while the farm is in use."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -82,7 +82,7 @@ async def password_of(farm: Farm, user: User) -> str:
 
 
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Starts the work and returns when it waits for a lock."""
+    """Starts the work and returns once it waits for a lock."""
     task = asyncio.create_task(work)
     async with asyncio.timeout(60):
         while not await farm.sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
@@ -126,7 +126,7 @@ class TestStatus:
     async def test_a_wrong_key_that_is_not_the_first_keeps_no_server_from_starting(
         self, old: Farm, database_url: str
     ) -> None:
-        """So that users whose key is lost can be given new credentials, by a server that runs."""
+        """A server must start, so that users whose key is lost can be given new credentials."""
         pool = await old.pool(0)
         user = await full_user(old, pool)
         async with ring(database_url, K2, generate_key("k1")) as farm:
@@ -145,7 +145,7 @@ class TestStatus:
     async def test_an_empty_farm_takes_any_ring(self, old: Farm) -> None:
         assert await old.services.key_usage.why_unusable() is None
 
-    async def test_what_is_no_value_of_ours_names_no_key(self, old: Farm) -> None:
+    async def test_a_value_that_no_farm_encrypted_counts_for_no_key(self, old: Farm) -> None:
         await old.pool(1)
         await old.sql.execute("UPDATE users SET password = 'hunter2', secrets = 'v1.a b.c'")
         assert await states(old) == {"k1": (KeyState.ENCRYPTS, 0)}
@@ -171,7 +171,7 @@ class TestReencrypt:
         assert full.secrets == {"pin": 7}
         assert full.totp
 
-    async def test_the_audit_says_who_and_how_many(self, old: Farm, new: Farm) -> None:
+    async def test_the_audit_records_a_reencryption_with_its_counts(self, old: Farm, new: Farm) -> None:
         await old.pool(2)
         await reencrypt(new)
         row = await new.sql.fetchrow("SELECT * FROM audit WHERE action = 'reencrypt'")
@@ -179,7 +179,7 @@ class TestReencrypt:
         assert '"values": 2' in row["details"]
         assert "v1." not in row["details"]
 
-    async def test_what_is_under_the_first_key_already_is_not_touched(self, old: Farm, new: Farm) -> None:
+    async def test_values_under_the_first_key_are_not_rewritten(self, old: Farm, new: Farm) -> None:
         await old.pool(3)
         await reencrypt(new)
         rows = "SELECT id, ctid::text, xmin::text, password FROM users ORDER BY id"
@@ -187,7 +187,7 @@ class TestReencrypt:
         assert (await reencrypt(new)).values == 0
         assert await new.sql.fetch(rows) == before
 
-    async def test_values_whose_key_is_missing_are_counted_and_all_others_are_done(
+    async def test_values_of_a_missing_key_are_counted_and_all_others_reencrypted(
         self, old: Farm, database_url: str
     ) -> None:
         pool = await old.pool(2)
@@ -238,7 +238,7 @@ class TestReencrypt:
                 assert await key_queries.replace_credentials(session, pool, [(stale, anew)]) == set()
         assert await stored(old, user) == read
 
-    async def test_it_waits_for_nobody_who_holds_a_user_and_says_what_is_left(
+    async def test_reencryption_skips_locked_users_and_reports_them(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reencryption, "PAUSE", 0)
@@ -268,7 +268,7 @@ class TestReencrypt:
         assert first.values + second.values == 30
         assert await states(new) == {"k2": (KeyState.ENCRYPTS, 30), "k1": (KeyState.DECRYPTS, 0)}
 
-    async def test_its_updates_are_hot(self, old: Farm, database_url: str) -> None:
+    async def test_updates_of_a_reencryption_are_hot(self, old: Farm, database_url: str) -> None:
         pool = await old.pool(0)
         await fill(old, pool, 2_000)
         async with ring(database_url, K2, K1) as farm:
@@ -285,7 +285,7 @@ class TestReencrypt:
 
 
 class TestAcquireMeanwhile:
-    async def test_who_finds_the_last_user_locked_by_a_batch_gets_it_when_that_is_over(
+    async def test_an_acquire_that_finds_the_last_user_locked_by_a_batch_gets_it_afterwards(
         self, old: Farm, new: Farm, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pool = await old.pool(1)
@@ -320,7 +320,8 @@ class TestAcquireMeanwhile:
                 assert lease.users[0].password == PASSWORD
                 await new.services.leases.release(RUNNER, lease.id)
 
-        # One fewer than there are users, where that can be: runners, too, may take the last one from each other.
+        # One runner fewer than users, where possible, because runners may also take the last user from each
+        # other.
         running = asyncio.gather(*(runner() for _ in range(max(1, users - 1))))
         values = 0
         async with ring(database_url, K1, K2) as back:
@@ -332,9 +333,9 @@ class TestAcquireMeanwhile:
 
 
 class TestServer:
-    """Readiness, where the database could not be asked before the server started."""
+    """Readiness when the database did not answer before the server started."""
 
-    async def test_it_is_not_ready_until_the_ring_is_right(
+    async def test_a_server_is_not_ready_until_its_ring_is_right(
         self, old: Farm, new: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(readiness, "INTERVAL", 0.05)
@@ -349,7 +350,7 @@ class TestServer:
                 await reencrypt(new)
                 await until_ready(api, 200, "ok")
 
-    async def test_a_replica_that_a_rotation_did_not_reach_is_unready_once_it_lacks_the_key(
+    async def test_a_replica_without_the_new_key_becomes_unready_when_it_needs_the_key(
         self,
         old: Farm,
         new: Farm,
@@ -407,10 +408,10 @@ class TestServer:
                 answer = await api.request(method, path.format(lease=lease, user=user.id), json=body)
                 assert_problem(answer, 503, "database-unavailable")
 
-    async def test_a_damaged_value_makes_nobody_unready(
+    async def test_a_damaged_value_makes_no_replica_unready(
         self, old: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It names a key that nobody has, but it is nothing that a key could have made."""
+        """The value names an unknown key, but no key can have encrypted it."""
         monkeypatch.setattr(readiness, "INTERVAL", 0.05)
         pool = await old.pool(1)
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:

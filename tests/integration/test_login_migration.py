@@ -1,4 +1,4 @@
-"""Logins of before they had a normal form: the migration, and replicas of the version before beside those of this one."""
+"""Logins from before normal forms: the migration, and replicas of the previous version beside this one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -53,7 +53,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def insert_as_before(sql: asyncpg.Connection, *logins: str, env: str = "stage") -> list[str]:
-    """As the version before does it; the ids."""
+    """Inserts users as the previous version does, and gives their ids."""
     rows = await sql.fetch(
         """INSERT INTO users (id, login, password, project_id, env, domain)
            SELECT gen_random_uuid(), login, 'x', $2, $3, 'regular' FROM unnest($1::text[]) AS login
@@ -78,7 +78,7 @@ async def keys(sql: asyncpg.Connection) -> dict[str, str | None]:
 
 
 async def schema(sql: asyncpg.Connection) -> list[tuple[str, ...]]:
-    """All that a migration could change, and where it stands."""
+    """Everything that a migration could change, and the schema's revision."""
     found = await sql.fetch("""
         SELECT 'column', table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'
         UNION ALL SELECT 'index', indexdef FROM pg_indexes WHERE schemaname = 'public'
@@ -96,7 +96,7 @@ async def test_users_get_their_normal_forms_by_the_page(old: str) -> None:
         assert await keys(sql) == {login: login_key(login) for login in logins}
 
 
-async def test_a_farm_with_two_users_of_one_account_is_left_as_it_is(old: str) -> None:
+async def test_a_migration_changes_nothing_when_two_users_are_one_account(old: str) -> None:
     async with connected(old) as sql:
         ids = [sorted(await insert_as_before(sql, *pair)) for pair in PAIRS]
         await insert_as_before(sql, "jürgen@x.test", "a@shop.test", env="prod")
@@ -139,12 +139,12 @@ async def test_the_command_ends_with_one_line_that_says_the_way_out(old: str) ->
     assert "Traceback" not in process.output
 
 
-async def test_a_pair_that_comes_during_the_migration_stops_it_and_it_goes_on_later(
+async def test_two_users_of_one_account_added_during_the_migration_stop_it_until_one_is_gone(
     old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(old) as sql:
         await insert_as_before(sql, "jürgen@x.test")
-        with monkeypatch.context() as patch:  # as if it were created just after the look
+        with monkeypatch.context() as patch:  # as if the pair were created just after the check
             patch.setattr("botfarm.db.stock.login_key_queries.accounts_of_several", lambda _connection: {})
             (second,) = await insert_as_before(sql, "ju\u0308rgen@x.test")
             with pytest.raises(OperatorError, match=rf"jürgen@x.test in stage of shop: .*{second}"):
@@ -172,14 +172,14 @@ async def test_users_that_are_locked_meanwhile_are_filled_in_when_they_are_free(
                 while list((await keys(farm.sql)).values()).count(None) > 1:
                     await asyncio.sleep(0.02)
             assert (await keys(farm.sql))[held] is None
-            assert await farm.acquire(pool)  # the one that nobody has locked
+            assert await farm.acquire(pool)  # the user that is not locked
         await filling
     assert await keys(farm.sql) == logins
     await engine.dispose()
 
 
-async def test_users_of_a_pool_are_filled_in_under_its_lock(farm: Farm, database_url: str) -> None:
-    """So an acquire that finds users locked by this waits for its end, and looks again."""
+async def test_normal_forms_are_filled_in_under_the_lock_of_the_pool(farm: Farm, database_url: str) -> None:
+    """An acquire that finds users locked by this waits for its end and tries again."""
     pool = await farm.pool(2)
     await farm.sql.execute("UPDATE users SET login_key = NULL")
     engine = create_engine(database_url, application_name="test", patience=None)
@@ -198,7 +198,7 @@ async def test_users_of_a_pool_are_filled_in_under_its_lock(farm: Farm, database
     await engine.dispose()
 
 
-async def test_what_a_replica_of_the_version_before_writes_gets_its_normal_form(farm: Farm) -> None:
+async def test_a_login_written_by_the_previous_version_gets_its_normal_form(farm: Farm) -> None:
     pool = await farm.pool(0)
     insert = """INSERT INTO users (id, login, password, project_id, env, domain)
                 VALUES (gen_random_uuid(), $1, 'x', $2, $3, $4) RETURNING id"""
@@ -222,7 +222,7 @@ async def test_what_a_replica_of_the_version_before_writes_gets_its_normal_form(
 
 
 async def test_leases_cost_no_lock_of_a_user_more(farm: Farm) -> None:
-    """With a BEFORE UPDATE trigger on users, PostgreSQL would lock each user once more that a lease updates."""
+    """A BEFORE UPDATE trigger on users would make PostgreSQL lock each user of a lease's update once more."""
     kinds = await farm.sql.fetchval(
         "SELECT array_agg(tgtype) FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal"
     )

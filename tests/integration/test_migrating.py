@@ -1,4 +1,4 @@
-"""`botfarm migrate` while the farm is in use: it steps aside for whoever has a table, and lets nobody wait for long."""
+"""`botfarm migrate` on a farm in use: it gives way to sessions that use a table, and delays no request long."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ async def revision(url: str) -> str:
         return str(await sql.fetchval("SELECT version_num FROM alembic_version"))
 
 
-async def test_who_comes_behind_a_migration_that_waits_is_served_in_time(old: str) -> None:
+async def test_requests_behind_a_waiting_migration_are_served_in_time(old: str) -> None:
     async with session(old) as reader, session(old) as request, session(old) as look:
         await request.execute(f"SET statement_timeout = '{REQUEST_PATIENCE} s'")
         is_behind = "SELECT cardinality(pg_blocking_pids($1)) > 0"
@@ -68,7 +68,7 @@ async def test_who_comes_behind_a_migration_that_waits_is_served_in_time(old: st
     assert await revision(old) == revisions()[-1]
 
 
-async def test_it_gives_up_with_a_word_about_who_is_in_the_way(
+async def test_a_migration_gives_up_and_names_the_blocking_session(
     old: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migration, "PATIENCE", 0.0)
@@ -79,9 +79,7 @@ async def test_it_gives_up_with_a_word_about_who_is_in_the_way(
                 await migrate(old)
         who = f"process {reader.get_server_pid()} of PostgreSQL (psql, idle in transaction"
         assert who in str(gave_up.value)
-        assert "secrets" not in await columns_of_users(
-            reader
-        )  # a revision is there as a whole, or not at all
+        assert "secrets" not in await columns_of_users(reader)  # a revision is applied whole or not at all
     await migrate(old)
     assert await revision(old) == revisions()[-1]
 
@@ -135,7 +133,7 @@ async def test_a_second_migration_waits_and_holds_up_no_index_that_the_first_one
             await assert_ends_well(second)
 
 
-async def test_it_goes_past_a_pooler_where_there_is_a_way(empty_database: str) -> None:
+async def test_a_migration_goes_past_a_pooler_if_it_can(empty_database: str) -> None:
     settings = {
         "BOTFARM_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
         "BOTFARM_DB_POOLER": "transaction",

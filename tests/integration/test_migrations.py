@@ -101,7 +101,7 @@ def tables_in_use(sql: str) -> list[set[str]]:
     return [set(TAKES_HOLD.findall(part)) & in_use for part in sql.split("COMMIT;")]
 
 
-def test_a_revision_takes_hold_of_one_table_in_use_and_makes_its_indexes_concurrently(
+def test_a_revision_locks_one_table_in_use_and_makes_its_indexes_concurrently(
     empty_database: str,
 ) -> None:
     """docs/decisions/0035 says why."""

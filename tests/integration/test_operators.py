@@ -1,4 +1,4 @@
-"""Operators as the commands manage them."""
+"""Operators, through the service that the commands use."""
 
 import asyncio
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ async def test_an_operator_is_added_with_a_role_and_a_scope(farm: Farm) -> None:
     assert await audited(farm) == [("command-line", "add_operator", "Ann.B")]
 
 
-async def test_of_two_of_one_name_at_once_one_is_added_and_nobody_else_waits(farm: Farm) -> None:
+async def test_two_operators_of_one_name_added_at_once_are_one_and_others_do_not_wait(farm: Farm) -> None:
     async with farm.database.transaction() as first:
         ann = await operator_queries.insert_operator(
             first, name="Ann", password_hash="x", role=Role.VIEWER, scope=EVERYTHING
@@ -72,7 +72,7 @@ async def test_a_password_is_nowhere_in_clear(farm: Farm) -> None:
         ("ann", "half a pair: \ud800", "control characters"),
     ],
 )
-async def test_what_cannot_be_an_operator_is_said_and_changes_nothing(
+async def test_an_invalid_operator_is_refused_and_changes_nothing(
     farm: Farm, name: str, password: str, way_out: str
 ) -> None:
     await farm.services.operators.add("bob", PASSWORD, Role.VIEWER, EVERYTHING)
@@ -84,7 +84,7 @@ async def test_what_cannot_be_an_operator_is_said_and_changes_nothing(
 
 
 @pytest.mark.parametrize(("projects", "envs"), [(["nowhere"], ["*"]), (["*"], ["production"])])
-async def test_a_scope_of_what_is_not_there_is_refused(
+async def test_a_scope_of_an_unknown_project_or_env_is_refused(
     farm: Farm, projects: list[str], envs: list[str]
 ) -> None:
     with pytest.raises(OperatorError, match=r"no project|an env is"):
@@ -147,7 +147,7 @@ async def ann_signed_in(farm: Farm) -> Principal:
 
 
 async def tokens_of_ann(farm: Farm) -> Principal:
-    """Two in force, by way of one that is revoked, and one that is not hers. Gives her session."""
+    """Makes two tokens in force through one that is revoked, and a token that is not hers. Gives her session."""
     ann = await ann_signed_in(farm)
     gone = await make_token(farm, ann, "gone")
     child = await make_token(farm, await principal_of(farm, gone), "child")
@@ -179,7 +179,7 @@ async def test_the_tokens_that_an_operator_leaves_are_told_and_can_be_revoked(fa
 
 @pytest.mark.parametrize("way", ["disable", "set_password"])
 async def test_a_session_that_was_ended_makes_no_token_any_more(farm: Farm, way: str) -> None:
-    """A replica may believe in it for five seconds."""
+    """A replica may accept a revoked maker for five seconds."""
     ann = await ann_signed_in(farm)
     arguments = ("ann",) if way == "disable" else ("ann", "another password")
     await getattr(farm.services.operators, way)(*arguments)
@@ -210,7 +210,7 @@ async def test_a_token_that_is_being_made_meanwhile_is_revoked_too(farm: Farm, m
     assert await farm.sql.fetchval("SELECT count(*) FROM tokens WHERE revoked_at IS NULL") == 0
 
 
-async def test_nobody_is_not_changed(farm: Farm) -> None:
+async def test_an_unknown_operator_is_an_error(farm: Farm) -> None:
     operators = farm.services.operators
     for change in (
         operators.disable("nobody"),

@@ -1,7 +1,7 @@
-"""Who has one project cannot find out that there is another: the same is asked with it and without it.
+"""A caller with one project cannot find out that another exists. The same requests are made with and without it.
 
-Ids are the farm's to make, so it is one farm, first with project B, then without a trace of it. What is asked for by an
-id or a name of B has in the second phase never been there.
+One farm is used, because the farm makes the ids: first with project B, then without a trace of it. In the
+second phase the ids and names of B have never existed.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ Ids = dict[str, str]
 Asked = tuple[str, str, Json]
 B = "b0b0b0b0-0000-4000-8000-00000000000b"
 PROBE = "probe"
-# What goes on by itself: a lease runs out, and the use of a token is noted.
+# Values that change by themselves: a lease's remaining time, and a token's last use.
 CLOCKS = re.compile(r'"(expires_in|waited|next_free_in|last_used_at)":("[^"]*"|[\d.]+|null)')
 
-# Without B there are no users, leases, tokens or deeds of it, and nobody ever held what has come from there.
+# Removes B's users, leases, tokens and audit entries, and the last leases of users that came from B.
 REMOVE = f"""
     SET session_replication_role = replica;
     DELETE FROM audit WHERE project_id = '{B}' OR target_id IN (SELECT id FROM tokens WHERE '{B}' = ANY (projects));
@@ -55,7 +55,7 @@ def bearer(made: Json) -> dict[str, str]:
 
 
 async def fill(api: httpx.AsyncClient, name: str, project_id: str, holder: dict[str, str]) -> Ids:
-    """The same logins and labels in each project, and the same deeds."""
+    """The same logins, labels and actions in each project."""
     ids = {"project": project_id}
     for login in ("free", "leased", "used", "moved", "quarantined", f"only-{name}"):
         user = await create_user(
@@ -75,7 +75,7 @@ async def fill(api: httpx.AsyncClient, name: str, project_id: str, holder: dict[
 
 
 def requests(a: Ids, b: Ids, until: str) -> Iterator[Asked]:
-    """None of them changes anything that can be seen: those that are no GET are refused, whoever asks."""
+    """No request changes anything visible, because all but GET are refused to everybody."""
     yield from (("GET", path, {"params": query}) for path, query in reads(a, b, until))
     yield from acquires(a)
     for user in (*(b[name] for name in ("free", "leased", "used", "quarantined")), a["moved"]):
@@ -119,7 +119,7 @@ def of_lease(lease: str, *users: str) -> Iterator[Asked]:
 
 
 def into_b(a: Ids) -> Iterator[Asked]:
-    """Of a login that B has, and of one that it has not."""
+    """For a login that B has, and for one that it has not."""
     for login in ("free", "new"):
         moved = {"project_id": B, "login": f"{login}@shop.test"}
         new = {**moved, "password": PASSWORD, "env": "stage", "domain": "regular"}
@@ -204,7 +204,7 @@ def statements(own_project: str) -> Iterator[Counter[str]]:
 
 @asynccontextmanager
 async def waiter(api: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[None]:
-    """Somebody waits for a user of B."""
+    """A request waits for a user of B."""
     body = {"project": "b", "env": "stage", "labels": {"login": "leased"}, "wait_seconds": 50}
     waiting = asyncio.create_task(api.post("/leases", json=body, headers=headers))
     try:
@@ -217,14 +217,14 @@ async def waiter(api: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterat
 async def answers_to(
     api: httpx.AsyncClient, caller: dict[str, str], own_project: str, asked: list[Asked]
 ) -> list[tuple[str, ...]]:
-    """All that can be known of each: status, headers, body, and what the database was asked."""
+    """Everything visible of each answer: status, headers, body, and the statements that were sent."""
     answers = []
     for method, path, content in asked:
         headers = {**caller, **content.get("headers", {}), "X-Request-ID": PROBE}
         for _ in range(3):
             with statements(own_project) as executed:
                 answer = await api.request(method, path, **{**content, "headers": headers})
-            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:  # a machine under load takes its time
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:  # a loaded machine is slow
                 break
         assert method == "GET" or answer.status_code >= 400 or '"created":0' in answer.text, (
             path,
@@ -244,7 +244,7 @@ async def answers_to(
     return answers
 
 
-async def test_that_there_is_another_project_cannot_be_found_out(
+async def test_a_caller_cannot_find_out_that_another_project_exists(
     api: httpx.AsyncClient, database_url: str
 ) -> None:
     project_id = await create_project(api, name="a")
@@ -282,7 +282,7 @@ async def test_that_there_is_another_project_cannot_be_found_out(
     assert "from-b" in shown, "what has come from B is seen where it is now"
 
 
-async def test_metrics_on_the_main_port_tell_of_pools_only_to_who_may_see_all(api: httpx.AsyncClient) -> None:
+async def test_metrics_on_the_main_port_show_pools_only_to_a_whole_scope(api: httpx.AsyncClient) -> None:
     for name in ("a", "b"):
         await create_user(api, await create_project(api, name=name))
         await api.post("/leases", json={"project": name, "env": "stage"})

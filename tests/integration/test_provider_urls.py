@@ -1,4 +1,4 @@
-"""What a URL asks for beside hosts and an account, on real connections."""
+"""Parameters of a URL beside hosts and account, on real connections."""
 
 import asyncio
 import socket
@@ -64,7 +64,7 @@ async def test_parameters_are_honoured_where_they_make_a_difference(database_url
 async def test_a_connection_that_cannot_be_set_up_is_not_left_open(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a number that this system's kernel does not take."""
+    """As with a number that this kernel refuses."""
     made: list[multi_host.Connection] = []
 
     def fail(connection: multi_host.Connection, _: object) -> None:

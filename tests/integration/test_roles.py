@@ -1,4 +1,4 @@
-"""Every route by every role and scope: what a principal may do, and that what it may not see is not there."""
+"""Every route with every role and scope. Rows outside of a principal's scope do not exist for it."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -164,7 +164,7 @@ class Stage:
     project: str
     tokens: dict[tuple[Role, str], str]
     worlds: dict[object, World] = field(default_factory=dict)
-    """As they were left: a case that succeeds uses its world up."""
+    """Recreates the rows, because a case that succeeds uses them up."""
 
     async def world_of(self, caller: object, headers: dict[str, str]) -> World:
         """A leased and a free user in `here`; the lease is that of the headers."""
@@ -218,7 +218,7 @@ async def ask(api: httpx.AsyncClient, case: Case, world: World, headers: dict[st
 
 
 def routes(router: Any) -> Iterator[Any]:
-    """All of them, those of included routers too."""
+    """All routes, those of included routers too."""
     for route in router.routes:
         included = getattr(route, "original_router", None)
         yield from routes(included) if included else [route]

@@ -1,4 +1,4 @@
-"""The role that API and worker sign in with: it works with rows, and changes nothing else in the database."""
+"""The serving role of API and worker: it works with rows, and changes nothing else in the database."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +19,7 @@ from support.processes import BOTFARM, running
 
 @pytest.fixture
 async def serving(farm: Farm, database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the serving role, to a farm with something in every record."""
+    """A connection of the serving role, to a farm with rows in every table."""
     await farm.acquire(await farm.pool(1))
     connection = await asyncpg.connect(served(database_url))
     yield connection
@@ -58,7 +58,9 @@ async def serving(farm: Farm, database_url: str) -> AsyncIterator[asyncpg.Connec
         "ALTER DATABASE {database} RENAME TO mine",
     ],
 )
-async def test_it_changes_nothing_but_rows(farm: Farm, serving: asyncpg.Connection, statement: str) -> None:
+async def test_the_serving_role_changes_nothing_but_rows(
+    farm: Farm, serving: asyncpg.Connection, statement: str
+) -> None:
     owner, database = await farm.sql.fetchrow(
         "SELECT quote_ident(current_user), quote_ident(current_database())"
     )
@@ -78,7 +80,7 @@ async def test_an_entry_of_the_audit_gets_its_time_and_its_number_from_the_serve
     assert row["id"] > before["id"]
 
 
-async def test_it_writes_entries_without_a_right_on_their_numbers(
+async def test_the_serving_role_writes_audit_entries_without_a_right_on_their_sequence(
     farm: Farm, serving: asyncpg.Connection
 ) -> None:
     """A role that was granted rows by hand had no more, and its version runs on while the next one migrates."""
@@ -90,7 +92,7 @@ async def test_it_writes_entries_without_a_right_on_their_numbers(
     assert number == await farm.sql.fetchval("SELECT max(id) FROM audit")
 
 
-async def test_what_it_inserts_into_the_audit_it_cannot_delete(serving: asyncpg.Connection) -> None:
+async def test_the_serving_role_cannot_delete_its_audit_entries(serving: asyncpg.Connection) -> None:
     await serving.execute(
         "INSERT INTO audit (at, principal, action, target, target_id) VALUES ('2020-01-01', 'x', 'x', 'x', 'x')"
     )
@@ -98,7 +100,9 @@ async def test_what_it_inserts_into_the_audit_it_cannot_delete(serving: asyncpg.
         await serving.execute("SET botfarm.retention = 'on'; DELETE FROM audit WHERE principal = 'x'")
 
 
-async def test_a_clock_of_its_own_makes_no_entry_older(farm: Farm, serving: asyncpg.Connection) -> None:
+async def test_a_forged_clock_of_the_serving_role_makes_no_audit_entry_older(
+    farm: Farm, serving: asyncpg.Connection
+) -> None:
     """Up to PostgreSQL 14 everybody may create functions in the schema public."""
     role = await serving.fetchval("SELECT current_user")
     schema = f"schema_{uuid4().hex}"
@@ -116,11 +120,11 @@ async def test_a_clock_of_its_own_makes_no_entry_older(farm: Farm, serving: asyn
     assert at < await farm.sql.fetchval("SELECT clock_timestamp()")
 
 
-async def test_it_sees_the_transactions_of_other_roles(serving: asyncpg.Connection) -> None:
+async def test_the_serving_role_sees_the_transactions_of_other_roles(serving: asyncpg.Connection) -> None:
     assert await serving.fetchval("SELECT pg_has_role('pg_read_all_stats', 'USAGE')")
 
 
-async def test_it_may_use_the_tables_of_a_later_revision_at_once(
+async def test_the_serving_role_may_use_the_tables_of_a_later_revision_at_once(
     farm: Farm, serving: asyncpg.Connection
 ) -> None:
     await farm.sql.execute("CREATE TABLE later (id bigint GENERATED ALWAYS AS IDENTITY, what serial)")
@@ -138,13 +142,13 @@ async def test_a_farm_with_one_role_gets_the_second_one_and_the_first_stays_good
         assert await ask(served(empty_database), "SELECT count(*) FROM users") == 0
 
 
-async def test_a_migration_with_it_alone_names_the_setting_that_is_missing(database_url: str) -> None:
+async def test_a_migration_with_the_serving_role_names_the_missing_setting(database_url: str) -> None:
     await ask(database_url, f"UPDATE alembic_version SET version_num = '{revisions()[-2]}'")
     with pytest.raises(OperatorError, match="BOTFARM_OWNER_URL"):
         await migrate(load_settings(database_url=served(database_url)))
 
 
-async def test_what_it_was_granted_beyond_its_need_is_taken_back(database_url: str) -> None:
+async def test_surplus_grants_of_the_serving_role_are_revoked(database_url: str) -> None:
     role = await ask(served(database_url), "SELECT current_user")
     await ask(database_url, f"GRANT TRUNCATE, UPDATE ON audit TO {role}")
     await migrate(test_settings(database_url))
@@ -158,8 +162,13 @@ async def new_role(empty_database: str) -> AsyncIterator[str]:
     await drop_role(empty_database, name)
 
 
-async def test_the_server_never_gets_its_password_in_clear(empty_database: str, new_role: str) -> None:
-    """Statements are in the server's log and its statistics. A clear password would be stored as is chosen here: as MD5."""
+async def test_the_database_server_never_gets_the_serving_roles_password_in_clear(
+    empty_database: str, new_role: str
+) -> None:
+    """The server's log and statistics show statements.
+
+    A clear password would be stored as configured here, as MD5.
+    """
     password = "it's a pass:word$1"
     url = with_role(empty_database, new_role, password)
     database = await ask(empty_database, "SELECT quote_ident(current_database())")
@@ -170,7 +179,9 @@ async def test_the_server_never_gets_its_password_in_clear(empty_database: str, 
     assert stored.startswith("SCRAM-SHA-256$")
 
 
-async def test_an_owner_who_may_make_no_role_says_how_to_make_it(empty_database: str, new_role: str) -> None:
+async def test_an_owner_that_cannot_create_roles_says_how_to_create_one(
+    empty_database: str, new_role: str
+) -> None:
     await ask(empty_database, f"""CREATE ROLE "{new_role}" LOGIN PASSWORD 'x'""")
     database = await ask(empty_database, "SELECT quote_ident(current_database())")
     await ask(empty_database, f'ALTER DATABASE {database} OWNER TO "{new_role}"')

@@ -78,7 +78,7 @@ class Clock:
 
 @asynccontextmanager
 async def replica(farm: Farm, clock: Clock, keys: str = KEYS) -> AsyncIterator[Sessions]:
-    """Another process on the same database, with a clock of its own."""
+    """Sessions of another process on the same database, with a clock of its own."""
     passwords = Passwords()
     try:
         yield Sessions(
@@ -127,12 +127,12 @@ async def test_wrong_unknown_and_disabled_get_the_same_answer(farm: Farm) -> Non
     assert PASSWORD not in str(await farm.sql.fetch("SELECT a::text FROM audit a"))
 
 
-async def test_a_name_that_no_operator_can_have_is_unknown_whatever_the_database_takes_it_for(
+async def test_a_name_that_no_operator_can_have_is_unknown_in_every_locale(
     farm: Farm,
 ) -> None:
-    """To some databases this Turkish capital is one of `admin`, and the throttle would count it as another name."""
+    """In some locales PostgreSQL takes this Turkish capital for a letter of `admin`; the throttle counts another name."""
     await farm.services.operators.add("admin", PASSWORD, Role.ADMIN, EVERYTHING)
-    await farm.sql.execute("UPDATE operators SET name = $1", "ADM\u0130N")  # as if it were such a database
+    await farm.sql.execute("UPDATE operators SET name = $1", "ADM\u0130N")  # simulates such a locale
     with pytest.raises(UnauthenticatedError):
         await sign_in(farm.services.sessions, "ADM\u0130N")
     assert [entry[-1] for entry in await audited(farm, "login_failed")] == [{"reason": "unknown-name"}]
@@ -185,7 +185,7 @@ async def test_a_logout_ends_the_session_here_at_once_and_elsewhere_within_five_
 
 
 @pytest.mark.usefixtures("ann")
-async def test_a_refresh_brings_what_has_ended_without_waiting_for_age(farm: Farm) -> None:
+async def test_a_refresh_forgets_ended_sessions_before_they_are_old(farm: Farm) -> None:
     async with replica(farm, Clock()) as elsewhere:
         token = await sign_in(farm.services.sessions)
         await elsewhere.authenticate(token)
@@ -237,9 +237,7 @@ async def test_a_jwt_past_half_its_life_is_replaced(farm: Farm, ann: Principal) 
     assert await sessions.authenticate(badge.jwt) == (ann, None)
 
 
-async def test_an_expired_jwt_is_good_for_a_new_one_while_its_session_lives(
-    farm: Farm, ann: Principal
-) -> None:
+async def test_an_expired_jwt_is_replaced_while_its_session_lives(farm: Farm, ann: Principal) -> None:
     sessions = farm.services.sessions
     token = await sign_in(sessions)
     old = aged(token, 3 * 3600)
@@ -252,7 +250,7 @@ async def test_an_expired_jwt_is_good_for_a_new_one_while_its_session_lives(
     await refused(sessions, old)
 
 
-async def test_a_rotation_of_keys_signs_nobody_out_until_the_old_key_is_gone(
+async def test_sessions_survive_a_key_rotation_until_the_old_key_is_dropped(
     farm: Farm, ann: Principal
 ) -> None:
     token, new_key = await sign_in(farm.services.sessions), generate_key("k2")
@@ -266,7 +264,7 @@ async def test_a_rotation_of_keys_signs_nobody_out_until_the_old_key_is_gone(
         await refused(without_old, token)
 
 
-async def test_what_we_did_not_sign_for_this_is_refused(farm: Farm, ann: Principal) -> None:
+async def test_a_token_that_was_not_signed_for_sessions_is_refused(farm: Farm, ann: Principal) -> None:
     sessions = farm.services.sessions
     token, ring, foreign = await sign_in(sessions), KeyRing.parse(KEYS), KeyRing.parse(generate_key("test"))
     claims = claims_of(token)

@@ -1,4 +1,4 @@
-"""A URL with several hosts, some of which refuse or are silent: as after a failover, when a machine has died."""
+"""A URL with several hosts, some of which refuse or are silent, as after a failover."""
 
 import asyncio
 import socket
@@ -29,7 +29,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 
 @contextmanager
 def nobody(database_url: str) -> Iterator[str]:
-    """The URL of a host that refuses, at a port that nobody else takes meanwhile."""
+    """The URL of a host that refuses connections, at a port that is reserved meanwhile."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{bound.getsockname()[1]}"
@@ -37,7 +37,7 @@ def nobody(database_url: str) -> Iterator[str]:
 
 
 def url_of(database_url: str, *others: str) -> str:
-    """With the hosts of the others before its own."""
+    """The URL with the hosts of the other URLs before its own."""
     parts = urlsplit(database_url)
     account, _, host = parts.netloc.rpartition("@")
     hosts = ",".join([*(urlsplit(other).netloc.rpartition("@")[2] for other in others), host])
@@ -78,7 +78,7 @@ async def test_the_first_host_falls_silent(database_url: str, proxy: Proxy) -> N
         assert_problem(await api.post("/leases", json=LEASE), 503, "database-unavailable")
         async with asyncio.timeout(60):
             while (answer := await api.post("/leases", json=LEASE)).status_code == 503:
-                pass  # as many times as there are connections to it
+                pass  # once for each connection to it
         assert answer.status_code == 201, answer.text
 
 
@@ -101,7 +101,7 @@ async def test_a_host_that_answers_too_late_keeps_no_connection(database_url: st
     await until_connected(database_url, 0)
 
 
-async def test_of_hosts_that_answer_at_once_one_keeps_its_connection(
+async def test_of_two_hosts_that_answer_at_once_one_connection_stays(
     database_url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multi_host, "HEAD_START", 0.0)
@@ -112,7 +112,7 @@ async def test_of_hosts_that_answer_at_once_one_keeps_its_connection(
         await connection.close()
 
 
-async def test_who_gives_up_leaves_no_connection(database_url: str, proxy: Proxy) -> None:
+async def test_a_cancelled_connect_leaves_no_connection(database_url: str, proxy: Proxy) -> None:
     proxy.silence()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(connect(url_of(proxy.url, proxy.url), server_settings=NAME), 0.5)

@@ -1,4 +1,4 @@
-"""Tokens of machines: shown once, refused everywhere soon after they are revoked, and held to their quota."""
+"""API tokens: shown once, refused on every replica soon after they are revoked, and limited by their quota."""
 
 import asyncio
 import re
@@ -56,7 +56,7 @@ async def test_a_token_is_shown_once_and_stored_as_a_hash(api: httpx.AsyncClient
         ({"name": "a b"}, "name"),
     ],
 )
-async def test_what_makes_no_token_is_named(
+async def test_a_refused_token_names_the_wrong_field(
     api: httpx.AsyncClient, fields: dict[str, Any], named: str
 ) -> None:
     body = {name: value for name, value in {**TOKEN, **fields}.items() if value is not None}
@@ -69,7 +69,7 @@ async def test_a_token_for_a_project_that_is_not_there(api: httpx.AsyncClient) -
     assert_problem(answer, 404, "no-such-project")
 
 
-async def test_nobody_makes_a_token_that_may_more_than_itself(api: httpx.AsyncClient) -> None:
+async def test_a_token_cannot_exceed_its_maker(api: httpx.AsyncClient) -> None:
     await create_project(api)
     admin = await make(api, role="admin", projects=["shop"], envs=["stage"])
     headers = bearer(admin["token"])
@@ -78,7 +78,7 @@ async def test_nobody_makes_a_token_that_may_more_than_itself(api: httpx.AsyncCl
     assert (await api.post("/tokens", json=within, headers=headers)).status_code == 201
 
 
-async def test_what_a_token_makes_neither_outlives_nor_outgrows_it(api: httpx.AsyncClient) -> None:
+async def test_a_token_ends_with_its_maker_and_has_no_larger_quota(api: httpx.AsyncClient) -> None:
     admin = await make(api, name="admin", role="admin", max_leases=2, expires_in=3_600)
     headers = bearer(admin["token"])
     for fields in ({}, {"max_leases": 3}):
@@ -97,7 +97,7 @@ async def test_what_a_token_makes_neither_outlives_nor_outgrows_it(api: httpx.As
 @pytest.mark.parametrize(
     ("said", "days"), [({}, 90), ({"expires_in": 3 * 86_400}, 3), ({"expires_in": None}, None)]
 )
-async def test_what_a_person_makes_in_a_session_ends_after_90_days_unless_the_person_says_otherwise(
+async def test_a_token_made_in_a_session_ends_after_90_days_by_default(
     api: httpx.AsyncClient, farm: Farm, said: dict[str, int | None], days: int | None
 ) -> None:
     await farm.services.operators.add("ann", PASSWORD, Role.ADMIN, EVERYTHING)
@@ -110,7 +110,7 @@ async def test_what_a_person_makes_in_a_session_ends_after_90_days_unless_the_pe
     assert (life and round(life / timedelta(days=1), 3)) == days
 
 
-async def test_the_audit_says_what_a_token_is_for_in_one_order(api: httpx.AsyncClient) -> None:
+async def test_the_audit_lists_a_tokens_scope_in_a_fixed_order(api: httpx.AsyncClient) -> None:
     projects = [await create_project(api, name=name) for name in ("a", "b", "c", "d")]
     await make(api, projects=["d", projects[1], "a", "c", "b"], envs=["stage", "prod"])
     await make(api)
@@ -119,7 +119,7 @@ async def test_the_audit_says_what_a_token_is_for_in_one_order(api: httpx.AsyncC
     assert (everything["details"]["projects"], everything["details"]["envs"]) == (["*"], ["*"])
 
 
-async def test_what_a_token_made_is_found(api: httpx.AsyncClient) -> None:
+async def test_tokens_made_by_a_token_are_found(api: httpx.AsyncClient) -> None:
     admin = await make(api, name="admin", role="admin")
     made = (await api.post("/tokens", json=TOKEN, headers=bearer(admin["token"]))).json()
     found = (await api.get("/tokens", params={"created_by": f"token:admin:{admin['id']}"})).json()["items"]
@@ -147,7 +147,7 @@ async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_o
     made = await make(api)
     async with api_client(test_settings(database_url)) as replica:
         lease = (await replica.post("/leases", json=LEASE, headers=bearer(made["token"]))).json()
-        for _ in range(2):  # twice is as once
+        for _ in range(2):  # idempotent
             assert (await api.delete(f"/tokens/{made['id']}")).status_code == 204
         async with asyncio.timeout(5):
             while (await replica.get("/pools", headers=bearer(made["token"]))).status_code != 401:
@@ -157,7 +157,7 @@ async def test_a_revoked_token_is_refused_on_every_replica_and_its_lease_lives_o
     assert_problem(await api.delete("/tokens/aaaaaaaaaaaa"), 404, "no-such-token")
 
 
-async def test_who_waits_with_a_token_that_is_revoked_meanwhile_gets_nobody(api: httpx.AsyncClient) -> None:
+async def test_a_waiting_request_whose_token_is_revoked_gets_no_user(api: httpx.AsyncClient) -> None:
     await create_user(api, await create_project(api))
     held = (await api.post("/leases", json=LEASE)).json()
     made = await make(api)
@@ -180,7 +180,9 @@ async def test_a_token_ends_by_itself(api: httpx.AsyncClient, farm: Farm) -> Non
     assert_problem(await api.get("/pools", headers=bearer(made["token"])), 401, "unauthenticated")
 
 
-async def test_its_use_is_noted(api: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_use_of_a_token_is_recorded(
+    api: httpx.AsyncClient, farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("botfarm.services.shared.ttl_cache.REFRESH_INTERVAL", 0.05)
     made = await make(api)
     assert made["last_used_at"] is None
@@ -188,7 +190,7 @@ async def test_its_use_is_noted(api: httpx.AsyncClient, farm: Farm, monkeypatch:
     async with asyncio.timeout(60):
         while not (first := await farm.sql.fetchval("SELECT last_used_at FROM tokens")):
             await asyncio.sleep(0.01)
-    # A minute has not passed: the next use changes nothing, however often the watch comes by.
+    # Within the same minute a further use changes nothing, however often the watch refreshes.
     before = await farm.sql.fetchval("SELECT xmin::text FROM tokens")
     await api.get("/pools", headers=bearer(made["token"]))
     await farm.services.authentication.principal_of(f"Bearer {made['token']}")
@@ -207,7 +209,9 @@ async def test_a_known_token_asks_the_database_nothing(api: httpx.AsyncClient, f
 
 
 class TestQuota:
-    async def test_over_it_is_said_at_once_even_to_who_would_wait(self, api: httpx.AsyncClient) -> None:
+    async def test_a_request_over_the_quota_is_refused_at_once_even_if_it_would_wait(
+        self, api: httpx.AsyncClient
+    ) -> None:
         project = await create_project(api)
         for _ in range(4):
             await create_user(api, project)
@@ -232,7 +236,9 @@ class TestQuota:
         answers = await asyncio.gather(*(api.post("/leases", json=LEASE, headers=headers) for _ in range(10)))
         assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 7
 
-    async def test_a_retry_of_what_was_granted_is_no_new_lease(self, api: httpx.AsyncClient) -> None:
+    async def test_a_retry_under_the_same_key_does_not_count_against_the_quota(
+        self, api: httpx.AsyncClient
+    ) -> None:
         await create_user(api, await create_project(api))
         headers = {**bearer((await make(api, max_leases=1))["token"]), "Idempotency-Key": "k"}
         first = await api.post("/leases", json=LEASE, headers=headers)

@@ -74,12 +74,12 @@ async def test_a_prepared_statement_of_another_session_makes_the_process_unready
         assert_problem(await api.post("/leases", json=LEASE), 503, "database-unavailable")
         assert SETTING in await until_unready(api)
         await farm.sql.execute("DROP TRIGGER fail ON leases")
-        # It may have been another process's statement of the same name: nothing is asked any more.
+        # No further statement is sent, because it could be another process's of the same name.
         assert_problem(await api.post("/leases", json=LEASE), 503, "database-unavailable")
         assert SETTING in await until_unready(api)
 
 
-async def test_a_session_that_has_forgotten_its_statements(database_url: str) -> None:
+async def test_a_session_that_lost_its_prepared_statements_is_a_poolers(database_url: str) -> None:
     database = Database(create_engine(database_url, application_name="test", pool_size=1))
     statement = text("SELECT 1 AS one")
     try:

@@ -1,4 +1,4 @@
-"""More than a password: secrets and one-time passwords of a user, and what its holder writes back."""
+"""Secrets and one-time passwords of a user, and the changes that its holder writes back."""
 
 import asyncio
 import hashlib
@@ -54,7 +54,9 @@ async def test_a_user_without_them_shows_none(api: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("seed", [SEED, SEED.lower(), "JBSW Y3DP EHPK 3PXP", ADDRESS])
-async def test_a_fresh_code_is_what_the_system_under_test_expects(api: httpx.AsyncClient, seed: str) -> None:
+async def test_a_totp_code_is_the_one_that_the_system_under_test_expects(
+    api: httpx.AsyncClient, seed: str
+) -> None:
     lease, user = await lease_of(api, totp_seed=seed)
     answer = await api.get(f"/leases/{lease['id']}/users/{user['id']}/totp")
     fresh = answer.json()
@@ -103,7 +105,7 @@ async def test_a_parameter_that_would_change_the_codes_is_named(api: httpx.Async
 async def test_a_stored_seed_of_which_codes_would_be_wrong_gives_none(
     api: httpx.AsyncClient, farm: Farm
 ) -> None:
-    """An earlier version took it."""
+    """An earlier version accepted this seed."""
     key_ring = KeyRing.parse(KEYS)
     project = await create_project(api)
     user = await create_user(api, project, totp_seed=SEED)
@@ -126,7 +128,7 @@ async def test_secrets_of_any_shape_come_back_as_they_were(api: httpx.AsyncClien
     assert user["secrets"] == secrets
 
 
-async def test_secrets_have_a_size_however_many_requests_bring_them(api: httpx.AsyncClient) -> None:
+async def test_merged_secrets_have_a_maximum_size(api: httpx.AsyncClient) -> None:
     half = "x" * 130_000
     lease, user = await lease_of(api, secrets={"a": half})
     paths = (f"/users/{user['id']}", f"/leases/{lease['id']}/users/{user['id']}")
@@ -137,7 +139,7 @@ async def test_secrets_have_a_size_however_many_requests_bring_them(api: httpx.A
         assert half not in answer.text
     secrets = (await api.get(f"/leases/{lease['id']}")).json()["users"][0]["secrets"]
     assert set(secrets) == {"a", "b"}
-    for path, gone in zip(paths, ("a", "c"), strict=True):  # what goes makes room
+    for path, gone in zip(paths, ("a", "c"), strict=True):  # removed secrets make room
         assert (await api.patch(path, json={"secrets": {"c": half, gone: None}})).status_code == 200
 
 
@@ -177,7 +179,7 @@ async def test_a_patch_merges_secrets_by_name_and_null_removes(api: httpx.AsyncC
     assert not {"secrets", "totp"} & (await seen()).keys()
 
 
-async def test_imported_lines_may_have_them(api: httpx.AsyncClient) -> None:
+async def test_imported_users_may_have_secrets_and_a_seed(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     line = (
         f'{{"login": "a@shop.test", "password": "p", "project_id": "{project}", "env": "stage", '
@@ -190,7 +192,7 @@ async def test_imported_lines_may_have_them(api: httpx.AsyncClient) -> None:
 
 
 class TestWriteBack:
-    async def test_the_next_holder_finds_what_the_last_one_left(self, api: httpx.AsyncClient) -> None:
+    async def test_the_next_holder_gets_what_the_last_holder_wrote_back(self, api: httpx.AsyncClient) -> None:
         lease, user = await lease_of(api, secrets=SECRETS)
         path = f"/leases/{lease['id']}/users/{user['id']}"
         body = {"password": "changed by a test", "secrets": {"storage": {"cookies": []}, "api_key": None}}
@@ -203,7 +205,7 @@ class TestWriteBack:
         after = (await api.post("/leases", json=LEASE)).json()["users"][0]
         assert (after["password"], after["secrets"]) == (written["password"], written["secrets"])
 
-    async def test_what_is_not_given_stays(self, api: httpx.AsyncClient) -> None:
+    async def test_fields_that_are_not_given_stay(self, api: httpx.AsyncClient) -> None:
         lease, user = await lease_of(api, secrets=SECRETS)
         path = f"/leases/{lease['id']}/users/{user['id']}"
         assert (await api.patch(path, json={})).json()["secrets"] == SECRETS
@@ -243,7 +245,7 @@ class TestWriteBack:
                 await farm.services.lease_credentials.totp(RUNNER, lease.id, lease.users[0].id)
         assert await farm.sql.fetchval("SELECT u::text FROM users AS u") == before
 
-    async def test_who_waited_for_a_lock_past_the_expiry_is_too_late(self, farm: Farm) -> None:
+    async def test_a_write_back_that_waited_past_the_expiry_is_refused(self, farm: Farm) -> None:
         lease = await farm.acquire(await farm.pool(1), ttl_seconds=1)
         async with farm.sql.transaction():
             await farm.sql.execute("SELECT 1 FROM users FOR UPDATE")
@@ -258,7 +260,7 @@ class TestWriteBack:
             await writing
 
     async def test_the_next_holder_waits_for_a_write_under_way(self, farm: Farm) -> None:
-        """It was in time, so it counts, and nobody is handed the user with the old password meanwhile."""
+        """A write-back in time counts, and no acquire gets the user with the old password meanwhile."""
         pool = await farm.pool(1)
         lease = await farm.acquire(pool)
         user_id = lease.users[0].id
@@ -272,7 +274,7 @@ class TestWriteBack:
         assert await farm.sql.fetchval("SELECT secrets FROM users") == "written"
 
     async def test_a_password_changed_meanwhile_is_not_lost(self, farm: Farm) -> None:
-        """A manager sets the password while the holder writes secrets: both stay."""
+        """A manager sets the password while the holder writes secrets; both changes stay."""
         pool = await farm.pool(1)
         lease = await farm.acquire(pool)
         user_id = lease.users[0].id

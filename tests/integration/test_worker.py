@@ -1,4 +1,4 @@
-"""Runners that die, and the worker that tidies up after them."""
+"""Runners that die, and the worker that reaps their leases."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from workers.scheduler import work_with_probes
 
 @asynccontextmanager
 async def worker(database_url: str) -> AsyncIterator[str]:
-    """A worker process' inside on a free port; gives the URL of its probes."""
+    """Runs a worker in this process on a free port; gives the URL of its probes."""
     settings = test_settings(database_url, reap_interval=0.1, gauges_interval=0.1)
     listening = listen("127.0.0.1", 0, setting="BOTFARM_WORKER_PORT")
     stop, up = asyncio.Event(), asyncio.Event()
@@ -96,7 +96,7 @@ async def test_many_expired_leases_are_reaped_batch_by_batch_by_all_workers_at_o
     assert await farm.sql.fetchval("SELECT count(*) FROM leases WHERE ended_at IS NULL") == 0
 
 
-async def test_history_is_pruned_after_its_days_and_live_leases_never(farm: Farm) -> None:
+async def test_old_history_is_pruned_and_live_leases_never(farm: Farm) -> None:
     pool = await farm.pool(3)
     old, recent, live = [await farm.acquire(pool) for _ in range(3)]
     for lease in (old, recent):
@@ -112,7 +112,7 @@ async def test_a_worker_that_is_to_stop_leaves_the_rest_of_a_long_history_to_the
     farm: Farm, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("botfarm.services.upkeep.maintenance.PRUNE_BATCH", 1)
-    old = 5_000  # statements: many times what stopping may take
+    old = 5_000  # statements, many more than stopping may wait for
     await forge_expired_leases(farm, await farm.pool(1), old)
     await farm.sql.execute(
         "UPDATE leases SET ended_at = expires_at - interval '400 days', ended_by = 'expired'"
@@ -138,7 +138,7 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
         assert f"botfarm_waiters{{{labels}}} 1.0" in metrics
         assert f"botfarm_oldest_wait_seconds{{{labels}}} 6" in metrics
         assert 'botfarm_db_dead_tuples{table="users"}' in metrics
-        for probe in ("/livez", "/readyz"):  # on a busy machine ticks of 100 ms are late now and then
+        for probe in ("/livez", "/readyz"):  # on a busy machine, ticks of 100 ms may be late
             while (await client.get(probe)).status_code != 200:
                 await asyncio.sleep(0.01)
 
@@ -155,7 +155,7 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
         while "botfarm_users{" not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.02)
         await proxy.cut()
-        while "botfarm_users{" in (await client.get("/metrics")).text:  # old numbers would be believed
+        while "botfarm_users{" in (await client.get("/metrics")).text:  # `max` would take the old values
             await asyncio.sleep(0.02)
         while (
             REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job_name": "reap"}) or 0

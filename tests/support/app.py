@@ -1,10 +1,12 @@
 """The application in this process, called directly or on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from botfarm.process.http_server import HttpServer, listen, url_of
 from botfarm.settings import Settings
@@ -13,13 +15,15 @@ from support.farm import TOKEN
 
 
 @asynccontextmanager
-async def api_client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the bootstrap token, without a network between."""
+async def api_client(
+    settings: Settings, *, way: Callable[[FastAPI], ASGIApp] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with the bootstrap token, without a network between. It calls the application, or its `way` in."""
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
+            transport=httpx.ASGITransport(app=way(app) if way else app, raise_app_exceptions=False),
             base_url="http://farm.test/api/v1",
             headers={"Authorization": f"Bearer {TOKEN}"},
         ) as client,

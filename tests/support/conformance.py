@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from botfarm_client.connection.api_calls import API
 from botfarm_client.testing import FakeFarm, FakePolicy, FakeUser
@@ -58,9 +60,17 @@ async def fake_subject(
 
 @asynccontextmanager
 async def real_subject(
-    database_url: str, users: Sequence[FakeUser], policy: FakePolicy, max_leases: int | None
+    database_url: str,
+    users: Sequence[FakeUser],
+    policy: FakePolicy,
+    max_leases: int | None,
+    *,
+    way: Callable[[FastAPI], ASGIApp] | None = None,
 ) -> AsyncIterator[Subject]:
-    async with connection_to(database_url) as sql, api_client(test_settings(database_url)) as api:
+    async with (
+        connection_to(database_url) as sql,
+        api_client(test_settings(database_url), way=way) as api,
+    ):
         project_id = await create_project(api, **vars(policy))
         for user in users:
             fields = {

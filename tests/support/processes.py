@@ -44,6 +44,10 @@ class Process:
             time.sleep(0.02)
         return found
 
+    def url(self) -> str:
+        """Waits until `botfarm serve` takes requests, or `botfarm worker` works: the URL of the API, or of the probes."""
+        return self.wait_for(r'"(?:url|probes)": "(\S+)", "event": "(?:serving|working)"')[1]
+
     def wait(self, *, seconds: float = 60) -> int:
         return self._process.wait(seconds)
 

@@ -37,7 +37,7 @@ def free_port() -> int:
 def serving(database_url: str, *, port: int = 0) -> Iterator[tuple[Process, str]]:
     """A farm that takes requests, and its URL."""
     with running(BOTFARM, "serve", environment=serve_environment(database_url, port=port)) as process:
-        yield process, process.wait_for(r'"url": "(\S+)", "event": "serving"')[1]
+        yield process, process.url()
 
 
 @dataclass

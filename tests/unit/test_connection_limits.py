@@ -1,4 +1,4 @@
-"""What anybody may send to a server and hold of it, before a token was shown."""
+"""Limits of what a client may send and hold before it has shown a token."""
 
 import select
 import socket
@@ -72,9 +72,9 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_what_has_no_end_is_refused_while_it_comes_and_kept_nowhere(server: RawServer, kind: str) -> None:
+def test_an_endless_head_is_refused_while_it_arrives_and_not_stored(server: RawServer, kind: str) -> None:
     start, part, refused = ENDLESS[kind]
-    with server.connect() as connection:  # no more is needed for the answer
+    with server.connect() as connection:  # enough for the answer
         assert ask(connection, start + part * refused) == 431
     tracemalloc.start()
     try:
@@ -185,7 +185,7 @@ def test_a_request_that_waits_for_its_answer_has_no_deadline_here() -> None:
         assert waiting.recv(KIB).startswith(OK)
 
 
-def test_nor_has_a_body_that_is_read() -> None:
+def test_a_body_that_is_read_has_no_deadline_here() -> None:
     with raw_server(SOON) as server, server.connect() as uploading:
         uploading.sendall(WITH_LENGTH % (b"/body", 10) + b"12345")
         until_a_silent_connection_is_closed(server)
@@ -193,7 +193,7 @@ def test_nor_has_a_body_that_is_read() -> None:
 
 
 @pytest.mark.parametrize("earlier", [(GET % b"/",), (WITH_LENGTH % (b"/", 10), b"1234567890")])
-def test_nor_has_a_connection_between_two_requests(earlier: tuple[bytes, ...]) -> None:
+def test_a_connection_between_two_requests_has_no_deadline_here(earlier: tuple[bytes, ...]) -> None:
     with raw_server(SOON) as server, server.connect() as kept:
         assert ask(kept, earlier[0]) == 200
         kept.sendall(b"".join(earlier[1:]))
@@ -251,7 +251,7 @@ def test_one_connection_too_many_closes_the_one_that_has_been_idle_for_longest()
     assert closings("too_many") == before + 2
 
 
-def test_slow_readers_keep_nobody_out() -> None:
+def test_slow_readers_do_not_keep_others_out() -> None:
     before = closings("too_many")
     with raw_server(ConnectionLimits(connections=2)) as server, ExitStack() as open_ones:
         slow = [open_ones.enter_context(server.connect()) for _ in range(2)]
@@ -298,14 +298,14 @@ def test_where_all_are_answering_the_new_connection_is_closed() -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such timeout")
-def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_the_peer_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botfarm.process.http_server.UNREAD_PATIENCE", 1)
     with raw_server(ConnectionLimits()) as server, server.connect() as connection:
         connection.sendall(GET % b"/large")
         assert server.answered.acquire(timeout=20)
 
 
-def test_nor_is_a_slow_reader_waited_for_though_it_takes_a_little_now_and_then() -> None:
+def test_a_reader_that_takes_a_little_now_and_then_is_closed_too() -> None:
     before = closings("too_slow")
     with raw_server(ConnectionLimits(unread_seconds=0.5)) as server, server.connect() as connection:
         connection.sendall(GET % b"/large")
@@ -314,7 +314,7 @@ def test_nor_is_a_slow_reader_waited_for_though_it_takes_a_little_now_and_then()
     assert closings("too_slow") == before + 1
 
 
-def test_an_idle_connection_keeps_nothing_of_its_last_request(server: RawServer) -> None:
+def test_an_idle_connection_frees_its_last_request(server: RawServer) -> None:
     with ExitStack() as open_ones:
         connections = [open_ones.enter_context(server.connect()) for _ in range(50)]
         assert [ask(each) for each in connections] == [200] * 50

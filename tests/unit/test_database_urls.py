@@ -1,4 +1,4 @@
-"""URLs as providers give them: what is honoured, what makes no difference, and what is refused by name."""
+"""URLs of providers: parameters that are honoured, that make no difference, and that are refused by name."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from botfarm.settings import SettingsError, load_settings
 PASSWORD = "canary-password"
 ACCOUNT = f"farm:{PASSWORD}"
 
-# As their documentation and consoles show them, with names made up.
+# As providers' documentation and consoles show them, with invented names.
 OF_PROVIDERS = {
     "Neon": f"postgresql://{ACCOUNT}@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=prefer",
     "Neon without SNI": f"postgres://{ACCOUNT}@ep.neon.tech/db?sslmode=require&options=endpoint%3Dep-cool-1",
@@ -86,7 +86,7 @@ def test_every_parameter_of_libpq_is_known() -> None:
     ],
 )
 @pytest.mark.parametrize("setting", ["DATABASE_URL", "LISTEN_URL"])
-def test_what_cannot_be_done_is_one_line_that_names_the_parameter(
+def test_an_unsupported_parameter_is_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch, setting: str, query: str, name: str
 ) -> None:
     monkeypatch.setenv(f"BOTFARM_{setting}", f"postgresql://{ACCOUNT}@host/db?{query}")

@@ -2,7 +2,7 @@ from botfarm.errors import DatabaseUnavailableError
 from workers.jobs import Heartbeat, Job, run_tick
 
 
-async def test_a_tick_that_fails_is_a_turn_all_the_same() -> None:
+async def test_a_failed_tick_counts_for_the_heartbeat() -> None:
     errors = iter([DatabaseUnavailableError(), ValueError("a bug")])
 
     async def failing() -> None:

@@ -13,7 +13,7 @@ def ring(*ids: str) -> tuple[KeyRing, str]:
     return KeyRing.parse(text), text
 
 
-def test_what_is_encrypted_is_read_back_and_never_the_same_twice() -> None:
+def test_an_encrypted_value_is_read_back_and_differs_each_time() -> None:
     keys, _ = ring("k1")
     stored = [keys.encrypt("pässword", row_id=ROW, field="password") for _ in range(2)]
     assert stored[0] != stored[1]
@@ -74,7 +74,7 @@ def test_an_empty_ring_encrypts_nothing_and_says_how_to_make_a_key() -> None:
         KeyRing.parse("").encrypt("secret", row_id=ROW, field="password")
 
 
-def test_a_derived_key_is_of_its_purpose_and_its_key_and_never_the_key_itself() -> None:
+def test_a_derived_key_depends_on_purpose_and_key_and_is_not_the_key() -> None:
     keys, text = ring("k2", "k1")
     derived = keys.derive(b"one")
     assert len(derived) == 32

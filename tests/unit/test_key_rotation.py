@@ -7,7 +7,7 @@ from botfarm.settings import SettingsError
 K1, K2, DEV = generate_key("k1"), generate_key("k2"), generate_key("dev")
 
 
-def test_a_new_key_comes_last_so_that_it_decrypts_before_anything_is_under_it() -> None:
+def test_a_new_key_comes_last_so_that_it_decrypts_before_it_encrypts() -> None:
     added = rotate_ring(K1, None)
     assert (added.step, added.key_id, added.others) == (Step.ADDED, "k2", ("k1",))
     assert added.encryption_keys.startswith(f"{K1},k2:")
@@ -36,7 +36,7 @@ def test_the_first_key_stays_where_it_is() -> None:
     assert same.next_command == "botfarm keys reencrypt"
 
 
-def test_a_key_is_dropped_unless_it_encrypts_or_is_not_there() -> None:
+def test_a_key_that_encrypts_or_is_unknown_cannot_be_dropped() -> None:
     dropped = without_key(f"{K2},{K1},{DEV}", "k1")
     assert (dropped.step, dropped.encryption_keys) == (Step.DROPPED, f"{K2},{DEV}")
     for key_id, words in (("k2", "encrypts"), ("k3", "k2, k1, dev")):

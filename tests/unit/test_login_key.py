@@ -1,4 +1,4 @@
-"""When two logins are one account."""
+"""Normal forms of logins: when two logins are one account."""
 
 import unicodedata
 
@@ -49,7 +49,7 @@ def test_all_spellings_of_an_account_have_one_normal_form(key: str, spellings: l
         ("\u0131@x.test", "i@x.test"),
     ],
 )
-def test_what_may_be_two_accounts_has_two_normal_forms(one: str, other: str) -> None:
+def test_logins_that_may_be_two_accounts_have_two_normal_forms(one: str, other: str) -> None:
     assert login_key(one) != login_key(other)
 
 
@@ -57,7 +57,7 @@ ANY_LOGIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 @given(ANY_LOGIN, st.sampled_from(["", "@", "@x.test", "@bücher.", "ü@"]))
-def test_any_text_has_a_normal_form_that_is_its_own(text: str, more: str) -> None:
+def test_a_normal_form_is_its_own_normal_form(text: str, more: str) -> None:
     for login in (text + more, more + text):
         key = login_key(login)
         assert login_key(key) == key

@@ -1,4 +1,4 @@
-"""What guessing costs, by a clock that stands until it is moved."""
+"""Delays of guesses, by a clock that the test moves."""
 
 from collections import Counter
 from contextlib import suppress
@@ -37,7 +37,7 @@ def throttle(clock: Clock) -> LoginThrottle:
 
 
 def delays(throttle: LoginThrottle, clock: Clock, attempts: int, *, name: str, address: str) -> list[float]:
-    """Of attempts that fail one after the other, each when the one before it has failed."""
+    """Delays of attempts that fail one after the other."""
     waited = []
     for _ in range(attempts):
         waited.append(throttle.delay(name, address))
@@ -73,7 +73,7 @@ def test_names_differ_in_more_than_capitals(throttle: LoginThrottle, clock: Cloc
     assert throttle.delay("aNN", THERE) == 0.25
 
 
-def test_an_address_pays_for_every_name_it_tries(throttle: LoginThrottle) -> None:
+def test_guesses_at_many_names_slow_their_address_down(throttle: LoginThrottle) -> None:
     waited = [throttle.delay(f"name-{number}", HERE) for number in range(4)]
     assert waited == [0, 0, 0, 0.25]
     assert throttle.delay("name-9", THERE) == 0
@@ -94,10 +94,10 @@ def test_attempts_at_once_wait_one_after_the_other_and_then_are_refused(
 
 
 @pytest.mark.parametrize("guesses_a_second", [1, 10, 15])
-def test_who_shares_an_address_with_a_guesser_gets_in(
+def test_a_person_behind_a_guessers_address_gets_in(
     throttle: LoginThrottle, clock: Clock, guesses_a_second: int
 ) -> None:
-    """Whatever names are guessed at, new ones or a few, as long as they are others."""
+    """Guesses at other names, whether always new ones or a few."""
     for number in range(60 * guesses_a_second):
         for name in (f"name-{number}", f"operator-{number % 5}"):
             with suppress(SlowDownError):
@@ -108,10 +108,10 @@ def test_who_shares_an_address_with_a_guesser_gets_in(
     assert throttle.delay("ann", HERE) <= LONGEST_QUEUE
 
 
-def test_of_more_guesses_than_can_be_looked_at_some_are_refused_and_whoever_tries_again_gets_in(
+def test_under_too_many_guesses_some_attempts_are_refused_and_a_retry_gets_in(
     throttle: LoginThrottle, clock: Clock
 ) -> None:
-    """A hundred a second; the person tries again when told to, at any moment between two guesses."""
+    """A hundred guesses a second; the person tries again when told to, at any moment between two guesses."""
     chance, let_through, come_back = Random(7), 0, 60.0
     for number in range(300 * 100):
         if number / 100 >= come_back:
@@ -129,9 +129,7 @@ def test_of_more_guesses_than_can_be_looked_at_some_are_refused_and_whoever_trie
     assert let_through >= 3
 
 
-def test_an_address_gets_so_many_passwords_looked_at_and_no_more(
-    throttle: LoginThrottle, clock: Clock
-) -> None:
+def test_an_address_gets_a_bounded_rate_of_verified_passwords(throttle: LoginThrottle, clock: Clock) -> None:
     turns = []
     for number in range(6_000):
         with suppress(SlowDownError):
@@ -151,7 +149,7 @@ def test_being_refused_is_not_another_failure(throttle: LoginThrottle, clock: Cl
     assert throttle.delay("ann", HERE) == LONGEST_DELAY
 
 
-def test_success_forgives_its_own_name_and_no_other(throttle: LoginThrottle, clock: Clock) -> None:
+def test_a_success_forgives_failures_of_its_name_only(throttle: LoginThrottle, clock: Clock) -> None:
     delays(throttle, clock, 6, name="ann", address=HERE)
     throttle.succeeded("ann", HERE)
     assert throttle.delay("ann", HERE) == 0
@@ -181,7 +179,7 @@ def test_ipv6_counts_by_network(
     assert (throttle.delay("ann", other) > 0) is same
 
 
-def test_it_remembers_a_bounded_number(
+def test_the_throttle_remembers_a_bounded_number_of_tallies(
     throttle: LoginThrottle, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(login_throttle, "MAX_TALLIES", 10)

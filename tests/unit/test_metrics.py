@@ -18,7 +18,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
         assert family.documentation
 
 
-def test_what_is_public_does_not_tell_whether_there_is_any_pool() -> None:
+def test_public_metrics_do_not_show_whether_there_is_a_pool() -> None:
     of_pools = {
         family.name
         for metric in vars(metrics).values()

@@ -38,7 +38,7 @@ async def test_a_hash_of_other_parameters_is_replaced_when_the_password_is_right
     assert await passwords.verify_and_update(PASSWORD, updated) == (True, None)
 
 
-async def test_nobodys_password_is_never_right(passwords: Passwords) -> None:
+async def test_a_password_of_no_operator_is_never_right(passwords: Passwords) -> None:
     for password in ("", PASSWORD):
         assert await passwords.verify_and_update(password, None) == (False, None)
 

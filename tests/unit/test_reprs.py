@@ -1,4 +1,4 @@
-"""What is shown of an object in a traceback, a log line or a debugger has no credential in it."""
+"""The repr of an object, as in tracebacks, log lines and debuggers, has no credential in it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -112,7 +112,7 @@ HOLDERS |= {
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_holds_a_credential_does_not_show_it(holder: str) -> None:
+def test_an_object_with_a_credential_does_not_show_it(holder: str) -> None:
     shown = repr(HOLDERS[holder]()) + str(HOLDERS[holder]())
     for secret in (CANARY, SEED, repr(HASH), KEY.partition(":")[2]):
         assert secret not in shown

@@ -1,4 +1,4 @@
-"""Whatever JSON comes in: it fits, or it is refused; and what fits can be stored and written out again."""
+"""Any JSON body is accepted or refused; accepted values can be stored and written out again."""
 
 import json
 from typing import Any
@@ -62,7 +62,7 @@ def _texts(value: object) -> list[str]:
 
 @given(metadata=st.dictionaries(st.text(max_size=5), values, max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_metadata_that_is_taken_comes_back_as_it_was(metadata: dict[str, Any]) -> None:
+def test_accepted_metadata_is_answered_unchanged(metadata: dict[str, Any]) -> None:
     try:
         taken = requests.LockRequest.model_validate({"metadata": metadata}).metadata
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The cookie's attributes, and whose pages may use it."""
+"""The cookie's attributes, and which pages may use it."""
 
 import pytest
 from fastapi import Request, Response
@@ -26,7 +26,7 @@ def test_the_cookie_is_for_this_host_over_https_and_for_no_script() -> None:
     assert others == {"httponly", "secure", "samesite=strict", "path=/", "max-age=90"}
 
 
-def test_over_plain_http_it_has_the_name_of_its_port() -> None:
+def test_over_plain_http_the_cookies_name_has_the_port() -> None:
     response = Response()
     SessionCookie(insecure=True, port=8000).set(response, Badge("a.b.c", 90))
     pair, others = attributes(response)
@@ -35,7 +35,7 @@ def test_over_plain_http_it_has_the_name_of_its_port() -> None:
 
 
 @pytest.mark.parametrize("insecure", [True, False])
-def test_it_is_read_by_its_name_and_cleared_as_it_was_set(*, insecure: bool) -> None:
+def test_the_cookie_is_read_by_its_name_and_cleared_as_it_was_set(*, insecure: bool) -> None:
     cookie = SessionCookie(insecure=insecure, port=8000)
     assert cookie.read(request(cookie=f"a=b; {cookie.name}=x.y.z")) == "x.y.z"
     assert cookie.read(request(cookie="a=b")) is None
@@ -85,7 +85,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("headers", OURS)
-def test_a_page_of_ours_or_no_browser_may_change_things(headers: dict[str, str]) -> None:
+def test_a_page_of_the_farm_or_a_client_without_a_browser_may_change_things(headers: dict[str, str]) -> None:
     require_same_origin(request(**headers))
 
 

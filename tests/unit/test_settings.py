@@ -21,7 +21,7 @@ def test_secrets_may_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("around", [" {}\r\n", "\ufeff{}", "\t{}\ufeff "])
-def test_what_editors_and_forms_leave_around_a_value_is_no_part_of_it(
+def test_blanks_and_marks_around_a_setting_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: str
 ) -> None:
     token = "a-token-from-a-mounted-file"
@@ -69,7 +69,7 @@ def test_no_secret_is_shown() -> None:
         ("db_pooler", "canary"),
     ],
 )
-def test_what_cannot_work_is_refused_by_name_without_its_value(
+def test_a_wrong_setting_is_named_without_its_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"BOTFARM_{name.upper()}", value)
@@ -108,7 +108,7 @@ def test_proxies_are_trusted_by_address_whatever_the_socket_calls_it() -> None:
 
 
 @pytest.mark.parametrize("past_the_pooler", [{"notify": False}, {"listen_url": "postgresql://u@h/d"}])
-def test_nobody_listens_through_a_pooler(past_the_pooler: dict[str, object]) -> None:
+def test_a_listener_never_uses_the_pooler(past_the_pooler: dict[str, object]) -> None:
     assert load_settings(db_pooler="transaction", **past_the_pooler).db_pooler == "transaction"
     with pytest.raises(SettingsError, match=r"BOTFARM_NOTIFY: .*BOTFARM_LISTEN_URL"):
         load_settings(db_pooler="transaction")

@@ -1,4 +1,4 @@
-"""Seeds as people have them: whatever would give another code than their app shows is refused."""
+"""Seeds as apps show them: a seed that would give other codes than the app is refused."""
 
 import hashlib
 
@@ -34,7 +34,9 @@ def parts(address: str) -> tuple[object, int, int]:
         ),
     ],
 )
-def test_an_address_means_what_apps_read_in_it(address: str, expected: tuple[object, int, int]) -> None:
+def test_an_otpauth_address_gives_the_codes_of_the_apps(
+    address: str, expected: tuple[object, int, int]
+) -> None:
     assert parts(address) == expected
     assert read_seed(address).secret == SEED
 
@@ -67,9 +69,7 @@ def test_an_address_means_what_apps_read_in_it(address: str, expected: tuple[obj
         (f"otpauth-migration://offline?data={SEED}", "must be a base32 seed"),
     ],
 )
-def test_what_would_give_other_codes_is_refused_by_name_and_without_the_seed(
-    address: str, message: str
-) -> None:
+def test_an_unknown_otpauth_parameter_is_named_without_the_seed(address: str, message: str) -> None:
     with pytest.raises(SeedError, match=message) as refused:
         read_seed(address)
     assert not any(piece in str(refused.value) for piece in (SEED, SEED[::-1], "Shop"))

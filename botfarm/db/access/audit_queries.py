@@ -1,6 +1,6 @@
-"""The audit: what was done, written in the transaction of the deed, and read together with the leases.
+"""The audit: written in the transaction of the action that it records, and read together with the leases.
 
-One row for each deed; one for each pool of an import, and two for a user that moves.
+One row for each action; one for each pool of an import, and two for a user that moves.
 """
 
 import json
@@ -19,7 +19,7 @@ from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.leases import Lease, LeaseOperation
 from botfarm.domain.pools import Env
 
-# A deed of no project, or of all envs of one, is outside of every scope that has only some of them.
+# An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
     SELECT id AS position, at, principal, address, request_id, action, target, target_id, project_id, env, details
     FROM audit AS a
@@ -34,7 +34,7 @@ _DEED_CONDITIONS = {
     "until": "at < :until",
 }
 
-# Found by the lease's id, or by that of one of its users.
+# A target is the lease's id or the id of one of its users.
 _HAND_OUTS = f"""
     SELECT fence AS position, acquired_at AS at, principal, address, request_id, operation AS action,
            'lease' AS target, id::text AS target_id, project_id, env,
@@ -52,7 +52,7 @@ _HAND_OUT_CONDITIONS = {
     "until": "acquired_at < :until",
 }
 
-# Only this transaction says the word that the trigger of the table wants to hear.
+# The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
         SELECT id FROM audit WHERE at < clock_timestamp() - make_interval(days => :days) ORDER BY id LIMIT :batch
@@ -111,14 +111,14 @@ async def record_of_lease(
 class Found:
     entry: AuditEntry
     deed: int | None = None
-    """Its id in the table, of a deed."""
+    """The id in the table `audit`, else None."""
     fence: int | None = None
-    """Of a hand-out."""
+    """The fence of a lease, else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far both records were read: of each what comes before it is left."""
+    """How far both tables were read. Rows with lower numbers are left."""
 
     deed: int
     fence: int
@@ -143,7 +143,7 @@ async def list_deeds(
 async def list_hand_outs(
     session: AsyncSession, chosen: AuditFilter, scope: Scope, *, before: int, limit: int
 ) -> list[Found]:
-    """Those of a target that is no UUID, or of an action that hands nothing out, are none: that is not asked."""
+    """Leases as audit entries. Asks nothing when the target is no UUID, or the action makes no lease."""
     target_id = _uuid(chosen.target_id)
     if (chosen.target_id is not None and target_id is None) or chosen.action not in {None, *LeaseOperation}:
         return []
@@ -157,7 +157,10 @@ async def list_hand_outs(
 
 
 async def prune_deeds(session: AsyncSession, *, days: int, batch: int) -> int:
-    """Deletes deeds of more than `days` days ago, in a transaction of its own; returns how many of this batch."""
+    """Deletes up to `batch` entries older than `days` days, in a transaction of its own.
+
+    Returns their number.
+    """
     await session.execute(text("SET LOCAL botfarm.retention = 'on'"))
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
 
@@ -165,7 +168,7 @@ async def prune_deeds(session: AsyncSession, *, days: int, batch: int) -> int:
 def _chosen(
     statement: str, conditions: Mapping[str, str], values: Mapping[str, object]
 ) -> tuple[TextClause, dict[str, object]]:
-    """With the conditions that have a value only: one of "null or equal" keeps the planner from its indexes."""
+    """Adds only conditions with a value, because "null or equal" would keep the planner from its indexes."""
     given = {name: value for name, value in values.items() if value is not None}
     return text(statement.format(conditions="".join(f" AND {conditions[name]}" for name in given))), given
 

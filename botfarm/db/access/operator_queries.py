@@ -1,4 +1,4 @@
-"""Operators, whose names are looked for without regard to capitals."""
+"""Operators. Their names are compared without regard to upper and lower case."""
 
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
@@ -56,7 +56,10 @@ async def find_credentials(session: AsyncSession, name: str) -> Credentials | No
 
 
 async def lock_unchanged(session: AsyncSession, credentials: Credentials) -> bool:
-    """False when the operator was disabled or has got another password. Until the end of the transaction neither happens."""
+    """False when the operator is disabled or has another password by now.
+
+    Else neither changes until the transaction ends.
+    """
     statement = (
         select(OperatorRow.id)
         .where(
@@ -70,7 +73,10 @@ async def lock_unchanged(session: AsyncSession, credentials: Credentials) -> boo
 
 
 async def lock_enabled(session: AsyncSession, name: str) -> UUID | None:
-    """Its id; null when the operator is disabled. Until the end of the transaction nobody disables it or sets its password."""
+    """Returns the operator's id and locks the row until the transaction ends.
+
+    None when the operator is disabled.
+    """
     statement = select(OperatorRow.id).where(
         func.lower(OperatorRow.name) == func.lower(name), OperatorRow.disabled_at.is_(None)
     )

@@ -1,4 +1,7 @@
-"""Sessions of operators. One is live until it ends or expires, by the database's clock, or its operator is disabled."""
+"""Sessions of operators.
+
+A session is live until it ends or expires (by the database's clock), or its operator is disabled.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -30,7 +33,7 @@ _KEPT_FOR = timedelta(days=1)
 
 
 async def insert_session(session: AsyncSession, operator: Operator, *, longest: timedelta) -> Session:
-    """Removes what is left of the operator's sessions of days before."""
+    """Inserts a session of `longest`. Deletes the operator's sessions that expired more than a day ago."""
     await session.execute(
         delete(SessionRow).where(
             SessionRow.operator_id == operator.id, SessionRow.expires_at < _CLOCK - _KEPT_FOR
@@ -46,7 +49,7 @@ async def insert_session(session: AsyncSession, operator: Operator, *, longest: 
 
 
 async def live_sessions(session: AsyncSession, ids: Collection[UUID]) -> Mapping[UUID, Session]:
-    """Those of the ids that are live."""
+    """Returns the live sessions by their ids."""
     any_of_them = SessionRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
     rows = await session.execute(_live().where(any_of_them))
     return {
@@ -58,13 +61,13 @@ async def live_sessions(session: AsyncSession, ids: Collection[UUID]) -> Mapping
 
 
 async def is_signed_in(session: AsyncSession, operator_id: UUID) -> bool:
-    """Whether the operator has any live session."""
+    """Whether the operator has a live session."""
     statement = select(SessionRow.id).where(SessionRow.operator_id == operator_id, *_NOT_OVER).limit(1)
     return await session.scalar(statement) is not None
 
 
 async def end_session(session: AsyncSession, session_id: UUID) -> bool:
-    """False when it had ended."""
+    """Ends the session. False when it had ended already."""
     statement = (
         update(SessionRow)
         .where(SessionRow.id == session_id, *_NOT_OVER)
@@ -75,7 +78,7 @@ async def end_session(session: AsyncSession, session_id: UUID) -> bool:
 
 
 async def end_sessions_of(session: AsyncSession, operator_id: UUID) -> int:
-    """How many were live."""
+    """Ends the operator's live sessions and returns their number."""
     statement = (
         update(SessionRow)
         .where(SessionRow.operator_id == operator_id, *_NOT_OVER)

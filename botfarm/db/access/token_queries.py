@@ -24,8 +24,8 @@ from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
 from botfarm.db.shared.tables import TokenRow
 from botfarm.domain.access import Principal, Role, Scope, Token
 
-# Written for tokens in use only, and for each at most once a minute: else every request would be an UPDATE. It waits for no
-# lock, because whoever revokes several tokens locks them in another order.
+# Only for tokens in use, and for each at most once a minute, because otherwise every request would be an
+# UPDATE. Skips locked rows, because a revocation of several tokens locks them in another order.
 TOUCH = text("""
     WITH used AS MATERIALIZED (
         SELECT id FROM tokens WHERE id = ANY (CAST(:ids AS text[]))
@@ -34,7 +34,7 @@ TOUCH = text("""
     )
     UPDATE tokens SET last_used_at = clock_timestamp() FROM used WHERE tokens.id = used.id""")
 
-# By way of tokens that have ended, too: what they made lives on.
+# Follows tokens that have ended, too, because the tokens that they made are still in force.
 LIVE_MADE_BY = text("""
     WITH RECURSIVE made AS (
         SELECT id, name FROM tokens WHERE created_by = :maker
@@ -48,7 +48,7 @@ LIVE_MADE_BY = text("""
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """What a request's token is held against."""
+    """What a request's token is compared with."""
 
     principal: Principal
     secret_hash: bytes = field(repr=False)
@@ -93,7 +93,7 @@ async def insert_token(session: AsyncSession, new: NewToken) -> Token:
 
 
 async def list_tokens(session: AsyncSession, scope: Scope, *, created_by: str | None) -> list[Token]:
-    """Those whose own scope is within this one, revoked ones too, the newest first."""
+    """Tokens whose scope is within this one, revoked tokens too, the newest first."""
     statement = select(TokenRow).where(_contained(scope)).order_by(TokenRow.created_at.desc(), TokenRow.id)
     if created_by is not None:
         statement = statement.where(TokenRow.created_by == created_by)
@@ -101,19 +101,25 @@ async def list_tokens(session: AsyncSession, scope: Scope, *, created_by: str | 
 
 
 async def live_tokens_made_by(session: AsyncSession, maker: str) -> list[Token]:
-    """Those that this principal made, those that these made, and so on, as far as they are in force; ordered by id."""
+    """Tokens in force that this principal made, that those tokens made, and so on, ordered by id."""
     statement = select(TokenRow).from_statement(LIVE_MADE_BY)
     return [_token(row) for row in await session.scalars(statement, {"maker": maker})]
 
 
 async def lock_in_force(session: AsyncSession, token_id: str) -> bool:
-    """False when the token is revoked. Until the end of the transaction it is not."""
+    """False when the token is revoked.
+
+    Otherwise locks it, so that it is not revoked until the transaction ends.
+    """
     statement = select(TokenRow.id).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))
     return await session.scalar(statement.with_for_update(read=True)) is not None
 
 
 async def revoke_token(session: AsyncSession, token_id: str, scope: Scope) -> tuple[Token, bool] | None:
-    """The token, and whether it was still in force. None when the scope has no such token."""
+    """Revokes the token; returns it, and whether it was in force until now.
+
+    None when the scope has no such token.
+    """
     statement = select(TokenRow).where(TokenRow.id == token_id, _contained(scope)).with_for_update()
     row = await session.scalar(statement)
     if row is None:
@@ -126,7 +132,7 @@ async def revoke_token(session: AsyncSession, token_id: str, scope: Scope) -> tu
 
 
 async def live_tokens(session: AsyncSession, ids: Collection[str]) -> dict[str, LiveToken]:
-    """Those of the ids that are tokens in force."""
+    """Returns the tokens in force by their ids."""
     left = func.extract("epoch", TokenRow.expires_at - func.clock_timestamp())
     statement = select(TokenRow, left.label("expires_in")).where(
         TokenRow.id == func.any(bindparam("ids", list(ids), ARRAY(Text()))),
@@ -144,12 +150,12 @@ async def live_tokens(session: AsyncSession, ids: Collection[str]) -> dict[str, 
 
 
 async def touch_tokens(session: AsyncSession, ids: Collection[str]) -> None:
-    """Notes that these were used now."""
+    """Records that these tokens were used now."""
     await session.execute(TOUCH, {"ids": list(ids)})
 
 
 def _contained(scope: Scope) -> ColumnElement[bool]:
-    """Null columns mean all, which only a scope of all contains."""
+    """The token's scope is within `scope`. Null columns mean all, which only a whole scope contains."""
     conditions: list[ColumnElement[bool]] = [literal(value=True)]
     if scope.projects is not None:
         conditions.append(TokenRow.projects.contained_by(project_list(scope)))

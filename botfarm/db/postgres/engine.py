@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: one engine for each process, and the one place where a driver's error becomes ours."""
+"""Engine, sessions and transactions; the one place where a driver's error becomes DatabaseUnavailableError."""
 
 import asyncio
 import time
@@ -19,28 +19,30 @@ from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Seconds. A request is answered within three, with 503 at the worst: so long for a connection, then for a statement.
+# Seconds for a connection, then for a statement. A request is answered within three seconds, if only with 503
+# (decision 0010).
 CHECK_OUT_PATIENCE = 1.0
 REQUEST_PATIENCE = 1.5
 BACKGROUND_PATIENCE = 30.0
-# Then we end the connection. The server's own limit comes first: it undoes the statement and keeps the connection.
+# Seconds after which the connection is cut. The server's own limit comes first: it rolls the statement back
+# and keeps the connection.
 GRACE = 0.3
 WARNING_INTERVAL = 10.0
 _last_warning: dict[str, float] = {}
 
-# SQLSTATEs, or the classes they begin with, that say nothing about the request, only that this server cannot serve it
-# now: connection lost, rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself,
-# a standby after a failover, waited too long for a lock, and a schema or grants that are not those of this build.
+# SQLSTATEs, or the classes they begin with, of a server that cannot serve any request now: connection lost,
+# rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself, a standby
+# after a failover, waited too long for a lock, and a schema or grants that are not those of this build.
 _UNAVAILABLE = ("08", "28", "40", "53", "57", "58", "XX", "25006", "55P03", "42P01", "42703", "42501")
 _READ_ONLY = "25006"
 
-# PgBouncer may be told to ignore the settings of a session. This is one that no server has by itself. A DO block is sent
-# without being prepared, which is what would fail first.
+# PgBouncer may be configured to ignore the settings of a session, so one that no server has by default is
+# checked. A DO block is not prepared; a prepared statement would fail first.
 _REQUIRE_SETTINGS = """
     DO $$ BEGIN
         ASSERT current_setting('enable_bitmapscan') = 'off', 'the settings of this session were not kept';
     END $$"""
-# That assertion; a prepared statement that does not exist; one that exists already.
+# The assertion failed; a prepared statement does not exist; a prepared statement exists already.
 _OF_A_POOLER = ("P0004", "26000", "42P05")
 _REFUSED_BY_PGBOUNCER = "unsupported startup parameter"
 UNKNOWN_POOLER = "between it and this process is a pooler that shares sessions, such as PgBouncer: set BOTFARM_DB_POOLER=transaction; BOTFARM_OWNER_URL must go past it"
@@ -54,17 +56,19 @@ def create_engine(
     patience: float | None = REQUEST_PATIENCE,
     through_pooler: bool = False,
 ) -> AsyncEngine:
-    """An engine for a `postgresql://` URL. The pool never grows past `pool_size`; a statement has `patience` seconds.
+    """An engine for a `postgresql://` URL, with at most `pool_size` connections and `patience` seconds a statement.
 
-    Through a pooler each transaction may be on another session, so that nothing of ours may stay on one: no setting
-    (`Database` makes them for each transaction) and no prepared statement but the nameless one.
+    Through a pooler each transaction may run in another session.
+
+    So no settings are made for the session (`Database` makes them for each transaction), and only the unnamed
+    prepared statement is used.
     """
     settings = {"application_name": application_name}
     if not through_pooler:
         settings |= _session_settings(patience)
 
     async def open_connection(**_: object) -> asyncpg.Connection:
-        # The driver reads the URL as PostgreSQL's own clients do: sslmode, target_session_attrs.
+        # asyncpg reads the URL as PostgreSQL's own clients do: sslmode, target_session_attrs.
         if through_pooler:
             return await connect(url, server_settings=settings, statement_cache_size=0)
         connection = await connect(url, server_settings=settings)
@@ -81,9 +85,10 @@ def create_engine(
         connect_args={"async_creator_fn": open_connection, **(nameless if through_pooler else {})},
         pool_size=pool_size,
         max_overflow=0,
-        hide_parameters=True,  # an error message is no place for what a statement carried
+        hide_parameters=True,  # error messages must not show the values of a statement
         pool_timeout=CHECK_OUT_PATIENCE - GRACE,
-        # Not pre-pinged: that is a round trip for each request, and a dead connection is noticed by its statement.
+        # No pre-ping, because that is a round trip for each request, and the statement itself notices a dead
+        # connection.
         pool_recycle=1_800,
         pool_use_lifo=True,
     )
@@ -95,8 +100,8 @@ def _session_settings(patience: float | None) -> dict[str, str]:
         "idle_in_transaction_session_timeout": "10000",
         "default_transaction_isolation": "read committed",  # which the lease statements are written for
         "jit": "off",
-        # The users are few enough to be in memory. With these two the planner finds the users of an acquire by walking
-        # the index, in its generic plan too, where it does not know that the LIMIT is small.
+        # The users fit into memory. With these two settings the planner walks the index to find the users of
+        # an acquire, also in its generic plan, which does not know that the LIMIT is small.
         "random_page_cost": "1.1",
         "enable_bitmapscan": "off",
     }
@@ -113,18 +118,20 @@ class Database:
         self._has_met_pooler = False
 
     def require_own_sessions(self) -> None:
-        """Raises UnknownPoolerError once a pooler was met that the settings do not name.
+        """Raises UnknownPoolerError once a pooler was found that the settings do not name.
 
-        From then on nothing is asked any more: a prepared statement could be another process's statement of that name.
+        No statement is sent from then on, because a prepared statement could be another process's of the same
+        name.
         """
         if self._has_met_pooler:
             raise UnknownPoolerError(UNKNOWN_POOLER)
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncSession]:
-        """Each statement is a transaction of its own, committed when it returns: no round trips for BEGIN, COMMIT.
+        """Each statement is a transaction of its own, without round trips for BEGIN and COMMIT.
 
-        Through a pooler they are one transaction: a statement is prepared and executed on the same session only in one.
+        Through a pooler the block is one transaction, because only then a statement is prepared and executed
+        in the same session.
         """
         if self._through_pooler:
             async with self.transaction() as session:
@@ -135,7 +142,7 @@ class Database:
 
     @asynccontextmanager
     async def direct(self) -> AsyncIterator[Executor]:
-        """As `autocommit`, for the statements that every lease needs: without SQLAlchemy's layers, see driver.py."""
+        """As `autocommit`, but without an SQLAlchemy session, for the most frequent statements: see driver.py."""
         if self._through_pooler:
             async with self.transaction() as session:
                 yield session
@@ -172,7 +179,7 @@ class Database:
 
     @asynccontextmanager
     async def long_reading(self, *, patience: float) -> AsyncIterator[AsyncSession]:
-        """For what may have to look at very many rows: all statements of the block together have so many seconds."""
+        """A transaction for long reads: the whole block may take `patience` seconds."""
         async with self.transaction(patience=patience) as session:
             await session.execute(text(f"SET LOCAL statement_timeout = {int(patience * 1000)}"))
             yield session
@@ -182,7 +189,10 @@ class Database:
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine, patience: float) -> AsyncIterator[AsyncSession]:
-        """A session on one connection, for so many seconds at most. Raises DatabaseUnavailableError."""
+        """A session on one connection, which is cut `GRACE` seconds after `patience`.
+
+        Raises DatabaseUnavailableError.
+        """
         async with self._translated_errors() as cut, AsyncSession(engine, expire_on_commit=False) as session:
             driver = await _driver_of(await _check_out(session.connection()))
             cutting = asyncio.get_running_loop().call_later(patience + GRACE, cut, driver)
@@ -190,7 +200,7 @@ class Database:
                 yield session
             except DBAPIError as error:
                 if _sqlstate(error.orig) == _READ_ONLY:
-                    await session.invalidate()  # it would stay connected to what is a standby now
+                    await session.invalidate()  # the connection would stay on a server that is a standby now
                 raise
             finally:
                 cutting.cancel()
@@ -207,9 +217,9 @@ class Database:
 
 
 def _settings_of_transaction(patience: float) -> TextClause:
-    """Its isolation is that of the server, whose default it is."""
+    """Sets what a session would have, but for the isolation, which is the server's default."""
     settings = _session_settings(patience)
-    del settings["default_transaction_isolation"]  # comes too late for the transaction that it is set in
+    del settings["default_transaction_isolation"]  # it would come too late for this transaction
     calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     return text(f"SELECT {', '.join(calls)}")
 
@@ -222,7 +232,7 @@ async def _check_out(opening: Awaitable[AsyncConnection]) -> AsyncConnection:
     except PoolTimeoutError as error:
         metrics.db_pool_timeouts_total.inc()
         raise ConnectionsBusyError("all connections of this process are in use") from error
-    except Exception as error:  # whatever it is, there is no connection
+    except Exception as error:  # whatever the reason is, there is no connection
         raise unavailable(error) from error
     finally:
         metrics.db_pool_wait_seconds.observe(time.perf_counter() - started)
@@ -233,9 +243,10 @@ async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
 
 
 class _Cut:
-    """Ends a connection under a statement that has not ended in time.
+    """Terminates the connection of a statement that has not ended in time.
 
-    Cut, not cancelled: a server that is silent by now is out of reach, and saying goodbye to it would take seconds more.
+    Does not cancel the statement, because a server that is silent by now would not answer, and closing would
+    take seconds more.
     """
 
     def __init__(self) -> None:
@@ -248,7 +259,7 @@ class _Cut:
 
 @asynccontextmanager
 async def _translated_errors() -> AsyncIterator[_Cut]:
-    """Raises DatabaseUnavailableError for what is no fault of the statement; lets everything else through."""
+    """Raises DatabaseUnavailableError for errors that are no fault of the statement; all others pass."""
     cut = _Cut()
     try:
         yield cut
@@ -261,20 +272,18 @@ async def _translated_errors() -> AsyncIterator[_Cut]:
             raise unavailable(error) from error
         raise
     except (OSError, asyncpg.InternalClientError) as error:
-        # The latter is what the driver says after the server's last word, until the server has hung up.
+        # asyncpg raises InternalClientError between the server's last message and the end of the connection.
         raise unavailable(error) from error
     except BotfarmError:
         raise
     except Exception as error:
-        if (
-            cut.is_made
-        ):  # the driver stumbles over what is gone: an AttributeError, where it was between two steps
+        if cut.is_made:  # asyncpg fails on the terminated connection, for example with an AttributeError
             raise unavailable(error) from error
         raise
 
 
 def unavailable(error: Exception) -> DatabaseUnavailableError:
-    """The error that callers see, with a reason for people who may know it: logged at most every few seconds."""
+    """The error that callers see. Its reason is logged at most every `WARNING_INTERVAL` seconds."""
     cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig else error
     while cause.__cause__ is not None and not _sqlstate(cause):
         cause = cause.__cause__

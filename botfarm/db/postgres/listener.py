@@ -1,6 +1,6 @@
-"""One connection for each process on which it hears, and says, that users were freed.
+"""The connection of a process for LISTEN and NOTIFY, which say that users were freed.
 
-A hint: whoever waits also looks now and then.
+Notifications are hints: a replica with waiting requests also looks from time to time.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from botfarm.logs import get_logger
 logger = get_logger(__name__)
 
 CHANNEL_PREFIX = "botfarm_"
-"""Before the project's id in 32 hexadecimal digits."""
+"""Followed by the project's id in 32 hexadecimal digits."""
 
-# Of those projects that somebody waits for users of: NOTIFY takes a lock of the whole server.
+# Only for projects with waiting requests, because NOTIFY takes a lock of the whole server.
 SAY_FREED = f"""
     SELECT pg_notify('{CHANNEL_PREFIX}' || replace(freed.id::text, '-', ''), '')
     FROM unnest(CAST({{projects}} AS uuid[])) AS freed (id)
     WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id)"""
 _SAY_FREED = SAY_FREED.format(projects="$1")
 
-# Seconds. A server that is gone without a word is noticed by nothing but a question.
+# Seconds. Only a query notices that a server is gone without closing the connection.
 PING_INTERVAL, PATIENCE = 5.0, 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-# The last one is what the driver says after the server's last word, until the server has hung up.
+# asyncpg raises the last one between the server's last message and the end of the connection.
 _LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Wake = Callable[[UUID | None], None]
-"""Called with the project whose users were freed; with None when some may have been, of any."""
+"""Called with the project whose users were freed, or with None when users of any project may have been."""
 
 
 class Listener:
@@ -41,20 +41,20 @@ class Listener:
         self._url = url
         self._application_name = application_name
         self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()  # a connection does one thing at a time
+        self._turn = asyncio.Lock()  # a connection takes one query at a time
         self._projects: set[UUID] = set()
         self._wakes: list[Wake] = []
 
     @property
     def is_connected(self) -> bool:
-        """Else wakes may be missed."""
+        """Whether notifications arrive. Otherwise they may be missed."""
         return self._connection is not None
 
     def call(self, wake: Wake) -> None:
         self._wakes.append(wake)
 
     async def listen(self, project_id: UUID) -> None:
-        """From the return on, wakes of the project arrive, if the connection stands; else from when it does."""
+        """Subscribes to the project. If the connection is down, the subscription starts when it is back."""
         if project_id in self._projects:
             return
         async with self._turn:
@@ -67,7 +67,10 @@ class Listener:
             self._projects.add(project_id)
 
     async def say_freed(self, projects: Collection[UUID]) -> bool:
-        """Wakes those who wait for users of these projects, in all processes. False when that could not be said here."""
+        """Notifies all processes that users of these projects were freed.
+
+        False when this connection could not.
+        """
         async with self._turn:
             connection = self._connection
             if connection is None:
@@ -80,7 +83,7 @@ class Listener:
             return True
 
     async def watch(self) -> None:
-        """Keeps the connection, until cancelled. Each time that it comes or goes, everybody is woken."""
+        """Keeps the connection, until cancelled. Wakes all waiting requests whenever it is made or lost."""
         pause = FIRST_PAUSE
         while True:
             lost = asyncio.Event()
@@ -92,7 +95,7 @@ class Listener:
                 if pause == FIRST_PAUSE:
                     reason = f"{type(error).__name__} {error}".splitlines()[0][:300]
                     logger.warning("not listening", reason=reason)
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  replicas do not come back all at once
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  so that replicas do not reconnect all at once
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _connect(self, lost: asyncio.Event) -> contextlib.AbstractContextManager[None]:
@@ -111,13 +114,13 @@ class Listener:
 
     @contextlib.contextmanager
     def _connected(self, connection: asyncpg.Connection) -> Iterator[None]:
-        self._wake(None)  # what was said meanwhile is lost
+        self._wake(None)  # notifications of the meantime are lost
         try:
             yield
         finally:
             self._connection = None
             connection.terminate()
-            self._wake(None)  # they look more often now
+            self._wake(None)  # waiting requests look more often without a listener
 
     async def _ping(self, lost: asyncio.Event) -> None:
         connection = self._connection

@@ -1,4 +1,4 @@
-"""A connection to one of the hosts that a URL names: to the first that answers and is of the kind that is wanted."""
+"""Connects to one of the hosts of a URL: the first that answers and is of the kind that the URL wants."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,11 @@ import asyncpg
 
 from botfarm.database_urls import read_database_url
 
-# Seconds for each host before the next one is asked, too. The driver itself asks the next only when one has failed, and a
-# machine that died without a word fails after minutes: longer than any request waits for its connection.
+# Seconds for each host before the next one is tried, too. asyncpg itself tries the next host only when one
+# has failed, and a machine that died silently fails after minutes, longer than any request waits for its
+# connection.
 HEAD_START = 0.2
-# Seconds. The goodbye is sent at once; a machine that is silent will never answer it.
+# Seconds for the answer to the closing message, because a silent machine will never send one.
 GOODBYE_PATIENCE = 0.2
 
 
@@ -29,24 +30,24 @@ _TCP_OPTIONS = {
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    async def close(self, *, timeout: float | None = GOODBYE_PATIENCE) -> None:  # noqa: ASYNC109  the driver's own signature
+    async def close(self, *, timeout: float | None = GOODBYE_PATIENCE) -> None:  # noqa: ASYNC109  asyncpg's own signature
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout)
 
     def keep_alive(self, settings: Mapping[str, int]) -> None:
-        """Sets what the URL says of TCP, as far as this system has it."""
+        """Sets the URL's parameters of TCP, as far as this system has them."""
         tcp = self._transport.get_extra_info("socket")
         if not settings or tcp.family == socket.AF_UNIX:
             return
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.get("keepalives", 1))
         for name, value in settings.items():
             option = getattr(socket, _TCP_OPTIONS.get(name, ""), None)
-            if option is not None and value > 0:  # 0 is the system's own
+            if option is not None and value > 0:  # 0 means the system's default
                 tcp.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def connect(url: str, **options: Any) -> Connection:
-    """As the driver's own. When no host will do, raises what the last one had to say."""
+    """As `asyncpg.connect`. When no host will do, raises the error of the last one."""
     wanted = read_database_url(url)
     options |= {"connection_class": Connection}
     if wanted.connect_timeout is not None:
@@ -87,7 +88,10 @@ async def _end(attempts: list[asyncio.Task[Connection]]) -> None:
 
 @functools.cache
 def _system_tls(parameters: frozenset[tuple[str, str]]) -> ssl.SSLContext:
-    """`sslrootcert=system`, which the driver would take for a file. Made once: it reads all certificates there are."""
+    """The context of `sslrootcert=system`, which asyncpg would take for a file.
+
+    Cached, because it reads all certificates.
+    """
     given = dict(parameters)
     context = ssl.create_default_context()
     context.set_alpn_protocols(["postgresql"])

@@ -1,4 +1,4 @@
-"""Brings the schema to what this build knows, while the farm is in use."""
+"""Upgrades the schema to this build's last revision, while the farm is in use."""
 
 import asyncio
 import time
@@ -18,21 +18,23 @@ from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Seconds that a migration waits for a lock. Requests for the same table queue up behind it, so it gives up before these
-# have to. Each fifth try is longer than the second after which PostgreSQL ends an autovacuum that is in the way.
+# Seconds that a migration waits for a lock. Requests for the same table queue up behind it, so it gives up
+# before they time out. Each fifth try is longer than the second after which PostgreSQL ends an autovacuum
+# that holds the lock.
 LOCK_PATIENCES = (0.5, 0.5, 0.5, 0.5, 1.2)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 PATIENCE = 240.0
-"""Seconds until it stops trying: less than the five minutes after which Helm gives up a hook, so that its reason is seen."""
+"""Seconds until it stops trying: less than the five minutes of a Helm hook, so that its reason is seen."""
 
 MIGRATION_LOCK = 0x626F7466
-"""Any constant that nobody else in this database locks; the same in all versions."""
+"""Number of the advisory lock: any constant that nothing else in this database locks, the same in all versions."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 _NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}
-"""What PostgreSQL says when a lock could not be had: not in time, or never, for others wait for each other."""
+"""SQLSTATEs of a lock that could not be had: the wait was too long, or a deadlock."""
 
-# Oids from 16384 on are not PostgreSQL's own tables. Of another role's session not everybody may see more than the number.
+# Oids from 16384 on are not PostgreSQL's own tables. Of another role's session this role may see only the
+# process id.
 _IN_THE_WAY = text("""
     SELECT a.pid, concat_ws(', ', coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
                             'for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') AS what
@@ -45,12 +47,12 @@ _IN_THE_WAY = text("""
 async def migrate(
     url: str, *, revision: str = "head", through_pooler: bool = False, serving: ServingRole | None = None
 ) -> str | None:
-    """Upgrades the schema, revision by revision. Any number of processes may do so at once: one does, the others wait for it.
+    """Upgrades the schema, revision by revision. Of several processes one does, and the others wait for it.
 
-    Then the serving role, if there is one beside the owner of the URL, is granted what it needs.
+    Then grants the serving role what it needs, if there is one beside the owner of the URL.
 
-    Returns the database's revision when that is a newer build's, whose schema has this build's in it and is left as it
-    is. Raises OperatorError when others keep their locks for too long.
+    Returns the database's revision when a newer build has made it. Its schema contains this build's and is
+    left as it is. Raises OperatorError when other sessions keep their locks for too long.
     """
     engine = create_engine(
         url, application_name="botfarm-migrate", pool_size=2, patience=None, through_pooler=through_pooler
@@ -64,7 +66,7 @@ async def migrate(
                 return current
             for each in ours[ours.index(current) + 1 if current else 0 :]:
                 await _upgrade_to(each, engine, deadline=deadline)
-                if current:  # of a new database it goes without saying
+                if current:  # not worth a line for a new database
                     logger.info("migrated", revision=each)
                 if each == revision:
                     break
@@ -83,10 +85,11 @@ async def migrate(
 
 @asynccontextmanager
 async def _alone(engine: AsyncEngine) -> AsyncIterator[None]:
-    """While no other process migrates. The lock is that of an open transaction, so it is one through a pooler, too.
+    """Holds the lock of migrations. It is the lock of an open transaction, so it also works through a pooler.
 
-    Nobody here keeps a snapshot, which CREATE INDEX CONCURRENTLY waits for the end of. Who waits for a lock has one, so the lock
-    is tried for; and who has read has one until the next statement, so the last one is no reading.
+    Holds no snapshot, because CREATE INDEX CONCURRENTLY would wait for it. A statement that waits for a lock
+    has a snapshot, so the lock is polled. A SELECT keeps its snapshot until the next statement, so the last
+    statement is a SET.
     """
     async with engine.connect() as connection:
         for attempt in count():
@@ -134,7 +137,7 @@ def _sqlstate(error: DBAPIError) -> str | None:
 
 
 async def _in_the_way(engine: AsyncEngine) -> str:
-    """The longest transaction of those that have a lock on some table."""
+    """Describes the longest transaction that has a lock on a table."""
     async with engine.connect() as connection:
         row = (await connection.execute(_IN_THE_WAY)).one_or_none()
     return f"process {row.pid} of PostgreSQL ({row.what})" if row else "nobody any more"

@@ -1,4 +1,4 @@
-"""Where the schema stands, and which revisions this build has."""
+"""The database's schema revision, and the revisions of this build."""
 
 import functools
 from pathlib import Path
@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 import botfarm
 from botfarm.db.postgres.engine import Database
 
-# Alembic is imported where it is needed: it takes a fifth of a second, of every command.
+# Alembic is imported where it is needed, because it takes a fifth of a second of every command.
 if TYPE_CHECKING:
     from alembic.config import Config
 
 
 async def schema_is_old(database: Database) -> bool:
-    """True when this build has a migration that the database lacks. A revision unknown here is a newer build's."""
+    """True when the database lacks a migration of this build. An unknown revision is that of a newer build."""
     async with database.autocommit() as session:
         revision = await current_revision(session)
     return revision is None or revision in revisions()[:-1]
@@ -32,7 +32,7 @@ async def current_revision(sql: AsyncConnection | AsyncSession) -> str | None:
 
 @functools.cache
 def revisions() -> tuple[str, ...]:
-    """Those of this build, the oldest first."""
+    """The revisions of this build, the oldest first."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     scripts = ScriptDirectory.from_config(alembic_config())

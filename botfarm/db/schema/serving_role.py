@@ -1,4 +1,4 @@
-"""What the serving role may do: work with the rows, and change nothing about the tables."""
+"""The serving role, which works with the rows and cannot change the tables (decision 0040)."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from botfarm.logs import get_logger
 logger = get_logger(__name__)
 
 ROWS = "SELECT, INSERT, UPDATE, DELETE"
-# The worker deletes old entries of the audit; the table's trigger keeps the younger ones.
+# The worker deletes old entries of the audit; the table's trigger refuses to delete young ones.
 FEWER = {"audit": "SELECT, INSERT, DELETE", "alembic_version": "SELECT"}
 SCRAM_ITERATIONS = 4_096
 """PostgreSQL's own default."""
@@ -54,9 +54,12 @@ class ServingRole:
 
 
 async def let_serve(engine: AsyncEngine, role: ServingRole) -> bool:
-    """Makes the role if it is missing, and grants it exactly what API and worker need. The engine is the owner's.
+    """Creates the role if it is missing, and grants it exactly what API and worker need.
 
-    Returns whether it made the role. Does nothing when the role is the owner itself. Raises OperatorError when the role is missing and cannot be made.
+    The engine is the owner's.
+
+    Returns whether it created the role. Does nothing when the role is the owner itself. Raises OperatorError
+    when the role is missing and cannot be created.
     """
     quote = engine.dialect.identifier_preparer.quote_identifier
     async with engine.connect() as connection:
@@ -76,7 +79,7 @@ async def let_serve(engine: AsyncEngine, role: ServingRole) -> bool:
         granted = (await connection.execute(_ROLE, {"role": role.name})).one()
         if (
             around.may_grant_stats and not granted.sees_all
-        ):  # else the processes say at their start what they cannot see
+        ):  # otherwise the processes log at their start what they cannot see
             await connection.exec_driver_sql(f"GRANT pg_read_all_stats TO {quote(role.name)}")
         if granted.may_create:
             logger.warning(
@@ -89,7 +92,7 @@ async def let_serve(engine: AsyncEngine, role: ServingRole) -> bool:
 
 
 async def _make(connection: AsyncConnection, role: ServingRole, quoted: str) -> None:
-    """Another database of this server may make the same role at the same moment."""
+    """Creates the role. Another database of this server may create it at the same moment."""
     password = f" PASSWORD '{_verifier(role.password)}'" if role.password else ""
     try:
         await connection.exec_driver_sql(f"CREATE ROLE {quoted} LOGIN{password}")
@@ -101,7 +104,7 @@ async def _make(connection: AsyncConnection, role: ServingRole, quoted: str) -> 
 
 
 def _grants(role: str, schema: str, database: str) -> Iterator[str]:
-    """The default privileges are for tables of later revisions: a replica may use one before the grants below are renewed."""
+    """Default privileges are for later tables, which a replica may use before the grants are renewed."""
     yield f"GRANT CONNECT ON DATABASE {database} TO {role}"
     yield f"GRANT USAGE ON SCHEMA {schema} TO {role}"
     yield f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {ROWS} ON TABLES TO {role}"
@@ -118,7 +121,7 @@ def _grants(role: str, schema: str, database: str) -> Iterator[str]:
 
 
 def _verifier(password: str) -> str:
-    """What PostgreSQL keeps of a password (RFC 5803), so that its logs and statistics of statements never have the password."""
+    """The SCRAM verifier (RFC 5803), because PostgreSQL's logs and statistics would show a password."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

@@ -1,4 +1,4 @@
-"""A principal's scope as a condition: what is outside of it is as if it were not there, in the same statement."""
+"""A principal's scope as a condition of SQL. Rows outside of it are as if they did not exist."""
 
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,10 @@ from botfarm.domain.pools import Env
 
 
 def within(alias: str) -> str:
-    """A condition on the rows of `alias`, which have `project_id` and `env`; goes with `scope_parameters`."""
+    """A condition on `project_id` and `env` of the rows of `alias`.
+
+    Its parameters come from `scope_parameters`.
+    """
     return f"""(CAST(:scope_projects AS uuid[]) IS NULL OR {alias}.project_id = ANY (CAST(:scope_projects AS uuid[])))
       AND (CAST(:scope_envs AS text[]) IS NULL OR {alias}.env = ANY (CAST(:scope_envs AS text[])))"""
 

@@ -1,4 +1,7 @@
-"""The schema. Text with CHECK rather than ENUM types: a new value is one small migration, not a type change."""
+"""The tables.
+
+Text with CHECK rather than ENUM types, so that a new value is a small migration and no type change.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -73,7 +76,7 @@ class ProjectRow(Base):
 
 
 class UserRow(Base):
-    """No index may touch a column that acquire or release changes: only then are their updates HOT."""
+    """No index may contain a column that acquire or release changes: only then their updates are HOT."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -84,7 +87,7 @@ class UserRow(Base):
         CheckConstraint("(status = 'quarantined') = (status_since IS NOT NULL)", name="status_since"),
         CheckConstraint("(locktime IS NULL) = (expires_at IS NULL)", name="lock"),
         Index("uq_users_project_id_env_login_key", "project_id", "env", "login_key", unique=True),
-        # The version before this one looks for logins by it; it goes one release later.
+        # The previous version finds logins by this index; it is dropped one release later.
         Index("uq_users_project_id_env_login", "project_id", "env", func.lower(text("login")), unique=True),
         Index("ix_users_pool", "project_id", "env", "domain", "id"),
         {
@@ -101,7 +104,7 @@ class UserRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_CLOCK)
     login: Mapped[str]
     login_key: Mapped[str | None] = mapped_column(Text(collation="C"))
-    """Its normal form. Null for moments, of a login that the version before this one has written: login_key_queries.py."""
+    """The login's normal form. Null for moments after the previous version has written the login."""
     password: Mapped[str]
     secrets: Mapped[str | None]
     totp_seed: Mapped[str | None]
@@ -120,7 +123,10 @@ class UserRow(Base):
 
 
 class LeaseRow(Base):
-    """One row for each lease, for ever or until pruned. No foreign keys: history outlives what it speaks of."""
+    """One row for each lease, until it is pruned.
+
+    No foreign keys, because history outlives users and projects.
+    """
 
     __tablename__ = "leases"
     __table_args__ = (
@@ -167,7 +173,7 @@ class LeaseRow(Base):
 
 
 class ReplicaRow(Base):
-    """A process with parked requests. One that is killed is not seen any more, and its tickets stop counting."""
+    """A process with waiting requests. Tickets of a replica without a heartbeat (`seen_at`) do not count."""
 
     __tablename__ = "replicas"
     __table_args__ = ({"postgresql_with": {"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.1}},)
@@ -177,7 +183,7 @@ class ReplicaRow(Base):
 
 
 class TicketRow(Base):
-    """A place in the line of a pool. Without a replica it is only kept, for the key that may come back for it."""
+    """A place in the queue of a pool. Without a replica the place is only kept, for a retry under its key."""
 
     __tablename__ = "tickets"
     __table_args__ = (
@@ -221,7 +227,7 @@ class TicketRow(Base):
 
 
 class TokenRow(Base):
-    """Null projects or envs mean all of them. A token that is revoked stays: leases and the audit name it."""
+    """Null projects or envs mean all of them. A revoked token stays, because leases and the audit name it."""
 
     __tablename__ = "tokens"
     __table_args__ = (
@@ -261,7 +267,7 @@ class OperatorRow(Base):
 
 
 class SessionRow(Base):
-    """What is behind an operator's cookie; it ends by its time, by logout, or with the operator's password."""
+    """An operator's session. It ends by its time, by logout, or with a new password of the operator."""
 
     __tablename__ = "sessions"
     __table_args__ = (Index("ix_sessions_operator_id", "operator_id"),)
@@ -274,7 +280,7 @@ class SessionRow(Base):
 
 
 class AuditRow(Base):
-    """Append-only: a trigger refuses every change, and every deletion but that of retention, of what is older than a day."""
+    """Append-only, by a trigger. Only retention may delete, and only entries older than a day."""
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_target_id_id", "target_id", "id"),)

@@ -3,9 +3,7 @@
 Every statement that uses it names the users `u` and reads the clock once, as `c.now`.
 """
 
-CLOCK = (
-    "(SELECT clock_timestamp() AS now) AS c"  # a volatile subquery is not pulled up: one reading for all rows
-)
+CLOCK = "(SELECT clock_timestamp() AS now) AS c"  # a volatile subquery is not pulled up, so the clock is read once for all rows
 
 USER_STATE = """
     CASE WHEN u.status = 'quarantined' THEN 'quarantined'

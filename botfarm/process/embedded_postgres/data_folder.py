@@ -11,7 +11,10 @@ class EmbeddedPostgresError(OperatorError):
 
 
 def take_lock(data_dir: Path) -> int:
-    """The descriptor of the locked file. Raises EmbeddedPostgresError when another process of ours holds the lock."""
+    """Locks the folder and returns the file's descriptor.
+
+    Raises EmbeddedPostgresError when another botfarm has the lock.
+    """
     import fcntl  # noqa: PLC0415  not on Windows, where `botfarm --help` shall work
 
     try:

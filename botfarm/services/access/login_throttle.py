@@ -1,4 +1,7 @@
-"""What a guess of a password costs in time. Guesses at other names, or from elsewhere, slow a person down and never lock out."""
+"""Delays guesses of passwords.
+
+Guesses by others may delay a person's sign-in and never lock it out (decision 0012).
+"""
 
 import math
 import time
@@ -14,11 +17,11 @@ FREE_FAILURES = 3
 FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
 HALF_LIFE = 300.0
 LONGEST_QUEUE = 15.0
-"""How long attempts may have to wait for each other."""
+"""Seconds that an attempt may have to wait for attempts before it."""
 PACE = 0.05
-"""Between two attempts from an address that has failed: half of the passwords that can be looked at."""
+"""Seconds between two attempts from an address that has failed, at half the rate of password verification."""
 MAX_TALLIES = 10_000
-"""Of names, of addresses, and of both: those that were quiet longest are forgotten first."""
+"""Tallies of names, of addresses and of pairs; the longest unused are forgotten first."""
 _LONGEST_KEY = 320
 
 
@@ -27,7 +30,7 @@ class _Tally:
     failures: float = 0.0
     counted_at: float = 0.0
     free_at: float = 0.0
-    """When the last of the attempts that wait has its turn."""
+    """The moment of the last attempt that waits."""
 
     def count(self, now: float, change: float) -> None:
         self.failures, self.counted_at = max(0.0, self.failures_at(now) + change), now
@@ -36,13 +39,13 @@ class _Tally:
         return float(self.failures * 0.5 ** ((now - self.counted_at) / HALF_LIFE))
 
     def delay(self, now: float) -> float:
-        # Rounded: a second later three failures still are three.
+        # Rounded, so that three failures are still three a second later.
         beyond_free = round(self.failures_at(now)) - FREE_FAILURES
         return 0.0 if beyond_free < 0 else min(FIRST_DELAY * 2 ** min(beyond_free, 10), LONGEST_DELAY)
 
 
 class LoginThrottle:
-    """Failures by name, by address, and by both. It only reckons: who asks does the waiting."""
+    """Counts failures by name, by address and by both. It only computes delays; the caller waits."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -51,11 +54,14 @@ class LoginThrottle:
         self._pairs = _Tallies()
 
     def delay(self, name: str, address: str | None) -> float:
-        """Seconds to wait before the password is looked at. The attempt counts as a failure until it has `succeeded`.
+        """Seconds to wait before the password is verified.
 
-        Attempts at one name from one address wait one after the other, each as long as its delay; others from the
-        address only a moment, or who guesses there at any names could keep its neighbours out. Raises SlowDownError
-        when that would take too long. What others did to a name costs a delay and never more.
+        The attempt counts as a failure until it has `succeeded`.
+
+        Attempts at one name from one address wait one after the other, each as long as its delay. Attempts at
+        other names from the address wait only `PACE` seconds, so an attacker cannot block users behind the
+        same address. Failures of others under a name cost a delay and never more. Raises SlowDownError when
+        the wait would exceed `LONGEST_QUEUE`.
         """
         now = self._clock()
         by_name, by_address, by_both = self._tallies(name, address)
@@ -72,7 +78,7 @@ class LoginThrottle:
         return wait
 
     def succeeded(self, name: str, address: str | None) -> None:
-        """Forgives what failed under this name; other names that were tried from the address still count."""
+        """Forgives the failures under this name. Failures under other names from the address still count."""
         now = self._clock()
         _, by_address, by_both = self._tallies(name, address)
         by_address.count(now, -by_both.failures_at(now))
@@ -111,7 +117,7 @@ def _pair_key(name: str, address: str | None) -> str:
 
 
 def _address_key(address: str | None) -> str:
-    """A home or an office has a whole /64 of IPv6."""
+    """The /64 of an IPv6 address, because a home or an office has a whole /64."""
     try:
         parsed = ip_address(address or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The people who run the farm, managed by whoever has the database's own password."""
+"""Operators, the people who run the farm. Managed on the command line, with the database's own password."""
 
 import re
 import unicodedata
@@ -23,22 +23,31 @@ MIN_PASSWORD, MAX_PASSWORD = 12, 1_024
 
 @dataclass(frozen=True, slots=True)
 class SignedOut:
-    """What is left of an operator whose sessions were ended."""
+    """The result of ending an operator's sessions."""
 
     was_disabled: bool
     tokens: list[Token]
-    """What the operator made in sessions, what that made, and so on: revoked, if that was asked for, else still in force."""
+    """Tokens that the operator made in sessions, that those tokens made, and so on.
+
+    Revoked if that was asked for, else still in force.
+    """
 
 
 class Operators:
-    """Raises OperatorError for what the person at the terminal can mend. Names may be given in any capitals."""
+    """Raises OperatorError for what the person at the terminal can mend.
+
+    Names are given in upper or lower case.
+    """
 
     def __init__(self, database: Database, passwords: Passwords) -> None:
         self._database = database
         self._passwords = passwords
 
     async def scope_of(self, projects: Collection[str], envs: Collection[str]) -> Scope:
-        """Of projects by name or id, and envs; `*` means all."""
+        """A scope of projects (by name or id) and envs; `*` means all.
+
+        Raises OperatorError for an unknown project or env.
+        """
         scope, missing = await find_scope(
             self._database,
             None if ALL in projects else list(map(id_or_name, projects)),
@@ -69,7 +78,10 @@ class Operators:
             return await operator_queries.list_operators(session)
 
     async def disable(self, name: str, *, revoke_tokens: bool = False) -> SignedOut:
-        """Ends all sessions, too. An operator who was disabled already is left so."""
+        """Disables the operator and ends all sessions.
+
+        Does nothing more when the operator is disabled already.
+        """
         async with self._database.transaction() as session:
             operator = await _locked(session, name)
             was_disabled = operator.disabled_at is not None
@@ -81,7 +93,7 @@ class Operators:
         return SignedOut(was_disabled, tokens)
 
     async def enable(self, name: str) -> bool:
-        """False when the operator was not disabled."""
+        """Enables the operator. False when the operator was not disabled."""
         async with self._database.transaction() as session:
             operator = await _locked(session, name)
             if operator.disabled_at is None:
@@ -91,7 +103,7 @@ class Operators:
         return True
 
     async def set_password(self, name: str, password: str, *, revoke_tokens: bool = False) -> SignedOut:
-        """Ends all sessions of the operator."""
+        """Sets the password and ends all sessions of the operator."""
         password_hash = await self._hash(password)
         async with self._database.transaction() as session:
             operator = await _locked(session, name)

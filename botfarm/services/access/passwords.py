@@ -1,4 +1,4 @@
-"""Passwords of operators: argon2id, in a few threads of their own, because each one costs memory and a moment of a core."""
+"""Hashes and verifies passwords with argon2id. In few threads, because each takes memory and a core."""
 
 import asyncio
 import warnings
@@ -9,26 +9,26 @@ from typing import TypeVar
 from botfarm.errors import SlowDownError
 
 with warnings.catch_warnings():
-    # passlib's last release is older than what these two speak of; the farm uses neither.
+    # passlib's last release is older than both deprecations; the farm uses neither feature.
     for _about in ("'crypt' is deprecated", r"Accessing argon2\.__version__ is deprecated"):
         warnings.filterwarnings("ignore", _about, DeprecationWarning)
     from passlib.context import CryptContext
     from passlib.hash import argon2
 
-    argon2.get_backend()  # loaded now rather than with the first password, in a thread
+    argon2.get_backend()  # loaded here, not with the first password in a thread
 
 Answer = TypeVar("Answer")
 
-# The least that OWASP recommends: 19 MiB, two passes, one lane.
+# OWASP's minimum: 19 MiB, two passes, one lane.
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 THREADS = 2
 MAX_WAITING = 20
-# Of no password: all zeros. It costs as much to look at as an operator's.
+# A hash that no password has (all zeros). It takes as long to verify as an operator's.
 _NOBODYS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
 
 
 class Passwords:
-    """Every method raises SlowDownError when too many wait already."""
+    """Every method raises SlowDownError when too many passwords wait already."""
 
     def __init__(self) -> None:
         self._context = CryptContext(
@@ -46,9 +46,9 @@ class Passwords:
         return hashed
 
     async def verify_and_update(self, password: str, hashed: str | None) -> tuple[bool, str | None]:
-        """Whether it is the one, and a new hash when the old one was made with other parameters.
+        """Whether the password fits the hash, and a new hash when the old one has other parameters.
 
-        Null is nobody's password: the answer is no, after the same time.
+        Without a hash the answer is no, after the same time.
         """
         right, updated = await self._in_a_thread(
             lambda: self._context.verify_and_update(password, hashed or _NOBODYS)

@@ -1,4 +1,4 @@
-"""Scopes as they are asked for, and as the audit shows them."""
+"""Finds the scope for names of projects and envs, and describes a scope for the audit."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -18,7 +18,10 @@ async def find_scope(
     *,
     within: Scope,
 ) -> tuple[Scope, list[UUID | str]]:
-    """Of projects by id or name, null for all; and those that are not there, or not for who has the scope `within`."""
+    """The scope of these projects (by id or name, None for all) and envs, and the projects that are missing.
+
+    Projects outside of `within` count as missing.
+    """
     chosen_envs = None if envs is None else frozenset(envs)
     if projects is None:
         return Scope(None, chosen_envs), []

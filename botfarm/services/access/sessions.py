@@ -1,4 +1,4 @@
-"""Operators who are signed in: a row that says so, and short JWTs that spare asking for it; see docs/decisions/0012."""
+"""Operators' sessions: rows, and short JWTs that save a query for each request (decision 0012)."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -23,7 +23,7 @@ from botfarm.services.shared.ttl_cache import TtlCache
 
 LONGEST_SESSION = timedelta(hours=12)
 JWT_LIFE = 300
-"""Seconds. At half of it a JWT is replaced."""
+"""Seconds that a JWT lives. At half of them it is replaced."""
 _ALGORITHM, _ISSUER, _AUDIENCE = "HS256", "botfarm", "botfarm-api"
 _PURPOSE = b"botfarm session jwt"
 _CLAIMS = ("iss", "aud", "sub", "sid", "iat", "exp")
@@ -31,7 +31,7 @@ _CLAIMS = ("iss", "aud", "sub", "sid", "iat", "exp")
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """What the browser of an operator carries, and for how many seconds at most."""
+    """The JWT in an operator's cookie, and its life in seconds."""
 
     jwt: str = field(repr=False)
     lasts: float
@@ -74,9 +74,10 @@ class Sessions:
         request_id: str | None,
         former: str | None = None,
     ) -> tuple[Session, Badge]:
-        """Takes as long for a name that is unknown or disabled. Raises UnauthenticatedError, SlowDownError, ShuttingDownError.
+        """Signs an operator in. Takes equally long for a name that is unknown or disabled.
 
-        The session of the `former` token ends: the browser forgets it, and nobody could end it any more.
+        Ends the session of the `former` token, because the browser forgets that token. Raises
+        UnauthenticatedError, SlowDownError, ShuttingDownError.
         """
         await self._shutdown.pause(self._throttle.delay(name, address))
         found = await self._find(name)
@@ -97,10 +98,13 @@ class Sessions:
         return session, self._badge(session)
 
     async def authenticate(self, token: str) -> tuple[Principal, Badge | None]:
-        """Who it was given to, and a new one when it is time for that. Raises UnauthenticatedError."""
+        """The operator of a session's token, and a new badge when the token is past half of its life.
+
+        Raises UnauthenticatedError.
+        """
         claims = self._claims(token)
         age, expired = time.time() - claims.issued_at, time.time() >= claims.expires_at
-        # What is said within a JWT's life may be seconds old; a new life needs a look of its own.
+        # Within a JWT's life a cached session may be seconds old; a new JWT needs a query.
         session = await (self._live.look_up if expired else self._live.get)(claims.session_id)
         if session is None or session.operator.id != claims.operator_id:
             raise UnauthenticatedError("The session has ended: sign in again.")
@@ -113,7 +117,7 @@ class Sessions:
         return await self._live.get(session_id) is not None
 
     async def logout(self, token: str, *, address: str | None, request_id: str | None) -> None:
-        """Harmless when the session has ended, or the token is none of ours."""
+        """Ends the session of the token. Does nothing when it has ended, or the token is invalid."""
         session_id = self._session_id(token)
         if session_id is None:
             return
@@ -122,7 +126,7 @@ class Sessions:
         self._live.forget(session_id)
 
     async def refresh(self) -> None:
-        """Asks once for all sessions in use, so that requests need not."""
+        """Reads all sessions in use with one query, so that requests need none."""
         await self._live.refresh()
 
     async def _load(self, ids: Collection[UUID]) -> Mapping[UUID, Session]:
@@ -130,7 +134,10 @@ class Sessions:
             return await session_queries.live_sessions(session, ids)
 
     async def _find(self, name: str) -> Credentials | None:
-        """A name that no operator can have is not asked for: PostgreSQL's capitals are not those the throttle counts by."""
+        """None, without a query, for a name that no operator can have.
+
+        For such names PostgreSQL's lower() and that of the throttle differ.
+        """
         if not NAME.fullmatch(name):
             return None
         async with self._database.autocommit() as session:
@@ -144,7 +151,7 @@ class Sessions:
         address: str | None,
         request_id: str | None,
     ) -> Session | None:
-        """None when the operator was disabled, or got another password, since the old one was verified."""
+        """None when the operator was disabled or got another password since this one was verified."""
         operator = verified.operator
         async with self._database.transaction() as transaction:
             if not await operator_queries.lock_unchanged(transaction, verified):
@@ -163,7 +170,7 @@ class Sessions:
     async def _record_failure(
         self, found: Credentials | None, address: str | None, request_id: str | None
     ) -> None:
-        """A name that is no operator's is not written down: it may be a password in the wrong field."""
+        """Records no name that is not an operator's, because it may be a password in the wrong field."""
         stranger = Principal("anonymous", Role.VIEWER, EVERYTHING, address=address, request_id=request_id)
         if found is None:
             name, reason = "?", "unknown-name"
@@ -201,7 +208,7 @@ class Sessions:
             return None
 
     def _claims(self, token: str) -> _Claims:
-        """Of a JWT that we signed, expired or not. Raises UnauthenticatedError."""
+        """The claims of a JWT with a valid signature, expired or not. Raises UnauthenticatedError."""
         try:
             key = self._key_ring.derive(_PURPOSE, jwt.get_unverified_header(token)["kid"])
             claims = jwt.decode(
@@ -210,7 +217,7 @@ class Sessions:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
-                # Of the times we make more than yes or no, and another replica's clock may be ahead of ours.
+                # Times are judged by the caller. Another replica's clock may be ahead of this one.
                 options={"require": list(_CLAIMS), "verify_exp": False, "verify_iat": False},
             )
             return _Claims(

@@ -1,4 +1,7 @@
-"""Whose token a request brings. While tokens are in use, the database is asked by a watch, not by the requests."""
+"""Finds the principal of a request's API token.
+
+Tokens in use are refreshed by a watch, so that requests need no query.
+"""
 
 import hmac
 from collections.abc import Collection, Mapping
@@ -22,7 +25,10 @@ class TokenAuthentication:
         self._used: set[str] = set()
 
     async def principal_of(self, authorization: str) -> Principal:
-        """Raises UnauthenticatedError unless the header is `Bearer` and a valid token."""
+        """The principal of an Authorization header.
+
+        Raises UnauthenticatedError unless it is `Bearer` and a valid token.
+        """
         scheme, _, text = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthenticatedError
@@ -31,7 +37,7 @@ class TokenAuthentication:
             return BOOTSTRAP
         token = parse_token(text)
         known = await self._tokens.get(token.id) if token else None
-        # In constant time: how long a 401 takes must not tell how much of a guess is right.
+        # In constant time, because the duration of a 401 must not tell how much of a guess is right.
         if token is None or known is None or not hmac.compare_digest(known.secret_hash, token.secret_hash):
             raise UnauthenticatedError
         self._used.add(token.id)
@@ -42,7 +48,7 @@ class TokenAuthentication:
         return await self._tokens.get(token_id) is not None
 
     async def refresh(self) -> None:
-        """Asks once for all tokens in use, so that requests need not."""
+        """Reads all tokens in use with one query, so that requests need none."""
         await self._tokens.refresh()
         await self.note_use()
 

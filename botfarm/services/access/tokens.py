@@ -1,4 +1,4 @@
-"""API tokens of machines: made, listed, revoked. How a request's token is checked: authentication.py."""
+"""Creates, lists and revokes API tokens. How a request's token is checked: token_authentication.py."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ LIFE_OF_A_PERSONS = timedelta(days=90)
 class MadeToken:
     token: Token
     written: str = field(repr=False)
-    """The token itself. Nothing can show it again."""
+    """The token itself, which cannot be shown again."""
 
 
 class Tokens:
@@ -42,10 +42,13 @@ class Tokens:
         max_leases: int | None,
         expires_in: int | None,
     ) -> MadeToken:
-        """Projects by id or name, null for all; `expires_in` in seconds, null for no end of its own.
+        """Creates a token.
 
-        What a token makes ends with it at the latest, whatever `expires_in` says. Raises NoSuchProjectError, ForbiddenError
-        for more than one has oneself, UnauthenticatedError for a maker that has just been revoked or disabled.
+        Projects by id or name, None for all; `expires_in` in seconds, None for no end of its own.
+
+        A token that a token makes ends with its maker at the latest. Raises NoSuchProjectError;
+        ForbiddenError if the new token would exceed the caller's own role, scope or quota;
+        UnauthenticatedError if the caller has just been revoked or disabled.
         """
         _require_quota_within(principal.max_leases, max_leases)
         scope = await self._scope(principal, projects, envs)
@@ -81,7 +84,10 @@ class Tokens:
             return await token_queries.list_tokens(session, scope, created_by=created_by)
 
     async def revoke(self, principal: Principal, token_id: str) -> None:
-        """Every replica refuses it within seconds; its leases live on. Twice is as once. Raises NoSuchTokenError."""
+        """Revokes a token, which every replica refuses within seconds. Its leases live on. Idempotent.
+
+        Raises NoSuchTokenError.
+        """
         async with self._database.transaction() as session:
             found = await token_queries.revoke_token(session, token_id, principal.scope)
             if found is None:
@@ -102,14 +108,15 @@ class Tokens:
 
 
 def default_life(principal: Principal) -> int | None:
-    """Seconds that a token lives when its maker did not say; null for no end of its own."""
+    """Seconds until the token expires, None for no end of its own."""
     return int(LIFE_OF_A_PERSONS.total_seconds()) if principal.operator_name else None
 
 
 async def revoke_made_by(session: AsyncSession, principal: Principal, maker: str) -> list[Token]:
-    """Revokes what `maker` made, what that made, and so on; returns what was in force.
+    """Revokes the tokens that `maker` made, that those made, and so on. Returns those that were in force.
 
-    Again, until nothing is found: a token that is being made right now is seen when the lock of its maker has been had.
+    Repeats until none is found, because a token that is being made is visible only after its maker's row was
+    locked.
     """
     revoked: list[Token] = []
     while found := await token_queries.live_tokens_made_by(session, maker):
@@ -132,7 +139,10 @@ async def _record_revoked(session: AsyncSession, principal: Principal, token: To
 
 
 async def _require_in_force(session: AsyncSession, maker: Principal) -> None:
-    """A replica may have known the maker for seconds. Whoever revokes it waits for this transaction, and finds what it made."""
+    """Checks that the maker is still in force, because this replica's cache may be seconds old.
+
+    Locks it, so that a revocation waits for this transaction and finds the new token.
+    """
     if maker.token_id:
         in_force = await token_queries.lock_in_force(session, maker.token_id)
     elif maker.operator_name:

@@ -1,4 +1,4 @@
-"""Many users at once: lines come in one by one, rows go out in batches of one transaction."""
+"""Imports many users: lines arrive one by one, and rows are inserted in batches of one transaction."""
 
 import asyncio
 import json
@@ -25,13 +25,13 @@ from botfarm.services.stock.sealing import seal
 BATCH = 1_000
 # Characters of credentials and labels: the driver copies a batch several times before it is sent.
 BATCH_SIZE = 4_194_304
-# All batches together; one batch takes a tenth of a second.
+# Seconds for all batches together; one batch takes a tenth of a second.
 INSERT_PATIENCE = 120.0
-# A file with more is of another format: naming each line would make the answer larger than the file.
+# Errors in one answer. A file with more has another format, and the answer would become larger than the file.
 MAX_ERRORS = 10_000
-# Seconds until a caller that found another import under way may try again; most take less.
+# Seconds until a caller may try again that found another import in progress; most take less.
 RETRY_AFTER = 10
-# After so many lines other requests have their turn: some milliseconds of work.
+# Lines between two turns of the event loop: some milliseconds of work.
 LINES_IN_A_ROW = 100
 
 
@@ -45,12 +45,12 @@ class Importing:
     async def import_users(
         self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
     ) -> ImportResult:
-        """Creates all of the users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
+        """Creates all users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
 
-        One at a time in each process, because the users of an import are in memory.
+        One import at a time in each process, because its users are in memory.
 
-        The database is asked only after the last line has come: a slow caller holds no transaction open. It is asked
-        too when lines are wrong already, so that one answer names everything there is to mend.
+        The database is asked only after the last line has arrived, so that a slow caller holds no transaction
+        open. It is asked also when lines are wrong already, so that one answer names all errors.
         """
         if self._is_importing:
             raise SlowDownError("Another import is under way at this replica.", retry_after=RETRY_AFTER)
@@ -67,7 +67,7 @@ class Importing:
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in {user.pool for user in users.values()}}
             projects = await project_queries.existing_projects(session, project_ids, principal.scope)
-            # In threads, because a hundred thousand users take seconds, in which other requests have their turn.
+            # In threads, because 100,000 users take seconds, in which other requests must be served.
             batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
             inserted: set[UUID] = set()
             for batch in batches:
@@ -84,10 +84,10 @@ class Importing:
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
     ) -> tuple[dict[int, NewUser], list[LineError]]:
-        """The users by their lines, encrypted as they come."""
+        """Reads the lines and encrypts the users as they arrive. Returns them by their lines."""
         users: dict[int, NewUser] = {}
         errors: list[LineError] = []
-        pools: dict[Pool, Pool] = {}  # one object for each, not one for each user
+        pools: dict[Pool, Pool] = {}  # one object for each pool, not for each user
         async for line in lines:
             if isinstance(line, LineError):
                 errors.append(line)
@@ -110,7 +110,7 @@ class Importing:
 def _checked(
     users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
 ) -> tuple[list[list[NewUser]], list[LineError]]:
-    """The users that may be inserted, in the batches and the order of their insertion; and why the others may not."""
+    """The users to insert, in batches and in the order of insertion, and the errors of the others."""
     errors: list[LineError] = []
     known: list[NewUser] = []
     for line, user in users.items():
@@ -140,7 +140,7 @@ def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
 def _outcome(
     users: dict[int, NewUser], inserted: Collection[UUID], errors: list[LineError]
 ) -> tuple[list[LineError], Counter[Pool]]:
-    """All errors by their lines, and the number of users created in each pool."""
+    """All errors in the order of lines, and the number of users created in each pool."""
     explained = {error.line for error in errors}
     not_inserted = [line for line, user in users.items() if user.id not in inserted and line not in explained]
     all_errors = [*errors, *(LineError(line, "login", "user-exists") for line in not_inserted)]

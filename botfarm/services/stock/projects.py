@@ -19,7 +19,7 @@ class Projects:
     async def create(
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
     ) -> Project:
-        """Raises ProjectExistsError when the id or the name is taken, ForbiddenError without the whole farm in scope."""
+        """Raises ProjectExistsError when the id or the name is taken, ForbiddenError unless the scope is whole."""
         _require_everything(principal.scope, "A new project")
         async with self._database.transaction() as session:
             project = await project_queries.insert_project(
@@ -37,7 +37,10 @@ class Projects:
         return project
 
     async def update(self, principal: Principal, project_id: UUID, changes: ProjectChanges) -> Project:
-        """Leases under way keep what they were granted. Raises NoSuchProjectError, ProjectExistsError, ForbiddenError."""
+        """Changes a project. Live leases keep what they were granted.
+
+        Raises NoSuchProjectError, ProjectExistsError, ForbiddenError.
+        """
         _require_whole_project(principal.scope, project_id)
         if changes.name is not None:
             _require_everything(principal.scope, "A project's new name")
@@ -80,18 +83,19 @@ class Projects:
             return _existing(await project_queries.get_project(session, project_id, scope))
 
     async def look_up(self, scope: Scope, id_or_name: UUID | str) -> Project:
-        """By its id or its name, as it was within the last seconds. Raises NoSuchProjectError."""
+        """A project by id or name, from a cache that is seconds old at most. Raises NoSuchProjectError."""
         known = self._known.peek(id_or_name)
         if known is not None and scope.has_project(known.id):
             return known
-        # One that the scope does not have takes as long as one that does not exist; and a new one is there at once.
+        # A project outside of the scope takes as long as one that does not exist. A new project is found at
+        # once.
         project = await self._known.look_up(id_or_name)
         if project is None or not scope.has_project(project.id):
             raise NoSuchProjectError
         return project
 
     async def refresh(self) -> None:
-        """Asks once for all projects in use, so that requests need not."""
+        """Reads all projects in use with one query, so that requests need none."""
         await self._known.refresh()
 
     def _forget(self, project_id: UUID) -> None:
@@ -113,7 +117,10 @@ def _require_whole_project(scope: Scope, project_id: UUID) -> None:
 
 
 def _require_everything(scope: Scope, what: str) -> None:
-    """Whose scope has some projects only must not learn the names of others, from a conflict with one."""
+    """Raises ForbiddenError unless the scope is whole.
+
+    A conflict would show the name of a project outside of the scope.
+    """
     if not scope.is_whole:
         raise ForbiddenError(f"{what} needs a scope of all projects and envs.")
 

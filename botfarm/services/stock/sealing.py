@@ -1,4 +1,4 @@
-"""How credentials become unreadable on their way to the table, and readable for the holder of a live lease."""
+"""Encrypts credentials for the table, and decrypts them for the holder of a live lease."""
 
 import json
 from collections.abc import Mapping
@@ -41,7 +41,9 @@ def seal_secrets(key_ring: KeyRing, user_id: UUID, secrets: Secrets) -> str:
 
 
 def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes: Secrets) -> str | None:
-    """The names of `changes` replaced, those that are null removed, the rest kept; None when nothing is left.
+    """Merges secrets: names of `changes` are replaced, or removed if null; others are kept.
+
+    None when nothing is left.
 
     Raises InvalidRequestError when what is left is too large.
     """
@@ -55,9 +57,11 @@ def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes:
 
 
 def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:
-    """Raises KeyMissingError for a value under a key that this process lacks.
+    """Decrypts the credentials of a lease's users.
 
-    Raises KeyRingError for a value that no key decrypts, or that is none of ours.
+    Raises KeyMissingError for a value under a key that the ring lacks.
+
+    Raises KeyRingError for a value that its key does not decrypt, or that no farm has encrypted.
     """
     return replace(lease, users=tuple(readable(user, key_ring) for user in lease.users))
 

@@ -85,7 +85,7 @@ class Users:
             details = _what_changes(changes)
             if _place(after) == _place(before):
                 await _record(session, principal, "update_user", user_id, after, **details)
-            else:  # those of where it was must see it go, and neither side may know of the other
+            else:  # two entries, because readers of either pool must see the move and not the other pool
                 await _record(session, principal, "update_user", user_id, before, moved="away")
                 await _record(session, principal, "update_user", user_id, after, **details, moved="here")
             user = await _with_last_lease(session, user_id, principal.scope)
@@ -148,7 +148,7 @@ async def _record(
 
 
 def _what_changes(changes: UserChanges) -> dict[str, object]:
-    """The new values, but of credentials only that there are new ones."""
+    """The new values for the audit; of credentials only that they changed."""
     given = {name: value for name, value in asdict(changes).items() if value}
     hidden = {name: "changed" for name in _SECRET_CHANGES if given.pop(name, None)}
     return {**given, **hidden}
@@ -161,12 +161,12 @@ def _pool_after(before: Pool, changes: UserChanges) -> Pool:
 
 
 def _place(pool: Pool) -> tuple[UUID, Env]:
-    """What scopes are made of."""
+    """Project and env, by which scopes are defined."""
     return pool.project_id, pool.env
 
 
 def _require_pool(scope: Scope, pool: Pool) -> None:
-    """Raises NoSuchProjectError, as for one that is not there; every env is there, so ForbiddenError for that."""
+    """Raises NoSuchProjectError for a project outside of the scope, ForbiddenError for an env outside."""
     if not scope.has_project(pool.project_id):
         raise NoSuchProjectError
     if not scope.has_env(pool.env):

@@ -1,4 +1,7 @@
-"""After a restore: the database knows nothing of what was handed out after the backup, and nobody may get it twice."""
+"""Makes a restored database safe.
+
+It knows no leases from after the backup, and their users must not be granted twice.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from botfarm.domain.access import THIS_MACHINE
 from botfarm.errors import OperatorError
 
 PATIENCE = 600.0
-"""Seconds for all of it: every user is written, in a database whose caches are cold."""
+"""Seconds for the whole transaction, which writes every user in a database with cold caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Restored:
     ended_leases: int
     rest: Rest
     fence: int
-    """Every later lease has a higher one."""
+    """Every later lease has a higher fence."""
 
 
 class AfterRestore:
@@ -27,7 +30,7 @@ class AfterRestore:
         self._database = database
 
     async def run(self, *, rest_seconds: int | None) -> Restored:
-        """All of it or nothing. Raises OperatorError while something else hands out users of this database."""
+        """Does all or nothing. Raises OperatorError while the API or a worker is connected to the database."""
         async with self._database.transaction(patience=PATIENCE) as session:
             await be_patient(session, seconds=PATIENCE)
             await restore_queries.stop_hand_outs(session)

@@ -1,4 +1,4 @@
-"""Demo data: enough to try everything, and nothing that could be mistaken for real."""
+"""Adds demo data: enough to try everything, and nothing that could be mistaken for real."""
 
 import secrets
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class DemoCounts:
 
 
 async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
-    """Adds what is missing of two projects with five users in each pool; returns how much that was."""
+    """Adds what is missing of two projects with five users in each pool. Returns how much was added."""
     new_projects = new_users = 0
     for name in PROJECTS:
         try:
@@ -39,7 +39,7 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
 
 
 async def token_for_runners(tokens: Tokens, authentication: TokenAuthentication, *, held: str) -> str:
-    """The one that is held if it is still in force, else a new one, for runners of the demo's first project in stage."""
+    """A token for runners of the first project in stage: `held` if it is still in force, else a new one."""
     try:
         await authentication.principal_of(f"Bearer {held}")
     except UnauthenticatedError:

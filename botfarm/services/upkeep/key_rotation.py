@@ -1,4 +1,4 @@
-"""The next value of BOTFARM_ENCRYPTION_KEYS, on the way from one key to another: see docs/keys.md."""
+"""Computes the next value of BOTFARM_ENCRYPTION_KEYS when keys are rotated: see docs/keys.md."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from botfarm.settings import SettingsError
 
 class Step(StrEnum):
     ADDED = "added"
-    """A new key, and last: it decrypts only."""
+    """The key is new and last in the ring, where it decrypts only."""
     MOVED = "moved"
-    """To the front: it encrypts from now on."""
+    """The key was moved to the front, where it encrypts."""
     IN_PLACE = "in-place"
-    """It was first already: nothing is to be changed."""
+    """The key was first already; nothing changes."""
     DROPPED = "dropped"
 
 
@@ -29,7 +29,7 @@ class NextRing:
 
     @property
     def next_command(self) -> str | None:
-        """When every replica runs with this ring."""
+        """The command to run when every replica has this ring."""
         match self.step:
             case Step.ADDED:
                 return f"botfarm keys rotate --id {self.key_id}"
@@ -85,6 +85,6 @@ def _new_key(key_id: str) -> str:
 
 
 def _next_id(keys: Mapping[str, str]) -> str:
-    """The number after the highest, so that an id is not given twice."""
+    """`k<N>` with the number after the highest one, so that no id is given twice."""
     numbers = [int(found[1]) for found in (re.fullmatch(r"k(\d{1,9})", each) for each in keys) if found]
     return f"k{max(numbers, default=0) + 1}"

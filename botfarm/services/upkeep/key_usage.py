@@ -12,16 +12,16 @@ from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.settings import SettingsError
 
 SAMPLES = 5
-"""Users that are read for each key. The key is right if it decrypts one value, because a single row may be damaged."""
+"""Users that are read for each key. It is right if it decrypts one value, because a row may be damaged."""
 
 
 class KeyState(StrEnum):
     ENCRYPTS = "encrypts"
     DECRYPTS = "decrypts"
     MISSING = "missing"
-    """Not in the ring, and values are stored under it."""
+    """Values are stored under the key, and the ring lacks it."""
     WRONG = "wrong"
-    """In the ring, but it decrypts none of the values under it: another key of the same id."""
+    """The ring has another key of the same id, which decrypts none of the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,17 @@ class KeyUsage:
         metrics.encryption_key_active.labels(self._key_ring.active_key_id).set(1)
 
     def missed(self) -> bool:
-        """Whether a stored value was to be decrypted under a key that the ring lacks, since `forget_missed`."""
+        """Whether a stored value was under a key that the ring lacks, since `forget_missed`."""
         return bool(self._key_ring.missed)
 
     def forget_missed(self) -> None:
         self._key_ring.missed.clear()
 
     async def uses(self) -> list[KeyUse]:
-        """The keys of the ring in its order, then those that are missing. One scan of the users, and a bit."""
+        """The keys of the ring in its order, then missing keys.
+
+        One scan of the users, and samples for each key.
+        """
         ring = self._key_ring.key_ids
         async with self._database.transaction(patience=BACKGROUND_PATIENCE) as session:
             await key_queries.be_patient(session, seconds=BACKGROUND_PATIENCE)
@@ -72,7 +75,7 @@ class KeyUsage:
     async def why_unusable(self) -> str | None:
         """Why a server must not run with this ring, and the way out.
 
-        A key that is wrong and not the first does no harm: its users get new credentials from a server that runs.
+        A wrong key that is not the first does no harm, because its users can be given new credentials while the server runs.
         """
         uses = await self.uses()
         return what_is_wrong(use for use in uses if use.is_active or use.state is KeyState.MISSING)
@@ -104,7 +107,7 @@ class KeyUsage:
 
 
 def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
-    """One line that names the keys and the way out; None when nothing is."""
+    """One line that names missing or wrong keys and the way out, or None."""
     reasons = []
     for use in uses:
         if use.state is KeyState.MISSING:
@@ -121,7 +124,7 @@ def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
 
 
 def stored_values(user: StoredUser) -> list[tuple[str, str]]:
-    """The fields that have a value, by the names that their values are bound to."""
+    """The fields that have a value, with the names to which encryption binds the values."""
     sealed = user.sealed
     fields = (("password", sealed.password), ("secrets", sealed.secrets), ("totp_seed", sealed.totp_seed))
     return [(name, stored) for name, stored in fields if stored is not None]

@@ -1,4 +1,4 @@
-"""What keeps the farm tidy. Leases end by themselves; nothing here is needed for a user to be handed out again."""
+"""Cleans up. Leases end by themselves, so no user waits for anything here to be leased again."""
 
 import asyncio
 from datetime import datetime
@@ -42,9 +42,9 @@ class Maintenance:
             return await maintenance_queries.connections(session)
 
     async def reap(self) -> int:
-        """Closes every lease that has expired and clears its users' locks; returns how many leases.
+        """Closes every lease that has expired and clears its users' locks. Returns the number of leases.
 
-        Any number of replicas may do so at once: each skips what another has locked.
+        Any number of replicas may do so at once, because each skips rows that another has locked.
         """
         await self.follow_clock()
         reaped = await self._reap(self._clock.latest())
@@ -52,7 +52,7 @@ class Maintenance:
         return reaped
 
     async def watch_clock(self) -> None:
-        """Follows the clock every few seconds, until cancelled; for a process that does not reap."""
+        """Follows the clock every few seconds, until cancelled. For a process that does not reap."""
         while True:
             try:
                 await self.follow_clock()
@@ -63,7 +63,7 @@ class Maintenance:
             await asyncio.sleep(CLOCK_INTERVAL)
 
     async def follow_clock(self) -> None:
-        """Reads the database's clock. When it was stepped forward, the leases that this ended are reaped first.
+        """Reads the database's clock. After a step forward, the leases that the step ended are reaped first.
 
         Until that is done no process that has read the clock before hands out their users.
         """
@@ -76,7 +76,7 @@ class Maintenance:
             await self._reap(None, step=step)
             async with self._database.autocommit() as session:
                 if await maintenance_queries.reaper_lag(session) > TOLERANCE:
-                    return  # others have some of them locked: they are the next look's
+                    return  # others have locked some of them, which the next reading finds
         self._clock.accept(reading)
         if step:
             logger.warning("the database's clock was stepped", seconds=round(step, 3))
@@ -95,7 +95,7 @@ class Maintenance:
                 return reaped
 
     async def prune_audit(self, stop: asyncio.Event) -> int:
-        """Deletes the audit's entries that are older than history is kept, until `stop` is set; returns how many."""
+        """Deletes audit entries older than `history_days`, until `stop` is set. Returns their number."""
         pruned = 0
         while not stop.is_set():
             async with self._database.transaction() as session:
@@ -106,7 +106,7 @@ class Maintenance:
         return pruned
 
     async def prune_history(self, stop: asyncio.Event) -> int:
-        """Deletes the leases that ended longer ago than history is kept, until `stop` is set; returns how many."""
+        """Deletes leases that ended over `history_days` ago, until `stop` is set. Returns their number."""
         pruned = 0
         while not stop.is_set():
             async with self._database.autocommit() as session:
@@ -119,15 +119,19 @@ class Maintenance:
         return pruned
 
     async def prune_tickets(self) -> int:
-        """Deletes the tickets that nobody waits with, and replicas that are gone; returns how many tickets."""
+        """Deletes tickets without a waiting request, and replicas that are gone.
+
+        Returns the number of tickets.
+        """
         async with self._database.autocommit() as session:
             await waiting_queries.prune_replicas(session)
             return await waiting_queries.prune_tickets(session)
 
     async def fill_login_keys(self, stop: asyncio.Event) -> tuple[int, list[UUID]]:
-        """Stores the normal form of logins that a replica of the version before has written, until `stop` is set.
+        """Stores normal forms of logins that replicas of the previous version wrote, until `stop` is set.
 
-        Returns how many users have got one, and the users that cannot have one, because another user is the same account.
+        Returns the number of users that got one, and the users that cannot have one because another user is
+        the same account.
         """
         filled, refused = 0, []
         async with self._database.autocommit() as session:
@@ -151,9 +155,10 @@ class Maintenance:
             return await maintenance_queries.may_change_tables(session)
 
     async def refresh_gauges(self) -> None:
-        """Every worker sets the same values, so dashboards take the `max` over them.
+        """Sets the gauges. Every worker sets the same values, so dashboards take the `max` over them.
 
-        Those of a worker that cannot count are dropped: old numbers would be believed beside another's new ones.
+        A worker that cannot count drops its values, because `max` would prefer its old numbers to another's
+        new ones.
         """
         try:
             await self._set_gauges()
@@ -169,7 +174,7 @@ class Maintenance:
             dead = await maintenance_queries.dead_tuples(session)
             snapshot = await maintenance_queries.oldest_snapshot(session)
             values = await key_queries.encrypted_values(session)
-        _drop_gauges()  # a pool that is gone must not keep its last numbers
+        _drop_gauges()  # a pool that is gone must not keep its last values
         _set_pool_gauges(usages)
         metrics.reaper_lag_seconds.set(lag)
         metrics.db_oldest_snapshot_seconds.set(snapshot)
@@ -188,7 +193,7 @@ def _drop_gauges() -> None:
         metrics.db_dead_tuples,
     ):
         gauge.clear()
-    # Those without labels cannot go; `max` over several workers passes a 0 by.
+    # Gauges without labels cannot be removed. They become 0, which `max` over several workers ignores.
     for gauge in (metrics.reaper_lag_seconds, metrics.db_oldest_snapshot_seconds):
         gauge.set(0)
 

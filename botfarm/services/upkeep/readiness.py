@@ -1,4 +1,4 @@
-"""Whether this process can serve: asked of the database in the background, so that a probe costs nothing."""
+"""Whether this process can serve. The database is asked in the background, so that a probe costs nothing."""
 
 import asyncio
 import time
@@ -13,15 +13,15 @@ from botfarm.services.upkeep.key_usage import KeyUsage
 
 logger = get_logger(__name__)
 
-# Three misses in ten seconds make a process unready: one lost packet does not.
+# Seconds between two checks. Three misses in ten seconds make a process unready; one lost packet does not.
 INTERVAL, MISSES = 3.0, 3
-# Keys that are wrong or missing are looked for again so often: that is a scan of all users.
+# Seconds until wrong or missing keys are checked again, because a check scans all users.
 KEYS_INTERVAL = 60.0
 
 
 class Readiness:
     def __init__(self, database: Database, process_name: str, *, serving: Database) -> None:
-        """`database` is for the looks; `serving` is that of the requests."""
+        """`database` is for the checks; `serving` is the one that requests use."""
         self._database = database
         self._serving = serving
         self._process_name = process_name
@@ -32,11 +32,14 @@ class Readiness:
         self._wrong_keys: str | None = None
         self._next_check = 0.0
         self.started = False
-        """True from the first good answer on."""
+        """True since the first check that found the process ready."""
         self.why_unready: str | None = "The database has not answered yet."
 
     async def watch(self, keys: KeyUsage | None = None, *, keys_checked: bool = False) -> None:
-        """Looks every few seconds, until cancelled. A process that needs keys is not ready before they were found right."""
+        """Checks every few seconds, until cancelled.
+
+        With `keys`, the process is not ready until they were found right.
+        """
         self._keys, self._keys_checked = keys, keys_checked
         self._say(self.why_unready)
         while True:
@@ -45,7 +48,7 @@ class Readiness:
             await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - started)))
 
     def drain(self) -> None:
-        """Says for good that no new requests should come."""
+        """Makes the process unready for good, so that no new requests come."""
         self._draining = True
         self._say("Shutting down.")
 
@@ -59,7 +62,7 @@ class Readiness:
             metrics.db_up.set(0)
             self._missed(f"The database cannot be used: {error.reason}.", at_once=True)
             return
-        except Exception as error:  # a watch that ends would freeze what the probes say
+        except Exception as error:  # a watch that ends would freeze the probes' answer
             metrics.db_up.set(0)
             self._missed("The database does not answer.")
             if not isinstance(error, DatabaseUnavailableError):
@@ -87,7 +90,10 @@ class Readiness:
             return is_read_only
 
     async def _check_keys(self) -> str | None:
-        """Why the keys are wrong. Once they are right that is asked again only when a request lacked one."""
+        """Why the keys are wrong, or None.
+
+        Once they are right, checks again only when a request lacked a key.
+        """
         keys = self._keys
         if keys and (keys.missed() or not self._keys_checked) and time.monotonic() >= self._next_check:
             self._wrong_keys = await keys.why_unusable()

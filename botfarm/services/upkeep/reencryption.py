@@ -1,4 +1,4 @@
-"""Puts every stored value under the key that encrypts now, while the farm is in use."""
+"""Encrypts every stored value with the first key of the ring, while the farm is in use."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,17 +21,17 @@ from botfarm.settings import SettingsError
 PAGE = 500
 """Users that are read at a time."""
 BATCH = 100
-"""Users that one transaction locks: for some milliseconds, which is what an acquire of their pool may wait."""
+"""Users that one transaction locks: for some milliseconds, which an acquire of their pool may wait."""
 # A user that was locked or changed meanwhile is tried again. Whatever locks a user takes milliseconds.
 TRIES, PAUSE = 10, 0.05
 
 
 @dataclass(slots=True)
 class Reencrypted:
-    """Counts of one run, which grow while it lasts."""
+    """Counts of a run, which grow while it lasts."""
 
     key_id: str
-    """That of the key everything is to be under."""
+    """Id of the key that encrypts everything in the end."""
     to_do: int
     """Values under other keys of the ring when it began."""
     users: int = 0
@@ -43,7 +43,7 @@ class Reencrypted:
     left: Mapping[str, int] = field(default_factory=dict)
     """Values at the end by other keys of the ring."""
     unused: tuple[str, ...] = ()
-    """Keys of the ring that nothing is under at the end."""
+    """Keys of the ring that encrypt no value at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,12 @@ class Reencryption:
         self._key_usage = key_usage
 
     async def run(self, report: Callable[[Reencrypted], None]) -> Reencrypted:
-        """Puts every value under the first key of the ring, while the farm is in use; `report` after each page.
+        """Encrypts every value with the first key of the ring, while the farm is in use.
 
-        May be stopped at any moment and run again, also beside another one. Raises SettingsError.
+        Calls `report` after each page.
+
+        May be stopped at any moment and run again, also beside another run. Raises SettingsError when the
+        first key is missing or wrong.
         """
         if self._key_ring.active_key_id is None:
             raise SettingsError(f"BOTFARM_ENCRYPTION_KEYS is not set: {HOW_TO_MAKE_A_KEY}")
@@ -110,7 +113,10 @@ class Reencryption:
                 users = await key_queries.users_by_id(session, missed)
 
     async def _replace(self, pool: Pool, renewals: Sequence[_Renewal]) -> set[UUID]:
-        """Under the lock of the pool: an acquire that finds users locked by this looks again when it is over."""
+        """Writes under the lock of the pool.
+
+        An acquire that finds users locked by this tries again when the lock is free.
+        """
         if not renewals:
             return set()
         changes = [(each.user, each.sealed) for each in renewals]
@@ -119,7 +125,7 @@ class Reencryption:
             return await key_queries.replace_credentials(session, pool, changes)
 
     def _renew(self, user: StoredUser) -> _Renewal:
-        """Done before anything is locked."""
+        """Encrypts a user's values. Before any lock is taken."""
         renewed: dict[str, str] = {}
         unreadable = []
         for name, stored in stored_values(user):
@@ -149,7 +155,7 @@ class Reencryption:
 
 
 def _batches(renewals: Iterable[_Renewal]) -> Iterator[tuple[Pool, list[_Renewal]]]:
-    """Each of one pool and no larger than one transaction may be."""
+    """Batches of one pool each, of at most `BATCH` users."""
     for pool, users in groupby(renewals, key=lambda renewal: renewal.user.pool):
         while batch := list(islice(users, BATCH)):
             yield pool, batch

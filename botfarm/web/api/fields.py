@@ -1,4 +1,4 @@
-"""The types of the fields that requests share. A message says what is wrong, never with the value: it may be secret."""
+"""The types of the fields that requests share. No message repeats the value, because it may be a secret."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from botfarm.domain.projects import id_or_name
 from botfarm.domain.users import MAX_LABELS
 from botfarm.errors import FieldError, InvalidRequestError
 
-# The library's own switch: test accounts live in `.test`, `.local` and `localhost`, which it refuses by default.
+# Test accounts live in `.test`, `.local` and `localhost`, which the library refuses by default.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_TTL = 86_400
@@ -25,7 +25,7 @@ MAX_METADATA_BYTES, MAX_JSON_DEPTH = 4_096, 20
 
 
 def _invalid(message: LiteralString) -> PydanticCustomError:
-    """Braces would be a template to Pydantic; none of our messages has any."""
+    """The message must have no braces, because Pydantic would take them for a template."""
     return PydanticCustomError("invalid", message)
 
 
@@ -59,7 +59,10 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def labels_by_key(labels: Iterable[str]) -> dict[str, str]:
-    """Of texts `key:value`. Raises InvalidRequestError for a key with two values: no user has both."""
+    """Reads texts `key:value`.
+
+    Raises InvalidRequestError for a key with two values, because no user has both.
+    """
     chosen: dict[str, str] = {}
     for key, _, value in (label.partition(":") for label in labels):
         if chosen.setdefault(key, value) != value:
@@ -132,7 +135,7 @@ def _label_changes(labels: dict[str, str | None]) -> dict[str, str | None]:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """As the database keeps it; its first and its last day may be outside of the calendar there."""
+    """In UTC, as the database stores it. Refuses a moment that is outside of the calendar there."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:

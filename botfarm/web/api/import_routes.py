@@ -44,7 +44,10 @@ async def import_users(
 
 
 async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
-    """ImportOut. The errors of a file that was imported before are too many for one turn of the event loop."""
+    """Writes ImportOut in pieces.
+
+    The errors of a repeated import are too many for one turn of the event loop.
+    """
     yield b'{"created":%d,"skipped":%d,"errors":[' % (imported.created, imported.skipped)
     for start in range(0, len(imported.errors), ERRORS_IN_A_PIECE):
         piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE])
@@ -53,7 +56,7 @@ async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
 
 
 async def _lines_of_the_admitted(request: Request) -> AsyncIterator[UserLine | LineError]:
-    """Raises UnauthenticatedError after the last one when the caller has lost its token or session meanwhile."""
+    """Raises UnauthenticatedError after the last line when the token or session has ended meanwhile."""
     async for line in read_users(request):
         yield line
     await still_admitted(request)

@@ -13,12 +13,13 @@ from botfarm.web.api.requests import NewUser
 from botfarm.web.http.error_responses import field_name
 
 MAX_LINE_BYTES = 1_048_576
-# Of an import, blank ones included: its users are in memory until the last one has come, 1 to 2 KB each.
+# Lines of an import, blank ones included. Its users are in memory until the last line has arrived, 1 to 2 KB
+# each.
 MAX_LINES = 100_000
 
 
 async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
-    """Blank lines are passed over, and counted. Raises TooLargeError for a line over 1 MiB, and for too many."""
+    """Skips blank lines, but counts them. Raises TooLargeError for a line over 1 MiB or too many lines."""
     number = 0
     async for line in _lines(request):
         number += 1

@@ -13,7 +13,7 @@ from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renew
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
 from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
-from botfarm.web.http.fast_path import express
+from botfarm.web.http.fast_path import fast_path
 from botfarm.web.http.roles import needs
 from botfarm.web.http.routing import api_router, raises
 
@@ -44,7 +44,7 @@ router = api_router("leases")
     },
 )
 @needs(Role.RUNNER)
-@express
+@fast_path
 async def acquire_lease(
     farm: Farm,
     caller: Caller,
@@ -104,7 +104,7 @@ async def get_lease(farm: Farm, caller: Caller, lease_id: UUID) -> Lease:
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 @needs(Role.RUNNER)
-@express
+@fast_path
 async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal | None = None) -> Lease:
     """Keep the users for longer; never shortens, and ends at `hold_until`."""
     return await farm.leases.renew(caller, lease_id, ttl_seconds=body.ttl_seconds if body else None)
@@ -116,7 +116,7 @@ async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal 
     responses=raises(errors.NoSuchLeaseError, errors.NotTheHolderError, errors.LeaseLapsedError, body=True),
 )
 @needs(Role.RUNNER)
-@express
+@fast_path
 async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
     """Give the users back. Once more is the same as once."""
     body = body or Release()

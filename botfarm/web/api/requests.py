@@ -34,7 +34,7 @@ from botfarm.web.api.fields import (
 
 EVERYTHING = "*"
 _POLICY = LeasePolicy()
-# The default of a field that may be absent and must not be null: a merge has nothing to put in its place.
+# The default of a field that may be absent and must not be null, because null could not be merged.
 _ABSENT: Any = None
 
 

@@ -1,4 +1,4 @@
-"""Bodies that go out, read from the domain objects that routes return."""
+"""Bodies of answers, read from the domain objects that routes return."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -1,9 +1,14 @@
+"""The connection that a request came along: what has arrived on it already, and whether the caller has hung up."""
+
 from fastapi import Request
 from starlette.types import Message, Receive
 
 
-def at_once(receive: Receive) -> Message | None:
-    """The next message if it is there already; None where it would have to be waited for, which takes no harm from that."""
+def buffered_message(receive: Receive) -> Message | None:
+    """The next message if it has arrived already, else None. A message that arrives later is not lost.
+
+    Starts the coroutine and takes its value if it ends without waiting; the event loop does not turn.
+    """
     waiting = receive()
     try:
         waiting.send(None)  # type: ignore[attr-defined]
@@ -15,8 +20,8 @@ def at_once(receive: Receive) -> Message | None:
 
 
 async def has_hung_up(receive: Receive) -> bool:
-    """Whether the caller is gone, once its body was read: after that only the end of the connection comes."""
-    message = at_once(receive)
+    """Whether the caller has hung up. Only for a request whose body was read: then the next message is the disconnect."""
+    message = buffered_message(receive)
     return message is not None and message["type"] == "http.disconnect"
 
 

@@ -1,4 +1,4 @@
-"""Who calls: the bearer of a token or else, with the cookie of a session, an operator."""
+"""Identifies the caller by the token or, without one, by the cookie of an operator's session."""
 
 from dataclasses import replace
 
@@ -12,9 +12,11 @@ from botfarm.web.http.session_cookie import SessionCookie, require_same_origin
 
 
 async def admit(request: Request, role: Role) -> Badge | None:
-    """Leaves who calls in `request.state.principal`. Raises UnauthenticatedError, ForbiddenError.
+    """Stores the caller in `request.state.principal`.
 
-    A badge is what a session that is half way through its own gets next.
+    Returns the session's next badge when its badge is past half of its life.
+
+    Raises UnauthenticatedError, and ForbiddenError when the caller's role does not include `role`.
     """
     principal, badge = await _identify(request)
     request.state.principal = replace(
@@ -26,12 +28,18 @@ async def admit(request: Request, role: Role) -> Badge | None:
 
 
 async def still_admitted(request: Request) -> None:
-    """For what takes its time: the token or the session may have ended since. Raises UnauthenticatedError."""
+    """Checks the caller again, for a request that has taken a while.
+
+    Raises UnauthenticatedError if the token or session has ended.
+    """
     await _identify(request)
 
 
 async def sees_everything(request: Request) -> bool:
-    """For what is open to anyone, and says more to those who may know it. False too when that cannot be found out."""
+    """Whether the caller's scope is the whole farm.
+
+    False also without a valid token, and while the database does not answer.
+    """
     try:
         principal, _ = await _identify(request)
     except (UnauthenticatedError, ForbiddenError, DatabaseUnavailableError):

@@ -1,3 +1,4 @@
+import re
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Security
@@ -6,15 +7,17 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from botfarm.domain.access import Principal
 from botfarm.runtime.services import Services
 
-# Only for the OpenAPI document: FarmRoute has decided before dependencies are looked at.
+# Only for the OpenAPI document, because FarmRoute has identified the caller before dependencies run.
 bearer = Security(HTTPBearer(auto_error=False, description="An API token."))
 session = Security(
     APIKeyCookie(name="__Host-botfarm", auto_error=False, description="An operator's session, from `login`.")
 )
 
 MAX_PAGE = 1_000
+_KEY_CHARACTER, _MAX_KEY = r"[\x20-\x7e]", 255
+_KEY = re.compile(f"{_KEY_CHARACTER}{{1,{_MAX_KEY}}}".encode())
 
-# Coroutines, though they await nothing: FastAPI runs plain functions in threads, which costs more than all they do.
+# Coroutines, though they await nothing, because FastAPI runs plain functions in threads, which costs more.
 
 
 async def _services(request: Request) -> Services:
@@ -41,8 +44,13 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
+        max_length=_MAX_KEY,
+        pattern=f"^{_KEY_CHARACTER}+$",
         description="Makes a retry safe: the same key gets the same live lease, never a second one.",
     ),
 ]
+
+
+def is_idempotency_key(header: bytes) -> bool:
+    """Whether `IdempotencyKey` accepts this header."""
+    return _KEY.fullmatch(header) is not None

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems. The only file with status numbers and slugs: one row for each error of the farm."""
+"""Errors as RFC 9457 problems: one row for each error, and the only file with status numbers and slugs."""
 
 import math
 import re
@@ -23,10 +23,11 @@ from botfarm.web.http.metric_labels import method_of, template_of
 logger = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# As names of ours and misspellings of them look; and as tokens, keys, seeds and most passwords do not.
+# Matches field names and their misspellings, but not tokens, keys, seeds and most passwords.
 _NAME = re.compile(r"[a-z][A-Za-z_-]{0,63}")
 URN = "urn:botfarm:problem:"
-# Of one answer. A megabyte of fields that do not exist would be an answer of ten.
+# Field errors in one answer. A body of one megabyte with unknown fields would make an answer of ten
+# megabytes.
 MAX_FIELD_ERRORS = 100
 
 PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
@@ -70,7 +71,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.ShuttingDownError: (503, "shutting-down"),
 }
 
-# What the framework answers by itself, before or instead of a route of ours.
+# Statuses that the framework answers by itself, before or in place of a route.
 _OF_THE_FRAMEWORK: Mapping[int, type[BotfarmError]] = {
     400: errors.MalformedJsonError,
     404: errors.NoSuchPageError,
@@ -79,7 +80,7 @@ _OF_THE_FRAMEWORK: Mapping[int, type[BotfarmError]] = {
 
 
 class BodyRefusedError(HTTPException):
-    """What a receive function raises: FastAPI lets only this kind through while it reads a body."""
+    """Raised while a body is received, as an HTTPException, because FastAPI lets only that through."""
 
     def __init__(self, error: BotfarmError) -> None:
         super().__init__(PROBLEMS[type(error)][0])
@@ -123,14 +124,14 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
 
 
 def unfit_answer_response(request: Request, error: ResponseValidationError) -> Response:
-    """Logs the fields and codes: the error's text quotes the values that do not fit."""
+    """Logs fields and codes only, because the error's text quotes the values."""
     wrong = [f"{field_name(each['loc'])}: {each['type']}" for each in error.errors()]
     logger.error("internal error", answer_does_not_fit=wrong)
     return problem_response(request, errors.InternalError())
 
 
 def show_faults_of(routes: Iterable[object]) -> None:
-    """Zeros for what has not happened yet: a rate needs them to see the first time."""
+    """Creates the series with zeros, because `rate` misses the first event of a series that is new."""
     faults = {slug for status, slug in PROBLEMS.values() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
     for route in routes:
         if isinstance(route, APIRoute):
@@ -193,10 +194,14 @@ def _invalid(error: RequestValidationError) -> BotfarmError:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Pydantic quotes the character that is no part of a UUID."""
+    """Without the character that Pydantic quotes."""
     return "Input should be a valid UUID" if error["type"] == "uuid_parsing" else str(error["msg"])
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
-    """The path of a field. A part of it may be the caller's: what does not look like a name is shown as a question mark."""
+    """The path of a field.
+
+    A part that does not look like a name becomes a question mark, because the caller may have put a secret
+    there.
+    """
     return ".".join(str(part) if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in location)

@@ -1,14 +1,15 @@
-"""The express lane: acquire, renew and release, without the framework's layers around them.
+"""The fast path: acquire, renew and release without the framework's layers around them.
 
 Those layers (routing, dependencies, exit stacks, exception wrappers) cost several times what such an operation does; see
-docs/benchmarks.md. The lane calls the same endpoint functions with the same models and answers with the same problems, and
-hands everything that is not plain (a query, a cookie, a body in pieces or one that does not fit) to the framework as it came.
+docs/decisions/0017. The fast path calls the same endpoint functions with the same models and answers with the same
+problems. It takes only plain requests: no query, and a JSON body that has arrived in one piece and fits the model. Every
+other request goes to the framework unchanged. tests/integration/test_fast_path.py holds both ways to the same answers.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, TypeVar, get_args, get_type_hints
 from uuid import UUID
@@ -20,20 +21,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm.domain.access import Role
 from botfarm.errors import BotfarmError
-from botfarm.web.http.caller_connection import at_once
+from botfarm.web.http.caller_connection import buffered_message
 from botfarm.web.http.callers import admit
+from botfarm.web.http.dependencies import is_idempotency_key
 from botfarm.web.http.error_responses import problem_response, unfit_answer_response
 from botfarm.web.http.routing import FarmRoute
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-_MARK = "__botfarm_express__"
-_JSON = b"application/json"
-_KEY = re.compile(rb"[\x20-\x7e]{1,255}")
+_MARK = "__botfarm_fast_path__"
 
 
-def express(endpoint: Endpoint) -> Endpoint:
-    """For an operation of the hot path: it may have a `lease_id` in its path, and takes its body as `body`."""
+def fast_path(endpoint: Endpoint) -> Endpoint:
+    """Marks an operation that the fast path serves: it may have a `lease_id` in its path, and takes its body as `body`."""
     setattr(endpoint, _MARK, True)
     return endpoint
 
@@ -45,7 +45,20 @@ class _Operation:
     takes: frozenset[str]
     body: type[BaseModel]
     needs_body: bool
+    media_type: bytes
     answer: TypeAdapter[Any]
+
+    def is_plain(self, headers: Mapping[bytes, bytes]) -> bool:
+        key = headers.get(b"idempotency-key")
+        return (
+            b"authorization" in headers
+            and (key is None or is_idempotency_key(key))
+            and (
+                headers.get(b"content-type") == self.media_type
+                or headers.get(b"content-length", b"0") == b"0"
+            )
+            and b"transfer-encoding" not in headers
+        )
 
     def read(self, content: bytes) -> BaseModel | None:
         """Raises ValidationError."""
@@ -63,9 +76,9 @@ class _Operation:
             raise ResponseValidationError(error.errors(include_input=False)) from None
 
 
-class ExpressLane:
-    def __init__(self, routes: Iterable[object], *, otherwise: ASGIApp) -> None:
-        self._otherwise = otherwise
+class FastPath:
+    def __init__(self, routes: Iterable[object], *, framework: ASGIApp) -> None:
+        self._framework = framework
         self._operations = {
             route.path: _operation(route)
             for route in routes
@@ -74,14 +87,15 @@ class ExpressLane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, lease_id = self._find(scope)
-        headers = dict(scope["headers"]) if operation else {}
-        message = at_once(receive) if operation and _is_plain(headers) else None
+        # Of a header that was sent twice the first one counts, as in the framework.
+        headers = dict(reversed(scope["headers"])) if operation else {}
+        message = buffered_message(receive) if operation and operation.is_plain(headers) else None
         if operation is None or message is None:
-            await self._otherwise(scope, receive, send)
+            await self._framework(scope, receive, send)
             return
         scope["route"] = operation.route
         request = Request(scope, receive)
-        response = SimpleNamespace(status_code=operation.route.status_code or 200)
+        response = SimpleNamespace(status_code=operation.route.status_code or HTTPStatus.OK)
         try:
             await admit(request, operation.role)
             body = operation.read(_whole_body(message))
@@ -89,9 +103,9 @@ class ExpressLane:
             await problem_response(request, error)(scope, receive, send)
             return
         except ValidationError:
-            await self._otherwise(scope, _again(message, receive), send)
+            await self._framework(scope, _again(message, receive), send)
             return
-        # From here on the framework must not get the request: the operation would be done twice.
+        # From here on the framework must not get the request, because the operation would be done twice.
         try:
             content = operation.write(
                 await operation.call(
@@ -109,7 +123,7 @@ class ExpressLane:
         except ResponseValidationError as error:
             await unfit_answer_response(request, error)(scope, receive, send)
         else:
-            start = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
+            start = [(b"content-type", operation.media_type), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": response.status_code, "headers": start})
             await send({"type": "http.response.body", "body": content})
 
@@ -129,7 +143,7 @@ class ExpressLane:
 
 
 def _operation(route: FarmRoute) -> _Operation:
-    assert route.role is not None  # noqa: S101  public routes are not in a hurry
+    assert route.role is not None  # noqa: S101  no public route is marked
     hint = get_type_hints(route.endpoint)["body"]
     (model,) = [
         each for each in (hint, *get_args(hint)) if inspect.isclass(each) and issubclass(each, BaseModel)
@@ -140,17 +154,8 @@ def _operation(route: FarmRoute) -> _Operation:
         takes=frozenset(inspect.signature(route.endpoint).parameters),
         body=model,
         needs_body=model is hint,
+        media_type=route.media_type.encode(),
         answer=TypeAdapter(route.response_model),
-    )
-
-
-def _is_plain(headers: Mapping[bytes, bytes]) -> bool:
-    key = headers.get(b"idempotency-key")
-    return (
-        b"authorization" in headers
-        and (key is None or _KEY.fullmatch(key) is not None)
-        and (headers.get(b"content-type") == _JSON or headers.get(b"content-length", b"0") == b"0")
-        and b"transfer-encoding" not in headers
     )
 
 
@@ -160,7 +165,7 @@ def _key(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _whole_body(message: Message) -> bytes:
-    """Raises ValidationError for one in pieces, as for one that does not fit: the framework is to look at it."""
+    """Raises ValidationError for a body in several pieces, as for one that does not fit: both go to the framework."""
     if message["type"] != "http.request" or message.get("more_body"):
         raise ValidationError.from_exception_data("body", [])
     body: bytes = message.get("body", b"")
@@ -168,7 +173,7 @@ def _whole_body(message: Message) -> bytes:
 
 
 def _again(first: Message, receive: Receive) -> Receive:
-    """The body once more, for the framework."""
+    """Gives the message that was already received, then the rest."""
     messages = [first]
 
     async def replay() -> Message:

@@ -1,4 +1,4 @@
-"""How metrics call a request: by names that are bounded, whatever its caller makes up."""
+"""Label values of a request for metrics, bounded whatever its caller sends."""
 
 from starlette.types import Scope
 
@@ -11,5 +11,5 @@ def method_of(scope: Scope) -> str:
 
 
 def template_of(scope: Scope) -> str:
-    """Of the route: without what the caller has put into the path."""
+    """The route's path template, without the values of this request."""
     return getattr(scope.get("route"), "path", "unmatched")

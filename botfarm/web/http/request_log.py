@@ -1,3 +1,5 @@
+"""The outermost layer of the application: request ids, security headers, log lines and metrics of requests."""
+
 import functools
 import logging
 import re
@@ -16,23 +18,23 @@ from botfarm.web.http.error_responses import problem_response
 from botfarm.web.http.metric_labels import method_of, template_of
 
 logger = get_logger(__name__)
-_log = logging.getLogger(__name__)  # asked for its level alone: that is cheap
+_log = logging.getLogger(__name__)  # only for its level, which is cheap to ask for
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# No page of another site may frame ours, guess what kind of thing an answer is, or be told where a person came from.
+# A page of another site must not frame our pages, sniff an answer's type, or see the referrer.
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-# An answer of the API is no page, and may hold credentials.
+# An answer of the API is no page and may hold credentials: it is not cached and runs no scripts.
 _API_HEADERS = (
     *_SECURITY_HEADERS,
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-# The documentation page has an inline script, the framework's; everything it loads is served here.
+# FastAPI's documentation page has an inline script; everything that it loads is served here.
 _PAGE_HEADERS = (
     *_SECURITY_HEADERS,
     (
@@ -47,8 +49,11 @@ _HTTPS_HEADERS = ((b"strict-transport-security", b"max-age=31536000"),)
 _QUIET = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
-class Observed:
-    """The outermost layer: a request id for each request, one log line, two metrics, and a problem for any crash."""
+class RequestLog:
+    """The outermost layer. Turns a crash into a problem.
+
+    Gives each request an id, security headers, a log line and two metrics.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -87,7 +92,10 @@ class Observed:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id when it is a plain one, so that its logs and ours can be read together."""
+    """The caller's X-Request-ID if it is a plain one, else a new id.
+
+    With the same id, the caller's logs and the farm's can be read together.
+    """
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())

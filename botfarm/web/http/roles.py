@@ -1,4 +1,4 @@
-"""Who may call a route: one declaration beside each, which FarmRoute enforces and the OpenAPI document shows."""
+"""The role that a route needs, declared beside it: FarmRoute enforces it, the OpenAPI document shows it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ from botfarm.domain.access import Role
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-# A marker of its own: None says that anyone may call the route, its absence that nobody has thought of it.
+# An attribute of the endpoint. None means that anyone may call the route; a missing attribute is an error.
 _ROLE = "__botfarm_role__"
 
 

@@ -1,4 +1,4 @@
-"""What every route of the API does before its body is read."""
+"""Checks of every route of the API before its body is read: caller, query, media type, limits."""
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
@@ -18,7 +18,7 @@ from botfarm.web.http.roles import needed_role
 
 JSON_LINES = "application/x-ndjson"
 BODY_PATIENCE = 10.0
-"""Seconds without a byte of a body that was announced."""
+"""Seconds without a byte, while a body is expected."""
 
 COMMON_ERRORS = (
     errors.UnauthenticatedError,
@@ -32,12 +32,12 @@ BODY_ERRORS = (errors.MalformedJsonError, errors.TooLargeError, errors.Unsupport
 
 
 class FarmRoute(APIRoute):
-    """FastAPI reads the body before it looks at dependencies; who calls is decided here, before that."""
+    """Identifies the caller before the body is read. FastAPI reads the body before it runs dependencies."""
 
     media_type: ClassVar[str] = "application/json"
     max_body_bytes: ClassVar[int] = 1_048_576
     body_deadline: ClassVar[float] = 30.0
-    """Seconds for all of it: who was admitted must not stay so by sending a byte now and then."""
+    """Seconds for the whole body, because a caller could hold the connection with a byte now and then."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.role = needed_role(endpoint)
@@ -64,7 +64,7 @@ class FarmRoute(APIRoute):
 
 
 class SignInRoute(FarmRoute):
-    """Open to anyone, who must not fill the memory with bodies: a name and a password, with each character escaped."""
+    """For anyone, so the limit is small: a name and a password with each character escaped."""
 
     max_body_bytes = 16_384
 
@@ -85,7 +85,10 @@ def raises(*kinds: type[errors.BotfarmError], body: bool = False) -> dict[int | 
 
 
 def _limited(request: Request, max_bytes: int, seconds: float) -> Receive:
-    """The body up to its limits. The framework's own limit answers in plain text, and before a 401."""
+    """Receives the body up to its limits.
+
+    The framework's own limit would answer in plain text, and before a 401.
+    """
     left, more = max_bytes, True
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
@@ -93,7 +96,8 @@ def _limited(request: Request, max_bytes: int, seconds: float) -> Receive:
     async def receive() -> Message:
         nonlocal left, more
         try:
-            # Once the body is there, what is waited for is the end of the connection.
+            # Once the body is complete, the next message is the end of the connection, which may take any
+            # time.
             async with asyncio.timeout_at(min(clock() + BODY_PATIENCE, deadline) if more else None):
                 message = await request.receive()
         except TimeoutError:
@@ -114,7 +118,7 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
 
 
 def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
-    """A misspelled filter must not list everything."""
+    """Raises InvalidRequestError, because a misspelled filter must not list everything."""
     unknown = [
         FieldError(field_name((name,)), "extra_forbidden", "No such parameter")
         for name in given

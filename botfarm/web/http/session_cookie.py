@@ -1,4 +1,4 @@
-"""The cookie of operators, and the proof that a request with it comes from a page of ours; see docs/decisions/0013."""
+"""The session cookie of operators, and the check that a request comes from the farm's own page (decision 0013)."""
 
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -15,10 +15,10 @@ _PORTS = {"http": 80, "https": 443}
 
 class SessionCookie:
     def __init__(self, *, insecure: bool, port: int) -> None:
-        """Insecure: over plain http. A browser takes a `__Host-` cookie only over https, from this very host.
+        """`insecure` means over plain http, because a browser accepts a `__Host-` cookie only over https.
 
-        Browsers send a host's cookies to all of its ports. With the port in its name, the cookies of two farms on one machine
-        do not replace each other, and none of the farms takes the other's for its own.
+        Browsers send a host's cookies to all of its ports. With the port in the name, two farms on one
+        machine neither overwrite nor accept each other's cookie.
         """
         self._secure = not insecure
         self.name = f"botfarm-{port}" if insecure else "__Host-botfarm"
@@ -42,13 +42,16 @@ class SessionCookie:
 
 
 def require_same_origin(request: Request) -> None:
-    """For what a cookie authenticates or brings. Raises ForbiddenError for a change that another site's page asks for."""
+    """Raises ForbiddenError for a change that the page of another site asks for.
+
+    For requests that a cookie authenticates.
+    """
     if request.method in _SAFE_METHODS:
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
         is_ours = site in _OURS
-    else:  # an old browser; or none, which sends neither
+    else:  # an old browser, or a client that is none and sends neither header
         ours = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
         is_ours = origin is None or _is_same_origin(origin, ours)
     if not is_ours:
