@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,10 +17,10 @@ import pytest
 from botfarm_client import Lease
 from botfarm_client.errors import LeaseLostError
 from botfarm_client.leasing import lease_clock
+from support.live_farm import LiveFarm, LiveProject, farm_at, free_port, serving, until
 from support.postgres import fresh_database
 from support.processes import Process, running
 from support.proxy import Proxy, proxy_to
-from support.stage import Stage, free_port, serving, stage_on
 
 # A separate process: it acquires a user, says so, and works until the lease is lost.
 RUNNER = """
@@ -54,29 +54,22 @@ def url(database: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def stage(url: str) -> Iterator[Stage]:
-    with stage_on(url) as stage:
-        yield stage
-
-
-def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def live(url: str) -> Iterator[LiveFarm]:
+    with farm_at(url) as live:
+        yield live
 
 
 @contextmanager
-def runner(stage: Stage, *, ttl: int) -> Iterator[Process]:
+def runner(project: LiveProject, *, ttl: int) -> Iterator[Process]:
     command = (sys.executable, "-c", RUNNER, str(ttl))
-    with running(*command, environment=stage.environment()) as process:
+    with running(*command, environment=project.environment()) as process:
         yield process
 
 
-async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(stage: Stage) -> None:
-    stage.open(1)
-    async with proxy_to(stage.url) as proxy:
-        with stage.farm(proxy.url) as farm:
+async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(live: LiveFarm) -> None:
+    project = live.project_for_sdk(1)
+    async with proxy_to(project.url) as proxy:
+        with project.farm(proxy.url) as farm:
             lease = await asyncio.to_thread(farm.acquire, ttl=6)
             began, renewals = time.monotonic(), lease.expires_in
             await proxy.cut()
@@ -86,20 +79,20 @@ async def test_a_network_that_is_away_for_less_than_the_ttl_loses_no_lease(stage
             while time.monotonic() < began + 6.5:
                 await asyncio.sleep(0.02)
             lease.check()
-            (there,) = stage.leases(state="active")
+            (there,) = project.leases(state="active")
             assert there["id"] == lease.id
             await asyncio.to_thread(lease.release)
-        assert stage.leases()[0]["ended_by"] == "released"
+        assert project.leases()[-1]["ended_by"] == "released"
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
 async def test_a_network_that_stays_away_is_reported_as_a_loss_before_anybody_else_has_the_user(
-    stage: Stage, how: str
+    live: LiveFarm, how: str
 ) -> None:
-    stage.open(1, lock_delay=0)
+    project = live.project_for_sdk(1, lock_delay=0)
     lost_at: list[float] = []
-    async with proxy_to(stage.url) as proxy:
-        with stage.farm(proxy.url) as farm, stage.farm() as other:
+    async with proxy_to(project.url) as proxy:
+        with project.farm(proxy.url) as farm, project.farm() as other:
 
             def use() -> None:
                 with farm.lease(ttl=3) as lease:
@@ -124,10 +117,14 @@ async def test_a_network_that_stays_away_is_reported_as_a_loss_before_anybody_el
             await asyncio.to_thread(got.release)
 
 
-async def test_a_task_is_cancelled_before_anybody_else_has_its_user(stage: Stage) -> None:
-    stage.open(1, lock_delay=0)
+async def test_a_task_is_cancelled_before_anybody_else_has_its_user(live: LiveFarm) -> None:
+    project = live.project_for_sdk(1, lock_delay=0)
     ended_at: list[float] = []
-    async with proxy_to(stage.url) as proxy, stage.async_farm(proxy.url) as farm, stage.async_farm() as other:
+    async with (
+        proxy_to(project.url) as proxy,
+        project.async_farm(proxy.url) as farm,
+        project.async_farm() as other,
+    ):
         holds = asyncio.Event()
 
         async def use() -> None:
@@ -154,18 +151,18 @@ async def _break(proxy: Proxy, how: str) -> None:
         proxy.silence()
 
 
-async def test_an_answer_that_the_network_loses_takes_no_second_user(stage: Stage) -> None:
-    stage.open(2)
-    async with proxy_to(stage.url) as proxy:
-        with stage.farm(proxy.url) as farm:
+async def test_an_answer_that_the_network_loses_takes_no_second_user(live: LiveFarm) -> None:
+    project = live.project_for_sdk(2)
+    async with proxy_to(project.url) as proxy:
+        with project.farm(proxy.url) as farm:
             proxy.lose_answers()
             acquiring = asyncio.create_task(asyncio.to_thread(farm.acquire, wait=0))
-            while not stage.leases():
+            while not project.leases():
                 await asyncio.sleep(0.01)
             await proxy.cut()
             await proxy.mend()
             lease = await acquiring
-            assert [there["id"] for there in stage.leases()] == [lease.id]
+            assert [there["id"] for there in project.leases()] == [lease.id]
             await asyncio.to_thread(lease.release)
 
 
@@ -176,24 +173,24 @@ def test_a_farm_that_is_killed_and_started_again_loses_no_lease(
         lease_clock, "SHARE", 0.1
     )  # the first renewal comes early, which leaves time for a slow start
     port = free_port()
-    with serving(database_url, port=port) as (process, url), stage_on(url) as stage:
-        stage.open(1)
-        with stage.farm() as farm:
+    with serving(database_url, port=port) as (process, url), farm_at(url) as live:
+        project = live.project_for_sdk(1)
+        with project.farm() as farm:
             lease = farm.acquire(ttl=15)
             process.kill()
             until(lambda: lease.expires_in < 13)  # a renewal has been tried
             with serving(database_url, port=port):
                 until(lambda: lease.expires_in > 14)
                 lease.release()
-                assert [there["ended_by"] for there in stage.leases()] == ["released"]
+                assert [there["ended_by"] for there in project.leases()] == ["released"]
                 with farm.lease(wait=0) as later:
                     assert later.fence > lease.fence
 
 
 def test_a_runner_that_is_killed_under_load_gives_its_user_back_after_ttl_and_lock_delay(
-    stage: Stage,
+    live: LiveFarm,
 ) -> None:
-    stage.open(4, lock_delay=1)
+    project = live.project_for_sdk(4, lock_delay=1)
     over = threading.Event()
 
     def work() -> None:
@@ -201,33 +198,29 @@ def test_a_runner_that_is_killed_under_load_gives_its_user_back_after_ttl_and_lo
             with farm.lease(wait=20):
                 over.wait(0.02)
 
-    with stage.farm() as farm, ThreadPoolExecutor(6) as others, runner(stage, ttl=2) as victim:
+    with project.farm() as farm, ThreadPoolExecutor(6) as others, runner(project, ttl=2) as victim:
         _, lease_id, user_id = victim.wait_for(r"holds (\S+) (\S+)")[0].split()
         working = [others.submit(work) for _ in range(6)]
-        until(lambda: len(stage.leases()) > 20)
+        until(lambda: len(project.leases()) > 20)
         victim.kill()
         killed_at = time.monotonic()
         next_leases: list[dict[str, object]] = []
         while not next_leases:
-            next_leases = [each for each in stage.leases(user_id=user_id) if each["id"] != lease_id]
+            next_leases = [each for each in project.leases(user_id=user_id) if each["id"] != lease_id]
             assert time.monotonic() < killed_at + 20
         over.set()
         for each in working:
             each.result(20)
-    was = _lease(stage, lease_id)
-    rested = datetime.fromisoformat(str(next_leases[-1]["acquired_at"])) - datetime.fromisoformat(
+    was = live.get(f"/leases/{lease_id}")
+    rested = datetime.fromisoformat(str(next_leases[0]["acquired_at"])) - datetime.fromisoformat(
         str(was["expires_at"])
     )
     assert rested.total_seconds() >= 1, "nobody has it before its lock-delay is over"
 
 
-def _lease(stage: Stage, lease_id: str) -> dict[str, object]:
-    return dict(stage.api.get(f"/leases/{lease_id}").raise_for_status().json())
-
-
-def test_a_runner_that_stood_still_for_too_long_knows_it_when_it_goes_on(stage: Stage) -> None:
-    stage.open(1, lock_delay=1)
-    with stage.farm() as farm, runner(stage, ttl=2) as sleeper:
+def test_a_runner_that_stood_still_for_too_long_knows_it_when_it_goes_on(live: LiveFarm) -> None:
+    project = live.project_for_sdk(1, lock_delay=1)
+    with project.farm() as farm, runner(project, ttl=2) as sleeper:
         sleeper.wait_for("holds")
         os.kill(sleeper.pid, signal.SIGSTOP)
         with farm.lease(wait=20):
@@ -236,34 +229,34 @@ def test_a_runner_that_stood_still_for_too_long_knows_it_when_it_goes_on(stage: 
         assert sleeper.wait() == 0
 
 
-def test_a_runner_that_is_interrupted_while_it_waits_leaves_no_user_behind(stage: Stage) -> None:
-    stage.open(1)
-    with stage.farm() as farm:
+def test_a_runner_that_is_interrupted_while_it_waits_leaves_no_user_behind(live: LiveFarm) -> None:
+    project = live.project_for_sdk(1)
+    with project.farm() as farm:
         held = farm.acquire()
-        with runner(stage, ttl=60) as waiting:
-            until(lambda: stage.waiting() == 1)
+        with runner(project, ttl=60) as waiting:
+            until(lambda: project.waiting() == 1)
             waiting.interrupt()
             waiting.wait()
         assert "KeyboardInterrupt" in waiting.output
         held.release()
         with farm.lease(wait=0) as lease:
-            assert [each["id"] for each in stage.leases(state="active")] == [lease.id]
+            assert [each["id"] for each in project.leases(state="active")] == [lease.id]
 
 
 def test_two_hundred_leases_at_once_are_all_kept_by_one_farm(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    live: LiveFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_clock, "SHARE", 0.1)
-    stage.open(200)
+    project = live.project_for_sdk(200)
     seen: set[str] = set()
-    with stage.farm() as farm, ThreadPoolExecutor(200) as threads:
+    with project.farm() as farm, ThreadPoolExecutor(200) as threads:
         leases = list(threads.map(lambda _: farm.acquire(ttl=60), range(200)))
         assert len({lease.user.id for lease in leases}) == 200
-        before = {each["id"]: each["expires_at"] for each in stage.leases(limit="200")}
+        before = {each["id"]: each["expires_at"] for each in project.leases(limit="200")}
 
         def renewed() -> set[str]:
             seen.update(
-                each["id"] for each in stage.leases(limit="200") if each["expires_at"] > before[each["id"]]
+                each["id"] for each in project.leases(limit="200") if each["expires_at"] > before[each["id"]]
             )
             return seen
 
@@ -271,4 +264,4 @@ def test_two_hundred_leases_at_once_are_all_kept_by_one_farm(
         assert not [lease for lease in leases if lease.lost.is_set()]
         assert threading.active_count() < 100 + 200
         list(threads.map(Lease.release, leases))
-    assert {each["ended_by"] for each in stage.leases(limit="200")} == {"released"}
+    assert {each["ended_by"] for each in project.leases(limit="200")} == {"released"}

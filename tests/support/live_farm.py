@@ -1,5 +1,7 @@
-"""A real `botfarm serve` on a database of its own, and short ways to fill it and to look."""
+"""Real `botfarm serve` processes, and short ways to fill a farm, to lease from it and to look."""
 
+import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +11,10 @@ from uuid import uuid4
 
 import httpx
 
-from support.farm import PASSWORD, TOKEN
-from support.postgres import fresh_database
-from support.stage import serving
+from botfarm_client import AsyncBotfarm, Botfarm
+from support.farm import KEYS, PASSWORD, TOKEN
+from support.postgres import fresh_database, two_roles
+from support.processes import BOTFARM, Process, running
 
 Result = TypeVar("Result")
 Json = dict[str, Any]
@@ -30,9 +33,11 @@ class LiveFarm:
         """With so many users of stage; no other project has their logins."""
         name = f"shop-{uuid4().hex[:8]}"
         project = self._post("/projects", {"name": name, "lock_delay": 0, **policy})
-        for number in range(users):
-            self.user(project["id"], login=f"u{number}@{name}.test")
+        self._import(project["id"], [f"u{number}@{name}.test" for number in range(users)])
         return name
+
+    def project_for_sdk(self, users: int, *, lock_delay: int = 15) -> "LiveProject":
+        return LiveProject(self, self.project(users, lock_delay=lock_delay))
 
     def user(self, project_id: str, **fields: Any) -> Json:
         body = {"password": PASSWORD, "project_id": project_id, "env": "stage", "domain": "regular", **fields}
@@ -55,19 +60,81 @@ class LiveFarm:
     def get(self, path: str, **query: str) -> Json:
         return dict(self.http.get(path, params=query).raise_for_status().json())
 
+    def _import(self, project_id: str, logins: list[str]) -> None:
+        common = {"password": PASSWORD, "project_id": project_id, "env": "stage", "domain": "regular"}
+        lines = "\n".join(json.dumps({"login": login, **common}) for login in logins)
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = self.http.post("/users/import", content=lines, headers=headers)
+        assert answer.json()["created"] == len(logins), answer.text
+
     def _post(self, path: str, body: Json) -> Json:
         return dict(self.http.post(path, json=body).raise_for_status().json())
 
 
+@dataclass(frozen=True)
+class LiveProject:
+    """A project of a live farm, for clients that hold leases while things go wrong."""
+
+    live: LiveFarm
+    name: str
+
+    @property
+    def url(self) -> str:
+        return self.live.url
+
+    def farm(self, url: str | None = None) -> Botfarm:
+        return Botfarm(url or self.url, TOKEN, project=self.name, env="stage")
+
+    def async_farm(self, url: str | None = None) -> AsyncBotfarm:
+        return AsyncBotfarm(url or self.url, TOKEN, project=self.name, env="stage")
+
+    def environment(self) -> dict[str, str]:
+        """For a runner in a process of its own."""
+        return {**self.live.environment, "BOTFARM_PROJECT": self.name, "BOTFARM_ENV": "stage"}
+
+    def leases(self, **query: str) -> list[Json]:
+        """The first one first."""
+        return self.live.leases(self.name, **query)
+
+    def waiting(self) -> int:
+        return len(self.live.get("/leases/waiting", project_id=self.live.project_id(self.name))["items"])
+
+
 @contextmanager
 def live_farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
-    with fresh_database(postgres_url, template=template) as database_url:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with (
-            serving(database_url) as (_, url),
-            httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=30) as http,
-        ):
-            yield LiveFarm(url, http)
+    """On a database of its own."""
+    with (
+        fresh_database(postgres_url, template=template) as database_url,
+        serving(database_url) as (_, url),
+        farm_at(url) as farm,
+    ):
+        yield farm
+
+
+@contextmanager
+def serving(database_url: str, *, port: int = 0) -> Iterator[tuple[Process, str]]:
+    """A farm that takes requests, and its URL."""
+    environment = {
+        **two_roles(database_url),
+        "BOTFARM_ENCRYPTION_KEYS": KEYS,
+        "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
+        "BOTFARM_PORT": str(port),
+    }
+    with running(BOTFARM, "serve", environment=environment) as process:
+        yield process, process.url()
+
+
+@contextmanager
+def farm_at(url: str) -> Iterator[LiveFarm]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=60) as http:
+        yield LiveFarm(url, http)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def until(look: Callable[[], Result], *, seconds: float = 60) -> Result:
@@ -75,5 +142,5 @@ def until(look: Callable[[], Result], *, seconds: float = 60) -> Result:
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.02)
     return found

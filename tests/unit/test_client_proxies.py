@@ -19,7 +19,7 @@ from botfarm_client.connection.proxies import proxy_for
 from botfarm_client.connection.route import tls_context
 from botfarm_client.errors import BotfarmError, FarmUnreachableError, LostAnswerError, SettingError
 from support.certificates import server_tls
-from support.stage import free_port
+from support.live_farm import free_port
 from support.stub_server import StubServer, stub_server
 
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
