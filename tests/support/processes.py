@@ -74,8 +74,13 @@ class Process:
 
 
 def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """Ours without any BOTFARM_ variable, so that a test says all that matters."""
-    return {**{k: v for k, v in os.environ.items() if not k.startswith("BOTFARM_")}, **additions}
+    """Ours without any BOTFARM_ variable, so that a test says all that matters.
+
+    Bytecode is kept, because otherwise each of some hundred commands compiles the sources anew.
+    """
+    ours = os.environ.items()
+    kept = {k: v for k, v in ours if not k.startswith("BOTFARM_") and k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **additions}
 
 
 @contextmanager
