@@ -25,6 +25,7 @@ export interface Ran {
 }
 
 interface Options {
+  /** Without `.spec.ts`. */
   files?: string[];
   workers?: number;
   env?: Record<string, string>;
@@ -42,7 +43,9 @@ export async function started(
   const output = await mkdtemp(join(tmpdir(), "botfarm-suite-"));
   const playwright = join(dirname(require.resolve("@playwright/test/package.json", { paths: [folder] })), "cli.js");
   const how = [`--workers=${workers}`, `--reporter=${reporter}`, `--output=${join(output, "results")}`];
-  const command = [process.execPath, playwright, "test", ...files, ...how];
+  // Playwright compares a filter with the whole path, in which the name of the checkout may contain the name of a file.
+  const filters = files.map((name) => `/${name}\\.spec\\.ts$`);
+  const command = [process.execPath, playwright, "test", ...filters, ...how];
   const [program, ...args] = piped ? ["sh", "-c", '"$@" 2>&1 | cat', "sh", ...command] : command;
   const suite = new Process(program!, args, {
     cwd: folder,
