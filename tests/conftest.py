@@ -1,6 +1,5 @@
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -13,6 +12,7 @@ from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
+from support.processes import heed_signals
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -24,9 +24,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def _surroundings() -> Iterator[None]:
     """The same for everybody: our log format, and no setting of the person who runs the tests."""
     configure_logging("INFO", terminal=False)
-    signal.signal(
-        signal.SIGHUP, signal.SIG_DFL
-    )  # `nohup` ignores it, and the commands that tests start would inherit that
+    heed_signals()
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):

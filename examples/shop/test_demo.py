@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from support.postgres import temporary_folder
-from support.processes import running
+from support.processes import heed_signals, running
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """All that the demo leaves would be here."""
+    heed_signals()
     with temporary_folder() as folder:
         yield folder
 

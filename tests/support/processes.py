@@ -73,6 +73,13 @@ class Process:
         self._output.close()
 
 
+def heed_signals() -> None:
+    """A shell in the background ignores Ctrl-C, and `nohup` a closed terminal. The commands would inherit both."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def clean_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """Ours without any BOTFARM_ variable, so that a test says all that matters.
 
