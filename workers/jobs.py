@@ -38,7 +38,7 @@ class Heartbeat:
 async def run_tick(job: Job, heartbeat: Heartbeat) -> None:
     """Never raises, because the next tick is the retry.
 
-    A failed tick counts for the heartbeat, because a restart would not help.
+    A failed tick also updates the heartbeat, because a restart would not help.
     """
     try:
         await job.tick()

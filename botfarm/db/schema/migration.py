@@ -47,7 +47,7 @@ _IN_THE_WAY = text("""
 async def migrate(
     url: str, *, revision: str = "head", through_pooler: bool = False, serving: ServingRole | None = None
 ) -> str | None:
-    """Upgrades the schema, revision by revision. Of several processes one does, and the others wait for it.
+    """Upgrades the schema, revision by revision. If several processes run this, one migrates and the others wait.
 
     Then grants the serving role what it needs, if there is one beside the owner of the URL.
 

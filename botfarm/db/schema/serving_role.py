@@ -79,7 +79,7 @@ async def let_serve(engine: AsyncEngine, role: ServingRole) -> bool:
         granted = (await connection.execute(_ROLE, {"role": role.name})).one()
         if (
             around.may_grant_stats and not granted.sees_all
-        ):  # otherwise the processes log at their start what they cannot see
+        ):  # without this grant the processes log at their start what they cannot see
             await connection.exec_driver_sql(f"GRANT pg_read_all_stats TO {quote(role.name)}")
         if granted.may_create:
             logger.warning(

@@ -38,7 +38,7 @@ from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, 
 
 u = aliased(UserRow, name="u")
 clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
-# The keyset of a list is the pool index itself, so a page costs what it shows.
+# A list is paged by the columns of the pool index, so the cost of a page depends only on its rows.
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
 _NOTHING: UserCursor = (UUID(int=0), "", "", UUID(int=0))
@@ -124,7 +124,7 @@ class LockedUser:
     pool: Pool
     sealed: SealedCredentials
     is_leased: bool
-    """Whether a lease on the user was live after the lock was had."""
+    """True if a lease on the user was live when the row lock was taken."""
     row: UserRow = field(repr=False)
     """Only for `update_user`."""
 

@@ -93,7 +93,7 @@ class PoolQueue:
         return min(pauses)
 
     def _start_grants(self, queue: Queue) -> bool:
-        """True when a later reading may find more tickets to grant although no user is freed."""
+        """Starts the grants. True if a later reading may find more tickets to grant, even if no user is freed."""
         places, self._is_mixed = grantable(queue), is_mixed(queue)
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
