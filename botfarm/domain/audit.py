@@ -1,4 +1,4 @@
-"""What was done to the farm, by whom and when."""
+"""The entries of the audit: who did something, what, from where and when."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

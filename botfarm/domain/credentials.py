@@ -1,9 +1,9 @@
-"""What signs a user in: encrypted as it is stored, or for the holder of a lease."""
+"""The credentials of a user: encrypted as they are stored, or in clear for the holder of a lease."""
 
 from dataclasses import dataclass, field
 
 MAX_SECRETS_BYTES = 262_144
-"""Of one user, as JSON. What a browser keeps for a site that is signed in to is some tens of kilobytes."""
+"""The limit for the secrets of one user, as JSON. A browser session of one site has some tens of kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class LeaseOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
-    """What a new lease records, whichever users it gets."""
+    """The fields of a new lease that do not depend on its users."""
 
     ttl_seconds: int | None = None
     """Null means the default of the project."""

@@ -83,7 +83,7 @@ class UserFilter:
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """What is wrong with a line of an import; the first line is 1."""
+    """An error in a line of an import. The first line is 1."""
 
     line: int
     field: str

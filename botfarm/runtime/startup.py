@@ -1,4 +1,4 @@
-"""What a process checks, or brings up to date, before it starts to work."""
+"""The checks and updates before a process starts to work."""
 
 from botfarm.db.schema import migration
 from botfarm.db.schema.serving_role import ServingRole

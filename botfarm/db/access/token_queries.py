@@ -48,7 +48,7 @@ LIVE_MADE_BY = text("""
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """What a request's token is compared with."""
+    """The value that the token of a request is compared with."""
 
     principal: Principal
     secret_hash: bytes = field(repr=False)

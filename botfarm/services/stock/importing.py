@@ -63,9 +63,9 @@ class Importing:
     async def _import(
         self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
     ) -> ImportResult:
-        users, errors = await self._read(lines)
+        users, pools, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
-            project_ids = {pool.project_id for pool in {user.pool for user in users.values()}}
+            project_ids = {pool.project_id for pool in pools}
             projects = await project_queries.existing_projects(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
             batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
@@ -83,8 +83,8 @@ class Importing:
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
-    ) -> tuple[dict[int, NewUser], list[LineError]]:
-        """Reads the lines and encrypts the users as they arrive. Returns them by their lines."""
+    ) -> tuple[dict[int, NewUser], Collection[Pool], list[LineError]]:
+        """Reads the lines and encrypts the users as they arrive. Returns them by their lines, and their pools."""
         users: dict[int, NewUser] = {}
         errors: list[LineError] = []
         pools: dict[Pool, Pool] = {}  # one object for each pool, not for each user
@@ -97,7 +97,7 @@ class Importing:
                 users[line.line] = self._encrypted(line, pools.setdefault(line.pool, line.pool))
             if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
-        return users, errors
+        return users, pools.values(), errors
 
     def _encrypted(self, line: UserLine, pool: Pool) -> NewUser:
         user_id = uuid4()

@@ -31,7 +31,7 @@ interface Options {
   env?: Record<string, string>;
   folder?: string;
   reporter?: string;
-  /** Prints into a pipe, as in CI. What Node starts itself prints into a socket. The exit code is then the pipe's reader's. */
+  /** Prints into a pipe, as in CI, because Node gives its children sockets. The exit code is that of the pipe's reader. */
   piped?: boolean;
 }
 
