@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from benchmarks.processes import clean_environment
 from benchmarks.single_lease import RANDOM_HAND, single_lease_script
 from benchmarks.statements import HAND, LEASE, PRINCIPAL, Statement, acquire_statement, release_statement
-from botfarm.db.leasing.acquire_pool_queries import hand_after
+from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.db.postgres.engine import create_engine
 
 PGBENCH_CLIENTS = 64

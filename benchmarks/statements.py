@@ -12,7 +12,7 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import acquire_pool_queries, lease_queries
+from botfarm.db.leasing import lease_queries, pool_grant_queries
 from botfarm.db.leasing.lease_queries import Release
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import LeaseRequest, Outcome
@@ -51,7 +51,7 @@ def acquire_statement(project_id: UUID) -> Statement:
     principal = Principal(PRINCIPAL, Role.RUNNER, EVERYTHING, address="127.0.0.1", request_id="0" * 32)
     request = LeaseRequest(principal, Pool(project_id, Env.STAGE, Domain.REGULAR))
     recorded = _recorded(
-        lambda session: acquire_pool_queries.acquire_pool(
+        lambda session: pool_grant_queries.grant_from_pool(
             session, [request], tickets=None, hand=HAND, replica=LEASE, latest=None
         )
     )

@@ -7,7 +7,7 @@ import pytest
 
 from botfarm.db.postgres import engine
 from botfarm.logs import configure_logging
-from botfarm.runtime import postgres
+from botfarm.runtime import database_connections
 from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings
@@ -41,7 +41,7 @@ def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """
     if request.node.get_closest_marker("impatient") is None:
         monkeypatch.setattr(engine, "CHECK_OUT_PATIENCE", 10.0)
-        monkeypatch.setattr(postgres, "REQUEST_PATIENCE", 15.0)
+        monkeypatch.setattr(database_connections, "REQUEST_PATIENCE", 15.0)
 
 
 @pytest.fixture(scope="session")

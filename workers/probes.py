@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from botfarm.services.upkeep.readiness import Readiness
+from botfarm.runtime.readiness import Readiness
 from workers.jobs import Heartbeat
 
 

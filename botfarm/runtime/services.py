@@ -7,8 +7,9 @@ from uuid import uuid4
 
 from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.postgres.listener import Listener
+from botfarm.runtime.database_connections import DatabaseConnections, open_database_connections
 from botfarm.runtime.keys import read_key_ring
-from botfarm.runtime.postgres import Postgres, open_postgres
+from botfarm.runtime.readiness import Readiness
 from botfarm.services.access.audit import Audit
 from botfarm.services.access.credential_check import CredentialCheck
 from botfarm.services.access.login_throttle import LoginThrottle
@@ -33,7 +34,6 @@ from botfarm.services.stock.users import Users
 from botfarm.services.upkeep.after_restore import AfterRestore
 from botfarm.services.upkeep.key_usage import KeyUsage
 from botfarm.services.upkeep.maintenance import Maintenance
-from botfarm.services.upkeep.readiness import Readiness
 from botfarm.services.upkeep.reencryption import Reencryption
 from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.settings import Settings
@@ -82,11 +82,11 @@ async def open_services(
     A database that does not answer shows in a request and in `readiness`, not here.
     """
     async with (
-        open_postgres(settings, process_name, in_background=in_background) as postgres,
+        open_database_connections(settings, process_name, in_background=in_background) as connections,
         AsyncExitStack() as closing,
     ):
-        database, key_ring = postgres.database, read_key_ring(settings)
-        notifier = Notifier(database, postgres.listener)
+        database, key_ring = connections.database, read_key_ring(settings)
+        notifier = Notifier(database, connections.listener)
         closing.push_async_callback(notifier.close)
         shutdown, clock = Shutdown(), DatabaseClock()
 
@@ -99,7 +99,7 @@ async def open_services(
 
         waiting_room, acquiring = _acquiring(
             settings,
-            postgres,
+            connections,
             key_ring=key_ring,
             projects=projects,
             pools=pools,
@@ -132,16 +132,16 @@ async def open_services(
             after_restore=AfterRestore(database),
             key_usage=key_usage,
             reencryption=Reencryption(database, key_ring, key_usage),
-            readiness=Readiness(postgres.health, process_name, serving=database),
+            readiness=Readiness(connections.health, process_name, serving=database),
             shutdown=shutdown,
             cache_refresher=CacheRefresher((authentication.refresh, sessions.refresh, projects.refresh)),
-            listener=postgres.listener,
+            listener=connections.listener,
         )
 
 
 def _acquiring(
     settings: Settings,
-    postgres: Postgres,
+    connections: DatabaseConnections,
     *,
     key_ring: KeyRing,
     projects: Projects,
@@ -152,7 +152,7 @@ def _acquiring(
     clock: DatabaseClock,
 ) -> tuple[WaitingRoom, Acquiring]:
     """The rooms granting, waiting and leasing."""
-    database, replica_id = postgres.database, uuid4()
+    database, replica_id = connections.database, uuid4()
     limiter = AcquireLimiter(max(1, settings.database_pool_size // 2), shutdown)
     grants = Grants(
         database,
@@ -165,7 +165,7 @@ def _acquiring(
     )
     waiting_room = WaitingRoom(
         database,
-        postgres.listener,
+        connections.listener,
         notifier,
         pools,
         grants,

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db.leasing import acquire_pool_queries
-from botfarm.db.leasing.acquire_pool_queries import hand_after
+from botfarm.db.leasing import pool_grant_queries
+from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.domain.leases import Lease, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool
 from support.farm import RUNNER, Farm, open_farm
@@ -38,7 +38,7 @@ async def fill(farm: Farm, users: int) -> Pool:
 
 async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
     request = LeaseRequest(RUNNER, pool, count=count, terms=TERMS)
-    (lease,) = await acquire_pool_queries.acquire_pool(
+    (lease,) = await pool_grant_queries.grant_from_pool(
         session, [request], tickets=None, hand=hand_after(uuid4()), replica=uuid4(), latest=None
     )
     return lease
@@ -126,10 +126,10 @@ async def explain(
     farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str, options: str = "VERBOSE off"
 ) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
-    compiled = acquire_pool_queries.ACQUIRE.compile(dialect=dialect.dialect())
+    compiled = pool_grant_queries.GRANT.compile(dialect=dialect.dialect())
     latest = datetime.now(UTC) + timedelta(seconds=2)
     request = LeaseRequest(RUNNER, pool, terms=TERMS)
-    values = acquire_pool_queries._parameters([request], [uuid4()], None, hand=hand, latest=latest)
+    values = pool_grant_queries._parameters([request], [uuid4()], None, hand=hand, latest=latest)
     arguments = ", ".join(_literal(values[name]) for name in compiled.positiontup or ())
     async with farm.database.transaction() as session:
         connection = await session.connection()

@@ -251,7 +251,7 @@ async def test_a_filter_that_no_lease_can_match_does_not_read_the_leases(
 async def test_a_long_history_has_more_patience_than_a_request(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm.runtime.postgres.REQUEST_PATIENCE", 0.1)
+    monkeypatch.setattr("botfarm.runtime.database_connections.REQUEST_PATIENCE", 0.1)
     slow = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
               AND clock_timestamp() - query_start > interval '0.6 seconds'"""
     watching = await asyncpg.connect(

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from botfarm.crypto.api_tokens import new_token
 from botfarm.db.postgres import engine
 from botfarm.errors import DatabaseUnavailableError
-from botfarm.services.upkeep import readiness
+from botfarm.runtime import readiness
 from support.app import api_client
 from support.farm import test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.leasing import advisory_locks, lease_queries
-from botfarm.db.leasing.acquire_pool_queries import acquire_pool, hand_after
 from botfarm.db.leasing.lease_queries import Release, Renewal
+from botfarm.db.leasing.pool_grant_queries import grant_from_pool, hand_after
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import EndedBy, Lease, LeaseRequest, LeaseTerms, Outcome
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
@@ -261,7 +261,7 @@ class TestAcquire:
 async def _acquire(session: AsyncSession, pool: Any, *, idempotency_key: str | None = None) -> Lease | None:
     fingerprint = b"another request" if idempotency_key else None
     terms = LeaseTerms(ttl_seconds=60, idempotency_key=idempotency_key, fingerprint=fingerprint)
-    (lease,) = await acquire_pool(
+    (lease,) = await grant_from_pool(
         session,
         [LeaseRequest(RUNNER, pool, terms=terms)],
         tickets=None,

@@ -17,7 +17,8 @@ from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import User, UserChanges
-from botfarm.services.upkeep import key_usage, readiness, reencryption
+from botfarm.runtime import readiness
+from botfarm.services.upkeep import key_usage, reencryption
 from botfarm.services.upkeep.key_usage import KeyState, KeyUsage
 from botfarm.services.upkeep.reencryption import Reencrypted
 from support.app import api_client

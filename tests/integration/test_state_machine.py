@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 )
 
 from botfarm import errors
-from botfarm.db.leasing import acquire_pool_queries
+from botfarm.db.leasing import pool_grant_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import EndedBy, Grant
 from botfarm.domain.pools import Domain, Env, Pool
@@ -94,7 +94,7 @@ USER_CHANGES = st.one_of(
 @pytest.fixture
 def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     ids = random.Random()
-    for module in (users, importing, grants, acquire_pool_queries):
+    for module in (users, importing, grants, pool_grant_queries):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()

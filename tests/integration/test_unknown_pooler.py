@@ -9,8 +9,7 @@ from sqlalchemy import text
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.schema.migration import migrate
 from botfarm.errors import OperatorError, UnknownPoolerError
-from botfarm.runtime import startup
-from botfarm.services.upkeep import readiness
+from botfarm.runtime import readiness, startup
 from botfarm.settings import load_settings
 from support.app import api_client
 from support.farm import Farm, test_settings

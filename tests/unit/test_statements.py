@@ -14,26 +14,26 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import TextClause
 
-from botfarm.db.leasing import acquire_pool_queries, acquire_user_queries, lease_queries
+from botfarm.db.leasing import lease_queries, pool_grant_queries, user_grant_queries
 from botfarm.db.stock import pool_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
-from botfarm.db.waiting import ticket_queries, waiting_queries
+from botfarm.db.waiting import ticket_queries, waiting_list_queries
 
 FOLDER = Path(__file__).parents[1] / "statements"
 
 STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
-    "acquire_from_pool": (
-        acquire_pool_queries.ACQUIRE,
+    "grant_from_pool": (
+        pool_grant_queries.GRANT,
         "POST /leases: grants users of one pool with the same labels to a batch of requests, each with a lease of its own.",
         "Returns no row for a request that finds too few users, or when a live ticket waits in this pool.",
     ),
-    "acquire_for_tickets": (
-        acquire_pool_queries.ACQUIRE_TICKETS,
+    "grant_tickets": (
+        pool_grant_queries.GRANT_TICKETS,
         "The same for requests that wait, when their replica finds that it is their turn.",
         "Deletes each ticket with the grant, so that a wait that is over is never granted.",
     ),
-    "acquire_user": (
-        acquire_user_queries.ACQUIRE_USER,
+    "grant_user": (
+        user_grant_queries.GRANT_USER,
         "POST /users/{user_id}/acquire_lock: grants one user by its id, under an operation that needs no pool.",
         "Returns no row when the user is busy or locked, or the idempotency key is taken.",
     ),
@@ -98,7 +98,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "With an idempotency key the place may be kept for some seconds, for a retry at any replica.",
     ),
     "list_waiting": (
-        waiting_queries.WAITING,
+        waiting_list_queries.WAITING,
         "GET /leases/waiting: the live tickets of the scope.",
         "Ordered pool by pool, in the order in which they are served.",
     ),

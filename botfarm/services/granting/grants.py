@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import acquire_pool_queries, advisory_locks, lease_queries, lease_reading_queries
-from botfarm.db.leasing.acquire_pool_queries import hand_after
+from botfarm.db.leasing import advisory_locks, lease_queries, lease_reading_queries, pool_grant_queries
+from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
@@ -136,7 +136,7 @@ class Grants:
     ) -> list[Lease | None]:
         pool = requests[0].pool
         hand = self._hands.get(pool) or hand_after(uuid4())
-        leases = await acquire_pool_queries.acquire_pool(
+        leases = await pool_grant_queries.grant_from_pool(
             executor,
             requests,
             tickets=tickets,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
-from botfarm.db.leasing import acquire_user_queries, lease_queries
+from botfarm.db.leasing import lease_queries, user_grant_queries
 from botfarm.db.leasing.lease_queries import Rest
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
@@ -135,7 +135,7 @@ class Acquiring:
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):
             await check_quota(session, principal, count=1, idempotency_key=terms.idempotency_key)
-            lease = await acquire_user_queries.acquire_user(
+            lease = await user_grant_queries.grant_user(
                 session, principal, user_id, terms, latest=self._clock.latest()
             )
             grant = Grant(lease) if lease else await replay(session, principal, terms)

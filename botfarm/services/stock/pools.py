@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
-from botfarm.db.waiting import waiting_queries
+from botfarm.db.waiting import waiting_list_queries
 from botfarm.domain.access import Scope
 from botfarm.domain.pools import Pool, PoolCounts, PoolUsage
 from botfarm.domain.waiting import Ticket, TicketFilter
@@ -34,7 +34,7 @@ class Pools:
     async def waiting(self, scope: Scope, chosen: TicketFilter) -> Sequence[Ticket]:
         """The waiting requests, pool by pool, in the order in which they will be served."""
         async with self._database.autocommit() as session:
-            return await waiting_queries.list_waiting(session, scope, chosen)
+            return await waiting_list_queries.list_waiting(session, scope, chosen)
 
     async def count(self, pool: Pool, labels: Mapping[str, str]) -> PoolCounts:
         """Counts the users of the pool that match, at a moment after the call.

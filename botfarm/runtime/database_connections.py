@@ -10,7 +10,7 @@ from botfarm.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Postgres:
+class DatabaseConnections:
     database: Database
     health: Database
     """One connection of its own, because a busy pool is no reason to send the requests elsewhere."""
@@ -19,9 +19,9 @@ class Postgres:
 
 
 @asynccontextmanager
-async def open_postgres(
+async def open_database_connections(
     settings: Settings, process_name: str, *, in_background: bool
-) -> AsyncIterator[Postgres]:
+) -> AsyncIterator[DatabaseConnections]:
     """Connects when the first statement is sent, not here. Raises SettingsError when no database is set.
 
     A statement may take `REQUEST_PATIENCE` seconds, and `BACKGROUND_PATIENCE` seconds in the background, where no caller
@@ -41,16 +41,16 @@ async def open_postgres(
     health_engine = create_engine(
         url, application_name=f"{name}-health", pool_size=1, through_pooler=through_pooler
     )
-    postgres = Postgres(
+    connections = DatabaseConnections(
         database=Database(engine, patience=patience, through_pooler=through_pooler),
         health=Database(health_engine, through_pooler=through_pooler),
         listener=_listener(settings, f"{name}-listener"),
     )
     try:
-        yield postgres
+        yield connections
     finally:
-        await postgres.database.dispose()
-        await postgres.health.dispose()
+        await connections.database.dispose()
+        await connections.health.dispose()
 
 
 def _listener(settings: Settings, name: str) -> Listener | None:

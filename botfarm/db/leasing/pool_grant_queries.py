@@ -38,7 +38,7 @@ _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 
 # With `u.project_id = :project_id` beside the row comparison it starts at the first user of the pool, not at
 # the hand, because it prefers an equality to find the start and then uses the row comparison only as a
 # filter. The clock is read after the users are locked, so a lease never starts before it could be granted.
-def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
+def _grant(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
     return text(f"""
     WITH p AS MATERIALIZED (
         SELECT projects.*, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
@@ -107,10 +107,10 @@ def _acquire(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -
 _QUEUE = f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET})"
 # A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends
 # on no user.
-ACQUIRE = _acquire(unless=f"NOT {_QUEUE}")
+GRANT = _grant(unless=f"NOT {_QUEUE}")
 # A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
 # never granted.
-ACQUIRE_TICKETS = _acquire(
+GRANT_TICKETS = _grant(
     claimed="""
     claimed AS (
         DELETE FROM tickets USING wanted, fit
@@ -130,7 +130,7 @@ def hand_after(user_id: UUID) -> UUID:
     return UUID(int=user_id.int | 0xF << 76)
 
 
-async def acquire_pool(
+async def grant_from_pool(
     executor: Executor,
     requests: Sequence[LeaseRequest],
     *,
@@ -150,9 +150,9 @@ async def acquire_pool(
     """
     lease_ids = [uuid4() for _ in requests]
     parameters = _parameters(requests, lease_ids, tickets, hand=hand, latest=latest)
-    statement = ACQUIRE
+    statement = GRANT
     if tickets is not None:
-        statement, parameters["replica"] = ACQUIRE_TICKETS, replica
+        statement, parameters["replica"] = GRANT_TICKETS, replica
     rows: dict[UUID, list[Any]] = {}
     for row in await executor.execute(statement, parameters):
         rows.setdefault(row.id, []).append(row)

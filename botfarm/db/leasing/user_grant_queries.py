@@ -1,4 +1,4 @@
-"""The statement that grants one user by its id; users of a pool: acquire_pool_queries.py."""
+"""The statement that grants one user by its id; users of a pool: pool_grant_queries.py."""
 
 import json
 from datetime import datetime
@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing.acquire_pool_queries import FREE, GRANTED_TTL
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
+from botfarm.db.leasing.pool_grant_queries import FREE, GRANTED_TTL
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Lease, LeaseOperation, LeaseTerms
@@ -37,7 +37,7 @@ _GRANT = f"""
     )
     SELECT {LEASE_COLUMNS}, {CREDENTIALS}, l.row_version FROM l, p, u ORDER BY u.id"""
 
-ACQUIRE_USER = text(f"""
+GRANT_USER = text(f"""
     WITH p AS MATERIALIZED (
         SELECT p.*, {GRANTED_TTL.format(ttl="CAST(:ttl AS integer)")} AS ttl, users.env, users.domain
         FROM projects AS p JOIN users ON users.project_id = p.id WHERE users.id = :user_id
@@ -48,7 +48,7 @@ ACQUIRE_USER = text(f"""
     {_GRANT}""")
 
 
-async def acquire_user(
+async def grant_user(
     session: AsyncSession, principal: Principal, user_id: UUID, terms: LeaseTerms, *, latest: datetime | None
 ) -> Lease | None:
     """Grants the user of the principal's scope. `latest` is the latest time to believe the clock.
@@ -70,4 +70,4 @@ async def acquire_user(
         "request_id": principal.request_id,
         **scope_parameters(principal.scope),
     }
-    return lease_from_rows(await session.execute(ACQUIRE_USER, parameters))
+    return lease_from_rows(await session.execute(GRANT_USER, parameters))
