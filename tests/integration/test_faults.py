@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from botfarm.crypto.api_tokens import new_token
-from botfarm.db.postgres import engine
+from botfarm.db.postgres import engine, outages
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.runtime import readiness
 from support.app import api_client
@@ -198,7 +198,7 @@ async def test_a_database_that_lets_us_in_no_more(
 ) -> None:
     """The farm's role loses its login. The probes show it, the log says why, and service returns with it."""
     monkeypatch.setattr(readiness, "INTERVAL", 0.05)
-    monkeypatch.setattr(engine, "WARNING_INTERVAL", 0.0)
+    monkeypatch.setattr(outages, "WARNING_INTERVAL", 0.0)
     role = f"role_{uuid4().hex}"
     await sql.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")
     url = urlsplit(database_url)

@@ -1,4 +1,4 @@
-"""Engine, sessions and transactions; the one place where a driver's error becomes DatabaseUnavailableError."""
+"""Engine, sessions and transactions, with a time limit for each statement."""
 
 import asyncio
 import time
@@ -14,10 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from botfarm import metrics
 from botfarm.db.postgres.driver import Driver, Executor
 from botfarm.db.postgres.multi_host import connect
-from botfarm.errors import BotfarmError, ConnectionsBusyError, DatabaseUnavailableError, UnknownPoolerError
-from botfarm.logs import get_logger
-
-logger = get_logger(__name__)
+from botfarm.db.postgres.outages import (
+    READ_ONLY,
+    UNKNOWN_POOLER,
+    Cut,
+    sqlstate,
+    translated_errors,
+    unavailable,
+)
+from botfarm.errors import ConnectionsBusyError, UnknownPoolerError
 
 # Seconds for a connection, then for a statement. A request is answered within three seconds, if only with 503
 # (decision 0010).
@@ -27,14 +32,6 @@ BACKGROUND_PATIENCE = 30.0
 # Seconds after which the connection is cut. The server's own limit comes first: it rolls the statement back
 # and keeps the connection.
 GRACE = 0.3
-WARNING_INTERVAL = 10.0
-_last_warning: dict[str, float] = {}
-
-# SQLSTATEs, or the classes they begin with, of a server that cannot serve any request now: connection lost,
-# rolled back by a conflict, out of resources, stopped by an operator or a timeout, failing itself, a standby
-# after a failover, waited too long for a lock, and a schema or grants that are not those of this build.
-_UNAVAILABLE = ("08", "28", "40", "53", "57", "58", "XX", "25006", "55P03", "42P01", "42703", "42501")
-_READ_ONLY = "25006"
 
 # PgBouncer may be configured to ignore the settings of a session, so one that no server has by default is
 # checked. A DO block is not prepared; a prepared statement would fail first.
@@ -42,10 +39,6 @@ _REQUIRE_SETTINGS = """
     DO $$ BEGIN
         ASSERT current_setting('enable_bitmapscan') = 'off', 'the settings of this session were not kept';
     END $$"""
-# The assertion failed; a prepared statement does not exist; a prepared statement exists already.
-_OF_A_POOLER = ("P0004", "26000", "42P05")
-_REFUSED_BY_PGBOUNCER = "unsupported startup parameter"
-UNKNOWN_POOLER = "between it and this process is a pooler that shares sessions, such as PgBouncer: set BOTFARM_DB_POOLER=transaction; BOTFARM_OWNER_URL must go past it"
 
 
 def create_engine(
@@ -56,12 +49,12 @@ def create_engine(
     patience: float | None = REQUEST_PATIENCE,
     through_pooler: bool = False,
 ) -> AsyncEngine:
-    """An engine for a `postgresql://` URL, with at most `pool_size` connections and `patience` seconds a statement.
+    """An engine for a `postgresql://` URL.
 
-    Through a pooler each transaction may run in another session.
+    It opens at most `pool_size` connections. A statement may take `patience` seconds, or any time for None.
 
-    So no settings are made for the session (`Database` makes them for each transaction), and only the unnamed
-    prepared statement is used.
+    Through a pooler each transaction may run in another session. So no settings are made for the session
+    (`Database` makes them for each transaction), and only the unnamed prepared statement is used.
     """
     settings = {"application_name": application_name}
     if not through_pooler:
@@ -142,7 +135,7 @@ class Database:
 
     @asynccontextmanager
     async def direct(self) -> AsyncIterator[Executor]:
-        """As `autocommit`, but without an SQLAlchemy session, for the most frequent statements: see driver.py."""
+        """As `autocommit`, without an SQLAlchemy session: for the most frequent statements, see driver.py."""
         if self._through_pooler:
             async with self.transaction() as session:
                 yield session
@@ -158,7 +151,7 @@ class Database:
                     driver.is_closed()
                     or not isinstance(error, Exception)
                     or isinstance(error, asyncpg.InternalClientError)
-                    or _sqlstate(error) == _READ_ONLY
+                    or sqlstate(error) == READ_ONLY
                 ):
                     await connection.invalidate()
                 if driver.is_closed() and isinstance(error, asyncpg.InterfaceError):
@@ -199,17 +192,17 @@ class Database:
             try:
                 yield session
             except DBAPIError as error:
-                if _sqlstate(error.orig) == _READ_ONLY:
+                if sqlstate(error.orig) == READ_ONLY:
                     await session.invalidate()  # the connection would stay on a server that is a standby now
                 raise
             finally:
                 cutting.cancel()
 
     @asynccontextmanager
-    async def _translated_errors(self) -> AsyncIterator["_Cut"]:
+    async def _translated_errors(self) -> AsyncIterator[Cut]:
         self.require_own_sessions()
         try:
-            async with _translated_errors() as cut:
+            async with translated_errors() as cut:
                 yield cut
         except UnknownPoolerError:
             self._has_met_pooler = not self._through_pooler
@@ -240,63 +233,3 @@ async def _check_out(opening: Awaitable[AsyncConnection]) -> AsyncConnection:
 
 async def _driver_of(connection: AsyncConnection) -> asyncpg.Connection:
     return (await connection.get_raw_connection()).driver_connection
-
-
-class _Cut:
-    """Terminates the connection of a statement that has not ended in time.
-
-    Does not cancel the statement, because a server that is silent by now would not answer, and closing would
-    take seconds more.
-    """
-
-    def __init__(self) -> None:
-        self.is_made = False
-
-    def __call__(self, driver: asyncpg.Connection) -> None:
-        self.is_made = True
-        driver.terminate()
-
-
-@asynccontextmanager
-async def _translated_errors() -> AsyncIterator[_Cut]:
-    """Raises DatabaseUnavailableError for errors that are no fault of the statement; all others pass."""
-    cut = _Cut()
-    try:
-        yield cut
-    except DBAPIError as error:
-        if error.connection_invalidated or _sqlstate(error.orig).startswith((*_UNAVAILABLE, *_OF_A_POOLER)):
-            raise unavailable(error) from error
-        raise
-    except asyncpg.PostgresError as error:
-        if _sqlstate(error).startswith((*_UNAVAILABLE, *_OF_A_POOLER)):
-            raise unavailable(error) from error
-        raise
-    except (OSError, asyncpg.InternalClientError) as error:
-        # asyncpg raises InternalClientError between the server's last message and the end of the connection.
-        raise unavailable(error) from error
-    except BotfarmError:
-        raise
-    except Exception as error:
-        if cut.is_made:  # asyncpg fails on the terminated connection, for example with an AttributeError
-            raise unavailable(error) from error
-        raise
-
-
-def unavailable(error: Exception) -> DatabaseUnavailableError:
-    """The error that callers see. Its reason is logged at most every `WARNING_INTERVAL` seconds."""
-    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    while cause.__cause__ is not None and not _sqlstate(cause):
-        cause = cause.__cause__
-    reason = " ".join([type(cause).__name__, _sqlstate(cause), *str(cause).splitlines()[:1]])[:300]
-    is_of_a_pooler = _sqlstate(cause) in _OF_A_POOLER or _REFUSED_BY_PGBOUNCER in reason
-    if is_of_a_pooler:
-        reason = f"{UNKNOWN_POOLER} ({reason})"
-    now = time.monotonic()
-    if now - _last_warning.get("at", -WARNING_INTERVAL) >= WARNING_INTERVAL:
-        _last_warning["at"] = now
-        logger.warning("database unavailable", reason=reason)
-    return UnknownPoolerError(reason) if is_of_a_pooler else DatabaseUnavailableError(reason)
-
-
-def _sqlstate(error: BaseException | None) -> str:
-    return getattr(error, "sqlstate", None) or ""

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botfarm.db.postgres.engine import create_engine, unavailable
+from botfarm.db.postgres.engine import create_engine
+from botfarm.db.postgres.outages import unavailable
 from botfarm.db.schema.revisions import alembic_config, current_revision, revisions
 from botfarm.db.schema.serving_role import ServingRole, let_serve
 from botfarm.errors import OperatorError
@@ -27,7 +28,7 @@ PATIENCE = 240.0
 """Seconds until it stops trying: less than the five minutes of a Helm hook, so that its reason is seen."""
 
 MIGRATION_LOCK = 0x626F7466
-"""Number of the advisory lock: any constant that nothing else in this database locks, the same in all versions."""
+"""Number of the advisory lock, the same in all versions. Nothing else in this database may lock it."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 _NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}
@@ -36,8 +37,9 @@ _IN_USE = {"55P03", "40P01"}
 # Oids from 16384 on are not PostgreSQL's own tables. Of another role's session this role may see only the
 # process id.
 _IN_THE_WAY = text("""
-    SELECT a.pid, concat_ws(', ', coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
-                            'for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') AS what
+    SELECT a.pid,
+           concat_ws(', ', coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+                     'for ' || round(extract(epoch FROM clock_timestamp() - a.xact_start)) || ' s') AS what
     FROM pg_stat_activity AS a
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
       AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.granted AND l.relation >= 16384)
@@ -47,7 +49,7 @@ _IN_THE_WAY = text("""
 async def migrate(
     url: str, *, revision: str = "head", through_pooler: bool = False, serving: ServingRole | None = None
 ) -> str | None:
-    """Upgrades the schema, revision by revision. If several processes run this, one migrates and the others wait.
+    """Upgrades the schema, revision by revision. Of several processes one migrates, and the others wait.
 
     Then grants the serving role what it needs, if there is one beside the owner of the URL.
 
@@ -116,7 +118,8 @@ async def _upgrade_to(revision: str, engine: AsyncEngine, *, deadline: float) ->
         in_the_way = await _in_the_way(engine)
         if time.monotonic() > deadline:
             raise OperatorError(
-                f"revision {revision} was not made: its tables were in use for {PATIENCE:.0f} s, at last perhaps by {in_the_way}. "
+                f"revision {revision} was not made: its tables were in use for {PATIENCE:.0f} s, "
+                f"at last perhaps by {in_the_way}. "
                 "The farm works on with the schema as it is; run this again when that has ended"
             )
         pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)

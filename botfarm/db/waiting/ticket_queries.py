@@ -22,13 +22,14 @@ from botfarm.domain.leases import LeaseRequest
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Place, Queue
 
-# Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica, so it is never
-# live.
+# Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica and is not live.
 TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"
 LIVE_TICKET = "t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'"
 
 # Seconds that the place of a request that left without users is kept for a retry under its key.
 KEPT_FOR = 10.0
+# Seconds after its deadline that a ticket is pruned. Its own process would have withdrawn it by then.
+PRUNED_AFTER = 60.0
 
 # The newest request under a key owns the ticket, at the place of the first request while that place is kept.
 # A ticket is ranked by the arrival of its request, not by its insertion. It never ranks before tickets that
@@ -37,36 +38,41 @@ KEPT_FOR = 10.0
 INSERT = text(f"""
     WITH new AS MATERIALIZED (
         SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,
-               least(c.now, greatest(c.now - make_interval(secs => w.since), CAST(:not_before AS timestamptz))) AS arrived_at,
+               least(c.now, greatest(c.now - make_interval(secs => w.since),
+                                     CAST(:not_before AS timestamptz))) AS arrived_at,
                c.now + make_interval(secs => w.seconds) AS deadline
-        FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]), CAST(:labels AS text[]),
-                    CAST(:counts AS integer[]), CAST(:priorities AS integer[]), CAST(:since AS float8[]),
-                    CAST(:seconds AS float8[]), CAST(:principals AS text[]), CAST(:owners AS text[]),
-                    CAST(:idempotency_keys AS text[]), CAST(:fingerprints AS bytea[])) WITH ORDINALITY
-             AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner, idempotency_key,
-                   fingerprint, position), {CLOCK}
+        FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
+                    CAST(:labels AS text[]), CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
+                    CAST(:since AS float8[]), CAST(:seconds AS float8[]), CAST(:principals AS text[]),
+                    CAST(:owners AS text[]), CAST(:idempotency_keys AS text[]),
+                    CAST(:fingerprints AS bytea[])) WITH ORDINALITY
+             AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner,
+                   idempotency_key, fingerprint, position), {CLOCK}
     ),
     parked AS (
-        INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
-                                  principal, owner, idempotency_key, fingerprint)
+        INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at,
+                                  replica, deadline, principal, owner, idempotency_key, fingerprint)
         OVERRIDING SYSTEM VALUE
         SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
-               arrived_at - priority * interval '60 seconds', arrived_at, :replica, deadline, principal, owner,
-               idempotency_key, fingerprint
+               arrived_at - priority * interval '60 seconds', arrived_at,
+               :replica, deadline, principal, owner, idempotency_key, fingerprint
         FROM new ORDER BY principal, idempotency_key, id
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
-        SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain, labels = excluded.labels,
-            count = excluded.count, priority = excluded.priority, owner = excluded.owner,
-            fingerprint = excluded.fingerprint, replica = excluded.replica, deadline = excluded.deadline,
+        SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain,
+            labels = excluded.labels, count = excluded.count, priority = excluded.priority,
+            owner = excluded.owner, fingerprint = excluded.fingerprint, replica = excluded.replica,
+            deadline = excluded.deadline,
             rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
-            arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at ELSE excluded.arrived_at END
+            arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at
+                              ELSE excluded.arrived_at END
         WHERE t.fingerprint = excluded.fingerprint OR t.deadline <= clock_timestamp()
         RETURNING id, deadline, principal, idempotency_key, arrived_at
     )
     SELECT new.position, new.arrived_at, parked.id, parked.deadline,
            extract(epoch FROM clock_timestamp() - parked.arrived_at)::float8 AS waited
-    FROM parked JOIN new ON parked.id = new.id
-                         OR (parked.principal = new.principal AND parked.idempotency_key = new.idempotency_key)""")
+    FROM parked JOIN new
+         ON parked.id = new.id
+         OR (parked.principal = new.principal AND parked.idempotency_key = new.idempotency_key)""")
 
 HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
@@ -87,7 +93,8 @@ QUEUE = text(f"""
         SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
                min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
         FROM (
-            SELECT CASE WHEN (SELECT bool_and(labels = '{{}}') FROM s) THEN '{{}}' ELSE u.labels END AS labels, u.available_at
+            SELECT CASE WHEN (SELECT bool_and(labels = '{{}}') FROM s) THEN '{{}}'
+                        ELSE u.labels END AS labels, u.available_at
             FROM users AS u WHERE {OF_POOL.format("u")} AND u.status = 'active'
         ) AS g, {CLOCK}
         GROUP BY g.labels
@@ -107,12 +114,13 @@ QUEUE = text(f"""
             ) AS groups) AS free,
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
-# The deadline distinguishes a ticket from the same ticket after a repeated request took it over, which must
-# stay.
+# The deadline distinguishes a ticket from the same ticket after a retry took it over, which must stay.
 WITHDRAW = text(f"""
     WITH mine AS MATERIALIZED (
-        SELECT t.id, t.project_id, t.env, t.domain, leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
-        FROM tickets AS t JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
+        SELECT t.id, t.project_id, t.env, t.domain,
+               leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
+        FROM tickets AS t
+        JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
              AS leaving (id, deadline, is_kept) ON leaving.id = t.id
         WHERE t.replica = :replica AND t.deadline = leaving.deadline
         ORDER BY t.id FOR UPDATE OF t
@@ -123,7 +131,8 @@ WITHDRAW = text(f"""
         FROM mine WHERE tickets.id = mine.id AND mine.is_kept
     ),
     line AS (
-        SELECT t.id, row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
+        SELECT t.id,
+               row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
                count(*) OVER (PARTITION BY t.project_id, t.env, t.domain) AS waiting
         FROM tickets AS t LEFT JOIN replicas AS r ON r.id = t.replica
         WHERE (t.project_id, t.env, t.domain) IN (SELECT project_id, env, domain FROM mine)
@@ -137,6 +146,14 @@ HEARTBEAT = text("""
 
 STRAYS = text("""
     SELECT id, deadline FROM tickets WHERE replica = :replica AND id <> ALL (CAST(:known AS bigint[]))""")
+
+PRUNE_TICKETS = text(f"""
+    DELETE FROM tickets WHERE deadline < clock_timestamp() - make_interval(secs => {PRUNED_AFTER})
+    RETURNING id""")
+
+PRUNE_REPLICAS = text("""
+    DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day'
+    RETURNING id""")
 
 NOTIFY = text(SAY_FREED.format(projects=":projects"))
 
@@ -242,6 +259,16 @@ async def strays(session: AsyncSession, replica: UUID, *, known: Collection[int]
     """The tickets of the replica that are not `known` to it, because the answer to a statement was lost."""
     rows = await session.execute(STRAYS, {"replica": replica, "known": list(known)})
     return [HeldTicket(row.id, row.deadline) for row in rows]
+
+
+async def prune_tickets(session: AsyncSession) -> int:
+    """Deletes the tickets whose request ended long ago. Returns how many."""
+    return len((await session.execute(PRUNE_TICKETS)).all())
+
+
+async def prune_replicas(session: AsyncSession) -> int:
+    """Deletes the replicas without a heartbeat for a day. Returns how many."""
+    return len((await session.execute(PRUNE_REPLICAS)).all())
 
 
 async def notify(session: AsyncSession, projects: Collection[UUID]) -> None:

@@ -1,4 +1,4 @@
-"""Lists the waiting requests, and prunes tickets and replicas that are left over."""
+"""Lists the waiting requests of a scope."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,11 +10,9 @@ from botfarm.domain.access import Scope
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.waiting import Ticket, TicketFilter
 
-PRUNED_AFTER = 60.0
-"""Seconds after its deadline that a ticket is pruned. Its own process would have withdrawn it by then."""
-
 WAITING = text(f"""
-    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority, t.principal, t.owner, t.arrived_at,
+    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority,
+           t.principal, t.owner, t.arrived_at,
            row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
            extract(epoch FROM c.now - t.arrived_at)::float8 AS waited,
            extract(epoch FROM t.deadline - c.now)::float8 AS ends_in
@@ -24,13 +22,6 @@ WAITING = text(f"""
       AND (CAST(:env AS text) IS NULL OR t.env = :env)
       AND (CAST(:domain AS text) IS NULL OR t.domain = :domain)
     ORDER BY t.project_id, t.env, t.domain, t.rank, t.id""")
-
-PRUNE_TICKETS = text(
-    f"DELETE FROM tickets WHERE deadline < clock_timestamp() - make_interval(secs => {PRUNED_AFTER}) RETURNING id"
-)
-PRUNE_REPLICAS = text(
-    "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day' RETURNING id"
-)
 
 
 async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:
@@ -57,13 +48,3 @@ async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter
         )
         for row in await session.execute(WAITING, parameters)
     ]
-
-
-async def prune_tickets(session: AsyncSession) -> int:
-    """Deletes the tickets whose request ended long ago. Returns how many."""
-    return len((await session.execute(PRUNE_TICKETS)).all())
-
-
-async def prune_replicas(session: AsyncSession) -> int:
-    """Deletes the replicas without a heartbeat for a day. Returns how many."""
-    return len((await session.execute(PRUNE_REPLICAS)).all())

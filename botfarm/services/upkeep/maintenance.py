@@ -10,7 +10,7 @@ from botfarm.db.leasing import lease_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
 from botfarm.db.upkeep import key_queries, maintenance_queries
-from botfarm.db.waiting import waiting_list_queries
+from botfarm.db.waiting import ticket_queries
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import EndedBy
 from botfarm.domain.pools import PoolUsage
@@ -124,8 +124,8 @@ class Maintenance:
         Returns the number of tickets.
         """
         async with self._database.autocommit() as session:
-            await waiting_list_queries.prune_replicas(session)
-            return await waiting_list_queries.prune_tickets(session)
+            await ticket_queries.prune_replicas(session)
+            return await ticket_queries.prune_tickets(session)
 
     async def fill_login_keys(self, stop: asyncio.Event) -> tuple[int, list[UUID]]:
         """Stores normal forms of logins that replicas of the previous version wrote, until `stop` is set.
