@@ -32,7 +32,8 @@ CASE WHEN u.status = 'quarantined' THEN 'quarantined'
 extract(epoch FROM min(u.available_at) FILTER (WHERE u.status = 'active' AND u.available_at > c.now)
         - min(c.now))::float8 AS next_free_in
     FROM users AS u JOIN projects AS p ON p.id = u.project_id, (SELECT clock_timestamp() AS now) AS c
-    WHERE (CAST(:scope_projects AS uuid[]) IS NULL OR u.project_id = ANY (CAST(:scope_projects AS uuid[])))
+    WHERE (CAST(:scope_projects AS uuid[]) IS NULL
+       OR u.project_id = ANY (CAST(:scope_projects AS uuid[])))
   AND (CAST(:scope_envs AS text[]) IS NULL OR u.env = ANY (CAST(:scope_envs AS text[])))
     GROUP BY p.name, u.project_id, u.env, u.domain
 )

@@ -11,7 +11,8 @@ u AS MATERIALIZED (
     SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
            min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
     FROM (
-        SELECT CASE WHEN (SELECT bool_and(labels = '{}') FROM s) THEN '{}' ELSE u.labels END AS labels, u.available_at
+        SELECT CASE WHEN (SELECT bool_and(labels = '{}') FROM s) THEN '{}'
+                    ELSE u.labels END AS labels, u.available_at
         FROM users AS u WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.status = 'active'
     ) AS g, (SELECT clock_timestamp() AS now) AS c
     GROUP BY g.labels

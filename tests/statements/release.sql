@@ -2,8 +2,10 @@
 -- Also ends a lease whose answer could not be given to its caller.
 
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:outcomes AS text[]),
-                         CAST(:notes AS text[]), CAST(:rests AS text[])) AS w (id, principal, outcome, note, rest)
+    SELECT *
+    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:outcomes AS text[]),
+                CAST(:notes AS text[]), CAST(:rests AS text[]))
+         AS w (id, principal, outcome, note, rest)
 ),
 lease AS MATERIALIZED (
     SELECT leases.*, leases.xmin AS row_version
@@ -20,10 +22,12 @@ live AS MATERIALIZED (
     SELECT lease.*, clock_timestamp() AS now FROM lease
     WHERE lease.ended_at IS NULL
       AND cardinality(lease.user_ids) = (
-        SELECT count(*) FROM locked WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
+        SELECT count(*) FROM locked
+        WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
 ),
 l AS (
-    UPDATE leases SET ended_at = live.now, ended_by = :ended_by, outcome = wanted.outcome, note = wanted.note
+    UPDATE leases SET ended_at = live.now, ended_by = :ended_by,
+           outcome = wanted.outcome, note = wanted.note
     FROM live, wanted WHERE leases.id = live.id AND wanted.id = live.id
     RETURNING leases.*
 ),
@@ -31,14 +35,18 @@ u AS (
     UPDATE users SET locktime = NULL, expires_at = NULL, available_at = live.now + make_interval(secs => (
         SELECT CASE wanted.rest WHEN 'lock_delay' THEN lock_delay WHEN 'cooldown' THEN cooldown ELSE 0 END
         FROM projects WHERE projects.id = live.project_id))
-    FROM live, wanted, locked WHERE wanted.id = live.id AND locked.lease_id = live.id AND users.id = locked.id
+    FROM live, wanted, locked
+    WHERE wanted.id = live.id AND locked.lease_id = live.id AND users.id = locked.id
     RETURNING users.*
 )
 SELECT
-l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
-l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
+l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata,
+l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note,
+l.fingerprint,
 coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
-CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels
-FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id
+CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
+u.labels
+FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
+ORDER BY l.id, u.id

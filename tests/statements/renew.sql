@@ -19,7 +19,8 @@ live AS MATERIALIZED (
     SELECT lease.*, clock_timestamp() AS now FROM lease
     WHERE lease.ended_at IS NULL
       AND cardinality(lease.user_ids) = (
-        SELECT count(*) FROM locked WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
+        SELECT count(*) FROM locked
+        WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
 ),
 moved AS MATERIALIZED (
     SELECT live.id, p.lock_delay, granted.ttl, greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until)) AS expires_at
@@ -40,16 +41,20 @@ u AS (
     RETURNING users.*
 ),
 elsewhere AS (
-    INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+    INSERT INTO audit (principal, address, request_id, action, target, target_id,
+                       project_id, env, details)
     SELECT l.principal, wanted.address, wanted.request_id, 'renew_lease', 'lease', l.id::text,
            l.project_id, l.env, jsonb_build_object('taken_from', l.address)
     FROM l JOIN wanted ON wanted.id = l.id WHERE l.address IS DISTINCT FROM wanted.address
 )
 SELECT
-l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
-l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
+l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata,
+l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note,
+l.fingerprint,
 coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
-CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels, u.password, u.secrets, u.totp_seed
-FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id
+CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
+u.labels, u.password, u.secrets, u.totp_seed
+FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id
+ORDER BY l.id, u.id

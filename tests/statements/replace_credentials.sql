@@ -4,7 +4,8 @@
 WITH chosen AS MATERIALIZED (
     SELECT u.id, new.password, new.secrets, new.totp_seed
     FROM unnest(CAST(:ids AS uuid[]),
-                CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]), CAST(:old_totp_seeds AS text[]),
+                CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]),
+                CAST(:old_totp_seeds AS text[]),
                 CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]))
          AS new (id, old_password, old_secrets, old_totp_seed, password, secrets, totp_seed)
     JOIN users AS u ON u.id = new.id

@@ -4,8 +4,8 @@
 WITH resting AS (
     UPDATE users SET locktime = NULL, expires_at = NULL, available_at = coalesce(
         clock_timestamp() + make_interval(secs => CAST(:rest AS float8)),
-        greatest(available_at,
-                 clock_timestamp() + make_interval(secs => greatest(p.max_ttl + p.lock_delay, p.cooldown))))
+        greatest(available_at, clock_timestamp()
+                 + make_interval(secs => greatest(p.max_ttl + p.lock_delay, p.cooldown))))
     FROM projects AS p WHERE p.id = users.project_id
     RETURNING available_at
 )

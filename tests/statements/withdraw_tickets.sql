@@ -2,8 +2,10 @@
 -- With an idempotency key the place may be kept for some seconds, for a retry at any replica.
 
 WITH mine AS MATERIALIZED (
-    SELECT t.id, t.project_id, t.env, t.domain, leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
-    FROM tickets AS t JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
+    SELECT t.id, t.project_id, t.env, t.domain,
+           leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
+    FROM tickets AS t
+    JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
          AS leaving (id, deadline, is_kept) ON leaving.id = t.id
     WHERE t.replica = :replica AND t.deadline = leaving.deadline
     ORDER BY t.id FOR UPDATE OF t
@@ -14,7 +16,8 @@ kept AS (
     FROM mine WHERE tickets.id = mine.id AND mine.is_kept
 ),
 line AS (
-    SELECT t.id, row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
+    SELECT t.id,
+           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
            count(*) OVER (PARTITION BY t.project_id, t.env, t.domain) AS waiting
     FROM tickets AS t LEFT JOIN replicas AS r ON r.id = t.replica
     WHERE (t.project_id, t.env, t.domain) IN (SELECT project_id, env, domain FROM mine)

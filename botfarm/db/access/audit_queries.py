@@ -21,7 +21,8 @@ from botfarm.domain.pools import Env
 
 # An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
-    SELECT id AS position, at, principal, address, request_id, action, target, target_id, project_id, env, details
+    SELECT id AS position, at, principal, address, request_id, action, target, target_id,
+           project_id, env, details
     FROM audit AS a
     WHERE id < :before AND {within("a")}{{conditions}}
     ORDER BY id DESC LIMIT :limit"""
@@ -38,8 +39,9 @@ _DEED_CONDITIONS = {
 _HAND_OUTS = f"""
     SELECT fence AS position, acquired_at AS at, principal, address, request_id, operation AS action,
            'lease' AS target, id::text AS target_id, project_id, env,
-           jsonb_build_object('user_ids', user_ids, 'owner', owner, 'domain', domain, 'expires_at', expires_at,
-                              'ended_at', ended_at, 'ended_by', ended_by, 'outcome', outcome) AS details
+           jsonb_build_object('user_ids', user_ids, 'owner', owner, 'domain', domain,
+                              'expires_at', expires_at, 'ended_at', ended_at,
+                              'ended_by', ended_by, 'outcome', outcome) AS details
     FROM leases AS l
     WHERE fence < :before AND {within("l")}{{conditions}}
     ORDER BY fence DESC LIMIT :limit"""
@@ -55,7 +57,9 @@ _HAND_OUT_CONDITIONS = {
 # The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
-        SELECT id FROM audit WHERE at < clock_timestamp() - make_interval(days => :days) ORDER BY id LIMIT :batch
+        SELECT id FROM audit
+        WHERE at < clock_timestamp() - make_interval(days => :days)
+        ORDER BY id LIMIT :batch
     )
     DELETE FROM audit USING old WHERE audit.id = old.id
     RETURNING 1""")

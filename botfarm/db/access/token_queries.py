@@ -39,7 +39,8 @@ LIVE_MADE_BY = text("""
     WITH RECURSIVE made AS (
         SELECT id, name FROM tokens WHERE created_by = :maker
         UNION
-        SELECT t.id, t.name FROM tokens AS t JOIN made AS m ON t.created_by = 'token:' || m.name || ':' || m.id
+        SELECT t.id, t.name
+        FROM tokens AS t JOIN made AS m ON t.created_by = 'token:' || m.name || ':' || m.id
     )
     SELECT tokens.* FROM tokens JOIN made USING (id)
     WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())

@@ -47,12 +47,14 @@ _LEASES_OF_HOLDERS = f"""
         SELECT lease.*, clock_timestamp() AS now FROM lease
         WHERE lease.ended_at IS NULL
           AND cardinality(lease.user_ids) = (
-            SELECT count(*) FROM locked WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
+            SELECT count(*) FROM locked
+            WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
     )"""
 
 _ENDED = f"""
     l AS (
-        UPDATE leases SET ended_at = live.now, ended_by = :ended_by, outcome = wanted.outcome, note = wanted.note
+        UPDATE leases SET ended_at = live.now, ended_by = :ended_by,
+               outcome = wanted.outcome, note = wanted.note
         FROM live, wanted WHERE leases.id = live.id AND wanted.id = live.id
         RETURNING leases.*
     ),
@@ -60,11 +62,13 @@ _ENDED = f"""
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = live.now + make_interval(secs => (
             SELECT CASE wanted.rest WHEN 'lock_delay' THEN lock_delay WHEN 'cooldown' THEN cooldown ELSE 0 END
             FROM projects WHERE projects.id = live.project_id))
-        FROM live, wanted, locked WHERE wanted.id = live.id AND locked.lease_id = live.id AND users.id = locked.id
+        FROM live, wanted, locked
+        WHERE wanted.id = live.id AND locked.lease_id = live.id AND users.id = locked.id
         RETURNING users.*
     )
     SELECT {LEASE_COLUMNS}
-    FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id"""
+    FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
+    ORDER BY l.id, u.id"""
 
 
 def _with_end_at(
@@ -92,7 +96,8 @@ def _with_end_at(
         RETURNING users.*
     ){besides}
     SELECT {LEASE_COLUMNS}, {CREDENTIALS}
-    FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id ORDER BY l.id, u.id""")
+    FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id
+    ORDER BY l.id, u.id""")
 
 
 _ONE = "SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal"
@@ -101,7 +106,8 @@ _ONE = "SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS princi
 # another address it is, and the audit must record it, because a stolen token would be used like that.
 _RENEWED_ELSEWHERE = """,
     elsewhere AS (
-        INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+        INSERT INTO audit (principal, address, request_id, action, target, target_id,
+                           project_id, env, details)
         SELECT l.principal, wanted.address, wanted.request_id, 'renew_lease', 'lease', l.id::text,
                l.project_id, l.env, jsonb_build_object('taken_from', l.address)
         FROM l JOIN wanted ON wanted.id = l.id WHERE l.address IS DISTINCT FROM wanted.address
@@ -126,13 +132,16 @@ CUT_SHORT = _with_end_at(
 )
 RESTORE = _with_end_at(
     _ONE,
-    "greatest(live.expires_at, least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))",
+    """greatest(live.expires_at,
+                least(live.acquired_at + make_interval(secs => granted.ttl), live.hold_until))""",
 )
 
 RELEASE = text(f"""
     WITH wanted AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:outcomes AS text[]),
-                             CAST(:notes AS text[]), CAST(:rests AS text[])) AS w (id, principal, outcome, note, rest)
+        SELECT *
+        FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:outcomes AS text[]),
+                    CAST(:notes AS text[]), CAST(:rests AS text[]))
+             AS w (id, principal, outcome, note, rest)
     ),
     {_LEASES_OF_HOLDERS}, {_ENDED}""")
 
@@ -147,7 +156,8 @@ FORCE_RELEASE = text(f"""
     {_LOCKED_USERS},
     live AS MATERIALIZED (
         SELECT lease.*, clock_timestamp() AS now FROM lease
-        WHERE lease.ended_at IS NULL AND (SELECT count(*) FROM locked WHERE expires_at > clock_timestamp()) > 0
+        WHERE lease.ended_at IS NULL
+          AND (SELECT count(*) FROM locked WHERE expires_at > clock_timestamp()) > 0
     ),
     {_ENDED}""")
 
@@ -157,7 +167,8 @@ FORCE_RELEASE = text(f"""
 REAP = text("""
     WITH lease AS MATERIALIZED (
         SELECT id, user_ids, project_id, env, domain, acquired_at, expires_at, ttl_seconds FROM leases
-        WHERE ended_at IS NULL AND expires_at <= (SELECT least(clock_timestamp(), CAST(:latest AS timestamptz)))
+        WHERE ended_at IS NULL
+          AND expires_at <= (SELECT least(clock_timestamp(), CAST(:latest AS timestamptz)))
         ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
     ),
     locked AS MATERIALIZED (
@@ -173,10 +184,12 @@ REAP = text("""
     cleared AS (
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = least(
             users.available_at + make_interval(secs => CAST(:step AS float8)),
-            greatest(users.available_at, clock_timestamp() + make_interval(secs => locked.ttl_seconds + p.lock_delay)))
+            greatest(users.available_at,
+                     clock_timestamp() + make_interval(secs => locked.ttl_seconds + p.lock_delay)))
         FROM locked, projects AS p WHERE users.id = locked.id AND p.id = users.project_id
     )
-    SELECT lease.project_id, lease.env, lease.domain, coalesce(p.name, lease.project_id::text) AS project_name,
+    SELECT lease.project_id, lease.env, lease.domain,
+           coalesce(p.name, lease.project_id::text) AS project_name,
            extract(epoch FROM lease.expires_at - lease.acquired_at)::float8 AS held_for
     FROM lease LEFT JOIN projects AS p ON p.id = lease.project_id""")
 

@@ -34,7 +34,8 @@ _FOUND = f"""(
       AND (CAST(:user_id AS uuid) IS NULL OR user_ids @> ARRAY[CAST(:user_id AS uuid)])
       AND (CAST(:owner AS text) IS NULL OR owner = :owner)
       AND (CAST(:principal AS text) IS NULL OR principal = :principal)
-      AND (CAST(:active AS boolean) IS NULL OR :active = (ended_at IS NULL AND expires_at > clock_timestamp()))
+      AND (CAST(:active AS boolean) IS NULL
+           OR :active = (ended_at IS NULL AND expires_at > clock_timestamp()))
     ORDER BY fence DESC LIMIT :limit)"""
 
 LIST = text(f"SELECT {LEASE_COLUMNS} {_read(_FOUND)} ORDER BY l.fence DESC, u.id")
@@ -46,7 +47,9 @@ COUNT_HELD = text("""
 
 LEASE_BY_KEY = text(f"""
     SELECT {LEASE_COLUMNS}, {CREDENTIALS}
-    FROM leases AS l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
+    FROM leases AS l
+    LEFT JOIN projects AS p ON p.id = l.project_id
+    LEFT JOIN users AS u ON u.id = ANY (l.user_ids)
     WHERE l.principal = :principal AND l.idempotency_key = :idempotency_key
     ORDER BY u.id""")
 

@@ -16,12 +16,14 @@ from botfarm.domain.leases import EndedBy, Lease, LeasedUser, LeaseOperation, Ou
 from botfarm.domain.pools import Domain, Env, Pool
 
 LEASE_COLUMNS = """
-    l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata, l.acquired_at,
-    l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note, l.fingerprint,
+    l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata,
+    l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note,
+    l.fingerprint,
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
     u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
-    CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime, u.labels"""
+    CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
+    u.labels"""
 
 CREDENTIALS = "u.password, u.secrets, u.totp_seed"
 """Returned only by statements of a holder. In all others the credentials do not leave the database."""

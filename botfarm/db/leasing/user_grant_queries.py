@@ -23,13 +23,15 @@ _GRANT = f"""
         SELECT nextval('fence'), :principal, :operation, CAST(:owner AS text), p.id, p.env, p.domain,
                (SELECT array_agg(taken.id ORDER BY taken.id) FROM taken), CAST(:metadata AS jsonb),
                now, now + make_interval(secs => p.ttl), p.ttl, now + make_interval(secs => p.max_hold),
-               CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea), CAST(:address AS text), CAST(:request_id AS text)
+               CAST(:idempotency_key AS text), CAST(:fingerprint AS bytea),
+               CAST(:address AS text), CAST(:request_id AS text)
         FROM moment, p
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING *, xmin AS row_version
     ),
     u AS (
-        UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at, lease_id = l.id, fence = l.fence,
+        UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at,
+               lease_id = l.id, fence = l.fence,
                available_at = l.expires_at + make_interval(secs => p.lock_delay)
         FROM l, p, unnest(l.user_ids) AS granted (id)
         WHERE users.id = granted.id

@@ -95,7 +95,8 @@ class Listener:
                 if pause == FIRST_PAUSE:
                     reason = f"{type(error).__name__} {error}".splitlines()[0][:300]
                     logger.warning("not listening", reason=reason)
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  so that replicas do not reconnect all at once
+            # Random, because replicas should not reconnect all at once.
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _connect(self, lost: asyncio.Event) -> contextlib.AbstractContextManager[None]:

@@ -30,7 +30,8 @@ _TCP_OPTIONS = {
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
-    async def close(self, *, timeout: float | None = GOODBYE_PATIENCE) -> None:  # noqa: ASYNC109  asyncpg's own signature
+    # asyncpg's own signature.
+    async def close(self, *, timeout: float | None = GOODBYE_PATIENCE) -> None:  # noqa: ASYNC109
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout)
 

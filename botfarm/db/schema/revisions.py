@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def schema_is_old(database: Database) -> bool:
-    """True when the database lacks a migration of this build. An unknown revision is that of a newer build."""
+    """True when the database lacks a migration of this build. An unknown revision is of a newer build."""
     async with database.autocommit() as session:
         revision = await current_revision(session)
     return revision is None or revision in revisions()[:-1]

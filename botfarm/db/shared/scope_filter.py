@@ -15,7 +15,8 @@ def within(alias: str) -> str:
 
     Its parameters come from `scope_parameters`.
     """
-    return f"""(CAST(:scope_projects AS uuid[]) IS NULL OR {alias}.project_id = ANY (CAST(:scope_projects AS uuid[])))
+    return f"""(CAST(:scope_projects AS uuid[]) IS NULL
+           OR {alias}.project_id = ANY (CAST(:scope_projects AS uuid[])))
       AND (CAST(:scope_envs AS text[]) IS NULL OR {alias}.env = ANY (CAST(:scope_envs AS text[])))"""
 
 

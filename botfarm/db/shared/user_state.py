@@ -3,7 +3,8 @@
 Every statement that uses it names the users `u` and reads the clock once, as `c.now`.
 """
 
-CLOCK = "(SELECT clock_timestamp() AS now) AS c"  # a volatile subquery is not pulled up, so the clock is read once for all rows
+# The clock is read once for all rows, because the planner never pulls up a volatile subquery.
+CLOCK = "(SELECT clock_timestamp() AS now) AS c"
 
 USER_STATE = """
     CASE WHEN u.status = 'quarantined' THEN 'quarantined'

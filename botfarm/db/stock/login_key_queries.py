@@ -32,7 +32,8 @@ WITHOUT_KEY = text(_USERS.format("login_key IS NULL"))
 # The normal form of a login in ASCII is `lower(login)`, on which the previous version has a unique index.
 IN_ASCII = text("""
     SELECT u.id, u.project_id, u.env, u.login
-    FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:keys AS text[])) AS given (project_id, env, key)
+    FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:keys AS text[]))
+         AS given (project_id, env, key)
     JOIN users AS u ON u.project_id = given.project_id AND u.env = given.env AND lower(u.login) = given.key
     WHERE octet_length(u.login) = length(u.login)""")
 
@@ -40,16 +41,17 @@ WITH_ONE_KEY = text("""
     SELECT project_id, env, login_key, array_agg(id ORDER BY id) AS ids
     FROM users WHERE login_key IS NOT NULL GROUP BY project_id, env, login_key HAVING count(*) > 1""")
 
-# Under the lock of the pool, as `replace_credentials`, so that an acquire that finds these users locked tries
-# again.
-# One statement, because the migration runs outside of a transaction here.
+# Takes the lock of the pool, as `replace_credentials` does, because an acquire that finds these users locked
+# then tries again. One statement, because the migration runs outside of a transaction here.
 FILL_PAGE = text("""
     WITH alone AS MATERIALIZED (
-        SELECT count(*) = 1 AS locked FROM (SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))) AS waited
+        SELECT count(*) = 1 AS locked
+        FROM (SELECT pg_advisory_xact_lock(hashtextextended(:pool, 0))) AS waited
     ),
     chosen AS MATERIALIZED (
         SELECT u.id, given.key
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:keys AS text[])) AS given (id, login, key)
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:keys AS text[]))
+             AS given (id, login, key)
         JOIN users AS u ON u.id = given.id
         WHERE (SELECT locked FROM alone) AND u.login = given.login AND u.login_key IS NULL
         FOR UPDATE OF u SKIP LOCKED
@@ -63,7 +65,8 @@ PAUSE = text("SELECT pg_sleep(0.1)")
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
     FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
-        SELECT id, login FROM users WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
+        SELECT id, login FROM users
+        WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
         OFFSET 0
     ) AS u""")
 
@@ -148,7 +151,7 @@ def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[R
 
 
 async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
-    """Ids and logins of the users without a normal form, which replicas of the previous version have written."""
+    """Ids and logins of users without a normal form: replicas of the previous version wrote them."""
     rows = await session.execute(SOME_WITHOUT_KEY, {"envs": list(Env)})
     return [(row.id, row.login) for row in rows]
 

@@ -45,7 +45,7 @@ async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
 
 
 async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
-    """Counts the users that match the labels, and all waiting requests of the pool, whatever labels they ask for."""
+    """Counts the users that match the labels, and the waiting requests of the pool, for any labels."""
     parameters = {**pool_parameters(pool), "labels": json.dumps(dict(labels))}
     counts = (await session.execute(COUNT_POOL, parameters)).mappings().one()
     return PoolCounts(**counts)

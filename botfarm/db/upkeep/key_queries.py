@@ -47,7 +47,8 @@ REPLACE = text("""
     WITH chosen AS MATERIALIZED (
         SELECT u.id, new.password, new.secrets, new.totp_seed
         FROM unnest(CAST(:ids AS uuid[]),
-                    CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]), CAST(:old_totp_seeds AS text[]),
+                    CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]),
+                    CAST(:old_totp_seeds AS text[]),
                     CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]))
              AS new (id, old_password, old_secrets, old_totp_seed, password, secrets, totp_seed)
         JOIN users AS u ON u.id = new.id
@@ -77,7 +78,7 @@ async def be_patient(session: AsyncSession, *, seconds: float) -> None:
 
 
 async def encrypted_values(session: AsyncSession) -> dict[str, int]:
-    """Number of stored values by the id of their key. The empty id is for values that no farm has encrypted."""
+    """Number of stored values by the id of their key; under the empty id, values that are not encrypted."""
     values: Counter[str] = Counter()
     for row in (await session.execute(ENCRYPTED_VALUES)).mappings():
         values[row["key_id"] if is_key_id(row["key_id"]) else ""] += row["values"]

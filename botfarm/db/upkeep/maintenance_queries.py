@@ -42,8 +42,10 @@ MAY_CHANGE_TABLES = text("""
 IS_READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
 
 CONNECTIONS = text("""
-    SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS in_use""")
+    SELECT current_setting('max_connections')::int
+               - current_setting('superuser_reserved_connections')::int AS most,
+           (SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS in_use""")
 
 
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:

@@ -16,20 +16,20 @@ CONNECTED = text("""
 # Expired leases are left to the reaper, which records them as expired.
 END_LEASES = text("""
     WITH ended AS (
-        UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced', note = 'the database was restored'
+        UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced',
+               note = 'the database was restored'
         WHERE ended_at IS NULL AND expires_at > clock_timestamp()
         RETURNING 1
     )
     SELECT count(*) FROM ended""")
 
-# A user that was leased after the backup may be held for `max_ttl`, or rest for `cooldown`, from now on at
-# most.
+# A user that was leased after the backup may be held for `max_ttl` from now, or rest for `cooldown`, at most.
 REST_USERS = text("""
     WITH resting AS (
         UPDATE users SET locktime = NULL, expires_at = NULL, available_at = coalesce(
             clock_timestamp() + make_interval(secs => CAST(:rest AS float8)),
-            greatest(available_at,
-                     clock_timestamp() + make_interval(secs => greatest(p.max_ttl + p.lock_delay, p.cooldown))))
+            greatest(available_at, clock_timestamp()
+                     + make_interval(secs => greatest(p.max_ttl + p.lock_delay, p.cooldown))))
         FROM projects AS p WHERE p.id = users.project_id
         RETURNING available_at
     )
@@ -39,7 +39,8 @@ REST_USERS = text("""
 # restored, because no farm grants a million leases a second. Below 2^53, the largest integer of JavaScript,
 # until the year 2255.
 RAISE_FENCE = text("""
-    SELECT setval('fence', greatest(nextval('fence'), CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)))""")
+    SELECT setval('fence', greatest(nextval('fence'),
+                                    CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)))""")
 
 
 @dataclass(frozen=True, slots=True)
