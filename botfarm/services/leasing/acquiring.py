@@ -28,7 +28,6 @@ from botfarm.errors import (
     PoolExhaustedError,
     PoolTooSmallError,
     QuotaExceededError,
-    UserBusyError,
     UserQuarantinedError,
 )
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
@@ -40,6 +39,7 @@ from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.pools import pool_exhausted
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.sealing import readable_lease
+from botfarm.services.stock.users import user_busy
 from botfarm.services.waiting.waiting_room import WaitingRoom
 
 # A free user that is locked by another statement is tried again, because such statements take milliseconds.
@@ -249,7 +249,7 @@ def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:
 def _refusal(user: User) -> BotfarmError:
     if user.state is UserState.QUARANTINED:
         return UserQuarantinedError()
-    return UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
+    return user_busy(user)
 
 
 def _result_of(error: BotfarmError, *, waited: bool) -> str:

@@ -79,7 +79,7 @@ class Users:
             _require_pool(principal.scope, after)
             if locked.is_leased and after != before:
                 user = _existing(await user_queries.get_user(session, user_id, principal.scope))
-                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
+                raise user_busy(user)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -98,7 +98,7 @@ class Users:
             pool = await user_queries.delete_user(session, user_id, principal.scope)
             if pool is None:
                 user = _existing(await user_queries.get_user(session, user_id, principal.scope))
-                raise UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
+                raise user_busy(user)
             await _record(session, principal, "delete_user", user_id, pool)
 
     async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
@@ -119,6 +119,10 @@ class Users:
         if changes.totp_seed:
             totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
         return SealedCredentials(password, secrets, totp_seed)
+
+
+def user_busy(user: User) -> UserBusyError:
+    return UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
 
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:
