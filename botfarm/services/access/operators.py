@@ -68,7 +68,8 @@ class Operators:
             )
             if operator is None:
                 raise OperatorError(
-                    f"there is an operator {name} already: `botfarm operators set-password {name}` gives a new password"
+                    f"there is an operator {name} already: "
+                    f"`botfarm operators set-password {name}` gives a new password"
                 )
             await _record(session, "add_operator", operator, role=role.value, **scope_details(scope))
         return operator

@@ -84,7 +84,7 @@ class LeaseCredentials:
     async def _lock(
         self, session: AsyncSession, principal: Principal, lease: Lease, user: LeasedUser
     ) -> SealedCredentials:
-        """Reads the credentials and locks the user: no other request can get it until the transaction ends."""
+        """Reads the credentials. Locks the user, so that no other request gets it in this transaction."""
         sealed = await lease_queries.lock_user_of_lease(session, lease.id, user.id, principal=principal.name)
         if sealed is None:
             raise LeaseLapsedError

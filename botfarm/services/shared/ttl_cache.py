@@ -1,4 +1,4 @@
-"""A cache of database rows with a short TTL, and the loop that refreshes entries in use before they expire."""
+"""A cache of database rows with a short TTL, and the loop that refreshes used entries before they expire."""
 
 import asyncio
 import math

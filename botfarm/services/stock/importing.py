@@ -84,7 +84,7 @@ class Importing:
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
     ) -> tuple[dict[int, NewUser], Collection[Pool], list[LineError]]:
-        """Reads the lines and encrypts the users as they arrive. Returns them by their lines, and their pools."""
+        """Reads the lines and encrypts the users. Returns users by line number, their pools, errors."""
         users: dict[int, NewUser] = {}
         errors: list[LineError] = []
         pools: dict[Pool, Pool] = {}  # one object for each pool, not for each user

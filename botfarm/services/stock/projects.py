@@ -19,7 +19,7 @@ class Projects:
     async def create(
         self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
     ) -> Project:
-        """Raises ProjectExistsError when the id or the name is taken, ForbiddenError unless the scope is whole."""
+        """Raises ProjectExistsError for a taken id or name, ForbiddenError unless the scope is whole."""
         _require_everything(principal.scope, "A new project")
         async with self._database.transaction() as session:
             project = await project_queries.insert_project(

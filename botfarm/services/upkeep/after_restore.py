@@ -30,13 +30,14 @@ class AfterRestore:
         self._database = database
 
     async def run(self, *, rest_seconds: int | None) -> Restored:
-        """Does all or nothing. Raises OperatorError while the API or a worker is connected to the database."""
+        """Does all or nothing. Raises OperatorError while the API or a worker is connected."""
         async with self._database.transaction(patience=PATIENCE) as session:
             await be_patient(session, seconds=PATIENCE)
             await restore_queries.stop_hand_outs(session)
             if connected := await restore_queries.connected(session):
                 raise OperatorError(
-                    f"the API or a worker is connected to this database ({connected}): stop them, and run this again"
+                    f"the API or a worker is connected to this database ({connected}): "
+                    "stop them, and run this again"
                 )
             ended = await restore_queries.end_leases(session)
             rest = await restore_queries.rest_users(session, seconds=rest_seconds)

@@ -56,7 +56,8 @@ def without_key(ring: str, key_id: str) -> NextRing:
         raise SettingsError(f"the ring has no such key, only {', '.join(keys)}")
     if key_id == next(iter(keys)):
         raise SettingsError(
-            f"{key_id} is the key that encrypts: give that to another one first, `botfarm keys rotate --id ...`"
+            f"{key_id} is the key that encrypts: "
+            "give that to another one first, `botfarm keys rotate --id ...`"
         )
     del keys[key_id]
     return _next_ring(keys, key_id, Step.DROPPED)

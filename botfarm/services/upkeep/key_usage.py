@@ -75,7 +75,8 @@ class KeyUsage:
     async def why_unusable(self) -> str | None:
         """Why a server must not run with this ring, and the way out.
 
-        A wrong key that is not the first does no harm, because its users can be given new credentials while the server runs.
+        A wrong key that is not the first does no harm, because its users can be given new credentials while
+        the server runs.
         """
         uses = await self.uses()
         return what_is_wrong(use for use in uses if use.is_active or use.state is KeyState.MISSING)
@@ -85,7 +86,8 @@ class KeyUsage:
         for use in await self.uses():
             if use.key_id == key_id and use.values:
                 raise SettingsError(
-                    f"{key_id} is still in use (stored values under it: {use.values}): run `botfarm keys reencrypt` first"
+                    f"{key_id} is still in use (stored values under it: {use.values}): "
+                    "run `botfarm keys reencrypt` first"
                 )
 
     def _state(self, key_id: str, samples: list[StoredUser]) -> KeyState:
@@ -112,13 +114,14 @@ def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
     for use in uses:
         if use.state is KeyState.MISSING:
             reasons.append(
-                f"BOTFARM_ENCRYPTION_KEYS lacks the key {use.key_id} (stored values under it: {use.values}): put it back, "
-                "after the first; if it is lost, see docs/keys.md"
+                f"BOTFARM_ENCRYPTION_KEYS lacks the key {use.key_id} (stored values under it: {use.values}): "
+                "put it back, after the first; if it is lost, see docs/keys.md"
             )
         if use.state is KeyState.WRONG:
             reasons.append(
-                f"the key {use.key_id} of BOTFARM_ENCRYPTION_KEYS does not decrypt what is under {use.key_id} "
-                f"(stored values: {use.values}): put back the one that does; if it is lost, see docs/keys.md"
+                f"the key {use.key_id} of BOTFARM_ENCRYPTION_KEYS does not decrypt "
+                f"what is under {use.key_id} (stored values: {use.values}): "
+                "put back the one that does; if it is lost, see docs/keys.md"
             )
     return "; ".join(reasons) or None
 

@@ -18,15 +18,15 @@ from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
 
 logger = get_logger(__name__)
 
-# Seconds between two readings of a queue that was not woken: while NOTIFY arrives, and while it does not.
+# Seconds until a queue is read again if nothing wakes it: while NOTIFY arrives, and while it does not.
 POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
-# Seconds, with exponential back-off. The first pause is for users that are free but locked by another
-# statement for a moment.
+# Seconds of the exponential back-off, for example after a grant that got no users. The first pause is short,
+# because another statement may lock a free user for a moment.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
-# Seconds after a reading that failed.
+# Seconds until the next reading after one that failed, because the database was unavailable.
 RETRY_PAUSE = 0.5
-# Seconds after the time at which a user becomes free by itself, because a reading that is too early must be
-# repeated.
+# Seconds after a user becomes free by itself until the queue is read, because a reading that comes too early
+# must be repeated.
 SLACK = 0.002
 
 
@@ -93,7 +93,7 @@ class PoolQueue:
         return min(pauses)
 
     def _start_grants(self, queue: Queue) -> bool:
-        """Starts the grants. True if a later reading may find more tickets to grant, even if no user is freed."""
+        """Starts the grants. True if a later reading may find more to grant, even if no user is freed."""
         places, self._is_mixed = grantable(queue), is_mixed(queue)
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
