@@ -1,4 +1,4 @@
-"""Alembic's entry: with the connection that `botfarm migrate` hands over, or one of its own for the alembic command."""
+"""Alembic's entry point. `botfarm migrate` hands over a connection; the alembic command opens its own."""
 
 import asyncio
 

@@ -1,7 +1,9 @@
 """Encryption of stored credentials: AES-256-GCM under a ring of keys.
 
-A stored value is `v1.<key id>.<base64url of nonce and ciphertext>`. The associated data binds it to its table, row and
-field, so a value that was moved to another row or field does not decrypt there. This does not stop an attacker who can write to the database, and who could change a row's login, or insert a token and ask the API. See docs/decisions/0004.
+A stored value is `v1.<key id>.<base64url of nonce and ciphertext>`. The associated data binds it to its
+table, row and field, so a value that was moved to another row or field does not decrypt there. This does not
+stop an attacker who can write to the database, because such an attacker could change a row's login, or insert
+a token and ask the API. See docs/decisions/0004.
 """
 
 import base64

@@ -24,8 +24,8 @@ async def open_database_connections(
 ) -> AsyncIterator[DatabaseConnections]:
     """Connects when the first statement is sent, not here. Raises SettingsError when no database is set.
 
-    A statement may take `REQUEST_PATIENCE` seconds, and `BACKGROUND_PATIENCE` seconds in the background, where no caller
-    waits for its answer.
+    A statement may take `REQUEST_PATIENCE` seconds, or `BACKGROUND_PATIENCE` seconds in the background, where
+    no caller waits for its answer.
     """
     patience = BACKGROUND_PATIENCE if in_background else REQUEST_PATIENCE
     url = settings.required_database_url()

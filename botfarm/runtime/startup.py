@@ -46,8 +46,8 @@ async def check_connections(settings: Settings) -> None:
         logger.warning("what other roles do is hidden: grant pg_read_all_stats to the database's role")
     if wanted > most:
         raise SettingsError(
-            f"BOTFARM_DATABASE_POOL_SIZE: this process may want {wanted} connections, and the database gives {most} to all: "
-            "make it smaller, or max_connections greater"
+            f"BOTFARM_DATABASE_POOL_SIZE: this process may want {wanted} connections, "
+            f"and the database gives {most} to all: make it smaller, or max_connections greater"
         )
     if wanted + in_use > most:
         logger.warning("the database may run out of connections", wanted=wanted, in_use=in_use, most=most)
@@ -65,8 +65,8 @@ async def check_role(settings: Settings) -> None:
             return
     if is_owner:
         logger.warning(
-            "this process may change the tables, and needs only their rows: give the owner's URL to `botfarm migrate` alone, "
-            "as BOTFARM_OWNER_URL"
+            "this process may change the tables, and needs only their rows: "
+            "give the owner's URL to `botfarm migrate` alone, as BOTFARM_OWNER_URL"
         )
 
 
@@ -90,5 +90,6 @@ async def migrate(settings: Settings) -> str | None:
         if settings.owner_url is None:
             raise
         raise OperatorError(
-            "BOTFARM_OWNER_URL leads through a pooler that shares sessions, such as PgBouncer: it must go past it"
+            "BOTFARM_OWNER_URL leads through a pooler that shares sessions, such as PgBouncer: "
+            "it must go past it"
         ) from error

@@ -86,8 +86,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_target_id_id", "audit", ["target_id", "id"])
-    # Retention says so by a setting of its own transaction; nothing else of the farm ever sets it. Who may delete can set it
-    # too, but has to wait for a day until the traces are old enough.
+    # Retention marks its transaction by a setting, which nothing else of the farm sets. An attacker who may
+    # delete can set it, too, but then has to wait until the traces are a day old.
     op.execute("""
         CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

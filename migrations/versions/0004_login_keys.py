@@ -3,10 +3,10 @@
 Revision ID: 0004
 Revises: 0003
 
-Whatever is done here may be done again: the revision is not one transaction, and after a failure it is made from its start.
+Every step may be done again, because the revision is not one transaction and starts anew after a failure.
 
-One release later goes what serves the version before this one: both triggers, their function and the index
-uq_users_project_id_env_login; then login_key becomes NOT NULL.
+One release later the parts that serve the previous version go: both triggers, their function and the index
+uq_users_project_id_env_login. Then login_key becomes NOT NULL.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,22 +55,24 @@ def _refuse(accounts: Mapping[Account, Sequence[UUID]]) -> None:
     if accounts:
         raise OperatorError(
             f"several users are one account, which this version does not allow ({len(accounts)} found): "
-            f"{describe(op.get_bind(), accounts)}. Keep one user of each and delete the others, or give them other logins "
-            "(`botfarm users delete ID`, `botfarm users update ID --login LOGIN`), while the version before this one runs; "
-            "then migrate again. The farm works on as before"
+            f"{describe(op.get_bind(), accounts)}. "
+            "Keep one user of each and delete the others, or give them other logins "
+            "(`botfarm users delete ID`, `botfarm users update ID --login LOGIN`), "
+            "while the version before this one runs; then migrate again. The farm works on as before"
         )
 
 
 def _fill_for_the_version_before() -> None:
-    """What it writes in ASCII gets its normal form at once, anything else null, until the worker comes by.
+    """Fills in the normal form of an ASCII login at once. The worker fills in the others later.
 
-    There is no BEFORE UPDATE trigger, because with one PostgreSQL locks each user first that a lease updates. The AFTER
-    trigger costs leases nothing: the foreign key has one already.
+    There is no BEFORE UPDATE trigger, because with one PostgreSQL first locks each user that a lease updates.
+    The AFTER trigger costs leases nothing, because the foreign key has one already.
     """
     op.execute("""
         CREATE OR REPLACE FUNCTION fill_login_key() RETURNS trigger LANGUAGE plpgsql AS $$
         DECLARE
-            key text := CASE WHEN octet_length(NEW.login) = length(NEW.login) THEN lower(NEW.login COLLATE "C") END;
+            key text := CASE WHEN octet_length(NEW.login) = length(NEW.login)
+                             THEN lower(NEW.login COLLATE "C") END;
         BEGIN
             IF TG_OP = 'INSERT' THEN
                 NEW.login_key := key;
@@ -84,7 +86,8 @@ def _fill_for_the_version_before() -> None:
         FOR EACH ROW WHEN (NEW.login_key IS NULL) EXECUTE FUNCTION fill_login_key()""")
     op.execute("""
         CREATE OR REPLACE TRIGGER login_key_of_changed AFTER UPDATE OF login ON users
-        FOR EACH ROW WHEN (NEW.login IS DISTINCT FROM OLD.login AND NEW.login_key IS NOT DISTINCT FROM OLD.login_key)
+        FOR EACH ROW WHEN (NEW.login IS DISTINCT FROM OLD.login
+                           AND NEW.login_key IS NOT DISTINCT FROM OLD.login_key)
         EXECUTE FUNCTION fill_login_key()""")
 
 

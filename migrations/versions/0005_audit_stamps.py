@@ -14,7 +14,8 @@ depends_on = None
 
 def upgrade() -> None:
     # The numbers are taken as the owner: before, a role needed no right on their sequence to write entries.
-    # Both functions look names up in pg_catalog alone, else a schema of the caller's could have a clock_timestamp() of its own.
+    # Both functions look names up in pg_catalog alone, because a schema of the caller's could have a
+    # clock_timestamp() of its own.
     op.execute("""
         CREATE FUNCTION audit_stamps() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp AS $$

@@ -1,4 +1,4 @@
--- POST /leases that gets no user: counts the users that match and the waiting requests, for the 409 and for the wait.
+-- POST /leases without a grant: counts matching users and waiting requests, for the 409 or the wait.
 -- Requests that ask at the same time share one count.
 
 SELECT

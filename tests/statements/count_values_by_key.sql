@@ -1,4 +1,4 @@
--- `botfarm keys status`, `keys drop` and `keys reencrypt`; at the start of the API and in the worker's gauges.
+-- `botfarm keys status`, `keys drop`, `keys reencrypt`; the start of the API; the worker's gauges.
 -- One scan of all users, whatever the number of keys.
 
 SELECT key_id, CAST(sum(users) AS bigint) AS values

@@ -1,5 +1,5 @@
--- After a grant under an idempotency key whose caller has hung up: shortens the lease to some seconds.
--- Changes nothing when the row is not as the grant left it, because a retry under the key may have come first.
+-- After a grant under an idempotency key whose caller hung up: shortens the lease to some seconds.
+-- Changes nothing when the row is not as the grant left it, because a retry may have come first.
 
 WITH wanted AS MATERIALIZED (SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal),
 lease AS MATERIALIZED (

@@ -1,4 +1,4 @@
--- POST /leases: grants users of one pool with the same labels to a batch of requests, each with a lease of its own.
+-- POST /leases: grants users of one pool to a batch of requests for the same labels, a lease to each.
 -- Returns no row for a request that finds too few users, or when a live ticket waits in this pool.
 
 WITH p AS MATERIALIZED (

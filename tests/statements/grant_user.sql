@@ -1,4 +1,4 @@
--- POST /users/{user_id}/acquire_lock: grants one user by its id, under an operation that needs no pool.
+-- POST /users/{user_id}/acquire_lock: grants one user by its id, whatever its pool.
 -- Returns no row when the user is busy or locked, or the idempotency key is taken.
 
 WITH p AS MATERIALIZED (

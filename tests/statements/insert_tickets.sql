@@ -1,5 +1,5 @@
--- Requests that begin to wait: inserts a batch of tickets, or takes over the tickets of their idempotency keys.
--- A ticket is ranked by the arrival of its request and never before tickets that the same replica inserted earlier.
+-- Requests that begin to wait: inserts a batch of tickets, or takes over those of the same keys.
+-- A ticket ranks by the arrival of its request, never before earlier tickets of the same replica.
 
 WITH new AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('tickets', 'id')) AS id, w.*,

@@ -1,4 +1,4 @@
--- PATCH /leases/{lease_id}/users/{user_id}: reads the stored credentials before the holder's changes are merged.
+-- PATCH /leases/{lease_id}/users/{user_id}: reads the credentials before the changes are merged.
 -- Holds the locks of the lease and of its users until the transaction ends.
 
 WITH lease AS MATERIALIZED (

@@ -1,5 +1,5 @@
--- A replica with waiting requests, when users of the pool may be free: reads the queue to find whose turn it is.
--- Returns one row: tickets that could be granted in their order, free users by the tickets they match, next free user.
+-- A replica with waiting requests, when users may be free: reads the queue to find the next tickets.
+-- Returns one row: grantable tickets in order, free users by the tickets they match, next free user.
 
 WITH t AS MATERIALIZED (
     SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,

@@ -1,4 +1,4 @@
--- The worker's job `reap`: closes leases that have expired and frees those users whose last lease they are.
+-- The worker's job `reap`: closes expired leases and frees the users whose last lease they are.
 -- Skips leases that another statement has locked; the next turn finds them.
 
 WITH lease AS MATERIALIZED (

@@ -1,5 +1,5 @@
 -- POST /leases/{lease_id}/renew: a batch of renewals, each by the holder of its lease.
--- Also writes an entry of the audit for a renewal from another address than the lease was acquired from.
+-- Also writes an audit entry for a renewal from another address than the lease was acquired from.
 
 WITH wanted AS MATERIALIZED (SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:principals AS text[]), CAST(:ttls AS integer[]),
                         CAST(:addresses AS text[]), CAST(:request_ids AS text[]))

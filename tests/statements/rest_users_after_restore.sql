@@ -1,4 +1,4 @@
--- `botfarm after-restore`: lets every user rest, because somebody may still hold a lease from after the backup.
+-- `botfarm after-restore`: lets every user rest, because later leases may still be held.
 -- How long: as asked for, else the longest that such a lease could last.
 
 WITH resting AS (

@@ -1,4 +1,4 @@
--- POST /leases, retried under an idempotency key that has a live lease: gives back what cut_short took.
+-- POST /leases, retried under the idempotency key of a live lease: undoes cut_short.
 -- Always writes the row, so that a cut_short that comes later changes nothing.
 
 WITH wanted AS MATERIALIZED (SELECT CAST(:lease_id AS uuid) AS id, CAST(:principal AS text) AS principal),

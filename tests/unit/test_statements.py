@@ -1,6 +1,7 @@
-"""The hard statements as they are sent, one file each in tests/statements, to be read whole and to be compared.
+"""The hard statements as they are sent: one file each in tests/statements, to be read whole and compared.
 
-They are put together from pieces, so a change of one piece shows here in every statement that it changes. After a change:
+They are put together from pieces, so these files show every statement that a change of one piece changes.
+After a change run
 
     BOTFARM_TEST_RENEW=1 .venv/bin/python -m pytest -n 0 tests/unit/test_statements.py
 
@@ -24,7 +25,7 @@ FOLDER = Path(__file__).parents[1] / "statements"
 STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "grant_from_pool": (
         pool_grant_queries.GRANT,
-        "POST /leases: grants users of one pool with the same labels to a batch of requests, each with a lease of its own.",
+        "POST /leases: grants users of one pool to a batch of requests for the same labels, a lease to each.",
         "Returns no row for a request that finds too few users, or when a live ticket waits in this pool.",
     ),
     "grant_tickets": (
@@ -34,22 +35,22 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "grant_user": (
         user_grant_queries.GRANT_USER,
-        "POST /users/{user_id}/acquire_lock: grants one user by its id, under an operation that needs no pool.",
+        "POST /users/{user_id}/acquire_lock: grants one user by its id, whatever its pool.",
         "Returns no row when the user is busy or locked, or the idempotency key is taken.",
     ),
     "renew": (
         lease_queries.RENEW,
         "POST /leases/{lease_id}/renew: a batch of renewals, each by the holder of its lease.",
-        "Also writes an entry of the audit for a renewal from another address than the lease was acquired from.",
+        "Also writes an audit entry for a renewal from another address than the lease was acquired from.",
     ),
     "cut_short": (
         lease_queries.CUT_SHORT,
-        "After a grant under an idempotency key whose caller has hung up: shortens the lease to some seconds.",
-        "Changes nothing when the row is not as the grant left it, because a retry under the key may have come first.",
+        "After a grant under an idempotency key whose caller hung up: shortens the lease to some seconds.",
+        "Changes nothing when the row is not as the grant left it, because a retry may have come first.",
     ),
     "restore_ttl": (
         lease_queries.RESTORE,
-        "POST /leases, retried under an idempotency key that has a live lease: gives back what cut_short took.",
+        "POST /leases, retried under the idempotency key of a live lease: undoes cut_short.",
         "Always writes the row, so that a cut_short that comes later changes nothing.",
     ),
     "release": (
@@ -64,17 +65,17 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "reap": (
         lease_queries.REAP,
-        "The worker's job `reap`: closes leases that have expired and frees those users whose last lease they are.",
+        "The worker's job `reap`: closes expired leases and frees the users whose last lease they are.",
         "Skips leases that another statement has locked; the next turn finds them.",
     ),
     "lock_user_of_lease": (
         lease_queries.LOCK_USER_OF_LEASE,
-        "PATCH /leases/{lease_id}/users/{user_id}: reads the stored credentials before the holder's changes are merged.",
+        "PATCH /leases/{lease_id}/users/{user_id}: reads the credentials before the changes are merged.",
         "Holds the locks of the lease and of its users until the transaction ends.",
     ),
     "count_pool": (
         pool_queries.COUNT_POOL,
-        "POST /leases that gets no user: counts the users that match and the waiting requests, for the 409 and for the wait.",
+        "POST /leases without a grant: counts matching users and waiting requests, for the 409 or the wait.",
         "Requests that ask at the same time share one count.",
     ),
     "count_pools": (
@@ -84,13 +85,13 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "insert_tickets": (
         ticket_queries.INSERT,
-        "Requests that begin to wait: inserts a batch of tickets, or takes over the tickets of their idempotency keys.",
-        "A ticket is ranked by the arrival of its request and never before tickets that the same replica inserted earlier.",
+        "Requests that begin to wait: inserts a batch of tickets, or takes over those of the same keys.",
+        "A ticket ranks by the arrival of its request, never before earlier tickets of the same replica.",
     ),
     "queue_of_pool": (
         ticket_queries.QUEUE,
-        "A replica with waiting requests, when users of the pool may be free: reads the queue to find whose turn it is.",
-        "Returns one row: tickets that could be granted in their order, free users by the tickets they match, next free user.",
+        "A replica with waiting requests, when users may be free: reads the queue to find the next tickets.",
+        "Returns one row: grantable tickets in order, free users by the tickets they match, next free user.",
     ),
     "withdraw_tickets": (
         ticket_queries.WITHDRAW,
@@ -109,12 +110,12 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "count_values_by_key": (
         key_queries.ENCRYPTED_VALUES,
-        "`botfarm keys status`, `keys drop` and `keys reencrypt`; at the start of the API and in the worker's gauges.",
+        "`botfarm keys status`, `keys drop`, `keys reencrypt`; the start of the API; the worker's gauges.",
         "One scan of all users, whatever the number of keys.",
     ),
     "replace_credentials": (
         key_queries.REPLACE,
-        "`botfarm keys reencrypt`: writes a batch of users' credentials under another key, under the lock of their pool.",
+        "`botfarm keys reencrypt`: writes users' credentials under another key, under the lock of their pool.",
         "Skips users that are locked or are not as they were read; they are tried again.",
     ),
     "end_leases_after_restore": (
@@ -124,13 +125,13 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "rest_users_after_restore": (
         restore_queries.REST_USERS,
-        "`botfarm after-restore`: lets every user rest, because somebody may still hold a lease from after the backup.",
+        "`botfarm after-restore`: lets every user rest, because later leases may still be held.",
         "How long: as asked for, else the longest that such a lease could last.",
     ),
     "raise_fence_after_restore": (
         restore_queries.RAISE_FENCE,
-        "`botfarm after-restore`: moves the sequence of fences above every fence that was handed out after the backup.",
-        "The time is the new fence.",
+        "`botfarm after-restore`: moves the sequence of fences above every fence granted after the backup.",
+        "The time in microseconds is the new fence.",
     ),
 }
 

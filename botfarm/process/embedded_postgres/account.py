@@ -1,4 +1,4 @@
-"""The account that runs the server: another one when this process is root, because PostgreSQL refuses root."""
+"""The account that runs the server: never root, because PostgreSQL refuses to run as root."""
 
 import os
 import shutil

@@ -94,7 +94,8 @@ class EmbeddedPostgres:
         majors = sorted({binaries.major for binaries in found}, key=int)
         raise EmbeddedPostgresError(
             f"{self._cluster} holds data of PostgreSQL {major}, but only {' and '.join(majors)} "
-            f"{'are' if majors[1:] else 'is'} installed: install {major}, or move the folder away to start anew"
+            f"{'are' if majors[1:] else 'is'} installed: "
+            f"install {major}, or move the folder away to start anew"
         )
 
     def _create_cluster(self) -> None:

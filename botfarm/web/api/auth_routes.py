@@ -16,7 +16,7 @@ router = api_router("auth", route_class=SignInRoute)
 @router.post("/auth/login", response_model=SessionOut, responses=raises(errors.SlowDownError, body=True))
 @public
 async def login(farm: Farm, body: SignIn, request: Request, response: Response) -> Session:
-    """Sign an operator in: the session is a cookie, for 12 hours at most. It ends the one of the cookie that is sent."""
+    """Sign an operator in: the session is a cookie, for 12 hours at most. A sent cookie's session ends."""
     require_same_origin(request)
     cookie = _cookie(request)
     session, badge = await farm.sessions.login(

@@ -37,7 +37,7 @@ def _storable(text: str) -> str:
 
 
 def _login(login: str) -> str:
-    """An e-mail address as it is typed; domains such as `.test` and `localhost` are fine for test accounts."""
+    """An e-mail address, unchanged. Domains such as `.test` and `localhost` are fine for test accounts."""
     try:
         validate_email(login, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError:

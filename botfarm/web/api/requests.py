@@ -132,8 +132,8 @@ class NewToken(RequestBody):
         Field(
             ge=1,
             le=315_360_000,
-            description="Seconds; null: it does not expire. Absent: 90 days when an operator makes it, else it does not expire. "
-            "What a token makes ends with it at the latest.",
+            description="Seconds; null: it does not expire. Absent: 90 days when an operator makes it, "
+            "else it does not expire. What a token makes ends with it at the latest.",
         ),
     ] = None
 

@@ -1,4 +1,4 @@
-"""The connection that a request came along: what has arrived on it already, and whether the caller has hung up."""
+"""The connection of a request: what has arrived on it already, and whether the caller has hung up."""
 
 from fastapi import Request
 from starlette.types import Message, Receive
@@ -20,7 +20,10 @@ def buffered_message(receive: Receive) -> Message | None:
 
 
 async def has_hung_up(receive: Receive) -> bool:
-    """Whether the caller has hung up. Only for a request whose body was read: then the next message is the disconnect."""
+    """Whether the caller has hung up.
+
+    Only for a request whose body was read, because then the next message is the disconnect.
+    """
     message = buffered_message(receive)
     return message is not None and message["type"] == "http.disconnect"
 

@@ -88,7 +88,7 @@ class BodyRefusedError(HTTPException):
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem. `type` never changes for one kind of error: compare that, show `detail` to people."""
+    """An RFC 9457 problem. Compare `type`, which never changes for an error; show `detail` to people."""
 
     model_config = ConfigDict(extra="allow")
 

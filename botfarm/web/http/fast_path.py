@@ -1,9 +1,10 @@
 """The fast path: acquire, renew and release without the framework's layers around them.
 
-Those layers (routing, dependencies, exit stacks, exception wrappers) cost several times what such an operation does; see
-docs/decisions/0017. The fast path calls the same endpoint functions with the same models and answers with the same
-problems. It takes only plain requests: no query, and a JSON body that has arrived in one piece and fits the model. Every
-other request goes to the framework unchanged. tests/integration/test_fast_path.py holds both ways to the same answers.
+Those layers (routing, dependencies, exit stacks, exception wrappers) cost several times what such an
+operation does; see docs/decisions/0017. The fast path calls the same endpoint functions with the same models
+and answers with the same problems. It takes only plain requests: no query, and a JSON body that has arrived
+in one piece and fits the model. Every other request goes to the framework unchanged.
+tests/integration/test_fast_path.py holds both ways to the same answers.
 """
 
 import inspect
@@ -33,7 +34,7 @@ _MARK = "__botfarm_fast_path__"
 
 
 def fast_path(endpoint: Endpoint) -> Endpoint:
-    """Marks an operation that the fast path serves: it may have a `lease_id` in its path, and takes its body as `body`."""
+    """Marks an operation for the fast path. It may have a `lease_id` in its path, and takes `body`."""
     setattr(endpoint, _MARK, True)
     return endpoint
 
@@ -165,7 +166,7 @@ def _key(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _whole_body(message: Message) -> bytes:
-    """Raises ValidationError for a body in several pieces, as for one that does not fit: both go to the framework."""
+    """Raises ValidationError for a body in several pieces, because the framework then takes the request."""
     if message["type"] != "http.request" or message.get("more_body"):
         raise ValidationError.from_exception_data("body", [])
     body: bytes = message.get("body", b"")

@@ -1,4 +1,4 @@
-"""The outermost layer of the application: request ids, security headers, log lines and metrics of requests."""
+"""The outermost layer of the application: request ids, security headers, log lines and metrics."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""The session cookie of operators, and the check that a request comes from the farm's own page (decision 0013)."""
+"""The session cookie of operators, and the check that a request comes from the farm's page (0013)."""
 
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit

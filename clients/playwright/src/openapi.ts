@@ -15,7 +15,7 @@ export interface paths {
         put?: never;
         /**
          * Login
-         * @description Sign an operator in: the session is a cookie, for 12 hours at most. It ends the one of the cookie that is sent.
+         * @description Sign an operator in: the session is a cookie, for 12 hours at most. A sent cookie's session ends.
          */
         post: operations["login"];
         delete?: never;
@@ -939,7 +939,7 @@ export interface components {
         };
         /**
          * Problem
-         * @description An RFC 9457 problem. `type` never changes for one kind of error: compare that, show `detail` to people.
+         * @description An RFC 9457 problem. Compare `type`, which never changes for an error; show `detail` to people.
          */
         Problem: {
             /** Type */
