@@ -1,6 +1,7 @@
-"""Reads a database URL as PostgreSQL's own clients do, and checks that asyncpg can do what it asks for.
+"""Reads a database URL as PostgreSQL's own clients do, and checks that asyncpg supports its parameters.
 
-The parameters are those of libpq 18: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+The parameters are those of libpq 18:
+https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 
 import re
@@ -10,8 +11,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 _SHAPE = (
-    "must be postgresql://user:password@host:port/database, and in the password characters such as @ / ? # are "
-    "written as %40 %2F %3F %23"
+    "must be postgresql://user:password@host:port/database, "
+    "and in the password characters such as @ / ? # are written as %40 %2F %3F %23"
 )
 _HOST = re.compile(r"(\[[^\]]+\]|[^:\[\]]*)(?::(\d*))?")
 _PORT = re.compile(r"[0-5]?\d{0,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]")
@@ -60,7 +61,7 @@ _TEXTS = (
 )
 # Ignored, because the farm sets the connection's name and encoding itself.
 _WITHOUT_EFFECT = ("application_name", "fallback_application_name", "client_encoding", "sslcompression")
-# Parameters that asyncpg does not support, with the values that ask for nothing.
+# Parameters that asyncpg does not support, with the values that make no difference.
 _BEYOND_THE_DRIVER: Mapping[str, tuple[str, ...]] = {
     "channel_binding": ("disable", "prefer"),
     "gssencmode": ("disable", "prefer"),
@@ -89,7 +90,7 @@ _INSTEAD: Mapping[str, str] = {
     "require_auth": "; sslmode=verify-full makes sure of the server",
     "servicefile": "; set PGSERVICEFILE",
 }
-# Parameters that asyncpg is not given, or is given in another way.
+# Parameters that are left out of the URLs for asyncpg.
 _NOT_FOR_THE_DRIVER = {
     *_WITHOUT_EFFECT,
     *_BEYOND_THE_DRIVER,
@@ -106,21 +107,22 @@ _TLS_LIMITS = ("ssl_min_protocol_version", "ssl_max_protocol_version")
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
     hosts: tuple[str, ...]
-    """A URL for asyncpg for each host, in their order."""
+    """One URL for asyncpg for each host, in the order of the hosts."""
     in_any_order: bool
+    """Connect to the hosts in random order."""
     connect_timeout: float | None
     """Seconds for each host; None: no limit."""
     keepalive: Mapping[str, int]
-    """By libpq's names; empty if the URL has none."""
+    """The parameters of TCP by libpq's names; empty if the URL has none."""
     system_tls: Mapping[str, str] | None
-    """libpq's parameters of TLS if the system's certificates are to be trusted.
+    """The parameters of TLS by libpq's names for `sslrootcert=system`, which asyncpg does not support.
 
-    Else None, because asyncpg reads them.
+    Else None: asyncpg reads them from its URL.
     """
 
 
 def read_database_url(url: str) -> DatabaseUrl:
-    """Raises ValueError with one line, which names the parameter and never a value."""
+    """Raises ValueError with one line that names the parameter and never shows a value."""
     parts = _split(url)
     parameters = _parameters(parts)
     _check(parameters)
@@ -160,19 +162,20 @@ def _split(url: str) -> SplitResult:
 
 
 def _parameters(parts: SplitResult) -> dict[str, str]:
-    """Without empty parameters, which count as absent."""
+    """The parameters of the query, without empty ones, which count as absent."""
     parameters = {}
     for field in parts.query.split("&") if parts.query else ():
         name, equals, value = (unquote(part) for part in field.partition("="))
         if name == "ssl" and value == "true":  # the spelling of JDBC, which libpq reads, too
             name, value = "sslmode", "require"
         if not equals or not _is_known(name):
-            # What follows a `?` may be the rest of a password.
+            # An unknown name is shown only if it cannot be the rest of a password with a `?` in it.
             shown = (
                 f"{name} is" if _NAME.fullmatch(name) and "@" not in parts.query else "a parameter after ? is"
             )
             raise ValueError(
-                f"{shown} none of PostgreSQL's clients; a setting of the server goes into options=-c%20name=value"
+                f"{shown} none of PostgreSQL's clients; "
+                "a setting of the server goes into options=-c%20name=value"
             )
         if value:
             parameters[name] = value
@@ -216,12 +219,12 @@ def _check_tls(parameters: Mapping[str, str]) -> None:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except (OSError, ValueError):  # the folder is closed, the name is too long, or has a NUL in it
+    except (OSError, ValueError):  # no access to the folder, a name that is too long or has a NUL
         return False
 
 
 def _netlocs(parts: SplitResult, parameters: Mapping[str, str]) -> list[str]:
-    """Pairs of host and port. Hosts and ports of parameters replace those before the path."""
+    """The part before the path for each host. Hosts and ports of the query replace those before the path."""
     account, at, named = parts.netloc.rpartition("@")
     if not named and "host" not in parameters:
         return [parts.netloc]

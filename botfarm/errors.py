@@ -1,4 +1,4 @@
-"""What can go wrong, as the services say it.
+"""The errors that services raise.
 
 BotfarmError
 ├── UnauthenticatedError
@@ -7,7 +7,8 @@ BotfarmError
 ├── MalformedJsonError, TooLargeError, UnsupportedMediaTypeError
 ├── IdempotencyKeyReusedError
 ├── NotFoundError
-│   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchTokenError, NoSuchPageError
+│   ├── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError
+│   └── NoSuchPoolError, NoSuchTokenError, NoSuchPageError
 ├── MethodNotAllowedError
 ├── ConflictError
 │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
@@ -27,7 +28,7 @@ BotfarmError
     ├── KeyMissingError
     └── ShuttingDownError
 
-How each one looks over HTTP is one table in `botfarm/web/http/error_responses.py`.
+The table in `botfarm/web/http/error_responses.py` has the HTTP status of each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,11 +36,14 @@ from dataclasses import dataclass
 
 
 class OperatorError(Exception):
-    """One line for the person at the terminal of the server, with the way out. It never reaches HTTP."""
+    """The error of a command of the server: one line that says what to do. It never reaches HTTP."""
 
 
 class BotfarmError(Exception):
-    """The docstring of each class is the sentence a caller reads; `details` are the numbers beside it."""
+    """The docstring of each class is the sentence that the caller reads, so it is API text.
+
+    `details` are further fields of the answer, such as numbers.
+    """
 
     def __init__(self, detail: str | None = None, **details: object) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip()
@@ -53,7 +57,7 @@ class UnauthenticatedError(BotfarmError):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with a request. Never holds the value: it may be a secret."""
+    """An error in one field of a request. It never has the value, because that may be a secret."""
 
     field: str
     code: str
@@ -191,7 +195,7 @@ class QuotaExceededError(BotfarmError):
 
 
 class TooManyWaitersError(BotfarmError):
-    """As many requests wait at this replica as may, in all or of this token: try again, or without `wait_seconds`."""
+    """Too many requests wait, at this replica or of this token: try again, or without `wait_seconds`."""
 
 
 class SlowDownError(BotfarmError):
@@ -210,7 +214,7 @@ class DatabaseUnavailableError(UnavailableError):
     """The database does not answer; nothing was changed that was not acknowledged."""
 
     def __init__(self, reason: str = "") -> None:
-        """The reason is for the log and for who runs a command, not for callers of the API."""
+        """`reason` is for the log and for the person at a terminal, never for callers of the API."""
         super().__init__()
         self.reason = reason
 

@@ -1,4 +1,4 @@
-"""Logging: structlog for all lines, also those of libraries; colours on a terminal, JSON elsewhere."""
+"""Logging by structlog, also for the lines of libraries: coloured on a terminal, JSON elsewhere."""
 
 import logging
 import re
@@ -8,10 +8,11 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 Logger = structlog.stdlib.BoundLogger
-# To the end of the message, which is the next text of SQLAlchemy or Python. The quoted value may have empty
-# lines itself.
+# From the words that introduce a quoted value to the end of the message. The value may contain empty
+# lines, so the message ends only where SQLAlchemy or Python goes on with a text of its own.
 _QUOTED = re.compile(
-    r"(^DETAIL:|invalid input for query argument \$\d+:).*?(?=\n\[SQL: |\n\n(?:The above|During handling of)|\Z)",
+    r"(^DETAIL:|invalid input for query argument \$\d+:).*?"
+    r"(?=\n\[SQL: |\n\n(?:The above|During handling of)|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -22,7 +23,7 @@ def get_logger(name: str) -> Logger:
 
 
 def configure_logging(level: str, *, terminal: bool | None = None) -> None:
-    """Log lines go to standard error, so that standard output belongs to what a command prints."""
+    """Sends all log lines to standard error, because standard output is for the results of commands."""
     if terminal is None:
         terminal = sys.stderr.isatty()
     shared: list[Processor] = [
@@ -60,7 +61,10 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
 
 
 def _without_row_contents(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """PostgreSQL quotes the row that violates a constraint, and the driver the value that it cannot send."""
+    """Removes values from tracebacks.
+
+    PostgreSQL quotes the row that violates a constraint; the driver quotes a value that it cannot encode.
+    """
     if "exception" in event:
         event["exception"] = _QUOTED.sub(r"\1 (left out)", event["exception"])
     return event

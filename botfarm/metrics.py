@@ -1,6 +1,6 @@
 """Every metric of the farm, with its help. Labels are bounded: pools, results and route templates, never ids.
 
-A counter is counted by the process that does the work. Gauges of the farm's state are set by every worker to the same
+Each process counts the work that it does. Every worker sets the gauges of the farm's state, all to the same
 values, so dashboards aggregate them with `max by (...)`, never with `sum`.
 """
 
@@ -24,7 +24,7 @@ from botfarm.domain.leases import EndedBy, EndedLease, Lease, Outcome
 from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import UserState
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, for nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody needs a second series for each counter
 
 POOL = ("project", "env", "domain")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -35,7 +35,7 @@ users = Gauge("botfarm_users", "Users by state.", (*POOL, "state"))
 waiters = Gauge("botfarm_waiters", "Requests that wait for users.", POOL)
 oldest_wait_seconds = Gauge(
     "botfarm_oldest_wait_seconds",
-    "How long the request has waited that waits longest; 0 when none does.",
+    "How long the oldest waiting request has waited; 0 when none waits.",
     POOL,
 )
 acquire_total = Counter("botfarm_acquire", "Requests for a lease by result.", (*POOL, "result"))
@@ -43,7 +43,7 @@ acquire_wait_seconds = Histogram(
     "botfarm_acquire_wait_seconds", "Time from the first request to the grant.", POOL, buckets=WAIT_SECONDS
 )
 lease_hold_seconds = Histogram(
-    "botfarm_lease_hold_seconds", "Time from hand-out to the end of a lease.", POOL, buckets=HOLD_SECONDS
+    "botfarm_lease_hold_seconds", "Time from the grant to the end of a lease.", POOL, buckets=HOLD_SECONDS
 )
 leases_ended_total = Counter(
     "botfarm_leases_ended", "Leases by how they ended.", (*POOL, "ended_by", "outcome")
@@ -61,7 +61,7 @@ reaper_lag_seconds = Gauge(
     "botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open."
 )
 worker_job_failures_total = Counter(
-    "botfarm_worker_job_failures", "Ticks of a worker's job that failed.", ("job_name",)
+    "botfarm_worker_job_failures", "Runs of a worker's job that failed.", ("job_name",)
 )
 http_requests_total = Counter(
     "botfarm_http_requests", "Requests by route template.", ("method", "route", "status")
@@ -73,7 +73,7 @@ http_request_duration_seconds = Histogram(
     buckets=SECONDS,
 )
 problems_total = Counter(
-    "botfarm_problems", "Problems answered, by route template and type.", ("method", "route", "type")
+    "botfarm_problems", "Problems answered by route template and type.", ("method", "route", "type")
 )
 connections_closed_total = Counter(
     "botfarm_connections_closed", "Connections that the server closed at one of its limits.", ("reason",)
@@ -131,7 +131,7 @@ for _reason in CLOSING_REASONS:
 
 
 def count_clock_step(seconds: float) -> None:
-    """Negative seconds are a step backward."""
+    """Counts a step of the database's clock; negative seconds are a step backward."""
     direction = "forward" if seconds > 0 else "backward"
     db_clock_step_seconds_total.labels(direction).inc(abs(seconds))
 
@@ -151,7 +151,7 @@ def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | N
 
 @functools.cache
 def fill_pool(project: str, env: str, domain: str) -> None:
-    """Creates a pool's series with zeros, because `rate` misses the first event of a series that is new."""
+    """Creates a pool's series with zeros, because `rate` misses the first event of a new series."""
     for result in ACQUIRE_RESULTS:
         acquire_total.labels(project, env, domain, result)
     for ended_by, outcome in ENDS:
@@ -161,12 +161,12 @@ def fill_pool(project: str, env: str, domain: str) -> None:
 
 
 def exposition(*, with_pools: bool) -> bytes:
-    """In Prometheus' text format. Without pools, only metrics that name no project."""
+    """The metrics in Prometheus' text format. Without pools, only metrics that name no project."""
     return generate_latest(REGISTRY if with_pools else _WITHOUT_POOLS)
 
 
 class _WithoutPools(Collector):
-    """Leaves out metrics of pools, also while they have no samples: the first one would tell something."""
+    """Leaves out metrics of pools, also without samples, because the first sample would reveal an event."""
 
     @override
     def collect(self) -> Iterator[Metric]:

@@ -18,7 +18,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class SettingsError(Exception):
-    """One line for each setting that cannot work; never its value, which may be a secret."""
+    """One line for each setting that cannot work, without its value, which may be a secret."""
 
 
 def default_data_dir() -> Path:
@@ -38,12 +38,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
     owner_url: SecretStr | None = Field(
         None,
-        description="Of the role that owns the tables, for migrate and after-restore; unset: the database URL. "
-        "Not through a pooler.",
+        description="The database URL of the role that owns the tables, for migrate and after-restore; "
+        "unset: the database URL. Not through a pooler.",
     )
     database_pool_size: int = Field(10, ge=1, le=200, description="Connections of one process, at most.")
     db_pooler: Literal["none", "transaction"] = Field(
-        "none", description="transaction: a pooler such as PgBouncer that gives sessions by the transaction."
+        "none", description="transaction: the database is reached through PgBouncer in transaction mode."
     )
     encryption_keys: SecretStr = Field(
         SecretStr(""), description="Ring of keys, id:base64 separated by commas; the first one encrypts."
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
     coalescing: bool = Field(
-        True, description="Serve requests that queue while a statement is under way with one statement."
+        True, description="Serve requests that arrive while a statement is in flight with one statement."
     )
     max_wait: int = Field(50, ge=0, le=300, description="Longest wait of one acquire request, seconds.")
     max_waiters: int = Field(
@@ -70,10 +70,10 @@ class Settings(BaseSettings):
         None, description="Where to listen for NOTIFY; unset: at the database URL. Not through a pooler."
     )
     notify: bool = Field(
-        True, validate_default=True, description="Wake waiting requests; off: they look every second."
+        True, validate_default=True, description="Wake waiting requests; off: they check every second."
     )
     history_days: int = Field(365, ge=1, description="Days that ended leases are kept.")
-    reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two looks for expired leases.")
+    reap_interval: float = Field(5, gt=0, le=60, description="Seconds between two checks for expired leases.")
     gauges_interval: float = Field(
         10, gt=0, le=60, description="Seconds between two refreshes of the gauges."
     )
@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         return url
 
     def trusted_networks(self) -> list[str]:
-        """Includes IPv4 addresses as a dual-stack socket shows them."""
+        """The trusted networks; those of IPv4 also as a dual-stack socket shows their addresses."""
         networks = _parse_networks(self.trusted_proxies)
         mapped = [
             f"::ffff:{network.network_address}/{96 + network.prefixlen}"
@@ -151,7 +151,7 @@ class Settings(BaseSettings):
         return [*map(str, networks), *mapped]
 
     def as_owner(self) -> "Settings":
-        """Settings for work that only the owner of the tables may do."""
+        """The settings with the URL of the owner of the tables, for work that needs its rights."""
         if self.owner_url is None:
             return self
         return self.model_copy(

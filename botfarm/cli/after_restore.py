@@ -19,11 +19,12 @@ def after_restore(
         int | None,
         duration_option(
             "--rest",
-            "How long every user rests; 0s when no test run is left. Default: its project's max_ttl and lock_delay, or its cooldown if longer.",
+            "How long every user rests; 0s when no test run is left. "
+            "Default: its project's max_ttl and lock_delay, or its cooldown if longer.",
         ),
     ] = None,
 ) -> None:
-    """Make a database that was restored from a backup safe: migrate it, end its leases, let all users rest."""
+    """Make a database restored from a backup safe: migrate it, end its leases, let all users rest."""
     settings = load_settings()
     configure_logging(settings.log_level)
     done = asyncio.run(_work(settings, rest))
@@ -31,7 +32,8 @@ def after_restore(
     if done.rest.until:
         until = format_moment(done.rest.until.isoformat())
         say(
-            f"Nobody gets any of {counted(done.rest.users, 'user')} before the rest is over, at {until} at the latest."
+            f"Nobody gets any of {counted(done.rest.users, 'user')} before the rest is over, "
+            f"at {until} at the latest."
         )
 
 

@@ -1,11 +1,11 @@
-"""The commands that run on the server's own machine, for the client's `botfarm --help`, which imports none of them."""
+"""The server's own commands, for the client's `botfarm --help`, which imports none of them."""
 
 from botfarm_client.commands.command_table import CommandEntry, CommandTable
 
 COMMANDS: CommandTable = {
     "after-restore": CommandEntry(
         "botfarm.cli.after_restore:after_restore",
-        "Make a database that was restored from a backup safe: migrate it, end its leases, let all users rest.",
+        "Make a database restored from a backup safe: migrate it, end its leases, let all users rest.",
     ),
     "config": CommandEntry(
         "botfarm.cli.config:config",
@@ -25,7 +25,7 @@ COMMANDS: CommandTable = {
     ),
     "migrate": CommandEntry(
         "botfarm.cli.migrate:migrate",
-        "Bring the database to the schema of this version; harmless when it is there, and while the farm is in use.",
+        "Bring the database to the schema of this version; harmless when repeated, or while it is in use.",
     ),
     "operators": CommandEntry(
         "botfarm.cli.operators:operators",

@@ -21,7 +21,7 @@ def demo(
         typer.Option(
             "--runner-token",
             metavar="FILE",
-            help="Keep a token in this file that may take users of the project shop in stage, and no more.",
+            help="Keep a token in this file that may only take users of the project shop in stage.",
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`botfarm dev`: the whole farm on one machine, in one process, over a real PostgreSQL server of its own."""
+"""`botfarm dev`: the whole farm in one process on one machine, with a PostgreSQL server of its own."""
 
 import asyncio
 import os
@@ -83,7 +83,7 @@ async def _check_keys(settings: Settings) -> bool:
 
 
 async def _first_operator(settings: Settings) -> str:
-    """What to say of the operator admin: made when there is no operator at all, with a password that is kept nowhere."""
+    """Describes the operators. When there is none, adds `admin` with a password that is not stored."""
     async with open_services(settings, "operators", in_background=True) as services:
         names = [operator.name for operator in await services.operators.list()]
         if not names:
@@ -92,11 +92,12 @@ async def _first_operator(settings: Settings) -> str:
             return f"{FIRST_OPERATOR}, password {password} (shown only now)"
     if FIRST_OPERATOR not in names:
         return ", ".join(names)
-    return f"{FIRST_OPERATOR}; a new password: {_with_database(settings)}{_COMMAND} operators set-password {FIRST_OPERATOR}"
+    command = f"{_with_database(settings)}{_COMMAND} operators set-password {FIRST_OPERATOR}"
+    return f"{FIRST_OPERATOR}; a new password: {command}"
 
 
 def _with_database(settings: Settings) -> str:
-    """The database's own password is in a file, not on the terminal."""
+    """The database URL for a shell, read from its file, because the terminal must not show its password."""
     path = settings.data_dir / _URL_FILE
     ours = path.exists() and path.read_text().strip() == settings.required_database_url()
     return f'BOTFARM_DATABASE_URL="$(cat {shlex.quote(str(path))})" ' if ours else ""
@@ -105,6 +106,7 @@ def _with_database(settings: Settings) -> str:
 def _greet(settings: Settings, url: str, operator: str) -> None:
     given = os.environ.get("BOTFARM_BOOTSTRAP_TOKEN")
     token = "$BOTFARM_BOOTSTRAP_TOKEN" if given else _kept(settings, "token", _new_token)  # not ours to show
+    headers = f"""-H "Authorization: Bearer {token}" -H 'Content-Type: application/json'"""
     typer.echo(f"""
 botfarm is running: {url} (API documentation: {url}/docs)
 
@@ -113,7 +115,7 @@ botfarm is running: {url} (API documentation: {url}/docs)
 
 Lease a user of the demo project, with curl or from the command line:
 
-  curl -s -X POST {url}/api/v1/leases -H "Authorization: Bearer {token}" -H 'Content-Type: application/json' -d '{{"project": "shop", "env": "stage"}}'
+  curl -s -X POST {url}/api/v1/leases {headers} -d '{{"project": "shop", "env": "stage"}}'
 
   export BOTFARM_URL={url} BOTFARM_TOKEN={token}
   {_COMMAND} leases acquire --project shop --env stage
@@ -124,7 +126,7 @@ Ctrl-C stops everything; the data stays in {settings.data_dir}.
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[dict[str, str]]:
-    """The URLs of a server of our own, with the role that serves and with the owner of the tables; none if one is set."""
+    """Runs a PostgreSQL server, unless a URL is set. Gives the URLs of its serving role and of its owner."""
     if settings.database_url is not None:
         yield {}
         return
@@ -135,7 +137,7 @@ def _database(settings: Settings) -> Iterator[dict[str, str]]:
         password = _kept(settings, _SERVING_PASSWORD_FILE, _new_password)
         url = urlsplit(owner_url)
         serving = url._replace(netloc=f"{_SERVING_ROLE}:{password}@{url.hostname}:{url.port}").geturl()
-        # For commands that speak to the database.
+        # For the server's other commands.
         write_secret(settings.data_dir / _URL_FILE, serving)
         write_secret(settings.data_dir / _OWNER_URL_FILE, owner_url)
         yield {"database_url": serving, "owner_url": owner_url}
@@ -145,8 +147,11 @@ def _database(settings: Settings) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """A closed terminal ends this process as SIGTERM does, and Ctrl-C shows no traceback: before the event loop too."""
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup asks for
+    """Ends the process at a closed terminal, as at SIGTERM, and at Ctrl-C, without a traceback.
+
+    Works before the event loop runs, too.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     try:
         yield
@@ -155,7 +160,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _kept(settings: Settings, name: str, make: Callable[[], str]) -> str:
-    """The content of a file of the data folder that only its owner can read; made on first use."""
+    """The content of a file in the data folder. Makes the file on first use, readable only for its owner."""
     path = settings.data_dir / name
     if not path.exists():
         settings.data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def generate(
 @keys.command()
 @one_line_errors()
 def status(*, as_json: AsJson = False) -> None:
-    """Show the keys of the ring, and how many stored values each has encrypted; ends with 1 where one is missing."""
+    """Show the keys of the ring and the number of values under each; ends with 1 when a key is missing."""
     settings = load_settings()
     uses = asyncio.run(_with_services(settings, lambda services: services.key_usage.uses()))
     items = [{"id": use.key_id, "state": use.state.value, "values": use.values} for use in uses]
@@ -65,7 +65,7 @@ def rotate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the next BOTFARM_ENCRYPTION_KEYS: with a new key at its end, or a key of the ring moved to the front."""
+    """Print the next BOTFARM_ENCRYPTION_KEYS: with a new key at its end, or with a key moved to the front."""
     _print_ring(rotate_ring(_ring(load_settings()), key_id), as_json=as_json)
 
 
@@ -82,7 +82,7 @@ def drop(key_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJso
 @keys.command()
 @one_line_errors()
 def reencrypt(*, as_json: AsJson = False) -> None:
-    """Encrypt everything stored anew with the first key of the ring, while the farm is in use; may be run again."""
+    """Encrypt all values with the first key of the ring, while the farm is in use; may be run again."""
     done = asyncio.run(
         _with_services(load_settings(), lambda services: services.reencryption.run(_progress()))
     )
@@ -99,7 +99,8 @@ def reencrypt(*, as_json: AsJson = False) -> None:
         )
     else:
         say(
-            f"Encrypted {counted(done.values, 'value')} of {counted(done.users, 'user')} anew with {done.key_id}."
+            f"Encrypted {counted(done.values, 'value')} of {counted(done.users, 'user')} anew "
+            f"with {done.key_id}."
         )
     for user_id, fields in list(done.unreadable.items())[:NAMED_USERS]:
         note(f"user {user_id}: cannot be decrypted: {', '.join(fields)}")
@@ -142,7 +143,7 @@ def _progress() -> Callable[[Reencrypted], None]:
 
 
 def _print_ring(ring: NextRing, *, as_json: bool) -> None:
-    """The value on standard output, and what to do with it on standard error."""
+    """Prints the value to standard output, and the next steps to standard error."""
     if as_json:
         print_json(
             {
@@ -167,7 +168,8 @@ def _what_to_do(ring: NextRing) -> list[str]:
     match ring.step:
         case Step.ADDED:
             unused = [
-                f"{each} is in the ring and does not encrypt: `botfarm keys rotate --id {each}` moves it to the front"
+                f"{each} is in the ring and does not encrypt: "
+                f"`botfarm keys rotate --id {each}` moves it to the front"
                 for each in ring.others[1:]
             ]
             return [
@@ -181,7 +183,10 @@ def _what_to_do(ring: NextRing) -> list[str]:
                 f"{ring.key_id} is first: it encrypts",
                 roll_out,
                 then,
-                "session cookies of operators are signed under it from then on; those signed under the others stay good",
+                (
+                    "session cookies of operators are signed under it from then on; "
+                    "those signed under the others stay good"
+                ),
             ]
         case Step.IN_PLACE:
             return [f"{ring.key_id} is first already: it encrypts. Next: {ring.next_command}"]
@@ -189,7 +194,10 @@ def _what_to_do(ring: NextRing) -> list[str]:
             return [
                 f"no stored value is under {ring.key_id}; keep it as long as a backup from its time",
                 roll_out,
-                f"operators whose session cookie was signed under {ring.key_id} and not renewed since sign in again",
+                (
+                    f"operators whose session cookie was signed under {ring.key_id} "
+                    "and not renewed since sign in again"
+                ),
             ]
 
 
@@ -198,6 +206,6 @@ def _ring(settings: Settings) -> str:
 
 
 async def _with_services(settings: Settings, work: Callable[[Services], Awaitable[Answer]]) -> Answer:
-    configure_logging("ERROR")  # the command's last line says that the database is away: once is enough
+    configure_logging("ERROR")  # the command's last line reports an outage already
     async with open_services(settings, "keys", in_background=True) as services:
         return await work(services)

@@ -22,7 +22,7 @@ operators = typer.Typer(no_args_is_help=True, help="The people who sign in to ru
 RevokeTokens = Annotated[
     bool,
     typer.Option(
-        "--revoke-tokens", help="Revoke the tokens that the operator made, too, and what those made."
+        "--revoke-tokens", help="Also revoke the tokens that the operator made, and those that these made."
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
@@ -79,7 +79,7 @@ def list_operators(
 @operators.command()
 @one_line_errors()
 def disable(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
-    """Keep an operator from signing in; ends the sessions of now."""
+    """Keep an operator from signing in; ends current sessions."""
     left = _run(lambda services: services.operators.disable(name, revoke_tokens=revoke_tokens))
     say(
         f"The operator {name} was disabled already."
@@ -92,7 +92,7 @@ def disable(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
 @operators.command()
 @one_line_errors()
 def enable(name: Name) -> None:
-    """Let a disabled operator sign in again, with the password of before."""
+    """Let a disabled operator sign in again, with the same password."""
     changed = _run(lambda services: services.operators.enable(name))
     say(f"Enabled the operator {name}." if changed else f"The operator {name} was not disabled.")
 
@@ -100,7 +100,7 @@ def enable(name: Name) -> None:
 @operators.command("set-password")
 @one_line_errors()
 def set_password(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
-    """Give an operator a new password, asked for or from standard input; ends the sessions of now."""
+    """Give an operator a new password, asked for or from standard input; ends current sessions."""
     password = read_password()
     left = _run(lambda services: services.operators.set_password(name, password, revoke_tokens=revoke_tokens))
     say(f"The operator {name} has a new password.")
@@ -115,7 +115,8 @@ def _say_tokens(left: SignedOut, name: str, *, revoked: bool) -> None:
         say(f"Revoked {tokens} that {name} made, or that those made:")
     else:
         say(
-            f"In force, until this is run with --revoke-tokens: {tokens} that {name} made, or that those made:"
+            f"In force, until this is run with --revoke-tokens: "
+            f"{tokens} that {name} made, or that those made:"
         )
     print_table(_TOKEN_COLUMNS, [_shown_token(token) for token in left.tokens])
 

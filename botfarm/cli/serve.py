@@ -45,7 +45,7 @@ async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Eve
 
 
 async def _check(settings: Settings) -> bool:
-    """Whether the keys could be checked. Raises SettingsError for what cannot work."""
+    """Whether the keys could be checked. Raises SettingsError for a setting that cannot work."""
     await check_connections(settings)
     await check_role(settings)
     return await check_keys(settings)

@@ -1,4 +1,4 @@
-"""Who may do what: roles, the scope they are given for, and the principals, tokens and operators that have them."""
+"""Access: roles and scopes, and the principals, tokens and operators that have them."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,11 +8,11 @@ from uuid import UUID
 from botfarm.domain.pools import Env
 
 _TOKEN, _OPERATOR = "token:", "operator:"
-"""How the names of principals begin. `botfarm.db.access.token_queries` follows tokens by them."""
+"""Prefixes of the names of principals. `botfarm.db.access.token_queries` follows tokens by them."""
 
 
 class Role(StrEnum):
-    """Each may do what those before it may; docs/security.md has the table."""
+    """Each role includes the roles before it; docs/security.md has the table."""
 
     VIEWER = "viewer"
     RUNNER = "runner"
@@ -28,7 +28,7 @@ _RANKS = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The projects and envs that a role is given for; null means all. What is outside of it does not exist for it."""
+    """The projects and envs that a principal may see; null means all. All others do not exist for it."""
 
     projects: frozenset[UUID] | None
     envs: frozenset[Env] | None
@@ -56,7 +56,7 @@ EVERYTHING = Scope(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, from where. The name is what leases and the audit remember: it is never given to anybody else."""
+    """The authenticated caller. Leases and the audit keep its name, so no other principal ever has it."""
 
     name: str
     role: Role
@@ -64,7 +64,7 @@ class Principal:
     max_leases: int | None = None
     """Users held at the same time; null means any number."""
     expires_at: datetime | None = None
-    """When its token does; null means never."""
+    """When its token expires; null means never."""
     session_id: UUID | None = field(default=None, compare=False)
     """The session of an operator, else null. An operator is the same principal in each session."""
     address: str | None = None
@@ -72,22 +72,22 @@ class Principal:
 
     @property
     def token_id(self) -> str | None:
-        """Null unless a token called."""
+        """The id of the token; null unless the principal is one."""
         return self.name.rpartition(":")[2] if self.name.startswith(_TOKEN) else None
 
     @property
     def operator_name(self) -> str | None:
-        """Null unless a person called, in a session."""
+        """The name of the operator; null unless the principal is one."""
         return self.name.removeprefix(_OPERATOR) if self.name.startswith(_OPERATOR) else None
 
 
 THIS_MACHINE = Principal("command-line", Role.ADMIN, EVERYTHING)
-"""Who runs a command of the server, with the database's own password."""
+"""The principal of the server's own commands, which have the password of the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API credential as anyone may see it: without its secret."""
+    """An API credential, without its secret."""
 
     id: str
     name: str
@@ -129,4 +129,4 @@ class Session:
     operator: Operator
     expires_at: datetime
     seconds_left: float
-    """At the moment it was read."""
+    """Seconds until it ends, when it was read."""

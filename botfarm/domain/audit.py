@@ -1,4 +1,4 @@
-"""The entries of the audit: who did something, what, from where and when."""
+"""The entries of the audit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from botfarm.domain.pools import Env
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One deed: who, from where, what, on what, when."""
+    """One action: when, by whom, from where, and on what."""
 
     at: datetime
     principal: str
     address: str | None
     request_id: str | None
     action: str
-    """The operation's name, as in the OpenAPI document, or a command's."""
+    """The name of the operation, as in the OpenAPI document, or of the command."""
     target: str
     """`user`, `lease`, `project`, `token`, `operator`, `key`."""
     target_id: str

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 MAX_SECRETS_BYTES = 262_144
-"""The limit for the secrets of one user, as JSON. A browser session of one site has some tens of kilobytes."""
+"""Limit for the secrets of one user, as JSON. The browser session of one site has some tens of kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedCredentials:
-    """As they are stored: encrypted, and bound to their user."""
+    """The credentials as they are stored: encrypted, and bound to their user."""
 
     password: str = field(repr=False)
     secrets: str | None = field(default=None, repr=False)
@@ -19,4 +19,4 @@ class SealedCredentials:
 class TotpCode:
     code: str = field(repr=False)
     expires_in: float
-    """Seconds until the next one."""
+    """Seconds until the next code."""

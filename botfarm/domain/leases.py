@@ -1,4 +1,4 @@
-"""Requests for leases, and leases.
+"""Leases, and the requests for them.
 
 Times are aware datetimes of the database's clock, durations are seconds.
 """
@@ -32,7 +32,7 @@ class LeaseState(StrEnum):
 
 
 class LeaseOperation(StrEnum):
-    """Which operation took a lease; `release_lock` without a lease id trusts only its own counterpart."""
+    """The operation that took a lease. `release_lock` without lease id ends only leases of `acquire_lock`."""
 
     ACQUIRE_LOCK = "acquire_lock"
     ACQUIRE_LEASE = "acquire_lease"
@@ -48,7 +48,7 @@ class LeaseTerms:
     metadata: Mapping[str, object] = field(default_factory=dict)
     idempotency_key: str | None = None
     fingerprint: bytes | None = None
-    """With a key: a digest of the request, because a retry under the key must ask for the same."""
+    """With a key: the digest of the request, by which a retry is told from another request under the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class LeaseRequest:
     """A user must have all of them."""
     count: int = 1
     priority: int = 0
-    """In the queue, each step counts as a minute of waiting."""
+    """Each step counts as a minute of waiting in the queue."""
     terms: LeaseTerms = field(default_factory=LeaseTerms)
 
 
 @dataclass(frozen=True, slots=True)
 class LeasedUser:
-    """A user as part of a lease. Credentials are in clear for the holder of the live lease, else null."""
+    """A user of a lease. The credentials are in clear for the holder of the live lease, else null."""
 
     id: UUID
     login: str
@@ -75,7 +75,7 @@ class LeasedUser:
     locktime: datetime | None
     labels: Mapping[str, str]
     sealed: SealedCredentials | None
-    """Null unless they were read, which only the holder's operations do."""
+    """Null unless they were read. Only operations of the holder read them."""
     password: str | None = field(default=None, repr=False)
     secrets: Mapping[str, object] | None = field(default=None, repr=False)
     totp: TotpCode | None = None
@@ -94,18 +94,18 @@ class Lease:
     acquired_at: datetime
     expires_at: datetime
     expires_in: float
-    """Seconds it has left, 0 when it has ended."""
+    """Seconds until it expires; 0 when it has ended."""
     ttl_seconds: int
     hold_until: datetime
     ended_at: datetime | None
     ended_by: EndedBy | None
     outcome: Outcome | None
     note: str | None
-    """The note of its release, or the reason of a forced one."""
+    """The note of its release, or the reason of its forced release."""
     fingerprint: bytes | None
     users: tuple[LeasedUser, ...]
     row_version: int | None = None
-    """Of a new lease: the `xmin` of its row, which changes when the lease is renewed, replayed or ended."""
+    """For a new lease the `xmin` of its row, which changes when the lease is renewed, replayed or ended."""
 
     @property
     def is_live(self) -> bool:

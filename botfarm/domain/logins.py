@@ -1,4 +1,4 @@
-"""When two logins are the same account."""
+"""The normal form of logins: two logins with the same one are the same account."""
 
 import unicodedata
 
@@ -8,21 +8,22 @@ import idna
 def login_key(login: str) -> str:
     r"""The normal form of a login. Two users of a project and env must not have the same one.
 
-    Unicode NFC with the case folded; the host of an address is lower-case ACE (`xn--...`) after the mapping of UTS 46, which
-    also maps full-width letters and the other full stops. It is total and idempotent, and does not depend on the database's
-    locale. It does not validate: `a_b.test`, a phone number and `DOMAIN\name` have a normal form, too.
+    It is Unicode NFC with the case folded. The host of an address is lower-case ACE (`xn--...`) after the
+    mapping of UTS 46, which also maps full-width letters and the other full stops. The function is total and
+    idempotent, and does not depend on the database's locale. It does not validate: `a_b.test`, a phone number
+    and `DOMAIN\name` have a normal form, too.
     """
     local, at, host = unicodedata.normalize("NFC", login).rpartition("@")
     return _folded(local) + at + _ace(host) if local else _folded(login)
 
 
 def _folded(text: str) -> str:
-    """Decomposed first, as Unicode's definition of a caseless match (D145) has it: folding may reorder marks."""
+    """Decomposes before it folds, as Unicode's caseless match (D145), because folding may reorder marks."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def _ace(host: str) -> str:
-    """Labels that IDNA does not allow (`_`, emoji) are encoded like the others, so that both of their spellings agree."""
+    """Encodes also labels that IDNA does not allow (`_`, emoji), so that both of their spellings agree."""
     try:
         mapped = idna.uts46_remap(host, std3_rules=False)
     except idna.IDNAError:  # no host at all, such as one with a control character

@@ -1,4 +1,4 @@
-"""The pool: the users of one project, env and domain, leased by one kind of request."""
+"""Pools: the users of one project, env and domain."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Domain(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The users of one (project, env, domain): the unit of one request and one queue."""
+    """The users of one project, env and domain. A request names one pool; each pool has one queue."""
 
     project_id: UUID
     env: Env
@@ -27,7 +27,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolCounts:
-    """How the users of a pool (or those of them that match some labels) stand at one moment."""
+    """The number of users by state at one moment, in a pool or among its users with certain labels."""
 
     total: int
     free: int
@@ -35,9 +35,10 @@ class PoolCounts:
     resting: int
     quarantined: int
     next_free_in: float | None
-    """Seconds until the next user that is not free becomes free by time alone; null when none will."""
+    """Seconds until time alone frees the next user; null when it will free none."""
     waiting: int = 0
     oldest_wait: float | None = None
+    """Seconds that the oldest waiting request has waited; null when none waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class ProjectChanges:
 
 
 def id_or_name(text: str) -> UUID | str:
-    """A project is found by either, so no name looks like a UUID."""
+    """Reads the id or the name of a project. No name looks like an id, because such names are refused."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Users, the test accounts of the farm, and the lines of a file of them."""
+"""Users, which are the test accounts of the farm, and the lines of an import."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Domain, Env, Pool
 
 MAX_LABELS = 64
-"""Of one user."""
+"""Labels of one user, at most."""
 
 
 class UserState(StrEnum):
@@ -27,7 +27,7 @@ class UserStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A test account as anyone may see it: no password. Lock columns are null once the lease has expired."""
+    """A test account without credentials. `locktime` and `expires_at` are null once the lease has expired."""
 
     id: UUID
     created_at: datetime
@@ -37,7 +37,7 @@ class User:
     locktime: datetime | None
     expires_at: datetime | None
     busy_for: float | None
-    """Seconds until its lease expires or, when it rests, until it may be had again; else null."""
+    """Seconds until its lease expires or its rest ends; null when it is neither leased nor resting."""
     available_at: datetime
     lease_id: UUID | None
     labels: Mapping[str, str]
@@ -47,7 +47,7 @@ class User:
     has_secrets: bool
     has_totp: bool
     last_lease: Lease | None = None
-    """Read only where one user is asked for; null too when it was never leased or the history is pruned."""
+    """Null in lists, for a user that was never leased, and when the history is pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class UserChanges:
     password: str | None = field(default=None, repr=False)
     secrets: Mapping[str, object] = field(default_factory=dict, repr=False)
     removes_secrets: bool = False
-    """All of them, before those of `secrets` are added."""
+    """Removes all stored secrets before those of `secrets` are added."""
     totp_seed: str | None = field(default=None, repr=False)
     removes_totp_seed: bool = False
     project_id: UUID | None = None

@@ -1,4 +1,4 @@
-"""The queue in front of a pool: its tickets as anyone may see them, and its order as a replica reads it."""
+"""The queue of a pool: its tickets as the API shows them, and its order as a replica reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from botfarm.domain.pools import Domain, Env, Pool
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A waiting request, as anyone may see it."""
+    """A waiting request, as the API shows it."""
 
     id: int
     place: int
-    """In the queue of its pool: 1 is next."""
+    """Its position in the queue of its pool; 1 is next."""
     pool: Pool
     count: int
     labels: Mapping[str, str]
@@ -23,9 +23,9 @@ class Ticket:
     owner: str | None
     arrived_at: datetime
     waited: float
-    """Seconds since the first request; a request that is posted again under its key keeps that moment."""
+    """Seconds since the request arrived. Retries under its key do not change that moment."""
     ends_in: float
-    """Seconds until this request is answered, with users or without."""
+    """Seconds until the request is answered, at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Place:
 
     ticket_id: int
     wanted: int
-    """The number of the set of labels that its users must have."""
+    """The number of the set of labels that it asks for."""
     count: int
     is_ours: bool
     """True for a ticket of this process, which alone may grant it."""
@@ -56,6 +56,6 @@ class Queue:
     places: Sequence[Place]
     """In the order of the queue."""
     free: Mapping[frozenset[int], int]
-    """How many free users match exactly these sets of labels."""
+    """The free users, counted by exactly the sets of labels that they match."""
     due_in: float | None = None
     """Seconds until time alone frees the next user; null when it will free none."""

@@ -19,22 +19,22 @@ from botfarm.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Seconds that a migration waits for a lock. Requests for the same table queue up behind it, so it gives up
-# before they time out. Each fifth try is longer than the second after which PostgreSQL ends an autovacuum
-# that holds the lock.
+# Seconds that each attempt to migrate waits for a lock. Requests for the same table queue up behind it, so it
+# gives up before they time out. Every fifth attempt waits longer than 1 s, because PostgreSQL cancels an
+# autovacuum that blocks a lock for 1 s.
 LOCK_PATIENCES = (0.5, 0.5, 0.5, 0.5, 1.2)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 PATIENCE = 240.0
-"""Seconds until it stops trying: less than the five minutes of a Helm hook, so that its reason is seen."""
+"""Seconds until the last attempt: less than a Helm hook's five minutes, so that the error is seen."""
 
 MIGRATION_LOCK = 0x626F7466
 """Number of the advisory lock, the same in all versions. Nothing else in this database may lock it."""
 _TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 _NOT_ALLOWED = "42501"
 _IN_USE = {"55P03", "40P01"}
-"""SQLSTATEs of a lock that could not be had: the wait was too long, or a deadlock."""
+"""SQLSTATEs of an attempt that did not get its locks: lock timeout, and deadlock."""
 
-# Oids from 16384 on are not PostgreSQL's own tables. Of another role's session this role may see only the
+# Oids from 16384 on are not PostgreSQL's own tables. Of a session of another role this role may see only the
 # process id.
 _IN_THE_WAY = text("""
     SELECT a.pid,
@@ -68,7 +68,7 @@ async def migrate(
                 return current
             for each in ours[ours.index(current) + 1 if current else 0 :]:
                 await _upgrade_to(each, engine, deadline=deadline)
-                if current:  # not worth a line for a new database
+                if current:  # a new database needs no line for each revision
                     logger.info("migrated", revision=each)
                 if each == revision:
                     break
@@ -87,11 +87,11 @@ async def migrate(
 
 @asynccontextmanager
 async def _alone(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Holds the lock of migrations. It is the lock of an open transaction, so it also works through a pooler.
+    """Holds the lock of migrations. Its owner is an open transaction, so it also works through a pooler.
 
-    Holds no snapshot, because CREATE INDEX CONCURRENTLY would wait for it. A statement that waits for a lock
-    has a snapshot, so the lock is polled. A SELECT keeps its snapshot until the next statement, so the last
-    statement is a SET.
+    Holds no snapshot, because CREATE INDEX CONCURRENTLY would wait for its end. A statement that waits for a
+    lock has a snapshot, so the lock is polled. A SELECT keeps its snapshot until the next statement, so the
+    last statement is a SET.
     """
     async with engine.connect() as connection:
         for attempt in count():

@@ -1,9 +1,9 @@
-"""The rows of one pool: a condition for statements, and its parameters."""
+"""The condition that selects the rows of one pool, and its parameters."""
 
 from botfarm.domain.pools import Pool
 
 OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :domain"
-"""For the alias of a table with these columns; goes with `pool_parameters`."""
+"""To be formatted with the alias of a table. Its parameters come from `pool_parameters`."""
 
 
 def pool_parameters(pool: Pool) -> dict[str, object]:

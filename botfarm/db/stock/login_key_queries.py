@@ -19,7 +19,7 @@ from botfarm.domain.pools import Env
 
 PAGE = 1_000
 MAX_NAMED = 20
-"""Accounts that an error message names."""
+"""Accounts that an error message names, at most."""
 _START = {"project_id": UUID(int=0), "env": "", "domain": "", "id": UUID(int=0)}
 
 _USERS = """
@@ -29,7 +29,7 @@ _USERS = """
 NOT_ASCII = text(_USERS.format("octet_length(login) <> length(login)"))
 WITHOUT_KEY = text(_USERS.format("login_key IS NULL"))
 
-# The normal form of a login in ASCII is `lower(login)`, on which the previous version has a unique index.
+# The normal form of an ASCII login is `lower(login)`, on which the previous version has a unique index.
 IN_ASCII = text("""
     SELECT u.id, u.project_id, u.env, u.login
     FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:keys AS text[]))
@@ -60,8 +60,8 @@ FILL_PAGE = text("""
 
 PAUSE = text("SELECT pg_sleep(0.1)")
 
-# The unique index finds users without a key at once, but only within a project and env. OFFSET keeps the
-# planner from another plan.
+# The unique index finds users without a key at once, but only within a project and env. OFFSET 0 keeps the
+# planner from pulling the subquery up, and so from another plan.
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
     FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
@@ -79,10 +79,9 @@ Account = tuple[UUID, str, str]
 
 
 def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
-    """Accounts that several users share, with the users' ids, while there is no column `login_key`.
+    """Accounts that several users share, with the ids of these users, before there is a column `login_key`.
 
-    Leaves out users whose logins are all in ASCII, because the index of the previous version keeps them
-    apart.
+    Leaves out accounts of ASCII logins alone, because the index of the previous version keeps those unique.
     """
     users: defaultdict[Account, list[UUID]] = defaultdict(list)
     for page in _pages(connection, NOT_ASCII):
@@ -98,7 +97,7 @@ def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
 
 
 def accounts_by_key(connection: Connection) -> dict[Account, list[UUID]]:
-    """The same, by the stored normal forms."""
+    """Accounts that several users share by their stored normal forms, with the ids of these users."""
     rows = connection.execute(WITH_ONE_KEY)
     return {(row.project_id, row.env, row.login_key): row.ids for row in rows}
 
@@ -119,7 +118,7 @@ def describe(connection: Connection, accounts: Mapping[Account, Sequence[UUID]])
 def fill_login_keys(connection: Connection) -> None:
     """Fills in the normal forms of all users, page by page, outside of a transaction.
 
-    Tries locked users again.
+    Repeats until no user is left out because it is locked.
     """
     while True:
         missed = False
@@ -132,7 +131,7 @@ def fill_login_keys(connection: Connection) -> None:
 
 
 def _fill_page(connection: Connection, pool: str, users: Sequence[Row[Any]]) -> bool:
-    """False when not all could be filled in."""
+    """Returns False when some of the users were locked or have changed."""
     given = {
         "pool": pool,
         "ids": [user.id for user in users],
@@ -143,7 +142,7 @@ def _fill_page(connection: Connection, pool: str, users: Sequence[Row[Any]]) -> 
 
 
 def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[Row[Any]]]:
-    """In the order of the pool index."""
+    """Pages of users in the order of the pool index."""
     after: dict[str, object] = _START
     while rows := connection.execute(statement, {**after, "limit": PAGE}).all():
         yield rows
@@ -157,7 +156,7 @@ async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
 
 
 async def fill_login_key(session: AsyncSession, user_id: UUID, login: str) -> bool:
-    """False when another user is the same account."""
+    """Returns False when another user is the same account."""
     try:
         await session.execute(FILL, {"id": user_id, "login": login, "key": login_key(login)})
     except IntegrityError:

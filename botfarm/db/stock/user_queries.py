@@ -37,7 +37,7 @@ from botfarm.domain.users import MAX_LABELS, User, UserChanges, UserFilter, User
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
 u = aliased(UserRow, name="u")
-clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
+clock = select(func.clock_timestamp().label("now")).subquery("c")  # for USER_STATE
 # A list is paged by the columns of the pool index, so the cost of a page depends only on its rows.
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
@@ -69,7 +69,7 @@ class NewUser:
 
 
 async def insert_user(session: AsyncSession, new: NewUser) -> bool:
-    """False when the project and env have a user of this login already. Raises NoSuchProjectError."""
+    """Returns False when the project and env have a user of this login already. Raises NoSuchProjectError."""
     statement = insert(UserRow).values(
         id=new.id,
         login=new.login,
@@ -90,11 +90,11 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
 
 
 async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
-    """Inserts the users, but not a login that exists already or is twice among these.
+    """Inserts the users, except those whose login exists already or occurred earlier in `users`.
 
-    Returns the inserted ids.
+    Returns the inserted ids. Raises NoSuchProjectError.
 
-    A caller with several batches sorts all users by `insert_order`, so that two imports cannot deadlock.
+    A caller with several batches must sort all users by `insert_order`, so that two imports cannot deadlock.
     """
     columns = {
         "ids": [user.id for user in users],
@@ -131,7 +131,7 @@ class LockedUser:
 
 
 async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> LockedUser | None:
-    """None when the scope has no such user."""
+    """Locks the user until the transaction ends. None when the scope has no such user."""
     found = select(UserRow).where(UserRow.id == user_id, _within(scope, UserRow)).with_for_update()
     row = await session.scalar(found)
     if row is None:
@@ -150,9 +150,8 @@ async def update_user(
 ) -> None:
     """Changes a locked user and replaces its credentials. Raises UserExistsError, NoSuchProjectError."""
     row = user.row
-    await _change_status(
-        session, row, changes
-    )  # first, because its query would flush a row that is half changed
+    # First, because its query flushes the row, which must not be half changed.
+    await _change_status(session, row, changes)
     row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
     columns = {
         "login": changes.login,
@@ -175,8 +174,8 @@ async def update_user(
     try:
         await session.flush()
         if changes.login is not None:
-            # Once more, because a trigger for the previous version resets the key when the login changes and
-            # the key does not.
+            # Writes the key again, because a trigger for the previous version resets the key when the login
+            # changes and the key does not.
             key = login_key(changes.login)
             await session.execute(update(UserRow).where(UserRow.id == row.id).values(login_key=key))
     except IntegrityError as error:
@@ -194,7 +193,7 @@ async def _change_status(session: AsyncSession, row: UserRow, changes: UserChang
 
 
 async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
-    """Deletes the user and returns its pool. None when there is no such user, or a lease on it is live."""
+    """Deletes the user. Returns its pool, or None when there is no such user or a lease on it is live."""
     live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
     here = and_(UserRow.id == user_id, _within(scope, UserRow))
     statement = (
@@ -213,7 +212,7 @@ async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User |
 async def list_users(
     session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
 ) -> list[User]:
-    """In the order of the pool index: by project, env, domain, id."""
+    """Lists users in the order of the pool index: by project, env, domain, id."""
     statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if chosen.project_id is not None:
         # A range, because with an equality the planner would walk the whole project up to the cursor.
