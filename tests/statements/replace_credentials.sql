@@ -1,4 +1,4 @@
--- `botfarm keys reencrypt`: writes users' credentials under another key, under the lock of their pool.
+-- `botfarm keys reencrypt`: writes credentials under another key, under the lock of the users' pool.
 -- Skips users that are locked or are not as they were read; they are tried again.
 
 WITH chosen AS MATERIALIZED (

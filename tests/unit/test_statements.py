@@ -115,7 +115,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     ),
     "replace_credentials": (
         key_queries.REPLACE,
-        "`botfarm keys reencrypt`: writes users' credentials under another key, under the lock of their pool.",
+        "`botfarm keys reencrypt`: writes credentials under another key, under the lock of the users' pool.",
         "Skips users that are locked or are not as they were read; they are tried again.",
     ),
     "end_leases_after_restore": (
