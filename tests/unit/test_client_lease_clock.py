@@ -15,6 +15,7 @@ from botfarm_client.errors import (
     problem_error,
 )
 from botfarm_client.leasing.acquiring import Grant
+from botfarm_client.leasing.holder_requests import release_steps, renewal_steps
 from botfarm_client.leasing.lease_clock import LONGEST_MARGIN, TICK, LeaseClock, Renewal
 
 UNREACHABLE = FarmUnreachableError("cannot reach the farm")
@@ -111,7 +112,7 @@ def test_an_answer_that_is_no_lease_renews_nothing(answer: dict[str, Any]) -> No
         scene.hold.renewed(answer, renewal.asked_at)
     scene.hold.not_renewed(raised.value)
     assert scene.at(20).due() is not None
-    renewing = scene.hold.renewing(None)
+    renewing = renewal_steps(scene.hold, None)
     next(renewing)
     with pytest.raises(UnexpectedAnswerError):
         renewing.send(answer)
@@ -156,7 +157,7 @@ def test_at_max_hold_the_holder_is_told_why() -> None:
 
 def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
     """The steps of a release that gets these answers. Raises its last exception."""
-    steps, done = lease_clock.releasing("ok", None), []
+    steps, done = release_steps(lease_clock, "ok", None), []
     step: Call | Pause = next(steps)
     for answer in answers:
         done.append(step)
@@ -187,7 +188,7 @@ def test_a_release_that_finds_the_lease_ended_says_so() -> None:
 
 def test_a_lease_that_ends_while_its_release_cannot_be_told_was_not_lost() -> None:
     scene = Scene(ttl=30)
-    steps = scene.at(25).releasing(None, None)
+    steps = release_steps(scene.at(25), None, None)
     next(steps)
     scene.at(32)
     with pytest.raises(StopIteration):
@@ -203,7 +204,7 @@ def test_a_lost_lease_is_released_once_without_retries() -> None:
 
 def test_a_release_that_was_interrupted_can_be_made_again() -> None:
     scene = Scene()
-    steps = scene.hold.releasing(None, None)
+    steps = release_steps(scene.hold, None, None)
     next(steps)
     steps.close()
     assert not scene.hold.is_released
@@ -213,7 +214,7 @@ def test_a_release_that_was_interrupted_can_be_made_again() -> None:
 
 def test_a_release_that_was_interrupted_and_never_made_again_ends_as_a_loss() -> None:
     scene = Scene()
-    steps = scene.hold.releasing(None, None)
+    steps = release_steps(scene.hold, None, None)
     next(steps)
     steps.close()
     assert "its release was interrupted" in str(scene.at(900).look())
@@ -221,7 +222,7 @@ def test_a_release_that_was_interrupted_and_never_made_again_ends_as_a_loss() ->
 
 def test_a_renewal_that_finds_the_lease_released_meanwhile_says_so() -> None:
     scene = Scene()
-    renewing = scene.hold.renewing(None)
+    renewing = renewal_steps(scene.hold, None)
     next(renewing)
     carry_out(scene.hold, {})
     with pytest.raises(LeaseLostError, match="it was released"):

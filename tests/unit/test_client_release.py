@@ -15,7 +15,7 @@ from botfarm_client.testing import FakeFarm
 def test_a_release_that_does_not_get_through_ends_the_block_with_a_warning(
     fake: FakeFarm, farm: Botfarm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botfarm_client.leasing.lease_clock.PATIENCE", 0)
+    monkeypatch.setattr("botfarm_client.leasing.holder_requests.PATIENCE", 0)
     with caplog.at_level(logging.WARNING), farm.lease():
         fake.fail_next("refused")
     assert "was not released (cannot reach the farm at http://fake.test" in caplog.text

@@ -202,12 +202,12 @@ def test_credentials_that_could_not_be_written_back_are_shown_nowhere(
     suite.makepyfile("""
         import asyncio
         import pytest
-        from botfarm_client.leasing import lease_clock
+        from botfarm_client.leasing import holder_requests
         from conftest import farm
 
         @pytest.fixture(autouse=True)
         def no_patience(monkeypatch):
-            monkeypatch.setattr(lease_clock, "PATIENCE", 0)
+            monkeypatch.setattr(holder_requests, "PATIENCE", 0)
 
         def changes():
             return {"password": "NEW" + "PASSWORD", "secrets": {"cookie": "SESSION" + "COOKIE"}}

@@ -10,7 +10,7 @@ from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.async_lease import AsyncLease
 from botfarm_client.leasing.async_renewer import AsyncRenewer
-from botfarm_client.leasing.lease_clock import PATIENCE
+from botfarm_client.leasing.holder_requests import PATIENCE, release_steps
 from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
 from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
 from botfarm_client.leasing.uncancelled import run_uncancelled
@@ -84,7 +84,7 @@ class AsyncBotfarm:
             if lease_clock.is_inherited:
                 continue
             try:
-                await carry_out(lease_clock.releasing(None, None, until=until), self._connection)
+                await carry_out(release_steps(lease_clock, None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # the holder can see the loss from the lease itself
             except BotfarmError as error:

@@ -10,6 +10,7 @@ from botfarm_client.connection.retrying import Steps
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.async_renewer import AsyncRenewer
+from botfarm_client.leasing.holder_requests import release_steps, renewal_steps, request_steps
 from botfarm_client.leasing.lease_clock import LeaseClock
 from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leasing.lease_exit import ending, settle
@@ -32,7 +33,7 @@ class AsyncLeasedUser(HeldUser):
         self._take(held_user(await self._ask(self._writing_back(password, secrets))))
 
     async def _ask(self, call: Call) -> Json:
-        return await carry_out(self._clock.asking(call), self._connection)
+        return await carry_out(request_steps(self._clock, call), self._connection)
 
 
 class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
@@ -51,7 +52,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
 
     async def renew(self, ttl: int | None = None) -> None:
         """As `Lease.renew`."""
-        await self._carry_out(self._clock.renewing(ttl))
+        await self._carry_out(renewal_steps(self._clock, ttl))
 
     async def write_back(
         self,
@@ -68,7 +69,7 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
         """As `Lease.release`."""
         try:
             if not (self._clock.is_released or self._clock.is_inherited):
-                await self._carry_out(self._clock.releasing(outcome, note))
+                await self._carry_out(release_steps(self._clock, outcome, note))
         except BotfarmError:
             self._renewer.remove(self._clock)
             raise

@@ -9,8 +9,8 @@ from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.connection.retrying import carry_out
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import LAST_CALL
+from botfarm_client.leasing.holder_requests import PATIENCE, release_steps
 from botfarm_client.leasing.lease import Lease
-from botfarm_client.leasing.lease_clock import PATIENCE
 from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
 from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
 from botfarm_client.leasing.renewer import Renewer
@@ -113,7 +113,7 @@ class Botfarm:
         until = clock.now() + patience
         for lease_clock in self._renewer.lease_clocks():
             try:
-                carry_out(lease_clock.releasing(None, None, until=until), self._connection)
+                carry_out(release_steps(lease_clock, None, None, until=until), self._connection)
             except LeaseLostError:
                 pass  # the holder can see the loss from the lease itself
             except BotfarmError as error:

@@ -9,6 +9,7 @@ from botfarm_client.connection.connection import Connection
 from botfarm_client.connection.retrying import Steps, carry_out
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
+from botfarm_client.leasing.holder_requests import release_steps, renewal_steps, request_steps
 from botfarm_client.leasing.lease_clock import LeaseClock
 from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
 from botfarm_client.leasing.lease_exit import ending, settle
@@ -35,7 +36,7 @@ class LeasedUser(HeldUser):
         self._take(held_user(self._ask(self._writing_back(password, secrets))))
 
     def _ask(self, call: Call) -> Json:
-        return carry_out(self._clock.asking(call), self._connection)
+        return carry_out(request_steps(self._clock, call), self._connection)
 
 
 class Lease(HeldLease[LeasedUser, threading.Event]):
@@ -57,7 +58,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         Raises LeaseLostError, and FarmUnreachableError or ProblemError when it could not be renewed
         for ten seconds.
         """
-        self._carry_out(self._clock.renewing(ttl))
+        self._carry_out(renewal_steps(self._clock, ttl))
 
     def write_back(
         self,
@@ -87,7 +88,7 @@ class Lease(HeldLease[LeasedUser, threading.Event]):
         """
         try:
             if not (self._clock.is_released or self._clock.is_inherited):
-                self._carry_out(self._clock.releasing(outcome, note))
+                self._carry_out(release_steps(self._clock, outcome, note))
         except BotfarmError:
             self._renewer.remove(self._clock)
             raise

@@ -1,7 +1,8 @@
 """Until when a lease is valid by this machine's clock, when to renew it, and when to report it as lost.
 
-Nothing here sends a request. Ages are counted from the moment before a request was sent, so the farm never
-ends the lease earlier than this clock says.
+Nothing here sends a request: `renewer.py` sends the renewals that are due, `holder_requests.py` those of the
+holder. Ages are counted from the moment before a request was sent, so the farm never ends the lease earlier
+than this clock says.
 """
 
 import os
@@ -10,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from botfarm_client.connection.api_calls import Call, Json
-from botfarm_client.connection.retrying import Backoff, Pause, Steps, may_pass, retry_steps
+from botfarm_client.connection.retrying import Backoff
 from botfarm_client.errors import (
     BotfarmError,
-    FarmUnreachableError,
     LeaseLapsedError,
     LeaseLostError,
     NoSuchLeaseError,
@@ -29,14 +29,15 @@ MARGIN, LONGEST_MARGIN = 0.1, 10.0
 # Seconds between two checks of a lease, at most. Timers stand still while a machine sleeps, so one long
 # timer would be late.
 TICK = 1.0
-# Seconds for which a release or another request of the holder is retried, and seconds for each answer.
-PATIENCE, ANSWER_PATIENCE = 10.0, 5.0
+# Seconds that one attempt waits for its answer.
+ANSWER_PATIENCE = 5.0
 # Shares of the TTL: a renewal is due after a third, and one attempt may take half of that.
 SHARE, TRY = 1 / 3, 1 / 6
 SHORTEST_TRY = 0.5
 
 _ENDED_THERE = "the farm has ended it; its users may be somebody else's now"
-_ENDED = (LeaseLapsedError, NoSuchLeaseError, NotTheHolderError)
+ENDED = (LeaseLapsedError, NoSuchLeaseError, NotTheHolderError)
+"""Answers of a farm that has ended the lease."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LeaseClock:
     """
 
     def __init__(self, grant: Grant, *, now: Callable[[], float] = clock.now) -> None:
-        self._now = now
+        self.now = now
         self._pid = os.getpid()
         self.begin_anew()
         self.lease_id = str(grant.answer["id"])
@@ -80,14 +81,14 @@ class LeaseClock:
 
     @property
     def expires_in(self) -> float:
-        return max(0.0, self._expires_at - self._now())
+        return max(0.0, self._expires_at - self.now())
 
     def look(self) -> LeaseLostError | None:
         """The loss, if the lease is lost by now. Of an inherited lease only the parent knows it."""
         if self.is_inherited:
             return None
         with self._lock:
-            if self._now() >= self._lost_at:
+            if self.now() >= self._lost_at:
                 self._lose(self._why_over())
             return self.loss
 
@@ -101,13 +102,14 @@ class LeaseClock:
     def due(self) -> Renewal | None:
         """The renewal to send now, if one is due. It ends when `renewed` or `not_renewed` is called."""
         with self._lock:
-            now = self._now()
+            now = self.now()
             is_wanted = not (self.loss or self.is_released or self._is_given_up)
             if not is_wanted or self._is_renewing or now < self._renew_at:
                 return None
             self._is_renewing = True
             return Renewal(
-                self._renewing(None, patience=max(SHORTEST_TRY, min(ANSWER_PATIENCE, TRY * self._ttl))), now
+                self.renewal_call(None, patience=max(SHORTEST_TRY, min(ANSWER_PATIENCE, TRY * self._ttl))),
+                now,
             )
 
     def rest(self) -> float:
@@ -117,7 +119,7 @@ class LeaseClock:
                 return TICK
             is_left = self._is_renewing or self._is_given_up
             due = self._lost_at if is_left else min(self._renew_at, self._lost_at)
-            return min(TICK, max(0.0, due - self._now()))
+            return min(TICK, max(0.0, due - self.now()))
 
     def renewed(self, answer: Json, asked_at: float) -> None:
         """Raises UnexpectedAnswerError."""
@@ -130,74 +132,23 @@ class LeaseClock:
         with self._lock:
             self._is_renewing = False
             self._failure = known
-            self._renew_at = self._now() + (known.retry_after or 0.0) + self._backoff.pause()
-            if isinstance(failure, _ENDED):
+            self._renew_at = self.now() + (known.retry_after or 0.0) + self._backoff.pause()
+            if isinstance(failure, ENDED):
                 self._lose(_ENDED_THERE)
 
-    def renewing(self, ttl: int | None) -> Steps[None]:
-        """The steps of a renewal that the holder asks for.
+    def ended(self) -> None:
+        """The farm has answered that it has ended the lease, so it is lost."""
+        with self._lock:
+            self._lose(_ENDED_THERE)
 
-        Raises LeaseLostError, and the last failure after `PATIENCE`.
-        """
-        until, backoff = self._now() + PATIENCE, Backoff()
-        while True:
-            self.check()
-            asked_at = self._now()
-            try:
-                self.renewed((yield self._renewing(ttl, patience=ANSWER_PATIENCE)), asked_at)
-            except _ENDED as error:
-                self.not_renewed(error)
-                self.check()
-                raise
-            except BotfarmError as error:
-                pause = (error.retry_after or 0.0) + backoff.pause()
-                if not may_pass(error) or self._now() + pause > until:
-                    raise
-            else:
-                return
-            yield Pause(pause)
-
-    def asking(self, call: Call) -> Steps[Json]:
-        """The steps of a request that only the holder may make.
-
-        Raises LeaseLostError, and the last failure after `PATIENCE`.
-        """
-        self.check()
-        try:
-            return (yield from retry_steps(call, patience=PATIENCE, now=self._now))
-        except _ENDED:
-            with self._lock:
-                self._lose(_ENDED_THERE)
-            self.check()
-            raise
-
-    def releasing(self, outcome: str | None, note: str | None, *, until: float | None = None) -> Steps[None]:
-        """The steps of a release, with retries until `until`, by default for `PATIENCE`.
-
-        From the first step on the lease is not renewed, and it is not reported as lost while the
-        release goes on. A lease that is lost already is released once, without retries, because it
-        ends by itself.
-        Raises LeaseLostError when the farm had ended the lease, else the last failure.
-        """
-        loss = self.look()
-        left = PATIENCE if until is None else until - self._now()
-        if left < 0:
-            raise FarmUnreachableError("there was no time left for it")
-        given = {"outcome": outcome, "note": note}
-        body = {name: value for name, value in given.items() if value is not None}
-        path = f"/leases/{self.lease_id}/release"
-        call = Call(method="POST", path=path, json=body, patience=ANSWER_PATIENCE)
+    def give_up(self) -> None:
+        """A release begins: the lease is not renewed any more, and not reported as lost meanwhile."""
         self.is_released = self._is_given_up = True
-        try:
-            yield from retry_steps(call, patience=0 if loss else left, now=self._now)
-        except _ENDED:
-            if self._now() < self._expires_at:  # later it may have ended while the farm was out of reach
-                self.is_released = False
-                self._lose(_ENDED_THERE)
-                self.check()
-        except BaseException:
-            self.is_released = False
-            raise
+
+    def renewal_call(self, ttl: int | None, *, patience: float) -> Call:
+        body = {} if ttl is None else {"ttl_seconds": ttl}
+        path = f"/leases/{self.lease_id}/renew"
+        return Call(method="POST", path=path, json=body, patience=patience)
 
     def _take(self, answer: Json, asked_at: float) -> None:
         """Takes over the answer to an acquire or a renewal.
@@ -216,11 +167,6 @@ class LeaseClock:
         self._renew_at = asked_at + SHARE * self._ttl
         self._backoff = Backoff(first=self._ttl / 30, longest=min(LONGEST_MARGIN, self._ttl / 10))
 
-    def _renewing(self, ttl: int | None, *, patience: float) -> Call:
-        body = {} if ttl is None else {"ttl_seconds": ttl}
-        path = f"/leases/{self.lease_id}/renew"
-        return Call(method="POST", path=path, json=body, patience=patience)
-
     def _lose(self, why: str) -> None:
         if self.loss is None and not self.is_released:
             self.loss = LeaseLostError(f"lease {self.lease_id} is lost: {why}")
@@ -230,7 +176,7 @@ class LeaseClock:
             return "it was held as long as the project's max_hold allows"
         if self._is_given_up:
             return "its release was interrupted"
-        since = f"it was not renewed for {self._now() - self._renewed_at:.0f} s"
+        since = f"it was not renewed for {self.now() - self._renewed_at:.0f} s"
         if self._failure is None:
             return f"{since}, as this machine or process stood still; its users may be somebody else's now"
         return f"{since} ({self._failure}); its users may be somebody else's soon"
