@@ -1,4 +1,4 @@
-"""Whether a caller may still call, asked by requests that take long."""
+"""Checks the caller of a waiting request again, before users are granted to it."""
 
 from botfarm.domain.access import Principal
 from botfarm.errors import UnauthenticatedError

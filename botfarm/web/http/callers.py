@@ -28,7 +28,7 @@ async def admit(request: Request, role: Role) -> Badge | None:
 
 
 async def still_admitted(request: Request) -> None:
-    """Checks the caller again, for a request that has taken a while.
+    """Checks the credentials of the request again, after it has read a body that took long.
 
     Raises UnauthenticatedError if the token or session has ended.
     """
