@@ -1,4 +1,4 @@
-"""The errors that services raise.
+"""The errors of the farm.
 
 BotfarmError
 ├── UnauthenticatedError

@@ -25,7 +25,7 @@ COMMANDS: CommandTable = {
     ),
     "migrate": CommandEntry(
         "botfarm.cli.migrate:migrate",
-        "Bring the database to the schema of this version; harmless when repeated, or while it is in use.",
+        "Bring the database to this version's schema; harmless when repeated, and while the farm is in use.",
     ),
     "operators": CommandEntry(
         "botfarm.cli.operators:operators",

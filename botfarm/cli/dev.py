@@ -151,7 +151,7 @@ def _ended_by_signals() -> Iterator[None]:
 
     Works before the event loop runs, too.
     """
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     try:
         yield

@@ -82,7 +82,7 @@ def drop(key_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJso
 @keys.command()
 @one_line_errors()
 def reencrypt(*, as_json: AsJson = False) -> None:
-    """Encrypt all values with the first key of the ring, while the farm is in use; may be run again."""
+    """Re-encrypt all values with the first key of the ring, while the farm is in use; may be run again."""
     done = asyncio.run(
         _with_services(load_settings(), lambda services: services.reencryption.run(_progress()))
     )

@@ -10,7 +10,7 @@ from botfarm.settings import load_settings
 
 @one_line_errors()
 def migrate() -> None:
-    """Bring the database to the schema of this version; harmless when repeated, or while it is in use."""
+    """Bring the database to this version's schema; harmless when repeated, and while the farm is in use."""
     settings = load_settings()
     configure_logging(settings.log_level)
     newer = asyncio.run(migrate_schema(settings))

@@ -79,7 +79,7 @@ def list_operators(
 @operators.command()
 @one_line_errors()
 def disable(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
-    """Keep an operator from signing in; ends current sessions."""
+    """Keep an operator from signing in; ends the current sessions."""
     left = _run(lambda services: services.operators.disable(name, revoke_tokens=revoke_tokens))
     say(
         f"The operator {name} was disabled already."
@@ -100,7 +100,7 @@ def enable(name: Name) -> None:
 @operators.command("set-password")
 @one_line_errors()
 def set_password(name: Name, *, revoke_tokens: RevokeTokens = False) -> None:
-    """Give an operator a new password, asked for or from standard input; ends current sessions."""
+    """Give an operator a new password, asked for or from standard input; ends the current sessions."""
     password = read_password()
     left = _run(lambda services: services.operators.set_password(name, password, revoke_tokens=revoke_tokens))
     say(f"The operator {name} has a new password.")

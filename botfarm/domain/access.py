@@ -129,4 +129,4 @@ class Session:
     operator: Operator
     expires_at: datetime
     seconds_left: float
-    """Seconds until it ends, when it was read."""
+    """Seconds until it ends, counted when it was read."""

@@ -32,7 +32,7 @@ class LeaseState(StrEnum):
 
 
 class LeaseOperation(StrEnum):
-    """The operation that took a lease. `release_lock` without lease id ends only leases of `acquire_lock`."""
+    """The operation that took a lease. `release_lock` without a lease id serves only `acquire_lock`."""
 
     ACQUIRE_LOCK = "acquire_lock"
     ACQUIRE_LEASE = "acquire_lease"

@@ -18,12 +18,12 @@ def login_key(login: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """Decomposes before it folds, as Unicode's caseless match (D145), because folding may reorder marks."""
+    """Decomposes before folding, as Unicode's caseless match (D145) does: folding may reorder marks."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def _ace(host: str) -> str:
-    """Encodes also labels that IDNA does not allow (`_`, emoji), so that both of their spellings agree."""
+    """Also encodes labels that IDNA does not allow (`_`, emoji), so that both of their spellings agree."""
     try:
         mapped = idna.uts46_remap(host, std3_rules=False)
     except idna.IDNAError:  # no host at all, such as one with a control character
