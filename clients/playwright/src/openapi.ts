@@ -1030,7 +1030,7 @@ export interface components {
         };
         /**
          * Role
-         * @description Each may do what those before it may; docs/security.md has the table.
+         * @description Each role includes the roles before it; docs/security.md has the table.
          * @enum {string}
          */
         Role: "viewer" | "runner" | "manager" | "admin";
