@@ -18,8 +18,8 @@ _LOGIN = re.compile(r"user-\d+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 _MASKED = {"expires_in", "waited", "next_free_in", "code", "token", "request_id", "milliseconds", "timestamp"}
 _MASKED_HEADERS = {"x-request-id", "content-length", "retry-after"}
-# Of the watches in the background, which act by the clock.
-_WATCHES = ("botfarm.services.upkeep", "botfarm.db")
+# Loggers of the background checks, whose times depend on the clock.
+_WATCHES = ("botfarm.runtime.readiness", "botfarm.db")
 _METRICS_OF_WATCHES = ("botfarm_db_",)
 
 
