@@ -24,8 +24,16 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 BOTFARM = str(Path(sys.executable).with_name("botfarm"))
-# Imported by commands only when they run.
-LATE_IMPORTS = ("uvloop",)
+# Commands import these when they run.
+LATE_IMPORTS = (
+    "alembic.command",
+    "botfarm_client:Botfarm",
+    "httpx",
+    "rich.markdown",
+    "typer.rich_utils",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+)
 _LONGEST_MESSAGE = 16
 
 
@@ -108,8 +116,8 @@ def _import_commands() -> None:
     cli = import_module("botfarm_client.cli")
     for entry in (*cli.COMMANDS.values(), *cli._installed_commands().values()):
         resolve_name(entry.target)
-    for module in LATE_IMPORTS:
-        import_module(module)
+    for name in LATE_IMPORTS:
+        resolve_name(name)
     assert threading.active_count() == 1, "a child would not have the other threads"
     gc.collect()
     gc.freeze()  # because a collection in a child would copy all memory pages
