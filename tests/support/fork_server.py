@@ -92,8 +92,8 @@ class ForkedProcess:
         if self.returncode is None:
             if not select.select([self._reports], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"botfarm with pid {self.pid}", timeout or 0)
-            self.returncode = self._next_report()
-            self._reports.close()
+            with self._reports:
+                self.returncode = self._next_report()
         return self.returncode
 
     def send_signal(self, number: int) -> None:

@@ -156,6 +156,7 @@ def run_botfarm(
             exit_code = process.wait(seconds)
         finally:
             process.kill()
+            process.wait()
         for file in (output, error):
             file.seek(0)
         return subprocess.CompletedProcess(arguments, exit_code, output.read(), error.read())
