@@ -12,7 +12,7 @@ from botfarm.runtime.startup import migrate
 from support.app import api_client
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
-from support.processes import heed_signals
+from support.processes import end_fork_server, heed_signals
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -31,6 +31,7 @@ def _surroundings() -> Iterator[None]:
                 patch.delenv(name)
         patch.delenv("GITHUB_ACTIONS", raising=False)  # there, secrets are printed, to be masked
         yield
+    end_fork_server()
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ import pytest
 from botfarm.crypto.key_ring import generate_key
 from support.farm import PASSWORD, TOKEN
 from support.postgres import fresh_database, two_roles
-from support.processes import BOTFARM, clean_environment, running
+from support.processes import BOTFARM, clean_environment, run_botfarm, running_botfarm
 
 Result = TypeVar("Result")
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -43,15 +43,7 @@ class CommandLine:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, stdin: str = "", exit_code: int = 0) -> Finished:
-        finished = subprocess.run(
-            [BOTFARM, *arguments],
-            input=stdin,
-            env=clean_environment(self.environment),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        finished = run_botfarm(*arguments, environment=self.environment, stdin=stdin)
         assert finished.returncode == exit_code, finished.stdout + finished.stderr
         assert "Traceback" not in finished.stderr
         return Finished(finished.returncode, finished.stdout, finished.stderr)
@@ -109,7 +101,7 @@ def botfarm(postgres_url: str, template: str) -> Iterator[CommandLine]:
             "BOTFARM_PORT": "0",
             "BOTFARM_MAX_WAIT": "1",
         }
-        with running(BOTFARM, "serve", environment=server) as api:
+        with running_botfarm("serve", environment=server) as api:
             url = api.url()
             yield CommandLine({"BOTFARM_URL": url, "BOTFARM_TOKEN": TOKEN})
 

@@ -6,22 +6,14 @@ from pathlib import Path
 from support.app import api_client
 from support.farm import KEYS, test_settings
 from support.postgres import served
-from support.processes import BOTFARM, clean_environment
+from support.processes import run_botfarm
 
 WANTED = {"project": "shop", "env": "stage"}
 
 
 def demo(database_url: str, token_file: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BOTFARM, "demo", "--runner-token", str(token_file)],
-        env=clean_environment(
-            {"BOTFARM_DATABASE_URL": served(database_url), "BOTFARM_ENCRYPTION_KEYS": KEYS}
-        ),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {"BOTFARM_DATABASE_URL": served(database_url), "BOTFARM_ENCRYPTION_KEYS": KEYS}
+    return run_botfarm("demo", "--runner-token", str(token_file), environment=environment)
 
 
 async def test_the_runners_token_takes_users_of_the_shop_in_stage_and_no_more(

@@ -17,7 +17,15 @@ from typer.testing import CliRunner
 from botfarm_client.cli import app
 from support.farm import PASSWORD
 from support.postgres import temporary_folder
-from support.processes import BOTFARM, Process, assert_dies, clean_environment, is_alive, running
+from support.processes import (
+    Process,
+    assert_dies,
+    clean_environment,
+    is_alive,
+    run_botfarm,
+    running,
+    running_botfarm,
+)
 
 
 @pytest.fixture
@@ -83,14 +91,14 @@ def test_one_command_runs_a_farm_and_ctrl_c_ends_all_of_it(environment: dict[str
 def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
     environment: dict[str, str],
 ) -> None:
-    with running(BOTFARM, "dev", environment=environment) as first:
+    with running_botfarm("dev", environment=environment) as first:
         lease = lease_by_the_printed_line(first)
         password = first.wait_for(r"operator +admin, password (\S+)")[1]
         sign_in(first, password)
         server = postgres_pid(environment)
         first.kill()
     assert is_alive(server)
-    with running(BOTFARM, "dev", environment=environment) as second:
+    with running_botfarm("dev", environment=environment) as second:
         url = second.wait_for(r"botfarm is running: (\S+)")[1]
         token = second.wait_for(r"token +(\S+)")[1]
         client = httpx.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"})
@@ -118,29 +126,12 @@ def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
 
 def test_a_database_with_operators_gets_no_other(environment: dict[str, str], database_url: str) -> None:
     environment["BOTFARM_DATABASE_URL"] = database_url
-    add = [BOTFARM, "operators", "add", "ann", "--role", "admin"]
-    subprocess.run(add, input=PASSWORD, text=True, check=True, env=clean_environment(environment))
-    with running(BOTFARM, "dev", environment=environment) as dev:
+    add = ("operators", "add", "ann", "--role", "admin")
+    run_botfarm(*add, environment=environment, stdin=PASSWORD).check_returncode()
+    with running_botfarm("dev", environment=environment) as dev:
         assert dev.wait_for(r"operator +(.+)")[1] == "ann"
-        shown = subprocess.run(
-            [BOTFARM, "operators", "list", "--json"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=clean_environment(environment),
-        )
+        shown = run_botfarm("operators", "list", "--json", environment=environment)
         assert [each["name"] for each in json.loads(shown.stdout)["items"]] == ["ann"]
-
-
-def run_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BOTFARM, "dev"],
-        env=clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def assert_one_clear_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -154,13 +145,14 @@ def assert_one_clear_line(finished: subprocess.CompletedProcess[str], *words: st
 def test_a_taken_port_is_one_clear_line(environment: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert_one_clear_line(run_to_its_end({**environment, "BOTFARM_PORT": port}), port, "BOTFARM_PORT")
+        finished = run_botfarm("dev", environment={**environment, "BOTFARM_PORT": port})
+    assert_one_clear_line(finished, port, "BOTFARM_PORT")
 
 
 def test_a_second_farm_in_the_same_folder_is_one_clear_line(environment: dict[str, str]) -> None:
-    with running(BOTFARM, "dev", environment=environment) as first:
+    with running_botfarm("dev", environment=environment) as first:
         first.wait_for("botfarm is running")
-        assert_one_clear_line(run_to_its_end(environment), str(first.pid), "BOTFARM_DATA_DIR")
+        assert_one_clear_line(run_botfarm("dev", environment=environment), str(first.pid), "BOTFARM_DATA_DIR")
 
 
 def test_data_of_another_postgresql_is_one_clear_line(environment: dict[str, str]) -> None:
@@ -168,13 +160,13 @@ def test_data_of_another_postgresql_is_one_clear_line(environment: dict[str, str
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("9\n")
     cluster.parent.chmod(0o711)
-    assert_one_clear_line(run_to_its_end(environment), "PostgreSQL 9")
+    assert_one_clear_line(run_botfarm("dev", environment=environment), "PostgreSQL 9")
 
 
 def test_a_folder_that_cannot_be_reached_is_one_clear_line(environment: dict[str, str]) -> None:
     closed = Path(environment["HOME"]) / "closed"
     closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0o500)
-    finished = run_to_its_end({**environment, "BOTFARM_DATA_DIR": str(closed / "farm")})
+    finished = run_botfarm("dev", environment={**environment, "BOTFARM_DATA_DIR": str(closed / "farm")})
     assert_one_clear_line(finished, str(closed), "BOTFARM_DATA_DIR")
 
 
@@ -186,7 +178,7 @@ def test_settings_that_cannot_work_are_one_line_each_without_their_values(
         "BOTFARM_MAX_WAIT": "for ever",
         "BOTFARM_ENCRYPTION_KEYS": "k1:abc",
     }
-    finished = run_to_its_end({**environment, **bad})
+    finished = run_botfarm("dev", environment={**environment, **bad})
     assert finished.returncode == 1
     assert "BOTFARM_BOOTSTRAP_TOKEN: " in finished.stderr
     assert "BOTFARM_MAX_WAIT: " in finished.stderr
@@ -205,23 +197,14 @@ def test_help_of_every_command_reads(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate", "demo", "operators list", "after-restore"])
 def test_a_command_names_the_settings_that_it_lacks(command: str) -> None:
-    finished = subprocess.run(
-        [BOTFARM, *command.split()],
-        env=clean_environment({}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    finished = run_botfarm(*command.split(), environment={})
     assert finished.returncode == 1
     (line,) = finished.stderr.strip().splitlines()
     assert "BOTFARM_DATABASE_URL" in line or "BOTFARM_ENCRYPTION_KEYS" in line
 
 
 def test_a_server_without_keys_says_how_to_make_one(database_url: str) -> None:
-    only_database = clean_environment({"BOTFARM_DATABASE_URL": database_url, "BOTFARM_PORT": "0"})
-    finished = subprocess.run(
-        [BOTFARM, "serve"], env=only_database, capture_output=True, text=True, timeout=30, check=False
-    )
+    only_database = {"BOTFARM_DATABASE_URL": database_url, "BOTFARM_PORT": "0"}
+    finished = run_botfarm("serve", environment=only_database)
     assert finished.returncode == 1
     assert "botfarm keys generate" in finished.stderr

@@ -5,8 +5,8 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,16 @@ import pytest
 
 from support.farm import PASSWORD, TOKEN
 from support.live_farm import LiveFarm, live_farm, until
-from support.processes import BOTFARM, assert_dies, clean_environment, is_alive
+from support.processes import (
+    BOTFARM,
+    CHECKOUT,
+    StartedProcess,
+    assert_dies,
+    clean_environment,
+    is_alive,
+    run_botfarm,
+    start_botfarm,
+)
 
 SHOW = (
     sys.executable,
@@ -47,10 +56,10 @@ def farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
 
 
 class Running:
-    def __init__(self, process: "subprocess.Popen[str]", out: IO[str]) -> None:
+    def __init__(self, process: StartedProcess, out: IO[str], err: IO[str]) -> None:
         self.pid = process.pid
-        self.process = process
-        self._out = out
+        self._process = process
+        self._out, self._err = out, err
 
     def line(self) -> str:
         """The next line of standard output."""
@@ -60,36 +69,35 @@ class Running:
         os.kill(self.pid, number)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out, err
+        """Its exit code, and what it wrote to its standard output and error."""
+        code, out = self._process.wait(30), self._out.read()
+        self._err.seek(0)
+        return code, out, self._err.read()
 
 
 def arguments(project: str, *options: str, command: tuple[str, ...]) -> list[str]:
-    return [BOTFARM, "exec", "--project", project, "--env", "stage", *options, "--", *command]
+    return ["exec", "--project", project, "--env", "stage", *options, "--", *command]
 
 
 @contextmanager
 def running(farm: LiveFarm, project: str, *options: str, command: tuple[str, ...]) -> Iterator[Running]:
-    process = subprocess.Popen(
-        arguments(project, *options, command=command),
-        env=clean_environment(farm.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Tests that run in the background of a shell ignore SIGINT, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-    assert process.stdout
-    assert process.stderr
-    try:
-        yield Running(process, process.stdout)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading) as out,
+        os.fdopen(writing) as its_out,
+        tempfile.TemporaryFile("w+") as err,
+        open(os.devnull) as nothing,  # noqa: PTH123  no path
+    ):
+        files = (nothing.fileno(), writing, err.fileno())
+        process = start_botfarm(
+            arguments(project, *options, command=command), farm.environment, CHECKOUT, files
+        )
+        its_out.close()
+        try:
+            yield Running(process, out, err)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def run(farm: LiveFarm, project: str, *options: str, command: tuple[str, ...]) -> tuple[int, str, str]:
@@ -148,9 +156,8 @@ def test_options_after_the_command_belong_to_the_command(farm: LiveFarm) -> None
     project = farm.project()
     code, out, _ = run(farm, project, command=("printf", "%s|", "--count", "7", "--", "-x"))
     assert (code, out) == (0, "--count|7|--|-x|")
-    bare = [BOTFARM, "exec", "--project", project, "--env", "stage", "printf", "%s|", "--url", "nowhere"]
-    finished = subprocess.run(bare, env=clean_environment(farm.environment), capture_output=True, check=True)
-    assert finished.stdout == b"--url|nowhere|"
+    bare = ("exec", "--project", project, "--env", "stage", "printf", "%s|", "--url", "nowhere")
+    assert run_botfarm(*bare, environment=farm.environment).stdout == "--url|nowhere|"
 
 
 def test_for_a_command_that_cannot_run_no_user_is_taken(farm: LiveFarm, tmp_path: Path) -> None:
@@ -202,7 +209,7 @@ def test_a_signal_of_the_terminal_reaches_the_command_once(
     farm: LiveFarm, number: signal.Signals, shell: tuple[str, ...], tmp_path: Path
 ) -> None:
     project, heard = farm.project(), tmp_path / "heard"
-    command = (*shell, *arguments(project, command=(sys.executable, "-c", COUNT, str(heard))))
+    command = (*shell, BOTFARM, *arguments(project, command=(sys.executable, "-c", COUNT, str(heard))))
     leader, terminal = pty.fork()
     if leader == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -18,7 +18,7 @@ from botfarm.db.leasing import advisory_locks
 from botfarm.services.upkeep.key_usage import KeyState
 from support.farm import PASSWORD, TOKEN, Farm, open_farm
 from support.postgres import temporary_folder, two_roles
-from support.processes import BOTFARM, clean_environment, running
+from support.processes import run_botfarm, running_botfarm
 
 K1, K2, K3 = (generate_key(each) for each in ("k1", "k2", "k3"))
 _MATERIAL = re.compile(r"[A-Za-z0-9+/]{43}=")
@@ -43,14 +43,7 @@ def run(
     surroundings: Mapping[str, str], *arguments: str, exit_code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """No key is ever on standard error, and an error is one line."""
-    finished = subprocess.run(
-        [BOTFARM, *arguments],
-        env=clean_environment(surroundings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    finished = run_botfarm(*arguments, environment=surroundings)
     assert finished.returncode == exit_code, finished.stdout + finished.stderr
     assert "Traceback" not in finished.stderr
     assert not _MATERIAL.search(finished.stderr)
@@ -167,7 +160,7 @@ def statuses(finished: subprocess.CompletedProcess[str]) -> dict[str, tuple[str,
 
 @asynccontextmanager
 async def serving(surroundings: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
-    with running(BOTFARM, "serve", environment=surroundings) as process:
+    with running_botfarm("serve", environment=surroundings) as process:
         url = process.url()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as api:
@@ -232,7 +225,7 @@ async def test_a_database_that_is_away_is_no_reason_not_to_start(empty_database:
         (nowhere, "does not answer"),
         (environment(empty_database, K1), "botfarm migrate"),
     ):
-        with running(BOTFARM, "serve", environment=surroundings) as process:
+        with running_botfarm("serve", environment=surroundings) as process:
             url = process.url()
             async with httpx.AsyncClient(base_url=f"{url}/api/v1") as api:
                 await until_ready(api, 503, words)
@@ -241,7 +234,7 @@ async def test_a_database_that_is_away_is_no_reason_not_to_start(empty_database:
 async def test_a_server_can_be_ended_while_it_waits_for_the_database(farm: Farm, database_url: str) -> None:
     async with farm.sql.transaction():
         await farm.sql.execute("LOCK TABLE users")
-        with running(BOTFARM, "serve", environment=environment(database_url, K1)) as process:
+        with running_botfarm("serve", environment=environment(database_url, K1)) as process:
             await until_waiting(farm.sql)
             process.terminate()
             assert process.wait(seconds=10) == 0, process.output
@@ -251,7 +244,7 @@ async def test_a_server_can_be_ended_while_it_waits_for_the_database(farm: Farm,
 async def test_a_worker_needs_no_keys(farm: Farm, database_url: str) -> None:
     await farm.pool(1)
     surroundings = {**two_roles(database_url), "BOTFARM_WORKER_PORT": "0"}
-    with running(BOTFARM, "worker", environment=surroundings) as process:
+    with running_botfarm("worker", environment=surroundings) as process:
         url = process.url()
         async with httpx.AsyncClient(base_url=f"{url}/api/v1") as probes:
             await until_ready(probes, 200, "ok")
@@ -263,7 +256,7 @@ async def test_a_killed_reencryption_goes_on_where_it_stopped(farm: Farm, databa
     surroundings = environment(database_url, K2, K1)
     async with farm.database.transaction() as session:
         await advisory_locks.lock_pool(session, second)
-        with running(BOTFARM, "keys", "reencrypt", environment=surroundings) as process:
+        with running_botfarm("keys", "reencrypt", environment=surroundings) as process:
             await until_waiting(farm.sql)
             process.kill()
     assert await values(database_url) == {"k1": 5 - total, "k2": total}

@@ -6,7 +6,7 @@ import httpx
 
 from support.farm import KEYS, TOKEN
 from support.postgres import two_roles
-from support.processes import BOTFARM, running
+from support.processes import running_botfarm
 
 CANARY = "canary-f00d"
 
@@ -19,7 +19,7 @@ def test_every_line_is_json_and_none_has_a_secret(database_url: str) -> None:
         "BOTFARM_PORT": "0",
         "BOTFARM_LOG_LEVEL": "DEBUG",
     }
-    with running(BOTFARM, "serve", environment=environment) as api:
+    with running_botfarm("serve", environment=environment) as api:
         url = api.url()
         headers = {"Authorization": f"Bearer {TOKEN}", "X-Request-ID": "job-7"}
         with httpx.Client(base_url=f"{url}/api/v1", headers=headers) as client:

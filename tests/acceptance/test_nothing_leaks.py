@@ -22,7 +22,7 @@ from support.canaries import Canaries
 from support.driver import Driver, open_driver
 from support.dumps import dump_of
 from support.postgres import two_roles
-from support.processes import BOTFARM, Process, clean_environment, running
+from support.processes import BOTFARM, Process, run_botfarm, running
 from support.wrong_requests import content_of, wrong_requests
 
 Json = dict[str, Any]
@@ -181,15 +181,9 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
 
 
 def add_operator(environment: dict[str, str]) -> str:
-    command = [BOTFARM, "operators", "add", "ann", "--role", "admin"]
-    added = subprocess.run(
-        command,
-        input=OPERATORS_PASSWORD,
-        env=clean_environment(environment),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = ("operators", "add", "ann", "--role", "admin")
+    added = run_botfarm(*command, environment=environment, stdin=OPERATORS_PASSWORD)
+    added.check_returncode()
     return added.stdout + added.stderr
 
 

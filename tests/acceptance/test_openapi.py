@@ -10,7 +10,7 @@ import pytest
 
 from support.farm import KEYS, TOKEN
 from support.postgres import two_roles
-from support.processes import BOTFARM, CHECKOUT, clean_environment, running
+from support.processes import CHECKOUT, clean_environment, running_botfarm
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 CALLERS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ def test_the_server_answers_as_its_openapi_document_says(
         "BOTFARM_PORT": "0",
         "BOTFARM_MAX_WAIT": "0",
     }
-    with running(BOTFARM, "serve", environment=environment) as api:
+    with running_botfarm("serve", environment=environment) as api:
         url = api.url()
         token = fill(url, CALLERS[caller])
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from botfarm.domain.access import Role
 from support.farm import PASSWORD, open_farm
 from support.postgres import served
-from support.processes import BOTFARM, clean_environment
+from support.processes import run_botfarm
 
 Operators = Callable[..., str]
 
@@ -21,15 +20,8 @@ Operators = Callable[..., str]
 def operators(database_url: str) -> Operators:
     def run(*arguments: str, stdin: str = "", exit_code: int = 0) -> str:
         """The command's output, or the end of its complaint."""
-        finished = subprocess.run(
-            [BOTFARM, "operators", *arguments],
-            input=stdin,
-            env=clean_environment({"BOTFARM_DATABASE_URL": served(database_url)}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {"BOTFARM_DATABASE_URL": served(database_url)}
+        finished = run_botfarm("operators", *arguments, environment=environment, stdin=stdin)
         assert finished.returncode == exit_code, finished.stdout + finished.stderr
         assert "Traceback" not in finished.stderr
         assert not stdin or stdin not in finished.stdout + finished.stderr

@@ -18,7 +18,7 @@ from botfarm_client.connection.async_transport import AsyncFarmTransport
 from botfarm_client.connection.route import Route
 from support.farm import TOKEN
 from support.postgres import two_roles
-from support.processes import BOTFARM, Process, running
+from support.processes import Process, running_botfarm
 
 RUNNERS, USERS, PROCESSES, ROUNDS = 200, 50, 3, 2
 
@@ -49,9 +49,9 @@ def environment(database_url: str) -> dict[str, str]:
 def urls(environment: dict[str, str]) -> Iterator[list[str]]:
     with ExitStack() as stack:
         apis = [
-            stack.enter_context(running(BOTFARM, "serve", environment=environment)) for _ in range(PROCESSES)
+            stack.enter_context(running_botfarm("serve", environment=environment)) for _ in range(PROCESSES)
         ]
-        stack.enter_context(running(BOTFARM, "worker", environment=environment))
+        stack.enter_context(running_botfarm("worker", environment=environment))
         yield [url_of(api) for api in apis]
 
 
@@ -138,8 +138,8 @@ def test_a_killed_worker_keeps_no_user_from_coming_back(environment: dict[str, s
     """TTL and lock-delay are enough: the API alone hands the dead runner's user out again."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with (
-        running(BOTFARM, "serve", environment=environment) as api,
-        running(BOTFARM, "worker", environment=environment) as worker,
+        running_botfarm("serve", environment=environment) as api,
+        running_botfarm("worker", environment=environment) as worker,
         httpx.Client(base_url=f"{url_of(api)}/api/v1", headers=headers, timeout=60) as client,
     ):
         project = client.post("/projects", json={"name": "shop", "lock_delay": 1}).json()
@@ -153,14 +153,14 @@ def test_a_killed_worker_keeps_no_user_from_coming_back(environment: dict[str, s
         assert found.status_code == 201, found.text
         assert found.json()["users"][0]["id"] == lost["users"][0]["id"]
         assert client.get(f"/leases/{lost['id']}").json()["ended_by"] == "expired"
-        with running(BOTFARM, "worker", environment=environment) as next_worker:
+        with running_botfarm("worker", environment=environment) as next_worker:
             next_worker.wait_for("reaped expired leases")
         assert client.get(f"/leases/{found.json()['id']}").json()["ended_at"] is None
 
 
 def test_a_process_that_is_told_to_stop_ends_its_waits_and_exits_with_0(environment: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with running(BOTFARM, "serve", environment=environment) as api:
+    with running_botfarm("serve", environment=environment) as api:
         url = f"{url_of(api)}/api/v1"
 
         async def stop_while_waiting() -> httpx.Response:

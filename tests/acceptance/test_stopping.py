@@ -14,7 +14,7 @@ import pytest
 from support.farm import KEYS, TOKEN
 from support.http import LEASE, create_project, create_user
 from support.postgres import temporary_folder, two_roles
-from support.processes import BOTFARM, clean_environment, running
+from support.processes import run_botfarm, running_botfarm
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ READY = {"serve": '"serving"', "worker": '"working"', "dev": "botfarm is running
 def test_one_signal_ends_a_process_in_order(
     environment: dict[str, str], command: str, number: signal.Signals
 ) -> None:
-    with running(BOTFARM, command, environment=environment) as process:
+    with running_botfarm(command, environment=environment) as process:
         process.wait_for(READY[command])
         os.kill(process.pid, number)
         assert process.wait() == 0, process.output
@@ -48,7 +48,7 @@ def test_one_signal_ends_a_process_in_order(
 
 @pytest.mark.parametrize("command", READY)
 def test_two_signals_end_a_process_without_a_traceback(environment: dict[str, str], command: str) -> None:
-    with running(BOTFARM, command, environment=environment) as process:
+    with running_botfarm(command, environment=environment) as process:
         process.wait_for(READY[command])
         os.kill(process.pid, signal.SIGINT)
         os.kill(process.pid, signal.SIGTERM)
@@ -57,7 +57,7 @@ def test_two_signals_end_a_process_without_a_traceback(environment: dict[str, st
 
 
 def test_a_port_is_taken_from_the_start(environment: dict[str, str]) -> None:
-    with running(BOTFARM, "serve", environment=environment) as first:
+    with running_botfarm("serve", environment=environment) as first:
         port = first.wait_for(r'"url": "http://127.0.0.1:(\d+)"')[1]
         second = run("serve", {**environment, "BOTFARM_PORT": port})
         assert second.returncode == 1
@@ -97,19 +97,12 @@ def test_a_database_that_cannot_be_used_is_one_line(
 
 
 def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BOTFARM, command],
-        env=clean_environment(environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_botfarm(command, environment=environment)
 
 
 async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with running(BOTFARM, "serve", environment=environment) as api:
+    with running_botfarm("serve", environment=environment) as api:
         url = api.url()
         sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
         async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:

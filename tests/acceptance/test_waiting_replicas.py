@@ -12,7 +12,7 @@ import pytest
 from support.farm import KEYS, TOKEN
 from support.http import LEASE, assert_problem, create_project, create_user
 from support.postgres import two_roles
-from support.processes import BOTFARM, Process, running
+from support.processes import Process, running_botfarm
 
 WAITERS = 24
 
@@ -32,7 +32,7 @@ def replicas(database_url: str, notify: str) -> Iterator[list[Process]]:
         "BOTFARM_PORT": "0",
     }
     with ExitStack() as stack:
-        yield [stack.enter_context(running(BOTFARM, "serve", environment=environment)) for _ in range(3)]
+        yield [stack.enter_context(running_botfarm("serve", environment=environment)) for _ in range(3)]
 
 
 @asynccontextmanager

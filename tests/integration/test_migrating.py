@@ -14,7 +14,7 @@ from botfarm.db.schema.revisions import revisions
 from botfarm.errors import OperatorError
 from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 from support.postgres import FAST, temporary_folder
-from support.processes import BOTFARM, Process, running
+from support.processes import Process, running_botfarm
 
 VACUUMS = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'leases'::regclass"
 
@@ -36,7 +36,7 @@ async def session(url: str, name: str = "test") -> AsyncIterator[asyncpg.Connect
 
 
 def migrate_command(url: str) -> AbstractContextManager[Process]:
-    return running(BOTFARM, "migrate", environment={"BOTFARM_DATABASE_URL": url})
+    return running_botfarm("migrate", environment={"BOTFARM_DATABASE_URL": url})
 
 
 async def assert_ends_well(process: Process) -> None:
@@ -139,7 +139,7 @@ async def test_a_migration_goes_past_a_pooler_if_it_can(empty_database: str) -> 
         "BOTFARM_DB_POOLER": "transaction",
         "BOTFARM_LISTEN_URL": empty_database,
     }
-    with running(BOTFARM, "migrate", environment=settings) as process:
+    with running_botfarm("migrate", environment=settings) as process:
         await assert_ends_well(process)
     assert await revision(empty_database) == revisions()[-1]
 

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.schema.revisions import revisions, schema_is_old
 from botfarm.db.shared.tables import metadata
 from support.farm import test_settings
+from support.processes import running_botfarm
 
 CHECKOUT = Path(__file__).parents[2]
 FIRST_RELEASE = "0003"
@@ -52,16 +54,12 @@ def test_up_check_down_and_up_again(empty_database: str) -> None:
 
 
 def test_several_replicas_may_migrate_at_once(empty_database: str) -> None:
-    command = [Path(sys.executable).with_name("botfarm"), "migrate"]
-    environment = {**os.environ, "BOTFARM_DATABASE_URL": empty_database}
-    replicas = [
-        subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(4)
-    ]
-    outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
-    assert [replica.returncode for replica in replicas] == [0] * 4, outputs
+    environment = {"BOTFARM_DATABASE_URL": empty_database}
+    with ExitStack() as stack:
+        replicas = [
+            stack.enter_context(running_botfarm("migrate", environment=environment)) for _ in range(4)
+        ]
+        assert [replica.wait() for replica in replicas] == [0] * 4, [each.output for each in replicas]
     assert {"users", "leases", "projects", "tickets"} <= asyncio.run(tables(empty_database))
 
 

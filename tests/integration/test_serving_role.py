@@ -14,7 +14,7 @@ from botfarm.runtime.startup import migrate
 from botfarm.settings import load_settings
 from support.farm import KEYS, Farm, test_settings
 from support.postgres import served, two_roles
-from support.processes import BOTFARM, running
+from support.processes import running_botfarm
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ async def test_an_owner_that_cannot_create_roles_says_how_to_create_one(
 def test_a_process_with_the_owners_role_says_so_once(database_url: str, command: str) -> None:
     common = {"BOTFARM_ENCRYPTION_KEYS": KEYS, "BOTFARM_PORT": "0", "BOTFARM_WORKER_PORT": "0"}
     for roles, warnings in ((two_roles(database_url), 0), ({"BOTFARM_DATABASE_URL": database_url}, 1)):
-        with running(BOTFARM, command, environment={**common, **roles}) as process:
+        with running_botfarm(command, environment={**common, **roles}) as process:
             process.wait_for('"event": "ready"')
             assert process.output.count("BOTFARM_OWNER_URL") == warnings
 

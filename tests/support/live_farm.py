@@ -14,7 +14,7 @@ import httpx
 from botfarm_client import AsyncBotfarm, Botfarm
 from support.farm import KEYS, PASSWORD, TOKEN
 from support.postgres import fresh_database, two_roles
-from support.processes import BOTFARM, Process, running
+from support.processes import Process, running_botfarm
 
 Result = TypeVar("Result")
 Json = dict[str, Any]
@@ -120,7 +120,7 @@ def serving(database_url: str, *, port: int = 0) -> Iterator[tuple[Process, str]
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,
         "BOTFARM_PORT": str(port),
     }
-    with running(BOTFARM, "serve", environment=environment) as process:
+    with running_botfarm("serve", environment=environment) as process:
         yield process, process.url()
 
 

@@ -1,0 +1,182 @@
+"""Starts `botfarm` commands without their imports, which take most of the time of a short command.
+
+Run as a program, this file is the fork server of one pytest process. It has imported all commands, and it forks a
+child for each command. The child is a process of its own: pid, session, signals, environment, working directory and
+files. It ends as the installed `botfarm` does. The fork server ends when its pytest process has ended.
+
+A test about the start itself (imports, command line in /proc, locale, limits, terminal) starts the real executable.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from pkgutil import resolve_name
+
+BOTFARM = str(Path(sys.executable).with_name("botfarm"))
+# Commands import these when they run.
+LATE_IMPORTS = (
+    "alembic.command",
+    "botfarm_client:Botfarm",
+    "httpx",
+    "rich.markdown",
+    "typer.rich_utils",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+)
+_LONGEST_MESSAGE = 16
+
+
+class ForkServer:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._errors = tempfile.NamedTemporaryFile("w+", prefix="botfarm-fork-server-")  # noqa: SIM115  closed in end()
+        self._requests, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its_end:
+            self._process = subprocess.Popen(
+                # -P, because the files beside this one have names of modules.
+                [sys.executable, "-P", __file__, str(its_end.fileno())],
+                env={name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=[its_end.fileno()],
+                start_new_session=True,
+            )
+
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
+    ) -> "ForkedProcess":
+        """Starts `botfarm`. `files` are its standard input, output and error."""
+        reports, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with its_end, tempfile.TemporaryFile("w+") as command:
+                json.dump({"arguments": arguments, "environment": environment, "cwd": str(cwd)}, command)
+                command.seek(0)
+                socket.send_fds(self._requests, [b"start"], [its_end.fileno(), command.fileno(), *files])
+            return ForkedProcess(reports)
+        except (OSError, EOFError):
+            reports.close()
+            self._process.wait(60)
+            raise AssertionError(f"the fork server ended:\n{Path(self._errors.name).read_text()}") from None
+
+    def end(self) -> None:
+        self._requests.close()
+        self._process.wait(60)
+        self._errors.close()
+
+
+class ForkedProcess:
+    """A command that the fork server has started, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, reports: socket.socket) -> None:
+        self._reports = reports
+        self.pid = self._next_report()
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._reports], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(f"botfarm with pid {self.pid}", timeout or 0)
+            with self._reports:
+                self.returncode = self._next_report()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _next_report(self) -> int:
+        if report := self._reports.recv(_LONGEST_MESSAGE):
+            return int(report)
+        raise EOFError("the fork server ended")
+
+
+def _import_commands() -> None:
+    cli = import_module("botfarm_client.cli")
+    for entry in (*cli.COMMANDS.values(), *cli._installed_commands().values()):
+        resolve_name(entry.target)
+    for name in LATE_IMPORTS:
+        resolve_name(name)
+    assert threading.active_count() == 1, "a child would not have the other threads"
+    gc.collect()
+    gc.freeze()  # because a collection in a child would copy all memory pages
+
+
+def _fork_until_closed(requests: socket.socket) -> bool:
+    """Returns True in each child, which is to run its command, and False when the pytest process has closed its end."""
+    children: dict[int, tuple[int, int]] = {}
+    """Pid and file for reports, by the file descriptor that is readable when the child has ended."""
+    while True:
+        for ready in select.select([requests.fileno(), *children], [], [])[0]:
+            if ready in children:
+                pid, reports = children.pop(ready)
+                _report(reports, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                os.close(reports)
+                os.close(ready)
+                continue
+            message, received, *_ = socket.recv_fds(requests, _LONGEST_MESSAGE, 5)
+            if not message:
+                for pid, _ in children.values():
+                    os.kill(pid, signal.SIGTERM)
+                return False
+            reports, command, *files = received
+            pid = os.fork()
+            if pid == 0:
+                requests.detach()
+                _become(command, files)
+                return True
+            children[os.pidfd_open(pid)] = (pid, reports)
+            _report(reports, pid)
+            for file in (command, *files):
+                os.close(file)
+
+
+def _report(reports: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # the test is over
+        os.write(reports, str(number).encode())
+
+
+def _become(request: int, files: list[int]) -> None:
+    with os.fdopen(request) as lines:
+        command = json.load(lines)
+    os.setsid()
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
+    # As Python opens them: the objects of before know whether their files were terminals or pipes.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.closerange(len(files), os.sysconf("SC_OPEN_MAX"))
+    os.chdir(command["cwd"])
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    sys.argv[1:] = command["arguments"]
+
+
+if __name__ == "__main__":
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    sys.argv = [BOTFARM]  # `botfarm dev` shows it
+    _import_commands()
+    if _fork_until_closed(requests):
+        sys.exit(resolve_name("botfarm_client.cli:main")())
