@@ -7,6 +7,7 @@ files. It ends as the installed `botfarm` does. The fork server ends when its py
 A test about the start itself (imports, command line in /proc, locale, limits, terminal) starts the real executable.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -174,9 +175,29 @@ def _become(request: int, files: list[int]) -> None:
     sys.argv[1:] = command["arguments"]
 
 
+def _run() -> None:
+    try:
+        resolve_name("botfarm_client.cli:main")()
+    except SystemExit as end:
+        exit_codes.append(end.code)
+        raise
+    exit_codes.append(0)
+
+
+def _leave() -> None:
+    """Ends a command whose exit code is a number before Python frees each object, which copies most memory pages."""
+    for exit_code in exit_codes:
+        if isinstance(exit_code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
+
+
 if __name__ == "__main__":
+    exit_codes: list[object] = []
+    atexit.register(_leave)  # before the commands register theirs, because the first one runs last
     requests = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = [BOTFARM]  # `botfarm dev` shows it
     _import_commands()
     if _fork_until_closed(requests):
-        sys.exit(resolve_name("botfarm_client.cli:main")())
+        _run()
