@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from support.fork_server import BOTFARM, ForkedProcess, ForkServer
+from support.forked_processes import ForkedProcess, ForkServer
 
 CHECKOUT = Path(__file__).parents[2]
+BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 # The fork server needs pidfds, and a macOS process that was forked cannot look up the system's proxies.
 CAN_FORK = hasattr(os, "pidfd_open")
 _starting_fork_server = Lock()

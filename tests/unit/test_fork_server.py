@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from botfarm_client.testing import FakeFarm, FakeUser
-from support.fork_server import ForkServer
+from support.forked_processes import ForkServer
 from support.processes import (
     BOTFARM,
     CAN_FORK,
