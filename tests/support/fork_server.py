@@ -1,29 +1,26 @@
-"""Starts `botfarm` commands without their imports, which take most of the time of a short command.
+"""The fork server, a program: starts `botfarm` commands without their imports, which take most of their time.
 
-Run as a program, this file is the fork server of one pytest process. It has imported all commands, and it forks a
-child for each command. The child is a process of its own: pid, session, signals, environment, working directory and
-files. It ends as the installed `botfarm` does. The fork server ends when its pytest process has ended.
+It has imported all commands and forks a child for each one. The child is a process of its own: pid, session, signals,
+environment, working directory and files. It ends as the installed `botfarm` does. The fork server ends when the pytest
+process that has started it closes its end of the connection, or has ended.
 
 A test about the start itself (imports, command line in /proc, locale, limits, terminal) starts the real executable.
 """
 
+import atexit
 import gc
 import json
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 
-BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 # Commands import these when they run.
 LATE_IMPORTS = (
     "alembic.command",
@@ -34,82 +31,8 @@ LATE_IMPORTS = (
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
 )
-_LONGEST_MESSAGE = 16
-
-
-class ForkServer:
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._errors = tempfile.NamedTemporaryFile("w+", prefix="botfarm-fork-server-")  # noqa: SIM115  closed in end()
-        self._requests, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its_end:
-            self._process = subprocess.Popen(
-                # -P, because the files beside this one have names of modules.
-                [sys.executable, "-P", __file__, str(its_end.fileno())],
-                env={name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=[its_end.fileno()],
-                start_new_session=True,
-            )
-
-    def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
-    ) -> "ForkedProcess":
-        """Starts `botfarm`. `files` are its standard input, output and error."""
-        reports, its_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with its_end, tempfile.TemporaryFile("w+") as command:
-                json.dump({"arguments": arguments, "environment": environment, "cwd": str(cwd)}, command)
-                command.seek(0)
-                socket.send_fds(self._requests, [b"start"], [its_end.fileno(), command.fileno(), *files])
-            return ForkedProcess(reports)
-        except (OSError, EOFError):
-            reports.close()
-            self._process.wait(60)
-            raise AssertionError(f"the fork server ended:\n{Path(self._errors.name).read_text()}") from None
-
-    def end(self) -> None:
-        self._requests.close()
-        self._process.wait(60)
-        self._errors.close()
-
-
-class ForkedProcess:
-    """A command that the fork server has started, with the methods of `subprocess.Popen` that tests use."""
-
-    def __init__(self, reports: socket.socket) -> None:
-        self._reports = reports
-        self.pid = self._next_report()
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(0)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None:
-            if not select.select([self._reports], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(f"botfarm with pid {self.pid}", timeout or 0)
-            with self._reports:
-                self.returncode = self._next_report()
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def _next_report(self) -> int:
-        if report := self._reports.recv(_LONGEST_MESSAGE):
-            return int(report)
-        raise EOFError("the fork server ended")
+LONGEST_MESSAGE = 16
+"""Bytes of a request (its content is in a file) or of a report: a pid or an exit code."""
 
 
 def _import_commands() -> None:
@@ -135,7 +58,7 @@ def _fork_until_closed(requests: socket.socket) -> bool:
                 os.close(reports)
                 os.close(ready)
                 continue
-            message, received, *_ = socket.recv_fds(requests, _LONGEST_MESSAGE, 5)
+            message, received, *_ = socket.recv_fds(requests, LONGEST_MESSAGE, 5)
             if not message:
                 for pid, _ in children.values():
                     os.kill(pid, signal.SIGTERM)
@@ -174,9 +97,29 @@ def _become(request: int, files: list[int]) -> None:
     sys.argv[1:] = command["arguments"]
 
 
+def _run() -> None:
+    try:
+        resolve_name("botfarm_client.cli:main")()
+    except SystemExit as end:
+        exit_codes.append(end.code)
+        raise
+    exit_codes.append(0)
+
+
+def _leave() -> None:
+    """Ends a command whose exit code is a number before Python frees each object, which copies most memory pages."""
+    for exit_code in exit_codes:
+        if isinstance(exit_code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
+
+
 if __name__ == "__main__":
+    exit_codes: list[object] = []
+    atexit.register(_leave)  # before the commands register theirs, because the first one runs last
     requests = socket.socket(fileno=int(sys.argv[1]))
-    sys.argv = [BOTFARM]  # `botfarm dev` shows it
+    sys.argv = [str(Path(sys.executable).with_name("botfarm"))]  # `botfarm dev` shows it
     _import_commands()
     if _fork_until_closed(requests):
-        sys.exit(resolve_name("botfarm_client.cli:main")())
+        _run()

@@ -48,7 +48,7 @@ def server_url() -> Iterator[str]:
 def fresh_database(url: str, *, template: str = "template0", locale: str | None = None) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     options = f" LOCALE '{locale}'" if locale else ""
-    asyncio.run(_execute(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY{options}'))
+    asyncio.run(_execute(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"{options}'))
     try:
         yield database_of(url, name)
     finally:

@@ -1,12 +1,14 @@
 """Commands as processes: started, read until they say what is waited for, and ended by their own pid.
 
-`running` starts a program as a shell does. `running_botfarm` and `run_botfarm` start `botfarm` in a tenth of the time.
+`running` starts any program. `running_botfarm` and `run_botfarm` start `botfarm` by the fork server, which takes a
+tenth of the processor time or less.
 """
 
 import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,23 +17,53 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from support.fork_server import BOTFARM, ForkedProcess, ForkServer
+from support.forked_processes import ForkedProcess, ForkServer
 
 CHECKOUT = Path(__file__).parents[2]
+BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 # The fork server needs pidfds, and a macOS process that was forked cannot look up the system's proxies.
 CAN_FORK = hasattr(os, "pidfd_open")
 _starting_fork_server = Lock()
 StartedProcess = ForkedProcess | subprocess.Popen[bytes]
-
-
 Starter = Callable[[Sequence[str], Mapping[str, str], Path, Sequence[int]], StartedProcess]
+
+
+def start_program(
+    command: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
+) -> StartedProcess:
+    """Starts a program. `files` are its standard input, output and error."""
+    standard_input, output, error = files
+    return subprocess.Popen(
+        command,
+        env=clean_environment(environment),
+        cwd=cwd,
+        stdin=standard_input,
+        stdout=output,
+        stderr=error,
+        start_new_session=True,  # Ctrl-C goes to the group: see interrupt()
+    )
+
+
+def start_botfarm(
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
+) -> StartedProcess:
+    """Starts `botfarm` by the fork server, where that can be."""
+    if not CAN_FORK:
+        return start_program((BOTFARM, *arguments), environment, cwd, files)
+    with _starting_fork_server:
+        server = _fork_server()
+    return server.start(arguments, clean_environment(environment), cwd, files)
 
 
 class Process:
     """Both output streams go to one file, so nothing blocks and everything can be shown when a test fails."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, start: Starter
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path = CHECKOUT,
+        start: Starter = start_program,
     ) -> None:
         self._output = tempfile.NamedTemporaryFile("w+", prefix="botfarm-output-")  # noqa: SIM115  closed in end()
         output = self._output.fileno()
@@ -79,33 +111,6 @@ class Process:
                 self.kill()
         self._kept = self.output  # the file goes with its end
         self._output.close()
-
-
-def start(
-    command: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
-) -> StartedProcess:
-    """Starts a program. `files` are its standard input, output and error."""
-    standard_input, output, error = files
-    return subprocess.Popen(
-        command,
-        env=clean_environment(environment),
-        cwd=cwd,
-        stdin=standard_input,
-        stdout=output,
-        stderr=error,
-        start_new_session=True,  # Ctrl-C goes to the group: see interrupt()
-    )
-
-
-def start_botfarm(
-    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Sequence[int]
-) -> StartedProcess:
-    """Starts `botfarm` by the fork server, where that can be."""
-    if not CAN_FORK:
-        return start((BOTFARM, *arguments), environment, cwd, files)
-    with _starting_fork_server:
-        server = _fork_server()
-    return server.start(arguments, clean_environment(environment), cwd, files)
 
 
 @cache
@@ -166,7 +171,7 @@ def running(
     *command: str, environment: Mapping[str, str], cwd: Path = CHECKOUT
 ) -> AbstractContextManager[Process]:
     """Runs a program until the end of the block."""
-    return _running(command, environment, cwd, start)
+    return _running(command, environment, cwd, start_program)
 
 
 def running_botfarm(*arguments: str, environment: Mapping[str, str]) -> AbstractContextManager[Process]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from botfarm_client.testing import FakeFarm, FakeUser
-from support.fork_server import ForkServer
+from support.forked_processes import ForkServer
 from support.processes import (
     BOTFARM,
     CAN_FORK,
@@ -47,7 +47,9 @@ def test_a_forked_command_has_the_state_of_a_started_one(farm: FakeFarm) -> None
     assert "MARK=here\n" in forked.stdout
 
 
-@pytest.mark.parametrize(("script", "exit_code"), [("exit 3", 3), ("kill -9 $PPID", -9), ("kill $PPID", 143)])
+@pytest.mark.parametrize(
+    ("script", "exit_code"), [("exit 3", 3), ("kill -9 $PPID", -9), ("kill $PPID; exec sleep 1000", 143)]
+)
 def test_a_forked_command_ends_as_a_started_one(farm: FakeFarm, script: str, exit_code: int) -> None:
     assert run_botfarm("exec", "--", "sh", "-c", script, environment=farm.environment).returncode == exit_code
 
