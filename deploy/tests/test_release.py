@@ -1,4 +1,4 @@
-"""Both distributions, as `python -m build` makes them, install and run where nothing else of ours is; one version for all."""
+"""Both distributions, made by `python -m build`, install and run without the checkout; one version for all."""
 
 import re
 import subprocess
