@@ -1,4 +1,4 @@
-"""Both distributions, made by `python -m build`, install and run without the checkout; one version for all."""
+"""The distributions of `python -m build` install and run without the checkout; all parts have one version."""
 
 import re
 import subprocess

@@ -18,7 +18,7 @@ from support.farm import TOKEN
 async def api_client(
     settings: Settings, *, way: Callable[[FastAPI], ASGIApp] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the bootstrap token, without a network between. It calls the application, or its `way` in."""
+    """A client with the bootstrap token that calls the application, or `way` around it, without a network."""
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
