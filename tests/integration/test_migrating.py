@@ -1,4 +1,4 @@
-"""`botfarm migrate` on a farm in use: it yields to sessions that use a table; requests are delayed briefly."""
+"""`botfarm migrate` on a farm in use: it yields to sessions that use a table, and delays requests briefly."""
 
 import asyncio
 from collections.abc import AsyncIterator
