@@ -1,4 +1,4 @@
-"""The benchmark: read `main` from top to bottom. `make bench`, or `python -m benchmarks --help`."""
+"""The benchmark, `make bench` or `python -m benchmarks --help`. `main` reads from top to bottom."""
 
 import signal
 import sys
@@ -24,7 +24,7 @@ def main() -> int:
     plan = read_plan()
     tools = find_tools()
     allow_many_files()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended and removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the clean-ups
     results = Results()
     started = time.monotonic()
     with running_postgres() as postgres:

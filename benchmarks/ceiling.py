@@ -1,4 +1,4 @@
-"""One statement for each lease, without HTTP: pgbench with many clients, and asyncpg with one connection."""
+"""One statement for each lease, without HTTP: pgbench with many clients, asyncpg with one connection."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.db.postgres.engine import create_engine
 
 PGBENCH_CLIENTS = 64
-_NOT_OF_THE_PLANNER = frozenset({"application_name", "client_encoding", "DateStyle", "TimeZone"})
+_IRRELEVANT_SETTINGS = frozenset({"application_name", "client_encoding", "DateStyle", "TimeZone"})
 
 
 def write_single_lease_script(project_id: UUID, path: Path) -> None:
@@ -61,7 +61,7 @@ def measure_pgbench(pgbench: str, database_url: str, script: Path, *, seconds: i
 
 
 def measure_bare(database_url: str, project_id: UUID, *, seconds: int) -> tuple[float, float]:
-    """Median and p99 of an acquire on one connection in milliseconds, with a release between two of them."""
+    """Median and p99 in milliseconds of acquires on one connection. A release stands between two of them."""
     statements = acquire_statement(project_id), release_statement()
     return uvloop.run(_measure_bare(database_url, *statements, seconds))
 
@@ -93,18 +93,18 @@ async def _measure_bare(
 
 
 async def _driver(connection: AsyncConnection) -> Any:
-    """Asyncpg's own connection, with the settings that the server's connections have."""
+    """The connection of asyncpg below SQLAlchemy's. It has the settings of the server's connections."""
     return (await connection.get_raw_connection()).driver_connection
 
 
 async def _session_options(database_url: str) -> str:
-    """What the server's own connections set, as pgbench's sessions are to set it."""
+    """The settings of the server's own connections, as PGOPTIONS for pgbench's sessions."""
     engine = create_engine(database_url, application_name="pgbench")
     async with engine.connect() as connection:
         driver = await _driver(connection)
         rows = await driver.fetch("SELECT name, setting FROM pg_settings WHERE source = 'client'")
     await engine.dispose()
-    wanted = {row["name"]: row["setting"] for row in rows if row["name"] not in _NOT_OF_THE_PLANNER}
+    wanted = {row["name"]: row["setting"] for row in rows if row["name"] not in _IRRELEVANT_SETTINGS}
     return " ".join(f"-c {name}={_escaped(value)}" for name, value in wanted.items())
 
 

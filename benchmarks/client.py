@@ -1,4 +1,4 @@
-"""A small HTTP client on one kept connection: quick enough to be no part of what is measured."""
+"""A small HTTP client on one keep-alive connection, fast enough not to distort what is measured."""
 
 import asyncio
 import json

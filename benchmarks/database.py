@@ -1,4 +1,4 @@
-"""A PostgreSQL of the run's own, with fsync on, and SQL for the stage: never for what is measured."""
+"""The run's own PostgreSQL, with fsync on, and SQL to set the stage, never for what is measured."""
 
 import asyncio
 import shutil
@@ -17,13 +17,14 @@ from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
 Result = TypeVar("Result")
 
-# Beside these everything is PostgreSQL's default: fsync, full_page_writes and synchronous_commit are on.
+# All other settings are PostgreSQL's defaults: fsync, full_page_writes and synchronous_commit are on.
 OPTIONS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "max_connections": "300"}
 HOLDER = "the-benchmark's-holder"
 
 _END_LEASES_OF_THE_LOAD = """
     WITH l AS (
-        UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced' WHERE ended_at IS NULL AND principal <> $1
+        UPDATE leases SET ended_at = clock_timestamp(), ended_by = 'forced'
+        WHERE ended_at IS NULL AND principal <> $1
         RETURNING id, user_ids
     )
     UPDATE users SET locktime = NULL, expires_at = NULL, available_at = clock_timestamp()
@@ -44,7 +45,7 @@ class Postgres:
         return urlsplit(self.url).port or 5432
 
     def create_database(self, name: str) -> str:
-        """Migrated and empty; returns its URL."""
+        """Creates a migrated, empty database. Returns its URL."""
         execute(self.url, f"CREATE DATABASE {name}")
         url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
         asyncio.run(migration.migrate(url))
@@ -53,9 +54,9 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    # Not under /tmp, which may be in memory, where fsync costs nothing.
+    # Not under /tmp, because it may be in memory, where fsync costs nothing.
     folder = Path(tempfile.mkdtemp(prefix="botfarm-bench-", dir="/var/tmp"))
-    folder.chmod(0o711)  # the server's account must pass
+    folder.chmod(0o711)  # lets the server's account enter
     server = EmbeddedPostgres(folder / "farm", options=OPTIONS)
     try:
         yield Postgres(server.start(), folder)
@@ -84,12 +85,12 @@ def fetch_value(url: str, statement: str, *arguments: object) -> Any:
 
 
 def release_what_is_left(url: str) -> None:
-    """The load stops in the middle of its pairs: what it still holds goes back, so that each row starts the same."""
+    """Releases the leases of the load, which stops between acquire and release: each row starts the same."""
     execute(url, _END_LEASES_OF_THE_LOAD, HOLDER)
 
 
 def settle(url: str) -> None:
-    """After the stage is set: neither its dead rows nor its unwritten pages are left for the first row to pay."""
+    """Vacuums and writes out what the set-up left, because the first row would pay for it otherwise."""
     for statement in ("VACUUM ANALYZE users", "VACUUM ANALYZE leases", "CHECKPOINT"):
         execute(url, statement)
 

@@ -1,4 +1,4 @@
-"""Who came first is served first, across replicas: many callers, few users, and a log of arrivals and grants."""
+"""Fairness across replicas, first come, first served: many callers, few users, the times of all grants."""
 
 import asyncio
 import random
@@ -17,12 +17,12 @@ from benchmarks.run import Run
 
 _CALLERS = 150
 _STARTED_WITHIN = 2.0
-"""Seconds: a crowd that comes at once would measure how quickly the replicas accept it."""
+"""Seconds. Callers that start at once would measure how fast the replicas accept connections."""
 _HELD_SECONDS = 0.2
-"""At most. Long enough that users are what is scarce: else the line would form in front of the processors, by no ticket."""
+"""At most. Long enough that users are scarce: otherwise requests would queue for the CPU, without tickets."""
 _LONGEST = 100.0
 TOLERANCE = 0.1
-"""Seconds: who came so much later, and no more, may be served first."""
+"""Seconds. A request that arrived up to this much later may be served first."""
 NEVER = float("inf")
 
 
@@ -30,7 +30,7 @@ NEVER = float("inf")
 class Ticket:
     arrived: float
     granted: float
-    """By the database's clock, which all replicas share; NEVER when the wait was over first."""
+    """By the clock of the database, which all replicas share. NEVER for a request that timed out."""
     waited: float
 
 
@@ -70,7 +70,10 @@ async def measure_fairness(farm: Farm, project: str, run: Run) -> None:
 
 
 def by_how_much_overtaken(tickets: list[Ticket]) -> list[float]:
-    """For each ticket that somebody was served before who came later by more than the tolerance: the most seconds."""
+    """For each overtaken ticket: how long it had waited when the newest request served before it arrived.
+
+    In seconds. Values within the tolerance are left out.
+    """
     served = sorted(tickets, key=lambda ticket: ticket.granted)
     newest = accumulate((ticket.arrived for ticket in served), max)
     grants = [ticket.granted for ticket in served]

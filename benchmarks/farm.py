@@ -1,4 +1,4 @@
-"""A farm to measure: a database of its own, API processes, a worker, and a token made through the API."""
+"""A farm to measure: its own database, API processes, a worker, and a token made through the API."""
 
 import asyncio
 import re
@@ -31,11 +31,11 @@ class Api:
     process: Process
 
     def pairs(self) -> int:
-        """How many leases it has granted since its start, by its own metrics."""
+        """Leases granted since the process started, from its metrics."""
         return int(sum(float(value) for value in _GRANTED.findall(self._metrics())))
 
     def batch_size(self) -> tuple[float, float] | None:
-        """Sum and count of `botfarm_batch_size`; None for a build without."""
+        """Sum and count of the metric `botfarm_batch_size`. None for a build without the metric."""
         text = self._metrics()
         total, count = (
             sum(
@@ -55,7 +55,7 @@ class Api:
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return str(answer.read().decode())
-        except urllib.error.HTTPError:  # the plain version has none
+        except urllib.error.HTTPError:  # the plain service has no metrics
             return ""
 
 
@@ -91,7 +91,7 @@ class Farm:
 
 @contextmanager
 def running_farm(postgres: Postgres, name: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
-    """API processes and a worker on a new database; `settings` for all of them."""
+    """API processes and a worker on a new database. `settings` apply to all of them."""
     url = postgres.create_database(name)
     with running_worker(url, **settings), running_apis(url, replicas=replicas, **settings) as farm:
         farm.token = asyncio.run(farm.make_token())
@@ -120,7 +120,7 @@ def running_worker(database_url: str, **settings: object) -> Iterator[None]:
 
 @contextmanager
 def running_plain_service(database_url: str) -> Iterator[Farm]:
-    """Two processes of benchmarks/plain_service.py."""
+    """Two processes of benchmarks/plain_service.py on a migrated database."""
     with ExitStack() as stack:
         apis = []
         for _ in range(2):
@@ -138,11 +138,11 @@ def running_plain_service(database_url: str) -> Iterator[Farm]:
             apis.append(Api(port, stack.enter_context(running([sys.executable, *arguments], environment))))
         for api in apis:
             api.process.wait_until_ready(f"http://127.0.0.1:{api.port}/docs")
-        yield Farm(database_url, apis, token="none-is-asked-for")
+        yield Farm(database_url, apis, token="not-checked")
 
 
 def has_setting(name: str) -> bool:
-    """Whether this build knows `BOTFARM_<NAME>`: rows that need one that is yet to come are skipped."""
+    """Whether this build has the setting `BOTFARM_<NAME>`. Rows that need a missing setting are skipped."""
     return name in Settings.model_fields
 
 

@@ -1,4 +1,4 @@
-"""Users by the million: each with a password that is encrypted for its own row, as an import would have made them."""
+"""Adds users by the million, each with a password encrypted for its row, as an import adds them."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,17 +11,20 @@ from botfarm.crypto.key_ring import KeyRing
 
 _COLUMNS = ("id", "login", "password", "project_id", "env", "domain")
 
-# One lease for each user, of somebody who keeps it. Spread evenly: the ids are random, and so is their order.
+# Leases to HOLDER, one for each user, spread evenly over the pool: the ids, and so their order, are random.
 _HOLD = """
     WITH chosen AS MATERIALIZED (
         SELECT id, env, domain, gen_random_uuid() AS lease_id, nextval('fence') AS fence,
                clock_timestamp() AS since, clock_timestamp() + $3::interval AS expires
-        FROM (SELECT id, env, domain, row_number() OVER (ORDER BY id) AS place FROM users WHERE project_id = $1) AS pool
+        FROM (
+            SELECT id, env, domain, row_number() OVER (ORDER BY id) AS place
+            FROM users WHERE project_id = $1
+        ) AS pool
         WHERE place % 100 < $2
     ),
     l AS (
-        INSERT INTO leases (id, fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
-                            ttl_seconds, hold_until)
+        INSERT INTO leases (id, fence, principal, operation, project_id, env, domain, user_ids,
+                            acquired_at, expires_at, ttl_seconds, hold_until)
         SELECT lease_id, fence, $4, 'acquire_lease', $1, env, domain, ARRAY[id], since, expires, 900,
                since + interval '1 day' FROM chosen
     )
@@ -36,7 +39,7 @@ _ADD_PROJECT = """
 
 
 def add_project(url: str, name: str) -> UUID:
-    """Where no API can be asked for one."""
+    """Adds a project with SQL, for a database without an API. Returns its id."""
     project_id: UUID = fetch_value(url, _ADD_PROJECT, name)
     return project_id
 
@@ -51,7 +54,7 @@ def add_users(url: str, key_ring: KeyRing, project_id: UUID, count: int) -> None
 
 
 def hold_users(url: str, project_id: UUID, *, percent: int, seconds: float = 50_000) -> None:
-    """Leases so much of the pool to somebody else, for so long."""
+    """Leases that share of the pool to HOLDER, whose leases are never measured."""
     execute(url, _HOLD, project_id, percent, timedelta(seconds=seconds), HOLDER)
     settle(url)
 

@@ -1,4 +1,4 @@
-"""wrk with pairs.lua: as many connections as asked for, each in a loop of acquire and release."""
+"""wrk with pairs.lua: a number of connections, each in a loop of acquire and release."""
 
 import json
 import math
@@ -15,8 +15,9 @@ from pathlib import Path
 from benchmarks.processes import clean_environment
 
 SLICE = 0.25
-"""Seconds; slices are numbered by the monotonic clock, which wrk's script and this process share."""
+"""Seconds. Slices are numbered by the monotonic clock, which wrk's script and this process share."""
 _FINENESS = 100
+"""Buckets of a histogram are powers of e^(1/100) microseconds. Both constants are also in pairs.lua."""
 _SCRIPT = str(Path(__file__).with_name("pairs.lua"))
 _WARM_UP = 1
 
@@ -26,21 +27,21 @@ class Slice:
     pairs: int = 0
     failures: int = 0
     acquires: Counter[int] = field(default_factory=Counter)
-    """How many took so long, by buckets of 1 % of microseconds."""
+    """Number of acquires in each bucket of durations. Buckets are 1 % wide."""
     releases: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of one run of wrk, slice by slice."""
+    """The result of one run of wrk, slice by slice."""
 
     slices: dict[int, Slice]
     failure: str
     cpu_share: float
-    """Of one core, used by wrk itself."""
+    """Share of one core that wrk itself used."""
 
     def between(self, start: float, end: float) -> Slice:
-        """All whole slices from one moment to another, on the monotonic clock, added up."""
+        """The sum of all whole slices between two times of the monotonic clock."""
         first, last = math.ceil(start / SLICE), math.floor(end / SLICE)
         total = Slice()
         for number in range(first, last):
@@ -53,7 +54,7 @@ class Load:
 
 
 def milliseconds(histogram: Counter[int], share: float) -> float:
-    """A percentile, such as 0.99."""
+    """The percentile `share` (0.99 for p99) of a histogram, in milliseconds. NaN for an empty histogram."""
     wanted = share * histogram.total()
     for bucket in sorted(histogram):
         wanted -= histogram[bucket]
@@ -63,7 +64,7 @@ def milliseconds(histogram: Counter[int], share: float) -> float:
 
 
 class Wrk:
-    """Started by its creation; `finish` waits for its end, `stop` brings that about."""
+    """A run of wrk that starts at once. `finish` waits for its end, `stop` ends it early."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ def measure_pairs(
 
 
 def _slices(output: str) -> dict[int, Slice]:
-    """Of all threads. A slice that one thread has not finished is in no result."""
+    """The slices of all threads, added up. A slice that some thread has not finished is left out."""
     slices: dict[int, Slice] = {}
     last: list[int] = []
     number = 0
@@ -193,6 +194,6 @@ def _histogram(text: str) -> Counter[int]:
 
 
 def _children_cpu() -> float:
-    """Of processes of ours that have ended."""
+    """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,4 +1,4 @@
-"""What the run ran on, and what its processes used, read from /proc."""
+"""Describes the machine of the run, and reads from /proc what its processes use."""
 
 import os
 import platform
@@ -24,13 +24,14 @@ _LIBRARIES = (
 
 
 def describe_machine(folder: Path) -> dict[str, object]:
+    release = platform.release().split(".")
     cpus = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     return {
         "cpu": cpus[0] if cpus else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(memory[1]) / 1024**2) if memory else None,
-        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {'.'.join(platform.release().split('.')[:2])}",
+        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {'.'.join(release[:2])}",
         "file_system": _file_system(folder),
     }
 
@@ -46,14 +47,14 @@ def describe_versions(tools: Tools, postgres_version: str) -> dict[str, str]:
 
 
 def _version_of(program: str) -> str:
-    """The first number that it says: wrk says it as its usage, with an error."""
+    """The first number of the output. wrk prints its version with its usage and exits with an error."""
     run = subprocess.run([program, "--version"], check=False, capture_output=True, text=True)
     found = re.search(r"\d[\w.+-]*", run.stdout + run.stderr)
     return found[0] if found else ""
 
 
 def _file_system(folder: Path) -> str:
-    """Of the database's files: what fsync costs depends on it."""
+    """The type of the file system that holds the database, because the cost of fsync depends on it."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     holding = [(point, kind) for point, kind in mounts if folder.is_relative_to(point)]
     return max(holding, key=lambda mount: len(mount[0]))[1]
@@ -65,12 +66,12 @@ def resident_mb(pid: int) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of one process."""
+    """User and system time of one process, in seconds."""
     return sum(_times(pid)[:2])
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Of a process, its children and those that it has buried already."""
+    """CPU seconds of a process, its live children, and its children that have ended."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(_times(pid)) + sum(_times_or_nothing(int(child)) for child in children)
 

@@ -1,5 +1,5 @@
--- wrk's script: acquire a lease, release the lease that came, for ever.
--- Each request has a number as its X-Request-ID, which the answer repeats: wrk itself does not tell a script which
+-- wrk's script: acquires a lease and releases it, in a loop.
+-- Each request has a number as its X-Request-ID, which the answer repeats, because wrk does not tell a script which
 -- request an answer belongs to. Environment: BENCH_PORTS, BENCH_TOKEN, BENCH_BODY.
 local ffi = require("ffi")
 ffi.cdef([[
@@ -15,7 +15,7 @@ local function clock()
     return tonumber(now_is.seconds) + tonumber(now_is.nanoseconds) * 1e-9
 end
 
--- Each thread has a state of its own; they take the ports in turn.
+-- Each thread has its own Lua state. Threads take the ports in turn.
 local threads = {}
 
 function setup(thread)
@@ -35,7 +35,7 @@ local acquire_end = "\r\n\r\n" .. body
 local release = "POST /api/v1/leases/"
 local release_head = "/release" .. head .. "\r\nContent-Length: 0\r\nX-Request-ID: "
 
-local started, releasing, free, numbers = {}, {}, {}, 0 -- by number: when, and for what; numbers to use again
+local started, releasing, free, numbers = {}, {}, {}, 0 -- by number: time, and kind of request; numbers to use again
 local held, first, last = {}, 1, 0 -- leases to release, a queue
 local slice, pairs_done, failures = 0, 0, 0
 local acquires, releases = {}, {} -- histograms of the slice: 1 % wide buckets of microseconds
@@ -49,7 +49,7 @@ local function histogram(counts)
     return table.concat(parts, ",")
 end
 
--- What the last slice of time has is never reported: it is not a whole one.
+-- The last slice is never reported, because it is not whole.
 local function turn_to(next_slice)
     if slice ~= 0 then
         report = report .. "slice " .. slice .. " " .. pairs_done .. " " .. failures .. " a" .. histogram(acquires)

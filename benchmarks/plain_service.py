@@ -1,6 +1,7 @@
 """Leasing as it is usually written: a session for each request, read a free user, then update it.
 
-For comparison only. It hands one user to several callers, checks no token, keeps no history and no password safe.
+For comparison only. It may give one user to several callers, checks no token, keeps no history, and protects
+no password.
 """
 
 import os
@@ -28,7 +29,7 @@ async def get_session() -> AsyncIterator[AsyncSession]:
 
 
 def repeat_request_id(response: Response, x_request_id: Annotated[str, Header()]) -> None:
-    """What the load generator knows its answers by."""
+    """The load generator matches answers to requests by this header."""
     response.headers["X-Request-ID"] = x_request_id
 
 

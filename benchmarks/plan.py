@@ -1,4 +1,4 @@
-"""How much is measured: the whole run, a shorter one, or a smoke test of the harness."""
+"""How much is measured: the whole run, a shorter run, or a smoke test of the harness."""
 
 import argparse
 from dataclasses import dataclass, replace
@@ -12,23 +12,23 @@ CONNECTIONS = (1, 64, 256)
 class Plan:
     rounds: int = 3
     seconds: int = 5
-    """Of each throughput measurement, beside a second to warm up."""
+    """Duration of each throughput measurement, after one second of warm-up."""
     compared_connections: tuple[int, ...] = CONNECTIONS
-    """Of the rows that are there for comparison."""
+    """Numbers of connections of the rows for comparison."""
     pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled_pool: int = 100_000
-    """Users of the pools that are leased in part."""
+    """Users in each pool that is partly leased."""
     filled_percents: tuple[int, ...] = (10, 90, 99)
     waiters: int = 1_000
     idle_seconds: int = 10
     wakes: int = 300
     grants: int = 10_000
-    """Of the fairness row."""
+    """Grants of the fairness row."""
     expired: int = 100_000
     memory_pairs: int = 200_000
     memory_pairs_before: int = 10_000
     publish: bool = True
-    """Into benchmarks/results.json and docs/, else into .bench/."""
+    """Whether results go to benchmarks/results.json and docs/. Otherwise they go to .bench/."""
 
     @property
     def results(self) -> Path:
@@ -65,10 +65,10 @@ def read_plan() -> Plan:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures this farm against itself."
     )
-    parser.add_argument("--smoke", action="store_true", help="a minute that tests the harness, not the farm")
-    parser.add_argument("--rounds", type=int, help="alternating rounds; medians are taken over them")
-    parser.add_argument("--seconds", type=int, help="of each throughput measurement")
-    parser.add_argument("--grants", type=int, help="of the fairness row")
+    parser.add_argument("--smoke", action="store_true", help="test the harness, not the farm, in a minute")
+    parser.add_argument("--rounds", type=int, help="number of rounds; results are medians over them")
+    parser.add_argument("--seconds", type=int, help="duration of each throughput measurement")
+    parser.add_argument("--grants", type=int, help="grants of the fairness row")
     given = vars(parser.parse_args())
     plan = _SMOKE if given.pop("smoke") else Plan()
     return replace(plan, **{name: value for name, value in given.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Throughput, and p50 and p99 of acquires, over the number of connections: from the run's own rows."""
+"""Plots throughput, and p50 and p99 of acquires, over the number of connections, from the rows of the run."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a pool's size, and how much of it is leased, cost: pools of one database, with the same load."""
+"""The cost of a pool's size and of its leased share: pools of one database under the same load."""
 
 from functools import partial
 

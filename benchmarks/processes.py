@@ -1,4 +1,4 @@
-"""Processes of the run: started with a clean environment, ended by their own pid."""
+"""Processes of the run, started with a clean environment and ended by their own pid."""
 
 import os
 import resource
@@ -21,7 +21,7 @@ BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 
 class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._output = tempfile.NamedTemporaryFile("w+", prefix="botfarm-bench-output-")  # noqa: SIM115  closed in end()
+        self._output = tempfile.NamedTemporaryFile("w+", prefix="botfarm-bench-output-")  # noqa: SIM115  end() closes
         self._process = subprocess.Popen(
             command,
             env={**clean_environment(), **environment},
@@ -60,7 +60,7 @@ def running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without what would change a server: each row says all that matters."""
+    """This environment without the variables that configure a server: rows set all that matters."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("BOTFARM_", "PG"))}
 
 
@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 def allow_many_files() -> None:
-    """A thousand waiters are a thousand sockets here and in the server, which inherits this limit."""
+    """Raises the limit of open files, which servers inherit: each waiter is a socket here and in a server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,4 +1,4 @@
-"""The numbers to reach: each is a ratio within one run."""
+"""The targets of the benchmark. Each is a ratio within one run."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ from benchmarks.results import Results
 @dataclass(frozen=True, slots=True)
 class Target:
     limit: float | None
-    """None for what is only told."""
+    """None for a ratio that is reported without a target."""
     at_least: bool
     what: str
-    """With numbers of the plan in braces."""
+    """A description, with names of the plan's numbers in braces."""
 
     @override
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class Target:
         return value >= self.limit if self.at_least else value <= self.limit
 
 
-def _told(what: str) -> Target:
+def _reported(what: str) -> Target:
     return Target(None, at_least=True, what=what)
 
 
@@ -47,10 +47,10 @@ TARGETS = {
         1.0, "pairs/s over HTTP with 256 connections ÷ pgbench with the server's own statements"
     ),
     "http64_vs_pgbench": _at_least(0.9, "pairs/s over HTTP with 64 connections ÷ the same"),
-    "http_vs_pgbench_single": _told(
+    "http_vs_pgbench_single": _reported(
         "pairs/s with 256 connections ÷ pgbench with statements for one lease only"
     ),
-    "http64_vs_pgbench_single": _told("pairs/s with 64 connections ÷ the same"),
+    "http64_vs_pgbench_single": _reported("pairs/s with 64 connections ÷ the same"),
     "http_vs_plain": _at_least(20, "pairs/s with 256 connections ÷ the plain version at its best"),
     "p99_vs_p50": _at_most(4, "acquire with 64 connections: p99 ÷ median"),
     "single_vs_bare": _at_most(2.5, "acquire with 1 connection, median ÷ the bare statement through asyncpg"),
@@ -72,7 +72,7 @@ _PLAIN = tuple(f"plain-{connections}" for connections in CONNECTIONS)
 
 
 def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
-    """None for what was skipped or failed."""
+    """The ratio of each target. None if a row was skipped or failed."""
     pairs = "pairs_per_second"
     smallest, largest = plan.pool_sizes[0], plan.pool_sizes[-1]
     found: dict[str, Callable[[], float | None]] = {
@@ -97,5 +97,5 @@ def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
 
 
 def _best_of(results: Results, names: tuple[str, ...]) -> str:
-    """What is compared with is given every advantage."""
+    """The row with the most pairs per second: the comparison uses the other side at its best."""
     return max(names, key=lambda name: results.median(name, "pairs_per_second") or 0)

@@ -1,4 +1,4 @@
-"""Acquires while many expired leases are cleared: before and during, within one run of the load."""
+"""Acquires before and during the reaping of many expired leases, within one run of the load."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from benchmarks.run import Run
 
 _CONNECTIONS = 64
 _LONGEST = 90.0
-# The leases of the pool are the only ones of the holder that end within the hour, and all end at nearly the same time.
+# Of the leases of HOLDER, only those of this pool end within the hour. They all end at nearly the same time.
 _OLDEST_OPEN = """
     SELECT expires_at FROM leases WHERE ended_at IS NULL AND principal = $1
     AND expires_at < clock_timestamp() + interval '1 hour' ORDER BY expires_at LIMIT 1"""
@@ -42,7 +42,7 @@ def measure_reaping(farm: Farm, run: Run) -> None:
         measured = load.stop()
     if load.started + 2 > expires_at:
         raise RuntimeError(
-            f"setting the stage took {load.started - began:.0f} s: too long to measure before it"
+            f"the set-up took {load.started - began:.0f} s: too long to measure before leases expire"
         )
     _add_row(measured, (load.started + 1, expires_at), (reaping_from, reaped_at), run)
     farm.clear()
@@ -64,7 +64,7 @@ def _add_row(load: Load, without: tuple[float, float], during: tuple[float, floa
 
 
 async def _watch(connection: asyncpg.Connection) -> tuple[float, float]:
-    """When the first one was reaped and when the last one, on the monotonic clock."""
+    """When the first and the last lease were reaped, on the monotonic clock."""
     first: datetime | None = await connection.fetchval(_OLDEST_OPEN, HOLDER)
     began = None
     deadline = time.monotonic() + _LONGEST

@@ -1,4 +1,4 @@
-"""What the run leaves: a table on the terminal, results.json, the plot, and the table part of the page."""
+"""The output of the run: a table on the terminal, results.json, the plot, and the tables of the page."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ _COLUMNS = {
     "batch_size": "batch",
     "failures": "refused",
 }
-_WHOLE = 100  # and more: shown without decimals
+_WHOLE = 100  # values from here on are shown without decimals
 _SINGLE = ("idle-waiters", "wake", "fairness", "reaping", "memory")
 
 
@@ -57,7 +57,7 @@ class Report:
         _fill_in(self.plan.page, self.text())
 
     def text(self) -> str:
-        """Markdown that reads well on a terminal too."""
+        """The tables in Markdown, which also reads well on a terminal."""
         return "\n".join(
             [
                 *self._ratio_table(),
@@ -125,7 +125,7 @@ class Report:
 
 
 def _order(name: str) -> tuple[int, int]:
-    """By kind, then by the number in the name."""
+    """Sorts rows by kind, then by the number in the name."""
     kinds = ("pgbench", "http", "uncoalesced", "plain", "bare", "pool", "leased")
     numbers = [int(part) for part in name.split("-") if part.isdecimal()]
     kind = next((place for place, each in enumerate(kinds) if name.startswith(each)), len(kinds))
@@ -139,7 +139,7 @@ def _number(value: float | None) -> str:
 
 
 def _fill_in(page: Path, text: str) -> None:
-    """Between the two marks of a page that is written by hand; a page of its own where there is none."""
+    """Replaces the text between the two marks of a page written by hand, or creates a page."""
     content = page.read_text() if page.exists() else f"{_BEGIN}\n{_END}\n"
     before, _, rest = content.partition(_BEGIN)
     page.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{rest.partition(_END)[2]}")

@@ -1,4 +1,4 @@
-"""What was measured, row by row and round by round, and what could not be."""
+"""The measured values, row by row and round by round, and the rows that were skipped or failed."""
 
 import math
 import statistics
@@ -30,7 +30,7 @@ class Results:
         return statistics.median(found) if found else None
 
     def ratio(self, row: str, value: str, to_row: str, to_value: str) -> float | None:
-        """The median over the rounds: a machine that slows down slows both of one round."""
+        """The median of each round's ratio, because a slow phase of the machine slows both rows."""
         rounds = zip(self.rows.get(row, []), self.rows.get(to_row, []), strict=False)
         found = [
             one[value] / other[to_value] for one, other in rounds if value in one and other.get(to_value)

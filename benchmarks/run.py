@@ -1,4 +1,4 @@
-"""What every measurement is given, and how a row that fails leaves the others be."""
+"""What every measurement gets. A row that fails does not stop the others."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Run:
             self.results.fail(name, error)
 
     def measure_in_rounds(self, rows: Sequence[Row]) -> None:
-        """Forwards, then backwards: what changes with time does not always meet the same row."""
+        """Measures the rows forwards and backwards in turn, so that no row is always the last of a round."""
         for number in range(self.plan.rounds):
             self.say(f"round {number + 1} of {self.plan.rounds}")
             for name, measure in rows if number % 2 == 0 else reversed(rows):

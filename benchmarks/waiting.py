@@ -1,4 +1,4 @@
-"""Requests that wait for a user: what they cost while nothing is free, and how soon they have one that is."""
+"""Requests that wait for a user: their cost while no user is free, and how soon they get a freed user."""
 
 import asyncio
 import statistics
@@ -17,8 +17,8 @@ from benchmarks.machine import cpu_seconds
 from benchmarks.run import Run
 
 _LONGEST_WAIT = 300
-_SETTLED = 3.0  # seconds until the first looks of those that wait are over
-_PARKED = 0.05
+_SETTLED = 3.0  # seconds until all waiting requests have tried once and are parked
+_PARKED = 0.05  # seconds until one request is parked
 
 _CONNECTIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -47,7 +47,7 @@ def measure_waiting(run: Run) -> None:
 
 
 def _measure_idle_waiters(farm: Farm, run: Run) -> None:
-    """One process with them; it has as many database connections as load needs before they come."""
+    """Waiters at one process, which opens before as many database connections as load needs."""
     plan = run.plan
     port, pid = farm.ports[0], farm.apis[0].process.pid
     measure_pairs(run.tools.wrk, ports=[port], token=farm.token, project="shop", connections=64, seconds=1)
@@ -70,7 +70,7 @@ def _measure_idle_waiters(farm: Farm, run: Run) -> None:
             waiter.close()
         await asyncio.gather(*answers, return_exceptions=True)
         if early:
-            raise RuntimeError(f"{len(early)} of {plan.waiters} did not wait, the first one got {early[0]}")
+            raise RuntimeError(f"{len(early)} of {plan.waiters} did not wait, the first got {early[0]}")
         return share, connections
 
     cpu, connections = uvloop.run(with_waiters())
@@ -85,14 +85,14 @@ def _measure_idle_waiters(farm: Farm, run: Run) -> None:
 
 
 async def _cpu_share(pid: int, seconds: float) -> float:
-    """Of one core, used by the process."""
+    """Share of one core that the process uses."""
     used, began = cpu_seconds(pid), time.monotonic()
     await asyncio.sleep(seconds)
     return (cpu_seconds(pid) - used) / (time.monotonic() - began)
 
 
 async def _measure_wake(farm: Farm, run: Run) -> None:
-    """The user goes from a holder at one replica to the only waiter, at another, and back the same way."""
+    """Hands one user to and fro between two replicas, each time to the only waiter."""
     sent, answered, acquires = [], [], []
     async with connected(farm.ports[0], farm.token) as one, connected(farm.ports[1], farm.token) as other:
         lease = await one.acquire("one-user")
@@ -116,7 +116,10 @@ async def _measure_wake(farm: Farm, run: Run) -> None:
 async def _hand_on(
     lease: dict[str, object], holder: Connection, waiter: Connection
 ) -> tuple[dict[str, object], float, float]:
-    """The waiter's lease, and milliseconds to its answer from the release's request and from the release's answer."""
+    """Returns the waiter's lease, and two times in milliseconds.
+
+    They are the times from the release's request, and from its answer, to the answer of the waiter.
+    """
     waiting = asyncio.create_task(waiter.acquire("one-user", wait_seconds=30))
     await asyncio.sleep(_PARKED)
     granted_at = 0.0
@@ -134,7 +137,7 @@ async def _hand_on(
 
 
 async def _uncontended(connection: Connection) -> float:
-    """Milliseconds of an acquire from a pool that nobody else uses."""
+    """Milliseconds of an acquire from a pool without other callers."""
     began = time.perf_counter()
     lease = await connection.acquire("shop")
     took = (time.perf_counter() - began) * 1000

@@ -1,4 +1,4 @@
-"""Docker: the one that is here, with the images that registries have, or one of our own, with stand-ins for them."""
+"""A Docker for tests: the installed one with the registries' images, or our own with stand-ins for them."""
 
 import os
 import shutil
@@ -93,7 +93,10 @@ def _engine_of_our_own(folder: Path) -> Iterator[Engine]:
 
 
 def _mounts_below(folder: Path) -> list[str]:
-    """What dockerd leaves: the network's namespace, and its data folder where the root is a bind mount. Innermost first."""
+    """What dockerd leaves mounted, innermost first.
+
+    These are the network's namespace, and dockerd's data folder where the root is a bind mount.
+    """
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4] for line in lines]
     return sorted((point for point in points if Path(point).is_relative_to(folder)), reverse=True)

@@ -1,4 +1,4 @@
-"""The real farm as ops run it: migrated, with demo data, an API with a port for metrics of its own, and two workers."""
+"""The farm as ops run it: migrated, with demo data, an API with its own metrics port, and two workers."""
 
 import socket
 from collections.abc import Iterator

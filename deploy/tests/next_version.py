@@ -22,13 +22,15 @@ PARTS = (
     "deploy/helm/botfarm/Chart.yaml",
 )
 
-# As docs/decisions/0035 wants them: each takes hold of one table, and adds what the version before it can do without.
+# As docs/decisions/0035 asks: each locks one table, and adds only what the previous version can do without.
 REVISIONS = {
     "users_phone": 'op.add_column("users", sa.Column("phone", sa.Text(), nullable=True))',
     "leases_renewals": """op.add_column(
         "leases", sa.Column("renewals", sa.Integer(), server_default="0", nullable=False)
     )""",
-    "tickets_looked_at": 'op.add_column("tickets", sa.Column("looked_at", sa.DateTime(timezone=True), nullable=True))',
+    "tickets_looked_at": """op.add_column(
+        "tickets", sa.Column("looked_at", sa.DateTime(timezone=True), nullable=True)
+    )""",
     "leases_by_owner": """with op.get_context().autocommit_block():
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS ix_leases_owner")
         op.execute("CREATE INDEX CONCURRENTLY ix_leases_owner ON leases (owner)")""",

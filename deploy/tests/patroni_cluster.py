@@ -1,4 +1,4 @@
-"""Two PostgreSQL servers under Patroni, one the synchronous standby of the other, and etcd: each with a folder and ports of its own."""
+"""PostgreSQL under Patroni: a leader, a synchronous standby and etcd, each with its own folder and ports."""
 
 import os
 import pwd
@@ -22,18 +22,20 @@ from support.processes import Process, running
 
 PATIENCE = 60.0
 PASSWORD = "of-these-tests"
-# Seconds. None may be less: Patroni raises what is, and loop_wait + 2 * retry_timeout may not be more than ttl. A leader that
-# dies is missed when its key in etcd ends: up to ttl after it last renewed it, which it does every loop_wait.
+# Seconds, each the least that Patroni takes: it raises smaller values, and loop_wait + 2 * retry_timeout may
+# not exceed ttl. A dead leader is missed when its key in etcd expires: up to ttl after the last renewal. A
+# leader renews its key every loop_wait.
 TIMES = {"ttl": 20, "loop_wait": 1, "retry_timeout": 3}
-# Not synchronous_mode_strict, with which a leader whose only standby is gone takes no writes: of two machines none could be
-# spared. Without it a leader goes on alone, and Patroni promotes no standby but one that has all of its commits.
+# Not synchronous_mode_strict, because a strict leader whose only standby is gone takes no writes: neither of
+# two machines could be spared. Otherwise the leader goes on alone, and Patroni promotes only a standby that
+# has all commits.
 SYNCHRONOUS = {"synchronous_mode": True, "synchronous_mode_strict": False}
 
 
 @dataclass(frozen=True)
 class Programs:
     account: str | None
-    """Runs them where we are root, whom PostgreSQL refuses."""
+    """Runs the programs where we are root, because PostgreSQL refuses to run as root."""
     python: Path
     postgres: Path
 
@@ -83,15 +85,14 @@ class Node:
         }
 
     def start(self) -> None:
-        """Anew, too, after its death."""
+        """Also after `die`."""
         self._patroni = Process(self._programs.patroni(self.configuration), {}, Path("/"))
 
     def freeze(self) -> None:
-        """As a machine that hangs or is cut off: it answers nobody, and nobody is told."""
+        """Like a machine that hangs or is cut off: it answers nothing, and its connections do not end."""
         assert self._patroni is not None
-        self._stop(
-            self._patroni.pid, self._postmaster()
-        )  # first: then nobody has more children than are seen
+        # The parents first, so that no child is started after the children are listed.
+        self._stop(self._patroni.pid, self._postmaster())
         self._stop(*self._servers())
 
     @contextmanager
@@ -104,9 +105,8 @@ class Node:
 
     def freeze_sending(self) -> None:
         """As if its line to the standby were cut."""
-        self._stop(
-            *(pid for pid in self._servers() if b"walsender" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        )
+        titles = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self._servers()}
+        self._stop(*(pid for pid, title in titles.items() if b"walsender" in title))
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -121,7 +121,7 @@ class Node:
         self._patroni = None
 
     def end(self) -> None:
-        """At once: Patroni itself would wait for the other node."""
+        """Ends the node at once, because Patroni itself would wait for the other node."""
         if self._patroni is None:
             return
         self.thaw()
@@ -139,7 +139,7 @@ class Node:
         return int((self._data / "postmaster.pid").read_text().splitlines()[0])
 
     def _servers(self) -> list[int]:
-        """Its processes of PostgreSQL beside the first."""
+        """The children of the postmaster."""
         first = self._postmaster()
         return [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
 
@@ -159,7 +159,7 @@ class PatroniCluster:
 
     @property
     def url(self) -> str:
-        """As ops name it: of whichever can be written to."""
+        """Names both nodes, as ops do; libpq takes the one that accepts writes."""
         hosts = ",".join(node.address for node in self._nodes)
         return f"postgresql://botfarm:{PASSWORD}@{hosts}/postgres?target_session_attrs=read-write"
 

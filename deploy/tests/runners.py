@@ -22,12 +22,15 @@ PATIENCE = 60.0
 
 @dataclass
 class Runners:
-    """They take a user, let it go, and ask again under the same key when the farm is not there. Whatever they were told is kept."""
+    """Threads that acquire, renew and release a user, and retry while the farm is away.
+
+    They keep every lease that the farm acknowledged.
+    """
 
     urls: list[str]
     headers: dict[str, str]
     acquired: dict[str, float] = field(default_factory=dict)
-    """When, by the id of the lease."""
+    """By the id of the lease: when the answer came, on the clock of `time.monotonic`."""
     released: set[str] = field(default_factory=set)
     failures: list[BaseException] = field(default_factory=list)
     refused: int = 0
@@ -48,7 +51,7 @@ class Runners:
         assert self.failures == []
 
     def until_more_are_acquired(self, more: int = 20) -> float:
-        """How many seconds it took to the first of them."""
+        """Waits for so many more leases. Returns the seconds until the first of them."""
         started, before = time.monotonic(), len(self.acquired)
         first = 0.0
         while len(self.acquired) < before + more:

@@ -1,4 +1,4 @@
-"""The alert rules are right, each fires and stays quiet when it should, and each has its section of the runbook."""
+"""The alert rules are valid, each fires and stays quiet when it should, and each has its runbook section."""
 
 import re
 

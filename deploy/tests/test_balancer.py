@@ -1,4 +1,4 @@
-"""deploy/haproxy/haproxy.cfg in a real HAProxy before a real API: whose word is taken for an address, and what is kept out."""
+"""deploy/haproxy/haproxy.cfg in a real HAProxy before a real API: which addresses it trusts and refuses."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def farm(database_url: str) -> Iterator[FarmProcesses]:
 
 @contextmanager
 def haproxy(api: str, folder: Path, *, front_proxies: str = FRONT_PROXY) -> Iterator[str]:
-    """The URL. The file is the one that is deployed, but for what only Docker has: its names, and ports of one's own."""
+    """Runs the deployed file and gives its URL. Only ports, Docker's names and one timeout are replaced."""
     program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         skip("haproxy", "it is not installed, and only root can install it")

@@ -1,4 +1,4 @@
-"""The chart renders what Kubernetes takes, for several values; its parts fit together; wrong values are refused."""
+"""The chart renders valid Kubernetes objects that fit together, for several values; it refuses wrong ones."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The dashboards are what Grafana takes, and nothing in them is there twice, unreadable or tied to one installation."""
+"""The dashboards are valid for Grafana; nothing is duplicated, unreadable or tied to one installation."""
 
 import itertools
 import json

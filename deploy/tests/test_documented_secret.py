@@ -1,4 +1,4 @@
-"""The Secret as docs/operations.md makes it: by its own commands, with the real kubectl, which needs no cluster for that."""
+"""The Secret of docs/operations.md, made by the page's own commands with the real kubectl (no cluster)."""
 
 import base64
 import json

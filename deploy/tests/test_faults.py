@@ -1,4 +1,4 @@
-"""Under load: PostgreSQL crashes, fails over, a replica is told to stop. Nothing acknowledged is lost, nobody shares a user."""
+"""Under load, PostgreSQL crashes or fails over, or a replica stops: nothing is lost, no user is shared."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ def test_a_crash_of_the_database_loses_nothing_and_the_service_comes_back(
 def test_after_a_failover_the_service_goes_on_by_itself(
     durable: EmbeddedPostgres, record_property: Callable[[str, object], None]
 ) -> None:
-    """Both hosts are in the URL; the standby is synchronous, and is promoted when the primary is gone for good."""
+    """The URL names both hosts. The synchronous standby is promoted after the primary is gone for good."""
     url = durable.start()
     with temporary_folder() as folder:
         shutil.chown(folder, durable._account or os.geteuid())

@@ -1,4 +1,4 @@
-"""A real Grafana takes what we provision, where there is one: it is in none of the sources that `install.sh` draws from."""
+"""A real Grafana accepts what we provision. Needs an installed one: no source of `install.sh` has it."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""What the Prometheus operator gets is what it takes: fields it knows, durations and names as its schemas want them."""
+"""The objects for the Prometheus operator satisfy its schemas: known fields, valid durations and names."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A pool runs dry, or the API is gone, and the pager rings: through the real Prometheus and the real Alertmanager."""
+"""A pool runs dry, or the API is gone, and the pager rings: the real Prometheus and the real Alertmanager."""
 
 import json
 import queue

@@ -1,4 +1,4 @@
-"""The whole farm through a real PgBouncer in transaction mode, with fewer sessions than it has connections to it."""
+"""The whole farm through a real PgBouncer in transaction mode, with fewer sessions than connections."""
 
 import asyncio
 import os
@@ -25,8 +25,8 @@ from support.processes import BOTFARM, Process, running
 SESSIONS = 3
 RUNNERS = 16
 OUR_SETTINGS = (
-    "statement_timeout, idle_in_transaction_session_timeout, default_transaction_isolation, jit, random_page_cost, "
-    "enable_bitmapscan, search_path"
+    "statement_timeout, idle_in_transaction_session_timeout, default_transaction_isolation, jit, "
+    "random_page_cost, enable_bitmapscan, search_path"
 )
 
 
@@ -110,7 +110,9 @@ def test_nothing_of_ours_stays_on_a_session(pooled_url: str) -> None:
         try:
             for connection in connections:
                 await connection.execute("BEGIN")  # so that each has a session of its own
-            query = "SELECT pg_backend_pid(), (SELECT count(*) FROM pg_prepared_statements), current_setting('statement_timeout')"
+            query = """
+                SELECT pg_backend_pid(), (SELECT count(*) FROM pg_prepared_statements),
+                       current_setting('statement_timeout')"""
             return [tuple(await connection.fetchrow(query)) for connection in connections]
         finally:
             for connection in connections:

@@ -1,4 +1,4 @@
-"""What the chart's pods are asked, the real processes answer; and the environment it gives them is one they take."""
+"""The real processes answer the probes of the chart's pods, and accept the environment that it gives them."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Every question that dashboards and alerts ask gets an answer, from a real Prometheus of the real farm under load."""
+"""Every query of dashboards and alerts has an answer, from a real Prometheus of the real farm under load."""
 
 import re
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_each_variable_has_choices(prometheus: Prometheus, dashboard: str) -> No
 
 @pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
 def test_each_comparison_of_an_alert_has_an_answer(prometheus: Prometheus, alert: dict[str, str]) -> None:
-    """A comparison that is not met answers nothing; with `bool` it answers 0, if there is something to compare.
+    """An unmet comparison answers nothing; with `bool` it answers 0, if there is something to compare.
 
     What `unless` takes away is asked for with `and`, if both sides have it.
     """

@@ -1,4 +1,4 @@
-"""Both distributions, as `python -m build` makes them, install and run where nothing else of ours is; one version for all."""
+"""The distributions of `python -m build` install and run without the checkout; all parts have one version."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A backup is restored while test runs hold users that it knows nothing of: none of these is handed out twice."""
+"""A backup is restored while test runs hold users that it does not know: no such user is granted twice."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the runbook says to type can be typed: its commands and options are there, and its SQL shows what it looks for."""
+"""The runbook's commands and their options exist, and its SQL shows what it looks for."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The image is built, and the whole of docker-compose.yml comes up for real, but for Grafana where there are stand-ins."""
+"""The image is built, and all of docker-compose.yml comes up; only Grafana is missing where stand-ins are."""
 
 import json
 import re
@@ -27,8 +27,13 @@ NETWORK = "10.213.78"
 JOBS = ["alertmanager", "botfarm-api", "botfarm-api", "botfarm-worker", "haproxy", "prometheus"]
 ASK_A_REPLICA = f"""
 import sys, urllib.request
-headers = {{"Authorization": sys.argv[1], "Content-Type": "application/json", "X-Forwarded-For": "203.0.113.7"}}
-request = urllib.request.Request("http://api:8000/api/v1/leases", {json.dumps({**POOL, "wait_seconds": 20}).encode()}, headers)
+headers = {{
+    "Authorization": sys.argv[1],
+    "Content-Type": "application/json",
+    "X-Forwarded-For": "203.0.113.7",
+}}
+body = {json.dumps({**POOL, "wait_seconds": 20}).encode()}
+request = urllib.request.Request("http://api:8000/api/v1/leases", body, headers)
 print(urllib.request.urlopen(request).read().decode())
 """
 OPERATIONS = (CHECKOUT / "docs/operations.md").read_text()
@@ -60,7 +65,7 @@ class Stack:
             raise
 
     def do_as_documented(self, section: str) -> str:
-        """The commands of that section of docs/operations.md, word for word but for how Compose is called here."""
+        """Runs the commands of docs/operations.md word for word; only Compose is called our way."""
         block = re.search(rf"^## {section}$.*?^```sh$(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
         assert block
         return self._run("sh", "-euxc", block[1].replace("docker compose", shlex.join(self.command)))

@@ -1,4 +1,4 @@
-"""Kubernetes and Compose start things in any order: each waits for what it needs, and says so on its probes."""
+"""Kubernetes and Compose start processes in any order: each waits for what it needs; its probes say so."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

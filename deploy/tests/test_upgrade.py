@@ -1,4 +1,4 @@
-"""Old and new replicas side by side: an upgrade and the way back while test runs go on, and what one tells the other."""
+"""Old and new replicas side by side: an upgrade and a rollback under load, and what replicas exchange."""
 
 import re
 import time
@@ -25,12 +25,13 @@ PROD, KEY = {"project": "shop", "env": "prod", "ttl_seconds": 300}, {"Idempotenc
 # What a client meets at a replica that goes: it is told so, or finds nobody there any more.
 GOING = {"shutting-down", "ConnectError", "ReadError", "RemoteProtocolError"}
 PACE = 0.03
-"""Seconds that a test run does something else before each request: else nothing here gets to start beside the runners."""
+"""Seconds that a test run pauses before each request: else runners would leave other processes no time."""
 # Of the row itself: the API says the same whether a worker has closed it or not.
 ENDED_BY = "SELECT ended_by FROM leases WHERE id = $1"
 LOOKED = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE '%-health' AND query_start > $1 AND state = 'idle'"""
+    WHERE datname = current_database() AND application_name LIKE '%-health'
+      AND query_start > $1 AND state = 'idle'"""
 
 
 @dataclass

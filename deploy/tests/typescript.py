@@ -1,4 +1,4 @@
-"""TypeScript's compiler, for what has its types in a package of npm: it also refuses properties that nobody reads."""
+"""TypeScript's compiler, for npm packages that bring types: it also refuses properties that no type has."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/ci.md, step by step: each recipe's jobs run side by side, in the shells of their CI, against a real farm."""
+"""docs/ci.md, step by step: each recipe's jobs run side by side, in their CI's shells, on a real farm."""
 
 import os
 import stat
@@ -19,7 +19,8 @@ JOBS: dict[str, Callable[[], Iterator[Job]]] = {
     "jenkins": jenkins_jobs,
 }
 STEPWISE = [next(job for job in jobs() if job.name.startswith("several")) for jobs in JOBS.values()]
-# Only what is installed beside botfarm is no recipe's own, and the suite: it meets the job beside it, each with a user.
+# Stand-ins for what no recipe contains: the installed packages, and the suite. Each suite holds a user until
+# the suite of the job beside it has one, too.
 PIP = '#!/bin/sh\n[ "$1 $2" = "install botfarm-client" ]\n'
 NPX = f"""#!/bin/sh -e
 [ "$1 $2" = "playwright test" ]

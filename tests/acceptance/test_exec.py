@@ -240,7 +240,8 @@ def test_a_signal_of_the_terminal_reaches_the_command_once(
 
 def test_a_lease_is_renewed_until_the_teardown_is_over(farm: LiveFarm, tmp_path: Path) -> None:
     project, may_end = farm.project(), tmp_path / "may end"
-    script = f"trap \"until [ -e '{may_end}' ]; do sleep 0.1; done; exit 3\" TERM; echo ready; while :; do sleep 0.1; done"
+    teardown = f"until [ -e '{may_end}' ]; do sleep 0.1; done; exit 3"
+    script = f'trap "{teardown}" TERM; echo ready; while :; do sleep 0.1; done'
     with running(farm, project, "--ttl", "5s", command=("sh", "-c", script)) as started:
         assert started.line() == "ready"
         started.send(signal.SIGTERM)

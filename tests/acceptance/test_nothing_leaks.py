@@ -1,5 +1,4 @@
-"""Credentials travel through every operation and every error of the real processes, and are found nowhere but where
-they belong: in the answers to their holder."""
+"""Credentials go through every operation and error of the real processes: only their holder is shown them."""
 
 import asyncio
 import base64
@@ -48,11 +47,13 @@ BELONGS = {
     ("holder", "get_totp", 200): {"code"},
     ("holder", "write_back", 200): CREDENTIALS - {"password"} | {"written password"},
 }
-# Documented with others, but who is not signed in may sign out, and an import is malformed only when it ends half way.
+# Documented with other operations. But signing out needs no session, and only a cut-off import is malformed.
 NEVER = {"logout": {401}, "import_users": {400}}
-# Those that are made to fail with a 500. To the others nothing that is stored can do so.
-BROKEN = {"acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "update_user",
-          "renew_lease", "get_lease", "get_totp", "write_back"}  # fmt: skip
+# Operations that are made to fail with a 500. No stored value can do that to the others.
+BROKEN = {
+    "acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "update_user",
+    "renew_lease", "get_lease", "get_totp", "write_back",
+}  # fmt: skip
 GONE = str(uuid4())
 CLEAR_TEXT = {
     "password": f"{PASSWORD}.{SECRET}.{WRITTEN}",
@@ -340,6 +341,7 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
     over = {"user_id": world["forced"], "lease_id": world["ended"]}
     again, ended = {"Idempotency-Key": "again"}, {"Idempotency-Key": "ended"}
     credentials = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}}
+    of_the_holder = ("renew_lease", "release_lease", "get_totp")
     await take(farm, "free", caller="limited")
     for status, name, request in (
         (409, "create_project", {"json": {"name": "shop"}}),
@@ -367,9 +369,9 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
         (404, "acquire_lease", {"json": lease(SECRET)}),
         (429, "acquire_lease", {"json": lease("forced"), "caller": "limited"}),
         (404, "create_token", {"json": {"name": "x", "role": "viewer", "projects": [SECRET], "envs": ["*"]}}),
-        *((403, name, {"path": world, "caller": "other"}) for name in ("renew_lease", "release_lease", "get_totp")),
+        *((403, name, {"path": world, "caller": "other"}) for name in of_the_holder),
         (403, "write_back", {"path": world, "caller": "other", "json": credentials}),
-        *((410, name, {"path": over, "caller": "holder"}) for name in ("renew_lease", "release_lease", "get_totp")),
+        *((410, name, {"path": over, "caller": "holder"}) for name in of_the_holder),
         (410, "write_back", {"path": over, "caller": "holder", "json": credentials}),
     ):  # fmt: skip
         answer = await farm.ask(name, **request)
@@ -441,8 +443,11 @@ async def garble(url: str) -> str:
 
 
 async def public_pages(farm: Driver) -> dict[str, str]:
-    pages = ("/metrics", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", f"/{PASSWORD}", f"/docs/{SECRET}",
-             f"/docs/?{SECRET}", f"/api/v1/{SEED}", f"/api/v1/users/{PASSWORD}/{SECRET}?{SECRET_NAME}={SECRET}")  # fmt: skip
+    pages = (
+        "/metrics", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz",
+        f"/{PASSWORD}", f"/docs/{SECRET}", f"/docs/?{SECRET}", f"/api/v1/{SEED}",
+        f"/api/v1/users/{PASSWORD}/{SECRET}?{SECRET_NAME}={SECRET}",
+    )  # fmt: skip
     said = {}
     for page in pages:
         for caller in ("nobody", "admin"):
@@ -452,7 +457,7 @@ async def public_pages(farm: Driver) -> dict[str, str]:
 
 
 def command_lines(*processes: Process) -> str:
-    """As everybody on the machine sees them: in /proc, which needs no `ps`, or by `ps` on a system without /proc."""
+    """As every account of the machine sees them: in /proc, or by `ps` on a system without /proc."""
     if Path("/proc/self/cmdline").exists():
         seen = {}
         for file in Path("/proc").glob("[0-9]*/cmdline"):

@@ -19,7 +19,7 @@ CALLERS: dict[str, dict[str, Any]] = {
 }
 
 
-# Each guess of a password takes longer than the one before, so of `login` only what its document covers is tried.
+# Each wrong password delays the next one, so `login` gets only the requests that cover its document.
 PHASES = {"login": "coverage", "others": "examples,coverage,fuzzing"}
 
 

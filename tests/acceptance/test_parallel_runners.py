@@ -93,7 +93,7 @@ async def test_no_user_is_ever_in_two_leases(urls: list[str], database_url: str)
             released = await client.post(f"{choice.choice(urls)}/leases/{lease['id']}/release")
             assert released.status_code == 200, released.text
 
-    # The SDK's connections: httpcore's pool closes expired ones, at times one that was just given to a request.
+    # The SDK's connections, because httpcore's pool at times closes an expired one just given to a request.
     connections = {url: AsyncFarmTransport(Route.to(url)) for url in urls}
     urls = [f"{url}/api/v1" for url in urls]
     async with httpx.AsyncClient(

@@ -1,4 +1,4 @@
-"""How a process ends: in order on one signal, at once on the second, and with one line when it cannot start."""
+"""How a process ends: in order on one signal, at once on the second, with one line when it cannot start."""
 
 import asyncio
 import os
@@ -123,7 +123,9 @@ async def test_a_request_under_way_is_finished_first(environment: dict[str, str]
 def test_a_pool_that_is_greater_than_the_database_is_one_line(
     environment: dict[str, str], command: str
 ) -> None:
-    asked = """SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"""
+    asked = """
+        SELECT current_setting('max_connections')::int
+             - current_setting('superuser_reserved_connections')::int"""
     most = asyncio.run(_fetchval(environment["BOTFARM_DATABASE_URL"], asked))
     if most > 201:
         pytest.skip("no pool can be greater than what this server gives")

@@ -47,7 +47,10 @@ def test_a_wheel_outside_the_checkout_migrates_works_and_serves(
         "BOTFARM_PORT": "0",
         "BOTFARM_WORKER_PORT": "0",
     }
-    where = "import botfarm, botfarm_client, workers; print(botfarm.__file__, botfarm_client.__file__, workers.__file__)"
+    where = (
+        "import botfarm, botfarm_client, workers;"
+        "print(*(package.__file__ for package in (botfarm, botfarm_client, workers)))"
+    )
     found = _run(sys.executable, "-c", where, cwd=tmp_path, environment=environment)
     assert all(path.startswith(str(installed)) for path in found.split())
     botfarm = (sys.executable, "-c", "from botfarm_client.cli import main; main()")

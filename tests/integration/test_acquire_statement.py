@@ -1,4 +1,4 @@
-"""The acquire statement in PostgreSQL: how many rows it takes, by which plan, and that its updates are HOT."""
+"""The acquire statement in PostgreSQL: how many rows it takes, by which plan, and with HOT updates."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,8 @@ async def fill(farm: Farm, users: int) -> Pool:
     pool = await farm.pool(0)
     await farm.sql.execute(
         """INSERT INTO users (id, login, password, project_id, env, domain)
-           SELECT gen_random_uuid(), 'user-' || n || '@shop.test', 'unread', $1, $2, $3 FROM generate_series(1, $4) n""",
+           SELECT gen_random_uuid(), 'user-' || n || '@shop.test', 'unread', $1, $2, $3
+           FROM generate_series(1, $4) n""",
         pool.project_id,
         pool.env.value,
         pool.domain.value,

@@ -289,6 +289,7 @@ class TestLeases:
         (pool,) = (await api.get("/pools")).json()["items"]
         assert 100 < pool.pop("next_free_in") <= 115
         assert pool == {
-            "project_id": project_id, "project": "shop", "env": "stage", "domain": "regular", "total": 3, "free": 2,
-            "leased": 1, "resting": 0, "quarantined": 0, "waiting": 0, "oldest_wait": None,
+            "project_id": project_id, "project": "shop", "env": "stage", "domain": "regular",
+            "total": 3, "free": 2, "leased": 1, "resting": 0, "quarantined": 0,
+            "waiting": 0, "oldest_wait": None,
         }  # fmt: skip

@@ -252,11 +252,11 @@ async def test_a_long_history_has_more_patience_than_a_request(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("botfarm.runtime.database_connections.REQUEST_PATIENCE", 0.1)
-    slow = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-              AND clock_timestamp() - query_start > interval '0.6 seconds'"""
-    watching = await asyncpg.connect(
-        database_url
-    )  # a transaction keeps its first snapshot of pg_stat_activity
+    slow = """
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '0.6 seconds'"""
+    # A connection of its own, because a transaction keeps its first snapshot of pg_stat_activity.
+    watching = await asyncpg.connect(database_url)
     async with open_farm(database_url) as farm:
         async with farm.sql.transaction():
             await farm.sql.execute("LOCK TABLE leases")

@@ -32,6 +32,7 @@ class Clock:
 @pytest.fixture
 async def clock(database_url: str) -> AsyncIterator[Clock]:
     sql = await asyncpg.connect(database_url)
+    name = database_url.rpartition("/")[2]
     try:
         await sql.execute(
             f"""CREATE SCHEMA stepped;
@@ -40,7 +41,7 @@ async def clock(database_url: str) -> AsyncIterator[Clock]:
                 AS 'SELECT pg_catalog.clock_timestamp() + ahead FROM stepped.clock';
                 GRANT USAGE ON SCHEMA stepped TO PUBLIC;
                 GRANT SELECT ON stepped.clock TO PUBLIC;
-                ALTER DATABASE "{database_url.rpartition("/")[2]}" SET search_path = stepped, pg_catalog, public"""
+                ALTER DATABASE "{name}" SET search_path = stepped, pg_catalog, public"""
         )
         yield Clock(database_url, sql)
     finally:
@@ -110,7 +111,7 @@ async def test_a_step_forward_grants_no_user_that_a_holder_may_still_use(
 
 
 async def test_no_worker_reaps_for_the_step_alone(farm: Farm, other: Farm, clock: Clock) -> None:
-    """A worker follows the clock before it reaps, because the users of the leases that it closes would rest for nothing."""
+    """A worker follows the clock before it reaps; else the users of the leases that it closes would rest."""
     pool = await farm.pool(1, lock_delay=0)
     lease = await farm.acquire(pool, ttl_seconds=900)
     await clock.step(HOUR)

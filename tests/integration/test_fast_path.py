@@ -100,8 +100,9 @@ async def refusals(farm_of: FarmOf) -> None:
     lease = await farm.taken()
     renew, release = (f"/leases/{lease['id']}/{verb}" for verb in ("renew", "release"))
     bodies = (
-        b"", b"null", b"[]", b"{}", b"{", b'{"ttl_seconds": "30"}', b'{"ttl_seconds": 1.5}', b'{"ttl_seconds": true}',
-        b'{"surprise": 1}', b'{"note": "\\ud800"}', b'{"project": "shop", "env": "stage", "metadata": {"a": NaN}}',
+        b"", b"null", b"[]", b"{}", b"{",
+        b'{"ttl_seconds": "30"}', b'{"ttl_seconds": 1.5}', b'{"ttl_seconds": true}', b'{"surprise": 1}',
+        b'{"note": "\\ud800"}', b'{"project": "shop", "env": "stage", "metadata": {"a": NaN}}',
         b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"note": "' + b"x" * 2_000_000 + b'"}',
     )  # fmt: skip
     types = ("application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "text/plain", "")
@@ -203,11 +204,12 @@ async def test_an_answer_that_does_not_fit_is_an_error_and_one_lease(
 
 
 async def post_in_one_segment(url: str, path: str, body: object) -> bytes:
-    """The body comes with the head, which is what the lane is for; HTTP clients send two segments. Gives the status line."""
+    """The status line of the answer. Head and body are sent as one segment, because HTTP clients send two."""
     address = urlsplit(url)
     content = json.dumps(body)
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     reader, writer = await asyncio.open_connection(address.hostname, address.port)

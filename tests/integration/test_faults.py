@@ -59,7 +59,7 @@ async def assert_unavailable(request: Awaitable[httpx.Response]) -> None:
 
 
 async def until_served(api: httpx.AsyncClient) -> None:
-    """Waits until requests succeed again, within seconds. A first request may still meet a dead connection."""
+    """Waits until requests succeed again, because the first ones may still meet a dead connection."""
     async with asyncio.timeout(60):
         while (answer := await api.post("/leases", json=LEASE)).status_code == 503:
             await asyncio.sleep(0.05)
@@ -103,7 +103,7 @@ async def test_slow(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
 async def test_a_standby_after_a_failover(
     api: httpx.AsyncClient, sql: asyncpg.Connection, database_url: str
 ) -> None:
-    """Open connections stay on a server that has become read-only; only new connections find the new primary."""
+    """Open connections stay on a server that became read-only; only new ones find the new primary."""
     name = database_url.rpartition("/")[2]
     await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await sql.execute(
@@ -126,7 +126,8 @@ async def test_a_database_that_only_reads_is_not_ready(
         assert 'botfarm_ready{process="api"} 1.0' in await metrics_of(api)
         await sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
         await sql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api-health'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'botfarm-api-health'"
         )
         await until_ready(api, 503)
         assert (await api.get("http://farm.test/readyz")).text == "The database is read-only."

@@ -30,11 +30,12 @@ async def rolled_back(farm: Farm) -> AsyncIterator[AsyncSession]:
 
 async def blocked(farm: Farm, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Starts the work. Returns when PostgreSQL says that it waits for a lock."""
+    waiting = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
     task = asyncio.create_task(work)
     async with asyncio.timeout(60):
-        while not await farm.sql.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        ):
+        while not await farm.sql.fetchval(waiting):
             assert not task.done(), "it was to wait for a lock, and did not"
             await asyncio.sleep(0.005)
     return task
@@ -199,7 +200,7 @@ class TestAcquire:
     async def test_two_batches_that_deny_each_other_the_last_users_are_granted_one_after_the_other(
         self, farm: Farm
     ) -> None:
-        """The batch under test sees four free users, gets two of them, and must retry under the lock of the pool."""
+        """The batch under test sees four free users, gets two, and must retry under the lock of the pool."""
         pool = await farm.pool(4)
         two_of_them = "SELECT id FROM users ORDER BY id LIMIT 2 FOR UPDATE"
         async with farm.database.transaction() as turn:
@@ -210,7 +211,7 @@ class TestAcquire:
         assert len((await batch).users) == 3
 
     async def test_a_retry_that_waited_for_the_lock_of_the_pool_is_a_replay(self, farm: Farm) -> None:
-        """Both requests under one key find too few users at first; the second one must find the lease of the first."""
+        """Both requests under one key find too few users; the second then finds the lease of the first."""
         pool = await farm.pool(3)
         async with farm.database.transaction() as turn:
             await advisory_locks.lock_pool(turn, pool)

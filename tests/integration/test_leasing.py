@@ -230,7 +230,8 @@ async def test_a_password_that_cannot_be_decrypted_holds_up_no_other_request(far
     pool = await farm.pool(2)
     for stored in ("plain", "v1.gone.AAAA", "v1.test.!"):
         broken = await farm.sql.fetchval(
-            "UPDATE users SET password = $1 WHERE id = (SELECT id FROM users ORDER BY id LIMIT 1) RETURNING id",
+            """UPDATE users SET password = $1 WHERE id = (SELECT id FROM users ORDER BY id LIMIT 1)
+               RETURNING id""",
             stored,
         )
         with pytest.raises(KeyRingError):

@@ -27,7 +27,7 @@ PROJECT = "11111111-1111-1111-1111-111111111111"
 
 @pytest.fixture(params=["C", "C.UTF-8"])
 def old(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
-    """A database of revision 0003 with one project, in a locale that folds ASCII alone, and in one that folds more."""
+    """Revision 0003 with one project, in a locale that folds only ASCII and in one that folds more."""
     with fresh_database(postgres_url, locale=request.param) as url:
         asyncio.run(_make_old(url))
         yield url
@@ -67,7 +67,8 @@ async def insert_as_before(sql: asyncpg.Connection, *logins: str, env: str = "st
 
 async def lease(sql: asyncpg.Connection, user_id: str) -> None:
     await sql.execute(
-        """UPDATE users SET locktime = now(), expires_at = now() + interval '1 hour', lease_id = gen_random_uuid()
+        """UPDATE users SET locktime = now(), expires_at = now() + interval '1 hour',
+                            lease_id = gen_random_uuid()
            WHERE id = $1""",
         user_id,
     )
@@ -80,7 +81,8 @@ async def keys(sql: asyncpg.Connection) -> dict[str, str | None]:
 async def schema(sql: asyncpg.Connection) -> list[tuple[str, ...]]:
     """Everything that a migration could change, and the schema's revision."""
     found = await sql.fetch("""
-        SELECT 'column', table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'
+        SELECT 'column', table_name || '.' || column_name FROM information_schema.columns
+            WHERE table_schema = 'public'
         UNION ALL SELECT 'index', indexdef FROM pg_indexes WHERE schemaname = 'public'
         UNION ALL SELECT 'trigger', tgname FROM pg_trigger WHERE NOT tgisinternal
         UNION ALL SELECT 'function', proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace

@@ -1,4 +1,4 @@
-"""`botfarm migrate` on a farm in use: it gives way to sessions that use a table, and delays no request long."""
+"""`botfarm migrate` on a farm in use: it yields to sessions that use a table, and delays requests briefly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -110,9 +110,10 @@ async def a_slow_vacuum_of_leases(sql: asyncpg.Connection) -> None:
         ALTER TABLE leases SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
                                 autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)""")
     await sql.execute("""
-        INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
-                            ttl_seconds, hold_until)
-        SELECT n, 'test', 'acquire_lease', gen_random_uuid(), 'stage', 'regular', ARRAY[gen_random_uuid()], now(), now(), 1, now()
+        INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids,
+                            acquired_at, expires_at, ttl_seconds, hold_until)
+        SELECT n, 'test', 'acquire_lease', gen_random_uuid(), 'stage', 'regular', ARRAY[gen_random_uuid()],
+               now(), now(), 1, now()
         FROM generate_series(1, 20000) AS n""")
     await sql.execute("DELETE FROM leases WHERE fence % 2 = 0")
     async with asyncio.timeout(60):

@@ -147,7 +147,7 @@ async def ann_signed_in(farm: Farm) -> Principal:
 
 
 async def tokens_of_ann(farm: Farm) -> Principal:
-    """Makes two tokens in force through one that is revoked, and a token that is not hers. Gives her session."""
+    """Makes two live tokens through a revoked one, and a token that is not hers. Gives her session."""
     ann = await ann_signed_in(farm)
     gone = await make_token(farm, ann, "gone")
     child = await make_token(farm, await principal_of(farm, gone), "child")

@@ -1,4 +1,4 @@
-"""A caller with one project cannot find out that another exists. The same requests are made with and without it.
+"""A caller with one project cannot find out that another exists: answers are the same with and without it.
 
 One farm is used, because the farm makes the ids: first with project B, then without a trace of it. In the
 second phase the ids and names of B have never existed.
@@ -35,7 +35,8 @@ CLOCKS = re.compile(r'"(expires_in|waited|next_free_in|last_used_at)":("[^"]*"|[
 # Removes B's users, leases, tokens and audit entries, and the last leases of users that came from B.
 REMOVE = f"""
     SET session_replication_role = replica;
-    DELETE FROM audit WHERE project_id = '{B}' OR target_id IN (SELECT id FROM tokens WHERE '{B}' = ANY (projects));
+    DELETE FROM audit WHERE project_id = '{B}'
+        OR target_id IN (SELECT id FROM tokens WHERE '{B}' = ANY (projects));
     DELETE FROM leases WHERE project_id = '{B}';
     DELETE FROM users WHERE project_id = '{B}';
     DELETE FROM tokens WHERE '{B}' = ANY (projects);

@@ -23,7 +23,8 @@ from support.proxy import proxy_to
 
 PARAMETERS = (
     "sslmode=prefer&channel_binding=prefer&gssencmode=disable&connect_timeout=10&application_name=mine"
-    "&fallback_application_name=mine&client_encoding=LATIN1&target_session_attrs=read-write&load_balance_hosts=random"
+    "&fallback_application_name=mine&client_encoding=LATIN1"
+    "&target_session_attrs=read-write&load_balance_hosts=random"
     "&keepalives=1&keepalives_idle=31&keepalives_interval=7&keepalives_count=3&tcp_user_timeout=9000"
     "&options=-c%20search_path%3Dpublic%20-c%20statement_timeout%3D20000"
 )

@@ -34,7 +34,7 @@ WHOLE_PROJECT = {"everything", "its project"}
 
 @dataclass(frozen=True)
 class Case:
-    """A request that succeeds where role and scope allow it, on a project, user, lease or token of `here`, `stage`."""
+    """A request on something of the project `here` in `stage`. It succeeds where role and scope allow it."""
 
     role: Role | None
     request: tuple[str, str]

@@ -83,7 +83,7 @@ async def test_an_entry_of_the_audit_gets_its_time_and_its_number_from_the_serve
 async def test_the_serving_role_writes_audit_entries_without_a_right_on_their_sequence(
     farm: Farm, serving: asyncpg.Connection
 ) -> None:
-    """A role that was granted rows by hand had no more, and its version runs on while the next one migrates."""
+    """Hand-made grants gave a role no more than rows, and its version runs on while the next one migrates."""
     role = await serving.fetchval("SELECT quote_ident(current_user)")
     await farm.sql.execute(f"REVOKE ALL ON SEQUENCE audit_id_seq FROM {role}")
     number = await serving.fetchval(
@@ -94,7 +94,8 @@ async def test_the_serving_role_writes_audit_entries_without_a_right_on_their_se
 
 async def test_the_serving_role_cannot_delete_its_audit_entries(serving: asyncpg.Connection) -> None:
     await serving.execute(
-        "INSERT INTO audit (at, principal, action, target, target_id) VALUES ('2020-01-01', 'x', 'x', 'x', 'x')"
+        """INSERT INTO audit (at, principal, action, target, target_id)
+           VALUES ('2020-01-01', 'x', 'x', 'x', 'x')"""
     )
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         await serving.execute("SET botfarm.retention = 'on'; DELETE FROM audit WHERE principal = 'x'")

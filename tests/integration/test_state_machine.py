@@ -1,11 +1,11 @@
 """Any sequence of operations, on a real database, against the model of the rules in support/model.py.
 
-No time passes by itself: `time_passes` moves every stored time into the past, which is the same. Durations are multiples
-of 100 s (and one of 30 s), and each step of time is one second more than such a multiple; there are few enough of them
-that nothing is ever decided close to a boundary.
+No time passes by itself: `time_passes` moves every stored time into the past, which has the same effect.
+Durations are multiples of 100 s (and one of 30 s), and each step of time is one second more than such a
+multiple. Steps are few enough that nothing is ever decided close to a boundary.
 
-Look longer: `BOTFARM_HYPOTHESIS_EXAMPLES=2000 pytest tests/integration/test_state_machine.py`. To run a failure again, put
-the `@reproduce_failure(...)` that it prints on `FarmMachine`.
+Search longer: `BOTFARM_HYPOTHESIS_EXAMPLES=2000 pytest tests/integration/test_state_machine.py`. To run a
+failure again, put the `@reproduce_failure(...)` that it prints on `FarmMachine`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""API tokens: shown once, refused on every replica soon after they are revoked, and limited by their quota."""
+"""API tokens: shown once, refused on every replica soon after their revocation, limited by their quota."""
 
 import asyncio
 import re

@@ -354,7 +354,8 @@ async def test_a_thousand_waiting_requests_cost_no_connection_and_next_to_no_que
                     await asyncio.sleep(0.05)
         assert len(statements) <= 3 + 2, statements
         connections = await farm.sql.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'replica%'"
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'replica%'"
         )
         assert connections <= 3 + 1
         await replicas.free(one, pool, 100)
@@ -367,7 +368,7 @@ async def test_a_thousand_waiting_requests_cost_no_connection_and_next_to_no_que
 def test_waits_whose_time_is_over_on_arrival_are_refused_like_any_other(
     database_url: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """As after a pause of the process. uvloop and asyncio treat a timer for a time that is past differently."""
+    """As after a pause of the process: uvloop and asyncio differ in timers whose time is past."""
 
     async def wait_late() -> list[BaseException | Grant]:
         async with open_farm(database_url) as farm:

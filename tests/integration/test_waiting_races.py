@@ -322,7 +322,8 @@ class TestListening:
             proxy.hide_ends()
             one.listener.call(wakes.append)
             await farm.sql.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'replica-listen'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'replica-listen'"
             )
             await until(lambda: len(wakes) >= 2)  # one for the lost connection, one for the new one
             assert one.listener.is_connected

@@ -1,4 +1,4 @@
-"""Every operation that frees a user wakes the requests that wait for one, at another replica, without polling."""
+"""Every operation that frees a user wakes waiting requests at another replica, without polling."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

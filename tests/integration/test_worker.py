@@ -42,10 +42,11 @@ async def until_closed(farm: Farm, lease: Lease) -> None:
 
 async def forge_expired_leases(farm: Farm, pool: Pool, number: int) -> None:
     await farm.sql.execute(
-        """INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids, acquired_at, expires_at,
-                               ttl_seconds, hold_until)
+        """INSERT INTO leases (fence, principal, operation, project_id, env, domain, user_ids,
+                               acquired_at, expires_at, ttl_seconds, hold_until)
            SELECT nextval('fence'), 'dead', 'acquire_lease', $1, $2, $3, ARRAY[gen_random_uuid()],
-                  clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 minute', 60, clock_timestamp()
+                  clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 minute',
+                  60, clock_timestamp()
            FROM generate_series(1, $4)""",
         pool.project_id,
         pool.env.value,

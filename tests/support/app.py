@@ -19,7 +19,7 @@ _built_routes: dict[int, BaseRoute] = {}
 
 def _application(settings: Settings) -> FastAPI:
     """A new application with the routes of the ones before, because FastAPI takes 0.15 s to build them and they hold no state."""
-    app = create_app(settings)
+    app = _application(settings)
     for index, route in enumerate(app.router.routes):
         if router := getattr(route, "original_router", None):
             app.router.routes[index] = _built_routes.setdefault(id(router), route)
@@ -30,7 +30,7 @@ def _application(settings: Settings) -> FastAPI:
 async def api_client(
     settings: Settings, *, way: Callable[[FastAPI], ASGIApp] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with the bootstrap token, without a network between. It calls the application, or its `way` in."""
+    """A client with the bootstrap token that calls the application, or `way` around it, without a network."""
     app = _application(settings)
     async with (
         app.router.lifespan_context(app),

@@ -20,7 +20,7 @@ async def connection_to(url: str) -> AsyncIterator[asyncpg.Connection]:
 async def clear_text_in(
     url: str, ids: list[UUID], *, password: str, secrets: str, totp_seed: str, labels: str
 ) -> AsyncIterator[None]:
-    """As if somebody had written credentials into the table by hand: they are no values that the farm can read."""
+    """As if somebody had written clear text into the table by hand, which the farm cannot decrypt."""
     columns = "password, secrets, totp_seed, labels"
     async with connection_to(url) as sql:
         before = await sql.fetch(f"SELECT id, {columns} FROM users WHERE id = ANY ($1)", ids)

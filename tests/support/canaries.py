@@ -42,7 +42,8 @@ class Canaries:
 
 def _forms(value: str) -> set[str]:
     raw = value.encode()
-    # What a text becomes in base64 depends on how much comes before it; its ends are cut, where others take part.
+    # The base64 of a text depends on the length of what precedes it. The ends are cut, because they encode
+    # neighbouring bytes, too.
     aligned = {
         base64.b64encode(b"\0" * before + raw).decode()[4 if before else 0 : -4] for before in range(3)
     }

@@ -1,6 +1,7 @@
-"""The recipes of docs/ci.md, taken out of the page and run as their CIs do: the same shells, variables and order.
+"""The recipes of docs/ci.md, cut out of the page and run as their CIs run them.
 
-What is no recipe's own (pip, npx) is a stand-in that the test puts on the PATH.
+Shells, variables and the order of the steps are those of the CI. The test puts stand-ins for other programs
+(pip, npx) on the PATH.
 """
 
 import re

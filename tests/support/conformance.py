@@ -92,14 +92,16 @@ async def real_subject(
                 "SELECT expires_at - clock_timestamp() FROM leases WHERE id = $1", UUID(lease_id)
             )
             await sql.execute(
-                """UPDATE leases SET acquired_at = acquired_at - $2::interval, expires_at = expires_at - $2::interval,
-                   hold_until = hold_until - $2::interval WHERE id = $1""",
+                """UPDATE leases SET acquired_at = acquired_at - $2::interval,
+                       expires_at = expires_at - $2::interval, hold_until = hold_until - $2::interval
+                   WHERE id = $1""",
                 UUID(lease_id),
                 left,
             )
             await sql.execute(
-                """UPDATE users SET locktime = locktime - $2::interval, expires_at = expires_at - $2::interval,
-                   available_at = available_at - $2::interval WHERE lease_id = $1""",
+                """UPDATE users SET locktime = locktime - $2::interval,
+                       expires_at = expires_at - $2::interval, available_at = available_at - $2::interval
+                   WHERE lease_id = $1""",
                 UUID(lease_id),
                 left,
             )

@@ -132,7 +132,9 @@ class Farm:
 
     async def until_blocked(self, sessions: int = 1) -> None:
         """Until so many sessions of this database wait for a lock."""
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        waiting = """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'"""
         async with asyncio.timeout(60):
             while await self.sql.fetchval(waiting) < sessions:
                 await asyncio.sleep(0.01)

@@ -22,7 +22,8 @@ from botfarm.runtime.services import Services
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
 from support.model import Model, ModelLease, ModelUser, Wanted
 
-# After so many steps of time, a second more than 100 s each, what is due in 30 s or 100 s is at least 10 s away.
+# Each step is a second more than a multiple of 100 s. After this many steps, a deadline of 30 s or 100 s is
+# still at least 10 s away.
 MOST_TIME_STEPS = 20
 
 T = TypeVar("T")
@@ -37,8 +38,8 @@ TIME_PASSES = """
         UPDATE users SET locktime = locktime - $1::interval, expires_at = expires_at - $1,
                          available_at = available_at - $1
     )
-    UPDATE leases SET acquired_at = acquired_at - $1, expires_at = expires_at - $1, hold_until = hold_until - $1,
-                      ended_at = ended_at - $1"""
+    UPDATE leases SET acquired_at = acquired_at - $1, expires_at = expires_at - $1,
+                      hold_until = hold_until - $1, ended_at = ended_at - $1"""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ class FarmAndModel(RuleBasedStateMachine):
             WHERE l.ended_at IS NULL AND l.expires_at > clock_timestamp() AND cardinality(l.user_ids) <> (
                 SELECT count(*) FROM users AS u
                 WHERE u.id = ANY (l.user_ids)
-                  AND (u.lease_id, u.fence, u.locktime, u.expires_at) = (l.id, l.fence, l.acquired_at, l.expires_at)
+                  AND (u.lease_id, u.fence) = (l.id, l.fence)
+                  AND (u.locktime, u.expires_at) = (l.acquired_at, l.expires_at)
                   AND (u.project_id, u.env, u.domain) = (l.project_id, l.env, l.domain))""")
 
     def a_lock_is_of_a_live_lease(self) -> None:

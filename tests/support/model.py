@@ -1,7 +1,7 @@
-"""The rules of a lease in plain Python, to hold the farm against: one caller, and a clock that stands until it is moved.
+"""The rules of a lease in plain Python, to compare the farm with: one caller, a clock that is moved by hand.
 
-Each operation changes the model and returns what the farm must answer, or raises the error that the farm must raise.
-Ids are the farm's to make: `look_up` says who comes next, `hand_out` is told the lease that came of it.
+Each operation changes the model and returns the answer that the farm must give, or raises the error that the
+farm must raise. The farm makes the ids: `look_up` says which users are next, `hand_out` is told their lease.
 """
 
 import math

@@ -40,7 +40,7 @@ class Proxy:
         self._port = self._server.sockets[0].getsockname()[1]
 
     def silence(self) -> None:
-        """Takes what is sent and passes nothing on, in either direction: a network that loses every packet."""
+        """Accepts bytes from both sides and forwards none: a network that loses every packet."""
         self._asked.clear()
         self._answered.clear()
 

@@ -42,7 +42,7 @@ class RawServer:
 
 
 def ask(connection: socket.socket, request: bytes = GET % b"/") -> int:
-    """The status of the answer; the connection stays open. Reads what comes as one piece, as answers of this server do."""
+    """The status of the answer; the connection stays open. The answer must arrive in one piece."""
     connection.sendall(request)
     return _parsed(connection.recv(65_536)).status_code
 
@@ -75,7 +75,11 @@ async def _until_gone(receive: Any) -> None:
 
 @contextmanager
 def raw_server(limits: ConnectionLimits) -> Iterator[RawServer]:
-    """Answers with the names of the headers, or /large with 20 MB. /body reads the body first; /park waits until somebody asks for /free, or its caller hangs up."""
+    """A server that answers with the names of the request's headers.
+
+    /large answers with 20 MB. /body reads the body first. /park waits for a request of /free, or until its
+    caller hangs up.
+    """
     up = threading.Event()
     listening = listen("127.0.0.1", 0, setting="BOTFARM_PORT")
     raw = RawServer(listening.getsockname())

@@ -1,4 +1,4 @@
-"""What can be seen of a farm while requests are made: answers, log lines, metrics and the audit, without what differs each time."""
+"""What a farm shows while requests are made: answers, log lines, metrics and audit, without random values."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ _METRICS_OF_WATCHES = ("botfarm_db_",)
 @dataclass
 class Recording:
     counts_repeats: bool = True
-    """False where requests are repeated until something has happened: then only the kinds of what was seen are kept."""
+    """False where requests repeat until something has happened: then each observation is kept once."""
     answers: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Recording:
             self.lines.append(self._plain({**event, "logger": record.name}))
 
     def _plain(self, value: object) -> str:
-        """Ids are random: in one answer, the same id has the same name. Which user is granted first is random as well."""
+        """Replaces what is random: an id gets one name within an answer; the granted login becomes `user`."""
         names: dict[str, str] = {}
 
         def masked(value: object, key: str = "") -> object:

@@ -28,10 +28,11 @@ async def forge_ticket(
     """Returns its id."""
     return int(
         await farm.sql.fetchval(
-            """INSERT INTO tickets (project_id, env, domain, labels, count, priority, rank, arrived_at, replica, deadline,
-                                    principal, owner)
-               SELECT $1, $2, $3, $8, $5, 0, arrived, arrived, $4, clock_timestamp() + make_interval(secs => $7),
-                      'elsewhere', 'a job' FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
+            """INSERT INTO tickets (project_id, env, domain, labels, count, priority, rank, arrived_at,
+                                    replica, deadline, principal, owner)
+               SELECT $1, $2, $3, $8, $5, 0, arrived, arrived,
+                      $4, clock_timestamp() + make_interval(secs => $7), 'elsewhere', 'a job'
+               FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
                RETURNING id""",
             pool.project_id,
             pool.env.value,

@@ -209,7 +209,8 @@ class Replicas:
         """Frees users as a release does: commits, then notifies."""
         await self.farm.sql.execute(
             """UPDATE users SET available_at = clock_timestamp() WHERE id IN (
-                   SELECT id FROM users WHERE project_id = $1 AND available_at > clock_timestamp() AND labels @> $3::jsonb
+                   SELECT id FROM users
+                   WHERE project_id = $1 AND available_at > clock_timestamp() AND labels @> $3::jsonb
                    ORDER BY id LIMIT $2)""",
             pool.project_id,
             users,

@@ -119,7 +119,8 @@ from botfarm_client.cli import main
 try:
     main()
 finally:
-    print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}), file=sys.stderr)
+    imported = {name.partition(".")[0] for name, module in sys.modules.items() if module}
+    print(*sorted(imported), file=sys.stderr)
 """
 # Each takes a tenth of a second or more. Of the server, only the table of commands is imported.
 ONLY_TO_RUN_A_COMMAND = {

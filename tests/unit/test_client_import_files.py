@@ -31,7 +31,11 @@ def lines_of(records: Iterable[Record | BadLine]) -> list[int]:
 
 
 def test_a_record_is_known_by_the_line_it_begins_on() -> None:
-    rows = b'\na@x.test,"two\nlines",stage,regular\n\nb@x.test,p,stage,regular\r\nc@x.test,"\r\n\n",stage,regular'
+    rows = (
+        b'\na@x.test,"two\nlines",stage,regular\n'
+        b"\nb@x.test,p,stage,regular\r\n"
+        b'c@x.test,"\r\n\n",stage,regular'
+    )
     records = csv_of(HEADER + rows)
     assert lines_of(records) == [3, 6, 7]
     first, _, last = records

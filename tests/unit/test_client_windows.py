@@ -15,10 +15,12 @@ AS_ON_WINDOWS = """
 import asyncio, importlib.metadata, os, pkgutil, signal, subprocess, sys, tempfile
 import httpx, pytest, rich.console, typer, typer.testing
 
-SIGNALS = "SIGHUP SIGQUIT SIGTSTP SIGCONT SIGSTOP SIGCHLD SIGALRM SIGUSR1 SIGUSR2 SIGPIPE SIGKILL SIGWINCH".split()
+SIGNALS = (
+    "SIGHUP SIGQUIT SIGTSTP SIGCONT SIGSTOP SIGCHLD SIGALRM SIGUSR1 SIGUSR2 SIGPIPE SIGKILL SIGWINCH"
+).split()
 FUNCTIONS = (
-    "fork forkpty killpg getpgrp getpgid getsid setsid setpgid tcgetpgrp tcsetpgrp O_NOCTTY getuid geteuid getgid "
-    "register_at_fork sysconf uname environb chown fchown mkfifo setuid posix_spawn"
+    "fork forkpty killpg getpgrp getpgid getsid setsid setpgid tcgetpgrp tcsetpgrp O_NOCTTY getuid geteuid "
+    "getgid register_at_fork sysconf uname environb chown fchown mkfifo setuid posix_spawn"
 ).split()
 for name in SIGNALS:
     delattr(signal, name)
@@ -74,7 +76,8 @@ def test_a_command_runs_under_a_lease() -> None:
 def test_a_command_is_stopped_when_its_lease_is_lost() -> None:
     run("""
 from botfarm_client.commands.exec.programs import end_programs, start_program, wait_for
-child = start_program([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(1000)"], os.environ)
+program = "import time; print('ready', flush=True); time.sleep(1000)"
+child = start_program([sys.executable, "-c", program], os.environ)
 end_programs("BOTFARM_LEASE_ID=none-has-it", child)
 assert wait_for(child) != 0
 """)

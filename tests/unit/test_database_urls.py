@@ -13,17 +13,20 @@ ACCOUNT = f"farm:{PASSWORD}"
 
 # As providers' documentation and consoles show them, with invented names.
 OF_PROVIDERS = {
-    "Neon": f"postgresql://{ACCOUNT}@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?sslmode=require&channel_binding=prefer",
+    "Neon": f"postgresql://{ACCOUNT}@ep-cool-1-pooler.eu-central-1.aws.neon.tech/db?"
+    "sslmode=require&channel_binding=prefer",
     "Neon without SNI": f"postgres://{ACCOUNT}@ep.neon.tech/db?sslmode=require&options=endpoint%3Dep-cool-1",
     "Supabase": f"postgresql://postgres.abc:{PASSWORD}@aws-0-eu-central-1.pooler.supabase.com:6543/postgres",
     "RDS": f"postgresql://{ACCOUNT}@db.rds.amazonaws.com:5432/db?sslmode=verify-full&sslrootcert=system",
     "Heroku": f"postgres://{ACCOUNT}@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d1234?sslmode=require",
-    "Azure": f"postgresql://{ACCOUNT}@srv.postgres.database.azure.com:5432/db?sslmode=require&gssencmode=disable",
+    "Azure": f"postgresql://{ACCOUNT}@srv.postgres.database.azure.com:5432/db?"
+    "sslmode=require&gssencmode=disable",
     "Cloud SQL": f"postgresql://{ACCOUNT}@/db?host=/cloudsql/project:region:instance",
     "Cloud SQL, with a host that is not meant": f"postgresql://{ACCOUNT}@localhost/db?host=/cloudsql/p:r:i",
     "DigitalOcean": f"postgresql://{ACCOUNT}@x.db.ondigitalocean.com:25060/db?sslmode=require",
-    "as pgAdmin copies it": f"postgresql://{ACCOUNT}@h/db?application_name=x&connect_timeout=10&keepalives=1&keepalives_idle=30"
-    "&keepalives_interval=10&keepalives_count=3&tcp_user_timeout=20000&target_session_attrs=read-write",
+    "as pgAdmin copies it": f"postgresql://{ACCOUNT}@h/db?application_name=x&connect_timeout=10&keepalives=1"
+    "&keepalives_idle=30&keepalives_interval=10&keepalives_count=3&tcp_user_timeout=20000"
+    "&target_session_attrs=read-write",
     "of JDBC": f"postgresql://{ACCOUNT}@h/db?ssl=true",
 }
 
@@ -36,18 +39,19 @@ def test_urls_of_providers_are_taken(setting: str, url: str) -> None:
 
 # The whole list of libpq 18, each with a value.
 LIBPQ = {
-    "host": "h", "hostaddr": "", "port": "5432", "dbname": "d", "user": "u", "password": "p", "passfile": "/p",
-    "require_auth": "", "channel_binding": "prefer", "connect_timeout": "10", "client_encoding": "auto",
-    "options": "-c geqo=off", "application_name": "a", "fallback_application_name": "a", "keepalives": "1",
-    "keepalives_idle": "1", "keepalives_interval": "1", "keepalives_count": "1", "tcp_user_timeout": "1",
-    "replication": "false", "gssencmode": "prefer", "sslmode": "require", "sslnegotiation": "postgres",
-    "sslcompression": "0", "sslcert": __file__, "sslkey": __file__, "sslkeylogfile": "", "sslpassword": "p",
+    "host": "h", "hostaddr": "", "port": "5432", "dbname": "d", "user": "u", "password": "p",
+    "passfile": "/p", "require_auth": "", "channel_binding": "prefer", "connect_timeout": "10",
+    "client_encoding": "auto", "options": "-c geqo=off", "application_name": "a",
+    "fallback_application_name": "a", "keepalives": "1", "keepalives_idle": "1",
+    "keepalives_interval": "1", "keepalives_count": "1", "tcp_user_timeout": "1", "replication": "false",
+    "gssencmode": "prefer", "sslmode": "require", "sslnegotiation": "postgres", "sslcompression": "0",
+    "sslcert": __file__, "sslkey": __file__, "sslkeylogfile": "", "sslpassword": "p",
     "sslcertmode": "allow", "sslrootcert": __file__, "sslcrl": __file__, "sslcrldir": "", "sslsni": "1",
     "requirepeer": "", "ssl_min_protocol_version": "TLSv1.2", "ssl_max_protocol_version": "TLSv1.3",
-    "min_protocol_version": "3.0", "max_protocol_version": "latest", "krbsrvname": "postgres", "gsslib": "gssapi",
-    "gssdelegation": "0", "scram_client_key": "", "scram_server_key": "", "service": "s",
-    "target_session_attrs": "any", "load_balance_hosts": "random", "oauth_issuer": "", "oauth_client_id": "",
-    "oauth_client_secret": "", "oauth_scope": "",
+    "min_protocol_version": "3.0", "max_protocol_version": "latest", "krbsrvname": "postgres",
+    "gsslib": "gssapi", "gssdelegation": "0", "scram_client_key": "", "scram_server_key": "",
+    "service": "s", "target_session_attrs": "any", "load_balance_hosts": "random", "oauth_issuer": "",
+    "oauth_client_id": "", "oauth_client_secret": "", "oauth_scope": "",
 }  # fmt: skip
 
 

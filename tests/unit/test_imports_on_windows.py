@@ -1,12 +1,12 @@
-"""Where the server is installed on Windows it cannot run, but `botfarm --help` and the client's commands work."""
+"""On Windows an installed server cannot run, but `botfarm --help` and the client's commands work."""
 
 import subprocess
 import sys
 
-# What Python and the libraries import of it stays: only this project's own imports are refused.
+# Python and the libraries are imported first, so that only this project's own imports are refused.
 IMPORT_WITHOUT_UNIX = """
-import asyncio, os, signal, subprocess, tempfile, typer, uvicorn, uvloop, asyncpg, sqlalchemy.ext.asyncio, apscheduler
-import sys
+import asyncio, os, signal, subprocess, sys, tempfile
+import apscheduler, asyncpg, sqlalchemy.ext.asyncio, typer, uvicorn, uvloop
 for name in ("fcntl", "pwd", "resource"):
     sys.modules[name] = None
 for name in ("SIGHUP", "SIGKILL", "SIGUSR1"):

@@ -42,7 +42,8 @@ def run(suite: pytest.Pytester, *options: str) -> pytest.RunResult:
 
 def test_a_suite_may_bring_its_own_farm(suite: pytest.Pytester) -> None:
     suite.makepyfile(
-        "def test_it(botfarm_user, botfarm_worker_user): assert botfarm_user.login != botfarm_worker_user.login"
+        "def test_it(botfarm_user, botfarm_worker_user):\n"
+        "    assert botfarm_user.login != botfarm_worker_user.login"
     )
     result = run(suite)
     result.assert_outcomes(passed=1)

@@ -54,7 +54,9 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "UserChanges": lambda: UserChanges(password=CANARY, secrets=SECRETS, totp_seed=CANARY),
     "SealedCredentials": lambda: SEALED,
     "a new user": lambda: user_queries.NewUser(uuid4(), "u", "u", SEALED, POOL, "{}"),
-    "a locked user": lambda: user_queries.LockedUser(POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)),
+    "a locked user": lambda: user_queries.LockedUser(
+        POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
+    ),
     "TotpCode": lambda: TotpCode(CANARY, 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),
     "MadeToken": made_token,

@@ -12,7 +12,7 @@ Cache = TtlCache[str, tuple[str, float | None]]
 
 
 class Table:
-    """The rows that the loader reads, with the seconds they have left, a clock, and the keys of every query."""
+    """The rows that the loader reads (name and seconds left), a clock, and the keys of every query."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -104,7 +104,7 @@ async def test_close_ends_a_loop_whose_next_step_is_far(steps: Steps) -> None:
 def test_a_step_whose_time_is_past_runs_at_once(
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
-    """As after a pause of the process. uvloop and asyncio treat a timer for a time that is past differently."""
+    """As after a pause of the process: uvloop and asyncio differ in timers whose time is past."""
 
     async def wake_late() -> None:
         steps = Steps()

@@ -10,7 +10,8 @@ BotfarmError
     ├── UnauthenticatedError
     ├── ForbiddenError, NotTheHolderError
     ├── NotFoundError
-    │   └── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError, NoSuchPoolError, NoSuchTokenError, NoSuchPageError
+    │   ├── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError
+    │   └── NoSuchPoolError, NoSuchTokenError, NoSuchPageError
     ├── ConflictError
     │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
     │   ├── UserBusyError, UserQuarantinedError
@@ -224,13 +225,16 @@ class QuotaExceededError(ProblemError, slug="quota-exceeded"):
 
     @override
     def __str__(self) -> str:
-        """`no user of shop/stage/canary after 120 s: this token holds 3 users of the 3 it may, and 1 more was wanted`."""
+        """Names the pool, how long the request waited, and the quota.
+
+        `no user of shop/stage/canary after 120 s: this token holds 3 users of the 3 it may, and 1 more ...`
+        """
         if not self.pool:
             return super().__str__()
         after = f" after {self.waited:.0f} s" if round(self.waited or 0) else ""
         return (
-            f"no user of {self.pool}{after}: this token holds {self.held} users of the {self.max_leases} it may, "
-            f"and {self.count} more was wanted"
+            f"no user of {self.pool}{after}: this token holds {self.held} users "
+            f"of the {self.max_leases} it may, and {self.count} more was wanted"
         )
 
 

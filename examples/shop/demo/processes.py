@@ -1,4 +1,4 @@
-"""The processes of the demo: started in sessions of their own, so that Ctrl-C reaches this one, which ends them."""
+"""The processes of the demo, in sessions of their own: Ctrl-C reaches only the demo, which ends them."""
 
 import os
 import re

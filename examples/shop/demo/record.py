@@ -1,4 +1,4 @@
-"""Makes the picture of the README of a real run: `python -m demo.record docs/demo.svg`, at the top of the checkout."""
+"""Draws the README's picture of a real run: `python -m demo.record docs/demo.svg`, at the checkout's top."""
 
 import io
 import os
@@ -22,15 +22,21 @@ LONGEST_PAUSE = 2.0
 SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <title>A real run of make demo</title>
 <style>
-.{unique_id}-matrix {{ font: {char_height}px/{line_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
+.{unique_id}-matrix {{
+  font: {char_height}px/{line_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace
+}}
 .{unique_id}-title {{ font: bold 18px system-ui, sans-serif }}
 {styles}
-@media (prefers-reduced-motion: no-preference) {{ .{unique_id}-matrix text {{ animation: appear 1ms backwards }} }}
+@media (prefers-reduced-motion: no-preference) {{
+  .{unique_id}-matrix text {{ animation: appear 1ms backwards }}
+}}
 @keyframes appear {{ from {{ opacity: 0 }} }}
 /* delays */
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
 {lines}
 </defs>
 {chrome}

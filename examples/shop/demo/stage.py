@@ -1,4 +1,4 @@
-"""A shop with its accounts, and a farm that has the same accounts, on free ports and in a folder of their own."""
+"""A shop with accounts, and a farm with the same accounts, on free ports and in a folder of their own."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`python -m shop --accounts accounts.jsonl`: the file is made when it is missing; import it into the farm, too."""
+"""`python -m shop --accounts accounts.jsonl` makes a missing file; import the same file into the farm."""
 
 import argparse
 import socket

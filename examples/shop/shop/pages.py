@@ -16,19 +16,18 @@ PRODUCTS = {
 """What each costs, in cents."""
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:2rem auto;padding:0 1rem}
-nav{display:flex;gap:1rem;border-bottom:1px solid #bbb;padding-bottom:.5rem}form{display:inline}li{margin:.3rem 0}"""
+nav{display:flex;gap:1rem;border-bottom:1px solid #bbb;padding-bottom:.5rem}
+form{display:inline}li{margin:.3rem 0}"""
+_SIGN_OUT = '<form method="post" action="/sign-out"><button>Sign out</button></form>'
 
 
 def page(title: str, content: str, *, login: str | None) -> str:
-    who = (
-        f'<a href="/account">{escape(login)}</a> <form method="post" action="/sign-out"><button>Sign out</button></form>'
-        if login
-        else '<a href="/sign-in">Sign in</a>'
-    )
+    who = f'<a href="/account">{escape(login)}</a> {_SIGN_OUT}' if login else '<a href="/sign-in">Sign in</a>'
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title} - Tiny shop</title><link rel="icon" href="data:,">
 <style>{_STYLE}</style></head>
-<body><nav><a href="/">Tiny shop</a> <a href="/cart">Cart</a> {who}</nav><h1>{title}</h1>{content}</body></html>"""
+<body><nav><a href="/">Tiny shop</a> <a href="/cart">Cart</a> {who}</nav>
+<h1>{title}</h1>{content}</body></html>"""
 
 
 def price(cents: int) -> str:

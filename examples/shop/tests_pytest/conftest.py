@@ -10,7 +10,7 @@ from customer import Customer
 
 @pytest.fixture
 def account(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The farm gives each test one of its own. SHOP_LOGIN is how it is done without a farm: one account for all."""
+    """From the farm, one for each test. With SHOP_LOGIN, as without a farm, all tests share one account."""
     if login := os.environ.get("SHOP_LOGIN"):
         return login, os.environ["SHOP_PASSWORD"]
     user = request.getfixturevalue("botfarm_user")

@@ -23,7 +23,7 @@ COMMANDS: CommandTable = {
     ),
     "exec": CommandEntry(
         "botfarm_client.commands.exec.run:run_under_lease",
-        "Run a command that has users for as long as it runs. Ends as the command does, or with 75 when they are lost.",
+        "Run a command that has users while it runs. Ends with its exit code, or 75 if the users are lost.",
     ),
     "leases": CommandEntry(
         "botfarm_client.commands.leases.group:leases",

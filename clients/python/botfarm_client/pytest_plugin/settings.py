@@ -9,7 +9,8 @@ import pytest
 from botfarm_client.shared.text_input import variable
 
 TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
-MARKER = f"botfarm({', '.join(f'{name}=...' for name in TERMS)}): the users that botfarm_user and botfarm_lease take"
+_SIGNATURE = f"botfarm({', '.join(f'{name}=...' for name in TERMS)})"
+MARKER = f"{_SIGNATURE}: the users that botfarm_user and botfarm_lease take"
 _SETTINGS = {
     "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
     "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),

@@ -68,7 +68,7 @@ def run_under_lease(
     ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Run a command that has users for as long as it runs. Ends as the command does, or with 75 when they are lost."""
+    """Run a command that has users while it runs. Ends with its exit code, or 75 if the users are lost."""
     require_program(command[0])
     holder = this_holder()
     try:

@@ -70,7 +70,8 @@ def acquire(
         Format,
         typer.Option(
             "--format",
-            help="env: lines for eval in a shell; dotenv: for readers of .env files; github: for the later steps of the job, masked.",
+            help="env: lines for eval in a shell; dotenv: for readers of .env files; "
+            "github: for the later steps of the job, masked.",
         ),
     ] = Format.TEXT,
     as_json: AsJson = False,
@@ -112,7 +113,8 @@ def _take(body: Json, *, key: str | None, wait: int, url: str) -> Json:
         except LostAnswerError as lost:
             cause = command_error(lost.__cause__ if isinstance(lost.__cause__, BotfarmError) else lost, url)
             raise CommandError(
-                f"{cause}; users may have been taken: the same command with --idempotency-key {key or ours} gets them",
+                f"{cause}; users may have been taken: "
+                f"the same command with --idempotency-key {key or ours} gets them",
                 exit_code=cause.exit_code,
             ) from None
         except BotfarmError:

@@ -22,7 +22,8 @@ def require_files() -> None:
     for name in ("GITHUB_ENV", "GITHUB_OUTPUT"):
         if not os.environ.get(name):
             raise CommandError(
-                f"{name} is not set: --format github is for steps of GitHub Actions; elsewhere say --format env",
+                f"{name} is not set: --format github is for steps of GitHub Actions; "
+                "elsewhere say --format env",
                 exit_code=ExitCode.USAGE,
             )
 

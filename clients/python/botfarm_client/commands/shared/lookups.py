@@ -46,7 +46,8 @@ def user_id_of(farm: "Connection", login_or_id: str) -> str:
         )
     if len(found) > 1:
         raise CommandError(
-            f"{login_or_id!r} is the login of several users: name one by its id, from `botfarm users list --login`"
+            f"{login_or_id!r} is the login of several users: "
+            "name one by its id, from `botfarm users list --login`"
         )
     return str(found[0]["id"])
 

@@ -80,8 +80,8 @@ def create(
         created = farm.post("/tokens", body)
     # Printed first, so that the id is known even if the token cannot be printed.
     note(
-        f"token {created['name']} with the id {created['id']} is shown this once: keep it as you keep passwords;"
-        f" `botfarm tokens revoke {created['id']}` ends it"
+        f"token {created['name']} with the id {created['id']} is shown this once: "
+        f"keep it as you keep passwords; `botfarm tokens revoke {created['id']}` ends it"
     )
     if as_json:
         print_json(created)

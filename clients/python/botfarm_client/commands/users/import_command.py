@@ -44,7 +44,10 @@ def import_users(
 ) -> None:
     """Import users from CSV or JSON lines, 64 MB at most.
 
-    CSV begins with a row of column names: login, password, env, domain; project (name or id) or project_id; any number of label.NAME, or labels as a JSON object; secrets, a JSON object; totp_seed. JSON lines have the fields of the same names.
+    CSV begins with a row of column names: login, password, env, domain;
+    project (name or id) or project_id; secrets, a JSON object; totp_seed;
+    any number of label.NAME, or labels as a JSON object.
+    JSON lines have the fields of the same names.
 
     Ends with 3 when lines are bad; each is named, with its number in the file.
     """
