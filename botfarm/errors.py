@@ -12,7 +12,8 @@ BotfarmError
 ├── MethodNotAllowedError
 ├── ConflictError
 │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
-│   ├── UserBusyError, UserQuarantinedError
+│   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
+│   ├── RotationPendingError, NoRotationError
 │   ├── PoolExhaustedError
 │   │   └── CallerGoneError
 │   ├── PoolTooSmallError
@@ -148,6 +149,22 @@ class UserBusyError(ConflictError):
 
 class UserQuarantinedError(ConflictError):
     """The user is quarantined."""
+
+
+class UserDirtyError(ConflictError):
+    """The user is dirty: it waits for a keeper."""
+
+
+class UserRetiredError(ConflictError):
+    """The user is retired, for good."""
+
+
+class RotationPendingError(ConflictError):
+    """Another new password is pending: confirm it, or write back the password that the user has."""
+
+
+class NoRotationError(ConflictError):
+    """No new password of this user is pending."""
 
 
 class PoolExhaustedError(ConflictError):

@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from botfarm.domain.leases import EndedBy, EndedLease, Lease, Outcome
+from botfarm.domain.leases import EndedBy, EndedLease, Lease, Outcome, Purpose
 from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import UserState
 
@@ -32,6 +32,24 @@ WAIT_SECONDS = (*SECONDS, 600)
 HOLD_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
 
 users = Gauge("botfarm_users", "Users by state.", (*POOL, "state"))
+users_health = Gauge("botfarm_users_health", "Users by health, without retired ones.", (*POOL, "health"))
+oldest_dirty_seconds = Gauge(
+    "botfarm_oldest_dirty_seconds",
+    "How long the user has been dirty that has been longest; 0 when none is.",
+    POOL,
+)
+quarantines_total = Counter(
+    "botfarm_quarantines", "Users quarantined, by hand or by policy.", (*POOL, "by", "reason")
+)
+restores_total = Counter("botfarm_restores", "Users restored, by hand or by a keeper.", (*POOL, "by"))
+quarantine_capped_total = Counter(
+    "botfarm_quarantine_capped",
+    "Users that stay although they fail, because too many were quarantined.",
+    POOL,
+)
+chores_total = Counter(
+    "botfarm_chores", "Chores by what was due and how they ended.", (*POOL, "due", "outcome")
+)
 waiters = Gauge("botfarm_waiters", "Requests that wait for users.", POOL)
 oldest_wait_seconds = Gauge(
     "botfarm_oldest_wait_seconds",
@@ -139,8 +157,23 @@ def count_clock_step(seconds: float) -> None:
 def count_released_lease(lease: Lease) -> None:
     """Counts a lease that a release, forced or not, has just ended."""
     assert lease.ended_at is not None and lease.ended_by is not None  # noqa: S101, PT018
+    if lease.purpose is Purpose.CHORE:
+        count_chore(lease)
     held_for = (lease.ended_at - lease.acquired_at).total_seconds()
-    count_ended_lease(EndedLease(lease.pool, lease.project_name, held_for), lease.ended_by, lease.outcome)
+    count_ended_lease(
+        EndedLease(lease.pool, lease.project_name, held_for, lease.id, lease.purpose),
+        lease.ended_by,
+        lease.outcome,
+    )
+
+
+def count_chore(lease: Lease) -> None:
+    """Counts what was due for each user of a keeper's lease that has just ended."""
+    labels = pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
+    for user in lease.users:
+        outcome = user.verdict.outcome if user.verdict else None
+        for due in user.due:
+            chores_total.labels(*labels, due, outcome or "lost").inc()
 
 
 def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
@@ -179,6 +212,12 @@ _OF_POOLS = frozenset(
     family.name
     for metric in (
         users,
+        users_health,
+        oldest_dirty_seconds,
+        quarantines_total,
+        restores_total,
+        quarantine_capped_total,
+        chores_total,
         waiters,
         oldest_wait_seconds,
         acquire_total,

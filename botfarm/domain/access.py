@@ -16,6 +16,7 @@ class Role(StrEnum):
 
     VIEWER = "viewer"
     RUNNER = "runner"
+    KEEPER = "keeper"
     MANAGER = "manager"
     ADMIN = "admin"
 
@@ -80,6 +81,9 @@ class Principal:
         """The name of the operator; null unless the principal is one."""
         return self.name.removeprefix(_OPERATOR) if self.name.startswith(_OPERATOR) else None
 
+
+THE_POLICY = Principal("policy", Role.ADMIN, EVERYTHING)
+"""Who changes a user by the policy of its project, as the audit names it."""
 
 THIS_MACHINE = Principal("command-line", Role.ADMIN, EVERYTHING)
 """The principal of the server's own commands, which have the password of the database."""

@@ -13,6 +13,8 @@ class SealedCredentials:
     password: str = field(repr=False)
     secrets: str | None = field(default=None, repr=False)
     totp_seed: str | None = field(default=None, repr=False)
+    pending_password: str | None = field(default=None, repr=False)
+    """The new password of a rotation that is not confirmed."""
 
 
 @dataclass(frozen=True, slots=True)

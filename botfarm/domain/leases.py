@@ -3,6 +3,7 @@
 Times are aware datetimes of the database's clock, durations are seconds.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,43 @@ class Outcome(StrEnum):
     BROKEN = "broken"
 
 
+class Reason(StrEnum):
+    """Why a user is broken, or dirty."""
+
+    CREDENTIAL_REJECTED = "credential_rejected"
+    LOCKED_OUT = "locked_out"
+    CAPTCHA = "captcha"
+    MFA = "mfa"
+    DATA = "data"
+    RATE_LIMITED = "rate_limited"
+    ENVIRONMENT = "environment"
+    OTHER = "other"
+
+
+BLAMELESS = frozenset({Reason.RATE_LIMITED, Reason.ENVIRONMENT})
+"""These say nothing about the user, so they count as no failure."""
+
+REJECTED = frozenset({Reason.CREDENTIAL_REJECTED, Reason.LOCKED_OUT})
+"""After these a chore does not sign in again until the credentials are changed: more tries lock the account."""
+
+
+class Purpose(StrEnum):
+    TEST = "test"
+    CHORE = "chore"
+    """A keeper cleans, checks, or changes the password."""
+    HOLD = "hold"
+    """A person keeps the user for a while."""
+
+
+class Due(StrEnum):
+    """What a keeper is to do with the user of a chore."""
+
+    CLEAN = "clean"
+    CHECK = "check"
+    ROTATE = "rotate"
+    SESSION = "session"
+
+
 class LeaseState(StrEnum):
     ACTIVE = "active"
     ENDED = "ended"
@@ -39,6 +77,22 @@ class LeaseOperation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the release of a lease says: of all its users, or of one of them."""
+
+    outcome: Outcome | None = Outcome.OK
+    """Null when nobody has used the lease."""
+    reason: Reason | None = None
+    note: str | None = None
+
+    @property
+    def may_quarantine(self) -> bool:
+        """Whether it can be the last failure of a user, or of a keeper's attempts."""
+        is_broken = self.outcome is Outcome.BROKEN and self.reason not in BLAMELESS
+        return is_broken or self.outcome is Outcome.DIRTY
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseTerms:
     """The fields of a new lease that do not depend on its users."""
 
@@ -49,6 +103,8 @@ class LeaseTerms:
     idempotency_key: str | None = None
     fingerprint: bytes | None = None
     """With a key: the digest of the request, by which a retry is told from another request under the key."""
+    note: str | None = None
+    """Why a person holds the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +119,16 @@ class LeaseRequest:
     priority: int = 0
     """Each step counts as a minute of waiting in the queue."""
     terms: LeaseTerms = field(default_factory=LeaseTerms)
+    purpose: Purpose = Purpose.TEST
+    wait_seconds: float = 0
+    """How long the request was ready to wait."""
+    received_at: float = field(default_factory=time.monotonic)
+    """By the monotonic clock."""
+
+    @property
+    def queue(self) -> tuple[Pool, Purpose]:
+        """Where it waits: tests and keepers of a pool have a queue each."""
+        return self.pool, self.purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +145,12 @@ class LeasedUser:
     password: str | None = field(default=None, repr=False)
     secrets: Mapping[str, object] | None = field(default=None, repr=False)
     totp: TotpCode | None = None
+    pending_password: str | None = field(default=None, repr=False)
+    """The new password of a rotation that is not confirmed; shown to keepers."""
+    due: tuple[Due, ...] = ()
+    """Of a chore: what is to be done."""
+    verdict: Verdict | None = None
+    """What the release said of this user; null when nothing was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +159,7 @@ class Lease:
     fence: int
     principal: str
     operation: LeaseOperation
+    purpose: Purpose
     owner: str | None
     pool: Pool
     project_name: str
@@ -100,10 +173,17 @@ class Lease:
     ended_at: datetime | None
     ended_by: EndedBy | None
     outcome: Outcome | None
+    reason: Reason | None
     note: str | None
-    """The note of its release, or the reason of its forced release."""
+    """The note of its release, or why it was forced."""
     fingerprint: bytes | None
     users: tuple[LeasedUser, ...]
+    requested_at: datetime | None = None
+    """When its first request arrived; null for leases of earlier versions, as the three below."""
+    labels: Mapping[str, str] | None = None
+    """The labels that were asked for."""
+    waited: float | None = None
+    """Seconds from that request to the grant."""
     row_version: int | None = None
     """For a new lease the `xmin` of its row, which changes when the lease is renewed, replayed or ended."""
 
@@ -129,6 +209,9 @@ class EndedLease:
     project_name: str
     held_for: float
     """Seconds from grant to end."""
+    id: UUID
+    purpose: Purpose = Purpose.TEST
+    user_ids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +225,4 @@ class LeaseFilter:
     user_id: UUID | None = None
     owner: str | None = None
     principal: str | None = None
+    purpose: Purpose | None = None

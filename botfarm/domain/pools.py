@@ -1,8 +1,11 @@
 """Pools: the users of one project, env and domain."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
+
+from botfarm.domain.health import Health
 
 
 class Env(StrEnum):
@@ -30,13 +33,19 @@ class PoolCounts:
     """The number of users by state at one moment, in a pool or among its users with certain labels."""
 
     total: int
+    """Without retired ones."""
     free: int
     leased: int
     resting: int
+    dirty: int
+    chore: int
+    held: int
     quarantined: int
+    retired: int
     next_free_in: float | None
     """Seconds until time alone frees the next user; null when it will free none."""
     waiting: int = 0
+    """Tests that wait."""
     oldest_wait: float | None = None
     """Seconds that the oldest waiting request has waited; null when none waits."""
 
@@ -46,3 +55,7 @@ class PoolUsage:
     pool: Pool
     project_name: str
     counts: PoolCounts
+    health: Mapping[Health, int]
+    """Users by health, without retired ones."""
+    oldest_dirty: float | None
+    """Seconds for which the user has been dirty that has been longest."""

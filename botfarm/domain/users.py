@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from botfarm.domain.leases import Lease
+from botfarm.domain.health import Health
+from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
 
 MAX_LABELS = 64
@@ -14,15 +15,33 @@ MAX_LABELS = 64
 
 
 class UserState(StrEnum):
+    """As it is shown and counted; the first three are of active users."""
+
     FREE = "free"
     LEASED = "leased"
     RESTING = "resting"
+    DIRTY = "dirty"
+    CHORE = "chore"
+    """Leased by a keeper."""
+    HELD = "held"
+    """Leased by a person."""
     QUARANTINED = "quarantined"
+    RETIRED = "retired"
 
 
 class UserStatus(StrEnum):
+    """Whether tests may have the user."""
+
     ACTIVE = "active"
+    DIRTY = "dirty"
+    """It waits for a keeper."""
     QUARANTINED = "quarantined"
+    RETIRED = "retired"
+    """For good; its history stays."""
+
+
+POLICY = "policy"
+"""Who has changed a user's status, when the project's policy has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +63,57 @@ class User:
     status: UserStatus
     status_reason: str | None
     status_since: datetime | None
+    status_by: str | None
+    """The principal, or `policy`."""
+    status_until: datetime | None
+    """When a quarantine ends by itself."""
+    health: Health
+    health_reason: str | None
+    checked_at: datetime | None
+    healthy_at: datetime | None
+    failures: int
+    """Failures in a row."""
+    rotated_at: datetime | None
+    is_rotating: bool
+    """True while a new password is pending."""
+    session_expires_at: datetime | None
     has_secrets: bool
     has_totp: bool
     last_lease: Lease | None = None
     """Null in lists, for a user that was never leased, and when the history is pruned."""
+
+    @property
+    def is_retired(self) -> bool:
+        return self.status is UserStatus.RETIRED
+
+
+@dataclass(frozen=True, slots=True)
+class UserLease:
+    """A lease as the history of one of its users has it."""
+
+    id: UUID
+    fence: int
+    purpose: Purpose
+    owner: str | None
+    metadata: Mapping[str, object]
+    acquired_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    ended_by: EndedBy | None
+    verdict: Verdict
+    """What its release said of this user."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A lease of a user, or something that was done to it by hand or by policy."""
+
+    at: datetime
+    action: str
+    """The operation that took the lease, or the action of the audit."""
+    principal: str
+    lease: UserLease | None
+    details: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +131,7 @@ class UserChanges:
     env: Env | None = None
     domain: Domain | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
-    status: UserStatus | None = None
-    status_reason: str | None = None
+    session_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +142,45 @@ class UserFilter:
     env: Env | None = None
     domain: Domain | None = None
     state: UserState | None = None
+    health: Health | None = None
     login: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class BulkAction(StrEnum):
+    QUARANTINE = "quarantine"
+    RESTORE = "restore"
+    RETIRE = "retire"
+    DELETE = "delete"
+    LABEL = "label"
+
+    @property
+    def operation(self) -> str:
+        """As the audit names the same change of one user."""
+        return "update_user" if self is BulkAction.LABEL else f"{self.value}_user"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkChange:
+    action: BulkAction
+    reason: str | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """Merged into the user's; null removes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkFailure:
+    id: UUID
+    problem: str
+    """The slug of the problem that the change of this user alone would have met."""
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    matched: int
+    done: int
+    """Of a dry run: what would be done."""
+    failed: tuple[BulkFailure, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Domain, Env, Pool
 
 
@@ -16,6 +17,7 @@ class Ticket:
     place: int
     """Its position in the queue of its pool; 1 is next."""
     pool: Pool
+    purpose: Purpose
     count: int
     labels: Mapping[str, str]
     priority: int

@@ -21,15 +21,21 @@ from botfarm.services.access.tokens import Tokens
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
 from botfarm.services.granting.grants import Grants
 from botfarm.services.leasing.acquiring import Acquiring
+from botfarm.services.leasing.hand_over import HandOver
 from botfarm.services.leasing.lease_credentials import LeaseCredentials
 from botfarm.services.leasing.leases import Leases
+from botfarm.services.leasing.refusals import Refusals
+from botfarm.services.leasing.user_acquiring import UserAcquiring
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.shared.shutdown import Shutdown
 from botfarm.services.shared.ttl_cache import CacheRefresher
+from botfarm.services.stock.bulk import Bulk
+from botfarm.services.stock.history import History
 from botfarm.services.stock.importing import Importing
 from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
+from botfarm.services.stock.user_status import UserStatuses
 from botfarm.services.stock.users import Users
 from botfarm.services.upkeep.after_restore import AfterRestore
 from botfarm.services.upkeep.key_usage import KeyUsage
@@ -54,13 +60,18 @@ class Services:
 
     projects: Projects
     users: Users
+    user_statuses: UserStatuses
+    bulk: Bulk
+    history: History
     importing: Importing
     pools: Pools
 
     acquiring: Acquiring
+    user_acquiring: UserAcquiring
     leases: Leases
     lease_credentials: LeaseCredentials
     waiting_room: WaitingRoom
+    refusals: Refusals
 
     maintenance: Maintenance
     after_restore: AfterRestore
@@ -97,13 +108,16 @@ async def open_services(
 
         projects, pools = Projects(database), Pools(database)
 
-        waiting_room, acquiring = _acquiring(
+        refusals = Refusals(database)
+        closing.push_async_callback(refusals.close)
+        waiting_room, acquiring, user_acquiring = _acquiring(
             settings,
             connections,
             key_ring=key_ring,
             projects=projects,
             pools=pools,
             credential_check=CredentialCheck(authentication, sessions),
+            refusals=refusals,
             notifier=notifier,
             shutdown=shutdown,
             clock=clock,
@@ -122,12 +136,17 @@ async def open_services(
             audit=Audit(database),
             projects=projects,
             users=Users(database, key_ring, notifier),
+            user_statuses=UserStatuses(database, notifier),
+            bulk=Bulk(database, notifier),
+            history=History(database),
             importing=Importing(database, key_ring, notifier),
             pools=pools,
             acquiring=acquiring,
+            user_acquiring=user_acquiring,
             leases=leases,
             lease_credentials=LeaseCredentials(database, key_ring, leases),
             waiting_room=waiting_room,
+            refusals=refusals,
             maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),
             after_restore=AfterRestore(database),
             key_usage=key_usage,
@@ -147,10 +166,11 @@ def _acquiring(
     projects: Projects,
     pools: Pools,
     credential_check: CredentialCheck,
+    refusals: Refusals,
     notifier: Notifier,
     shutdown: Shutdown,
     clock: DatabaseClock,
-) -> tuple[WaitingRoom, Acquiring]:
+) -> tuple[WaitingRoom, Acquiring, UserAcquiring]:
     """The rooms granting, waiting and leasing."""
     database, replica_id = connections.database, uuid4()
     limiter = AcquireLimiter(max(1, settings.database_pool_size // 2), shutdown)
@@ -172,18 +192,17 @@ def _acquiring(
         replica_id=replica_id,
         max_waiters=settings.max_waiters,
     )
+    hand_over = HandOver(database, key_ring, notifier)
     acquiring = Acquiring(
-        database,
-        key_ring,
         projects,
         grants=grants,
         waiting_room=waiting_room,
-        notifier=notifier,
-        limiter=limiter,
-        clock=clock,
+        refusals=refusals,
+        hand_over=hand_over,
         max_wait=settings.max_wait,
     )
-    return waiting_room, acquiring
+    user_acquiring = UserAcquiring(database, projects, hand_over=hand_over, limiter=limiter, clock=clock)
+    return waiting_room, acquiring, user_acquiring
 
 
 def _max_batch(settings: Settings) -> int:

@@ -49,7 +49,9 @@ _HAND_OUT_CONDITIONS = {
     "principal": "principal = :principal",
     "action": "operation = :action",
     "project_id": "project_id = :project_id",
-    "target_id": "(id = :target_id OR user_ids @> ARRAY[CAST(:target_id AS uuid)])",
+    "target_id": """(id = :target_id OR fence = ANY (ARRAY(
+        SELECT fence FROM lease_users WHERE user_id = CAST(:target_id AS uuid) AND fence < :before
+        ORDER BY fence DESC LIMIT :limit)))""",
     "since": "acquired_at >= :since",
     "until": "acquired_at < :until",
 }

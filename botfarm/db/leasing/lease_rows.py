@@ -1,4 +1,4 @@
-"""The columns that every lease statement returns, one row for each user of a lease, and their domain objects.
+"""The columns that every lease statement returns, one row for each user of a lease, and the leases made of them.
 
 In each statement the lease is `l`, its project `p` (absent when deleted) and its users `u` (absent when
 deleted).
@@ -12,21 +12,44 @@ from typing import Any
 from sqlalchemy import Row
 
 from botfarm.domain.credentials import SealedCredentials
-from botfarm.domain.leases import EndedBy, Lease, LeasedUser, LeaseOperation, Outcome
+from botfarm.domain.leases import (
+    Due,
+    EndedBy,
+    Lease,
+    LeasedUser,
+    LeaseOperation,
+    Outcome,
+    Purpose,
+    Reason,
+    Verdict,
+)
 from botfarm.domain.pools import Domain, Env, Pool
 
 LEASE_COLUMNS = """
-    l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata,
-    l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note,
-    l.fingerprint,
+    l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
+    l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by,
+    l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels AS wanted_labels, l.waited,
     coalesce(p.name, l.project_id::text) AS project_name,
     extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
     u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
     CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
     u.labels"""
 
-CREDENTIALS = "u.password, u.secrets, u.totp_seed"
-"""Returned only by statements of a holder. In all others the credentials do not leave the database."""
+CREDENTIALS = """
+    u.password, u.secrets, u.totp_seed, CASE WHEN l.purpose <> 'test' THEN u.pending_password END AS pending_password"""
+"""Only statements that run for the holder of the lease return these. No other statement reads credentials."""
+
+OF_USER = """
+    lu.due, coalesce(lu.outcome, l.outcome) AS user_outcome,
+    CASE WHEN lu.outcome IS NULL THEN l.reason ELSE lu.reason END AS user_reason,
+    CASE WHEN lu.outcome IS NULL THEN l.note ELSE lu.note END AS user_note"""
+"""What belongs to one user of a lease; goes with `LEASE_USER`."""
+
+# OFFSET keeps the planner from reading the whole history of a user to find one lease in it.
+LEASE_USER = """
+    LEFT JOIN LATERAL (
+        SELECT * FROM lease_users WHERE lease_users.user_id = u.id AND lease_users.fence = l.fence OFFSET 0
+    ) AS lu ON true"""
 
 LeaseResultRow = Row[Any]
 
@@ -50,6 +73,7 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         fence=row.fence,
         principal=row.principal,
         operation=LeaseOperation(row.operation),
+        purpose=Purpose(row.purpose or Purpose.TEST),
         owner=row.owner,
         pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
         project_name=row.project_name,
@@ -62,9 +86,13 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         ended_at=row.expires_at if lapsed else row.ended_at,
         ended_by=ended_by,
         outcome=Outcome(row.outcome) if row.outcome else None,
+        reason=Reason(row.reason) if row.reason else None,
         note=row.note,
         fingerprint=row.fingerprint,
         users=tuple(_leased_user(each) for each in rows if each.user_id is not None),
+        requested_at=row.requested_at,
+        labels=row.wanted_labels,
+        waited=None if row.waited is None else round(row.waited, 3),
         row_version=row.row_version if "row_version" in row._fields else None,
     )
 
@@ -76,7 +104,16 @@ def _leased_user(row: LeaseResultRow) -> LeasedUser:
         pool=Pool(row.user_project_id, Env(row.user_env), Domain(row.user_domain)),
         locktime=row.locktime,
         labels=row.labels,
-        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed)
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)
         if "password" in row._fields
         else None,
+        due=tuple(map(Due, row.due or ())) if "due" in row._fields else (),
+        verdict=_verdict(row) if "user_outcome" in row._fields else None,
     )
+
+
+def _verdict(row: LeaseResultRow) -> Verdict | None:
+    if row.user_outcome is None:
+        return None
+    reason = Reason(row.user_reason) if row.user_reason else None
+    return Verdict(Outcome(row.user_outcome), reason, row.user_note)

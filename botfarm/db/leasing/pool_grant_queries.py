@@ -7,6 +7,7 @@ again for each outer row, and then locks and takes more users than its LIMIT.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,17 +17,29 @@ from sqlalchemy import TextClause, text
 
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.db.shared.user_state import (
+    CHORE_AT,
+    CLEANED,
+    CLOCK,
+    DUE,
+    IS_DIRTY,
+    SETTLED,
+    free_at,
+    with_status,
+)
+from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TESTS_WAIT, TICKETS
 from botfarm.domain.credentials import SealedCredentials
-from botfarm.domain.leases import Lease, LeasedUser, LeaseOperation, LeaseRequest
+from botfarm.domain.leases import Due, Lease, LeasedUser, LeaseOperation, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 
-GRANTED_TTL = "least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold)"
+GRANTED_TTL = """
+    CASE WHEN :purpose = 'hold' THEN least({ttl}, p.max_hold)
+         ELSE least(coalesce({ttl}, p.default_ttl), p.max_ttl, p.max_hold) END"""
 """The TTL in seconds that is granted to a request for `ttl` seconds, or null, by the project `p`."""
 
 # A clock that was stepped forward frees no user: `latest` is the latest time it can show unless it was
 # stepped, or null, which `least` ignores.
-FREE = "u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))"
+BY_NOW = "<= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
 _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
 
@@ -38,11 +51,15 @@ _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 
 # With `u.project_id = :project_id` beside the row comparison it starts at the first user of the pool, not at
 # the hand, because it prefers an equality to find the start and then uses the row comparison only as a
 # filter. The clock is read after the users are locked, so a lease never starts before it could be granted.
-def _grant(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> TextClause:
+#
+# Users of a test are compared with a subquery of `p`, not joined with it, because the planner would sort a join.
+def _grant(
+    *, users: str, due: str, status: str, unless: str, claimed: str = "", requested_at: str
+) -> TextClause:
     return text(f"""
     WITH p AS MATERIALIZED (
-        SELECT projects.*, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
-        FROM projects WHERE projects.id = :project_id
+        SELECT p.*, {CLEANED} AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+        FROM projects AS p WHERE p.id = :project_id
     ),
     wanted AS MATERIALIZED (
         SELECT w.*, sum(w.count) OVER (ORDER BY w.position) AS upto
@@ -50,29 +67,31 @@ def _grant(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> 
                     CAST(:principals AS text[]), CAST(:owners AS text[]), CAST(:metadata AS text[]),
                     CAST(:idempotency_keys AS text[]), CAST(:fingerprints AS bytea[]),
                     CAST(:addresses AS text[]), CAST(:request_ids AS text[]),
+                    CAST(:priorities AS integer[]), CAST(:wait_seconds AS float8[]),
+                    CAST(:since AS float8[]), CAST(:notes AS text[]),
                     CAST(:tickets AS bigint[])) WITH ORDINALITY
              AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
-                   address, request_id, ticket, position)
+                   address, request_id, priority, wait_seconds, since, note, ticket, position)
     ),
     ahead AS MATERIALIZED (
-        SELECT u.id FROM users AS u
+        SELECT u.id, {due} AS due FROM {users}
         WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
           AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, {_LAST})
-          AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
+          AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :total FOR UPDATE SKIP LOCKED
+        LIMIT :total FOR UPDATE OF u SKIP LOCKED
     ),
     behind AS MATERIALIZED (
-        SELECT u.id FROM users AS u
+        SELECT u.id, {due} AS due FROM {users}
         WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, {_FIRST})
           AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-          AND {FREE} AND u.labels @> CAST(:labels AS jsonb) AND {unless}
+          AND u.labels @> CAST(:labels AS jsonb) AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
+        LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
     ),
     taken AS MATERIALIZED (
-        SELECT id, row_number() OVER () AS place
-        FROM (SELECT id FROM ahead UNION ALL SELECT id FROM behind) AS both_ways
+        SELECT id, due, row_number() OVER () AS place
+        FROM (SELECT id, due FROM ahead UNION ALL SELECT id, due FROM behind) AS both_ways
     ),
     fit AS MATERIALIZED (
         SELECT w.id, array_agg(taken.id ORDER BY taken.id) AS user_ids
@@ -83,51 +102,90 @@ def _grant(*, unless: str = "true", claimed: str = "", of_claimed: str = "") -> 
     {claimed}
     moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM fit) > 0),
     l AS (
-        INSERT INTO leases (id, fence, principal, operation, owner, project_id, env, domain, user_ids,
+        INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
                             metadata, acquired_at, expires_at, ttl_seconds, hold_until,
-                            idempotency_key, fingerprint, address, request_id)
-        SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', w.owner, p.id, p.env, p.domain,
+                            idempotency_key, fingerprint, address, request_id,
+                            requested_at, waited, labels, priority, wait_seconds, note)
+        SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
                fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
                granted.ttl, now + make_interval(secs => p.max_hold),
-               w.idempotency_key, w.fingerprint, w.address, w.request_id
-        FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {of_claimed},
-             LATERAL (SELECT {GRANTED_TTL.format(ttl="w.ttl")} AS ttl) AS granted
+               w.idempotency_key, w.fingerprint, w.address, w.request_id,
+               asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
+               w.priority, w.wait_seconds, w.note
+        FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {"JOIN claimed ON claimed.id = w.id" if claimed else ""},
+             LATERAL (SELECT {GRANTED_TTL.format(ttl="w.ttl")} AS ttl) AS granted,
+             LATERAL (SELECT {requested_at} AS at) AS asked
         ORDER BY w.principal, w.idempotency_key
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, xmin AS row_version
+        RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, requested_at, waited,
+                  xmin AS row_version
+    ),
+    lease_users AS (
+        INSERT INTO lease_users (user_id, fence, due)
+        SELECT taken.id, l.fence, taken.due
+        FROM l, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
     ),
     u AS (
-        UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at,
-               lease_id = l.id, fence = l.fence,
-               available_at = l.expires_at + make_interval(secs => p.lock_delay)
-        FROM l, p, unnest(l.user_ids) AS granted (id)
-        WHERE users.id = granted.id
-        RETURNING users.id, users.login, users.password, users.secrets, users.totp_seed, users.labels,
-                  users.lease_id
+        UPDATE users AS u SET locktime = l.acquired_at, expires_at = l.expires_at,
+               lease_id = l.id, fence = l.fence, purpose = :purpose,
+               available_at = greatest(l.expires_at + make_interval(secs => p.lock_delay),
+                                       l.acquired_at + make_interval(secs => p.login_gap)),
+               {SETTLED}, {with_status(status, "l.acquired_at")}
+        FROM l, p, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
+        WHERE u.id = taken.id
+        RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
+                  taken.due
     )
     SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version,
-           p.name AS project_name,
+           l.requested_at, l.waited, p.name AS project_name,
            extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
-           u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels
+           u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.due,
+           CASE WHEN :purpose <> 'test' THEN u.pending_password END AS pending_password
     FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id""")
 
 
-_QUEUE = f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND {LIVE_TICKET})"
-# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends
-# on no user.
-GRANT = _grant(unless=f"NOT {_QUEUE}")
+_KEEPERS_WAIT = (
+    f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'chore' AND {LIVE_TICKET})"
+)
+
+_TEST = {
+    "users": "users AS u",
+    "due": "CAST(NULL AS text[])",
+    "status": "'active'",
+}
+_FREE = f"({free_at('(SELECT cleaned FROM p)')}) {BY_NOW}"
+_CHORE = {
+    "users": f"users AS u CROSS JOIN p CROSS JOIN {CLOCK}",
+    "due": DUE,
+    "status": f"CASE WHEN '{Due.CLEAN}' = ANY (taken.due) THEN 'dirty' ELSE u.status END",
+}
+# A user that is not dirty goes to a test that waits, not to a keeper.
+_DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR NOT {TESTS_WAIT})"
 # A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
 # never granted.
-GRANT_TICKETS = _grant(
-    claimed="""
+_CLAIMED = {
+    "claimed": """
     claimed AS (
         DELETE FROM tickets USING wanted, fit
         WHERE tickets.id = wanted.ticket AND fit.id = wanted.id AND tickets.replica = :replica
           AND tickets.deadline > clock_timestamp()
-        RETURNING wanted.id
+        RETURNING wanted.id, tickets.arrived_at
     ),""",
-    of_claimed="JOIN claimed ON claimed.id = w.id",
-)
+    "requested_at": "claimed.arrived_at",
+}
+_AT_ONCE = {"requested_at": "now - make_interval(secs => w.since)"}
+# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends
+# on no user.
+GRANT = _grant(**_TEST, unless=f"{_FREE} AND NOT {TESTS_WAIT}", **_AT_ONCE)
+GRANT_TICKETS = _grant(**_TEST, unless=_FREE, **_CLAIMED)
+GRANT_CHORES = _grant(**_CHORE, unless=f"{_DUE} AND NOT {_KEEPERS_WAIT}", **_AT_ONCE)
+GRANT_CHORE_TICKETS = _grant(**_CHORE, unless=_DUE, **_CLAIMED)
+# A hold gets what a test would get.
+_STATEMENTS = {
+    Purpose.TEST: (GRANT, GRANT_TICKETS),
+    Purpose.HOLD: (GRANT, GRANT_TICKETS),
+    Purpose.CHORE: (GRANT_CHORES, GRANT_CHORE_TICKETS),
+}
 
 
 def hand_after(user_id: UUID) -> UUID:
@@ -147,7 +205,7 @@ async def grant_from_pool(
     replica: UUID,
     latest: datetime | None,
 ) -> list[Lease | None]:
-    """Grants a batch of requests for one pool and one set of labels.
+    """Grants a batch of requests for one pool, one set of labels and one purpose.
 
     Returns a lease or None for each request, in their order.
     `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait.
@@ -158,9 +216,10 @@ async def grant_from_pool(
     """
     lease_ids = [uuid4() for _ in requests]
     parameters = _parameters(requests, lease_ids, tickets, hand=hand, latest=latest)
-    statement = GRANT
+    at_once, of_tickets = _STATEMENTS[requests[0].purpose]
+    statement = at_once
     if tickets is not None:
-        statement, parameters["replica"] = GRANT_TICKETS, replica
+        statement, parameters["replica"] = of_tickets, replica
     rows: dict[UUID, list[Any]] = {}
     for row in await executor.execute(statement, parameters):
         rows.setdefault(row.id, []).append(row)
@@ -179,7 +238,9 @@ def _parameters(
     latest: datetime | None,
 ) -> dict[str, object]:
     terms = [each.terms for each in requests]
+    now = time.monotonic()
     return {
+        "purpose": requests[0].purpose.value,
         **pool_parameters(requests[0].pool),
         "labels": json.dumps(dict(requests[0].labels)),
         "hand": hand,
@@ -195,6 +256,10 @@ def _parameters(
         "fingerprints": [each.fingerprint for each in terms],
         "addresses": [each.principal.address for each in requests],
         "request_ids": [each.principal.request_id for each in requests],
+        "priorities": [each.priority for each in requests],
+        "wait_seconds": [each.wait_seconds for each in requests],
+        "since": [max(0.0, now - each.received_at) for each in requests],
+        "notes": [each.note for each in terms],
         "tickets": tickets or [None] * len(requests),
     }
 
@@ -206,6 +271,7 @@ def _lease(rows: Sequence[Any], request: LeaseRequest) -> Lease:
         fence=row.fence,
         principal=request.principal.name,
         operation=LeaseOperation.ACQUIRE_LEASE,
+        purpose=request.purpose,
         owner=terms.owner,
         pool=pool,
         project_name=row.project_name,
@@ -218,9 +284,13 @@ def _lease(rows: Sequence[Any], request: LeaseRequest) -> Lease:
         ended_at=None,
         ended_by=None,
         outcome=None,
-        note=None,
+        reason=None,
+        note=terms.note,
         fingerprint=terms.fingerprint,
         users=tuple(_leased_user(each, pool) for each in rows),
+        requested_at=row.requested_at,
+        labels=request.labels,
+        waited=round(row.waited, 3),
         row_version=row.row_version,
     )
 
@@ -232,5 +302,6 @@ def _leased_user(row: Any, pool: Pool) -> LeasedUser:
         pool=pool,
         locktime=row.acquired_at,
         labels=row.labels,
-        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed),
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password),
+        due=tuple(map(Due, row.due or ())),
     )

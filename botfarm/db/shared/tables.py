@@ -11,12 +11,14 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Float,
     ForeignKey,
     Identity,
     Index,
     LargeBinary,
     MetaData,
     Sequence,
+    SmallInteger,
     Text,
     Uuid,
     func,
@@ -24,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from botfarm.domain.projects import Cleaning
 
 metadata = MetaData(
     naming_convention={
@@ -38,7 +42,7 @@ fence_sequence = Sequence("fence", metadata=metadata)
 
 _ENVS = "env IN ('prod', 'preprod', 'stage')"
 _DOMAINS = "domain IN ('canary', 'regular')"
-_ROLES = "role IN ('viewer', 'runner', 'manager', 'admin')"
+_ROLES = "role IN ('viewer', 'runner', 'keeper', 'manager', 'admin')"
 _CLOCK = func.clock_timestamp()
 
 
@@ -63,6 +67,12 @@ class ProjectRow(Base):
             "default_ttl >= 1 AND max_ttl >= 1 AND max_hold >= 1 AND lock_delay >= 0 AND cooldown >= 0",
             name="policy",
         ),
+        CheckConstraint("cleaning IN ('off', 'on_dirty', 'required')", name="cleaning"),
+        CheckConstraint(
+            "quarantine_after >= 0 AND quarantine_share >= 0 AND quarantine_share <= 1 AND clean_attempts >= 1 "
+            "AND login_gap >= 0 AND check_every >= 0 AND rotate_every >= 0 AND session_refresh >= 0",
+            name="health_policy",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -73,6 +83,16 @@ class ProjectRow(Base):
     max_hold: Mapped[int]
     lock_delay: Mapped[int]
     cooldown: Mapped[int]
+    login_gap: Mapped[int] = mapped_column(server_default="0")
+    quarantine_after: Mapped[int] = mapped_column(server_default="3")
+    quarantine_share: Mapped[float] = mapped_column(Float(), server_default="0.3")
+    count_expired: Mapped[bool] = mapped_column(server_default="false")
+    cleaning: Mapped[Cleaning] = mapped_column(Text(), server_default="off")
+    clean_attempts: Mapped[int] = mapped_column(server_default="3")
+    check_every: Mapped[int] = mapped_column(server_default="0")
+    rotate_every: Mapped[int] = mapped_column(server_default="0")
+    rotate_on_release: Mapped[bool] = mapped_column(server_default="false")
+    session_refresh: Mapped[int] = mapped_column(server_default="0")
 
 
 class UserRow(Base):
@@ -83,13 +103,26 @@ class UserRow(Base):
         CheckConstraint(_ENVS, name="env"),
         CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
-        CheckConstraint("status IN ('active', 'quarantined')", name="status"),
-        CheckConstraint("(status = 'quarantined') = (status_since IS NOT NULL)", name="status_since"),
+        CheckConstraint("status IN ('active', 'dirty', 'quarantined', 'retired')", name="status"),
+        CheckConstraint("(status = 'active') = (status_since IS NULL)", name="status_since"),
+        CheckConstraint("health IN ('unknown', 'ok', 'failing', 'unreachable')", name="health"),
+        CheckConstraint("purpose IN ('test', 'chore', 'hold')", name="purpose"),
+        CheckConstraint("pending_password IS NULL OR status <> 'active'", name="pending_password"),
         CheckConstraint("(locktime IS NULL) = (expires_at IS NULL)", name="lock"),
         Index("uq_users_project_id_env_login_key", "project_id", "env", "login_key", unique=True),
         # The previous version finds logins by this index; it is dropped one release later.
         Index("uq_users_project_id_env_login", "project_id", "env", func.lower(text("login")), unique=True),
         Index("ix_users_pool", "project_id", "env", "domain", "id"),
+        # No grant and no release of an active user changes its status, so their updates stay HOT.
+        Index(
+            "ix_users_status",
+            "project_id",
+            "env",
+            "domain",
+            "status",
+            "id",
+            postgresql_where=text("status <> 'active'"),
+        ),
         {
             "postgresql_with": {
                 "fillfactor": 50,
@@ -120,6 +153,26 @@ class UserRow(Base):
     status: Mapped[str] = mapped_column(server_default="active")
     status_reason: Mapped[str | None]
     status_since: Mapped[datetime | None]
+    status_by: Mapped[str | None]
+    status_until: Mapped[datetime | None]
+    quarantined_by_policy_at: Mapped[datetime | None]
+    """Kept after a restore, for the share of a pool that may be quarantined within an hour."""
+    health: Mapped[str] = mapped_column(server_default="unknown")
+    health_reason: Mapped[str | None]
+    checked_at: Mapped[datetime | None]
+    healthy_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default="0")
+    failed_chores: Mapped[int] = mapped_column(server_default="0")
+    """Chores in a row that failed."""
+    pending_password: Mapped[str | None]
+    must_rotate: Mapped[bool] = mapped_column(server_default="false")
+    """True after a test of a project whose passwords change after each."""
+    rotated_at: Mapped[datetime | None]
+    session_expires_at: Mapped[datetime | None]
+    code_used_until: Mapped[datetime | None]
+    """The end of the last one-time code that was given."""
+    purpose: Mapped[str | None]
+    """Of the last lease; null for a test that the previous version granted."""
 
 
 class LeaseRow(Base):
@@ -170,6 +223,56 @@ class LeaseRow(Base):
     fingerprint: Mapped[bytes | None]
     address: Mapped[str | None]
     request_id: Mapped[str | None]
+    purpose: Mapped[str | None]
+    """Null for leases of the previous version, as the columns below: all of tests."""
+    reason: Mapped[str | None]
+    requested_at: Mapped[datetime | None]
+    labels: Mapped[dict[str, Any] | None]
+    priority: Mapped[int | None] = mapped_column(SmallInteger())
+    wait_seconds: Mapped[float | None] = mapped_column(Float())
+    waited: Mapped[float | None] = mapped_column(Float())
+
+
+class LeaseUserRow(Base):
+    """A user of a lease: the key lists a user's leases, the newest last, without a look at any others.
+
+    What the release says of this user alone is here; what it says of all users is with the lease.
+    """
+
+    __tablename__ = "lease_users"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('ok', 'dirty', 'broken')", name="outcome"),
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
+    )
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    due: Mapped[list[str] | None]
+    outcome: Mapped[str | None]
+    reason: Mapped[str | None]
+    note: Mapped[str | None]
+
+
+class RefusedRequestsRow(Base):
+    """Requests of one kind that got no user within one minute."""
+
+    __tablename__ = "refused_requests"
+    __table_args__ = (CheckConstraint("requests >= 1", name="requests"),)
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    env: Mapped[str] = mapped_column(primary_key=True)
+    domain: Mapped[str] = mapped_column(primary_key=True)
+    purpose: Mapped[str] = mapped_column(primary_key=True)
+    result: Mapped[str] = mapped_column(primary_key=True)
+    labels: Mapped[dict[str, Any]] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    priority: Mapped[int] = mapped_column(SmallInteger(), primary_key=True, autoincrement=False)
+    wait_seconds: Mapped[float] = mapped_column(Float(), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    waited: Mapped[float] = mapped_column(Float())
+    """Seconds, of all together."""
+    longest_wait: Mapped[float] = mapped_column(Float())
 
 
 class ReplicaRow(Base):
@@ -191,6 +294,7 @@ class TicketRow(Base):
         CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("count >= 1", name="count"),
+        CheckConstraint("purpose IN ('test', 'chore')", name="purpose"),
         Index("ix_tickets_pool", "project_id", "env", "domain", "rank", "id"),
         Index(
             "uq_tickets_principal_idempotency_key",
@@ -224,6 +328,7 @@ class TicketRow(Base):
     owner: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     fingerprint: Mapped[bytes | None]
+    purpose: Mapped[str] = mapped_column(server_default="test")
 
 
 class TokenRow(Base):

@@ -6,19 +6,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.scope_filter import scope_parameters, within
-from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS
+from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
+from botfarm.domain.health import Health
 from botfarm.domain.pools import Domain, Env, Pool, PoolCounts, PoolUsage
 
 COUNT_POOLS = text(f"""
     WITH lines AS (
         SELECT t.project_id, t.env, t.domain, count(*) AS waiting,
                extract(epoch FROM clock_timestamp() - min(t.arrived_at))::float8 AS oldest_wait
-        FROM {TICKETS} WHERE {LIVE_TICKET} GROUP BY t.project_id, t.env, t.domain
+        FROM {TICKETS} WHERE t.purpose = 'test' AND {LIVE_TICKET} GROUP BY t.project_id, t.env, t.domain
     ),
     pools AS (
-        SELECT p.name AS project_name, u.project_id, u.env, u.domain, {POOL_COUNTS}
+        SELECT p.name AS project_name, u.project_id, u.env, u.domain, {POOL_COUNTS}, {POOL_HEALTH}
         FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
         WHERE {within("u")}
         GROUP BY p.name, u.project_id, u.env, u.domain
@@ -30,8 +31,10 @@ COUNT_POOLS = text(f"""
 
 COUNT_POOL = text(f"""
     SELECT {POOL_COUNTS},
-           (SELECT count(*) FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}) AS waiting
-    FROM users AS u, {CLOCK} WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb)""")
+           (SELECT count(*) FROM {TICKETS}
+            WHERE {OF_POOL.format("t")} AND t.purpose = 'test' AND {LIVE_TICKET}) AS waiting
+    FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
+    WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb)""")
 
 
 async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
@@ -40,7 +43,9 @@ async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
         counts = dict(row)
         project_name = counts.pop("project_name")
         pool = Pool(counts.pop("project_id"), Env(counts.pop("env")), Domain(counts.pop("domain")))
-        usages.append(PoolUsage(pool, project_name, PoolCounts(**counts)))
+        health = {each: counts.pop(f"health_{each}") for each in Health}
+        oldest_dirty = counts.pop("oldest_dirty")
+        usages.append(PoolUsage(pool, project_name, PoolCounts(**counts), health, oldest_dirty))
     return usages
 
 

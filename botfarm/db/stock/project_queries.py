@@ -1,5 +1,5 @@
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Uuid, bindparam, delete, func, or_, select
@@ -9,23 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import ProjectRow
 from botfarm.domain.access import Scope
-from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
+from botfarm.domain.projects import Project, ProjectChanges, ProjectPolicy
 from botfarm.errors import ProjectExistsError, ProjectInUseError
 
 
 async def insert_project(
-    session: AsyncSession, *, project_id: UUID, name: str, policy: LeasePolicy
+    session: AsyncSession, *, project_id: UUID, name: str, policy: ProjectPolicy
 ) -> Project:
     """Raises ProjectExistsError when the id or the name is taken."""
-    row = ProjectRow(
-        id=project_id,
-        name=name,
-        default_ttl=policy.default_ttl,
-        max_ttl=policy.max_ttl,
-        max_hold=policy.max_hold,
-        lock_delay=policy.lock_delay,
-        cooldown=policy.cooldown,
-    )
+    row = ProjectRow(id=project_id, name=name, **asdict(policy))
     session.add(row)
     try:
         await session.flush()
@@ -90,11 +82,5 @@ def _within(scope: Scope) -> ColumnElement[bool]:
 
 
 def _project(row: ProjectRow) -> Project:
-    policy = LeasePolicy(
-        default_ttl=row.default_ttl,
-        max_ttl=row.max_ttl,
-        max_hold=row.max_hold,
-        lock_delay=row.lock_delay,
-        cooldown=row.cooldown,
-    )
+    policy = ProjectPolicy(**{field.name: getattr(row, field.name) for field in fields(ProjectPolicy)})
     return Project(id=row.id, created_at=row.created_at, name=row.name, policy=policy)

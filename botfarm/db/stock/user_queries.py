@@ -27,17 +27,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from botfarm.db.shared.scope_filter import in_scope
-from botfarm.db.shared.tables import LeaseRow, UserRow
-from botfarm.db.shared.user_state import USER_STATE
+from botfarm.db.shared.tables import LeaseRow, ProjectRow, UserRow
+from botfarm.db.shared.user_state import STATUS, USER_STATE
 from botfarm.domain.access import Scope
 from botfarm.domain.credentials import SealedCredentials
+from botfarm.domain.health import Health
+from botfarm.domain.leases import REJECTED
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import MAX_LABELS, User, UserChanges, UserFilter, UserState, UserStatus
+from botfarm.domain.users import MAX_LABELS, POLICY, User, UserChanges, UserFilter, UserState, UserStatus
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
-u = aliased(UserRow, name="u")
-clock = select(func.clock_timestamp().label("now")).subquery("c")  # for USER_STATE
+u, p = aliased(UserRow, name="u"), aliased(ProjectRow, name="p")
+clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
 # A list is paged by the columns of the pool index, so the cost of a page depends only on its rows.
 _KEYSET = (u.project_id, u.env, u.domain, u.id)
 UserCursor = tuple[UUID, str, str, UUID]
@@ -139,7 +141,7 @@ async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Locke
     live = select(literal(row.expires_at) > func.clock_timestamp())
     return LockedUser(
         pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
-        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed),
+        sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password),
         is_leased=row.expires_at is not None and bool(await session.scalar(live)),
         row=row,
     )
@@ -150,14 +152,16 @@ async def update_user(
 ) -> None:
     """Changes a locked user and replaces its credentials. Raises UserExistsError, NoSuchProjectError."""
     row = user.row
-    # First, because its query flushes the row, which must not be half changed.
-    await _change_status(session, row, changes)
+    if (sealed.password, sealed.totp_seed) != (row.password, row.totp_seed):
+        _trust_again(row)
+    row.pending_password = sealed.pending_password
     row.password, row.secrets, row.totp_seed = sealed.password, sealed.secrets, sealed.totp_seed
     columns = {
         "login": changes.login,
         "project_id": changes.project_id,
         "env": changes.env,
         "domain": changes.domain,
+        "session_expires_at": changes.session_expires_at,
     }
     for column, value in columns.items():
         if value is not None:
@@ -182,14 +186,12 @@ async def update_user(
         raise _refused(error) from None
 
 
-async def _change_status(session: AsyncSession, row: UserRow, changes: UserChanges) -> None:
-    if changes.status is UserStatus.ACTIVE:
-        row.status, row.status_reason, row.status_since = changes.status.value, None, None
-    elif changes.status is UserStatus.QUARANTINED:
-        now = await session.scalar(select(func.clock_timestamp()))
-        row.status = changes.status.value
-        row.status_reason = changes.status_reason or row.status_reason
-        row.status_since = row.status_since or now
+def _trust_again(row: UserRow) -> None:
+    """New credentials may work where the old ones were rejected: a keeper finds out."""
+    if row.health == Health.FAILING:
+        row.health, row.health_reason = Health.UNKNOWN, None
+    if row.status == UserStatus.QUARANTINED and row.status_by == POLICY and row.status_reason in REJECTED:
+        row.status, row.status_reason = UserStatus.DIRTY, None
 
 
 async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
@@ -215,7 +217,7 @@ async def list_users(
     """Lists users in the order of the pool index: by project, env, domain, id."""
     statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if chosen.project_id is not None:
-        # A range, because with an equality the planner would walk the whole project up to the cursor.
+        # `<=` instead of `=`, because with `=` the planner would walk the whole project up to the cursor.
         after = max(after or _NOTHING, (chosen.project_id, *_NOTHING[1:]), key=lambda cursor: cursor[0])
         statement = statement.where(u.project_id <= chosen.project_id)
     if after is not None:
@@ -227,6 +229,8 @@ async def list_users(
         statement = statement.where(u.login_key == login_key(chosen.login))
     if chosen.labels:
         statement = statement.where(u.labels.contains(dict(chosen.labels)))
+    if chosen.health is not None:
+        statement = statement.where(u.health == chosen.health.value)
     if chosen.state is not None:
         statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
     return [_user(row) for row in await session.execute(statement)]
@@ -252,7 +256,7 @@ def cursor_of(user: User) -> UserCursor:
 
 
 def _last_lease(scope: Scope) -> ColumnElement[Any]:
-    """Id of the user's last lease, or NULL if that lease is from before the user's move into this scope."""
+    """Id of the user's last lease. NULL if the user was in another scope at that time."""
     if scope.is_whole:
         return u.lease_id.label("lease_id")
     here = in_scope(scope, project_id=LeaseRow.project_id, env=LeaseRow.env)
@@ -261,31 +265,45 @@ def _last_lease(scope: Scope) -> ColumnElement[Any]:
 
 def _select_users(scope: Scope) -> Select[*tuple[Any, ...]]:
     in_force = case((u.expires_at > clock.c.now, u.expires_at))
-    return select(
-        u.id,
-        u.created_at,
-        u.login,
-        u.project_id,
-        u.env,
-        u.domain,
-        u.locktime,
-        u.expires_at,
-        u.available_at,
-        _last_lease(scope),
-        u.labels,
-        u.status,
-        u.status_reason,
-        u.status_since,
-        u.secrets.is_not(None).label("has_secrets"),
-        u.totp_seed.is_not(None).label("has_totp"),
-        literal_column(USER_STATE).label("state"),
-        (u.expires_at > clock.c.now).label("locked"),
-        func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
-    ).join(clock, true())
+    return (
+        select(
+            u.id,
+            u.created_at,
+            u.login,
+            u.project_id,
+            u.env,
+            u.domain,
+            u.locktime,
+            u.expires_at,
+            u.available_at,
+            _last_lease(scope),
+            u.labels,
+            literal_column(STATUS).label("status"),
+            u.status_reason,
+            u.status_since,
+            u.status_by,
+            u.status_until,
+            u.health,
+            u.health_reason,
+            u.checked_at,
+            u.healthy_at,
+            u.failures,
+            u.rotated_at,
+            u.pending_password.is_not(None).label("is_rotating"),
+            u.session_expires_at,
+            u.secrets.is_not(None).label("has_secrets"),
+            u.totp_seed.is_not(None).label("has_totp"),
+            literal_column(USER_STATE).label("state"),
+            (u.expires_at > clock.c.now).label("locked"),
+            func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
+        )
+        .join(p, p.id == u.project_id)
+        .join(clock, true())
+    )
 
 
 def _user(row: Row[Any]) -> User:
-    state = UserState(row.state)
+    state, status = UserState(row.state), UserStatus(row.status)
     return User(
         id=row.id,
         created_at=row.created_at,
@@ -295,14 +313,24 @@ def _user(row: Row[Any]) -> User:
         locktime=row.locktime if row.locked else None,
         expires_at=row.expires_at if row.locked else None,
         busy_for=max(0.0, round(float(row.busy_for), 3))
-        if state in {UserState.LEASED, UserState.RESTING}
+        if row.locked or state is UserState.RESTING
         else None,
         available_at=row.available_at,
         lease_id=row.lease_id,
         labels=row.labels,
-        status=UserStatus(row.status),
-        status_reason=row.status_reason,
-        status_since=row.status_since,
+        status=status,
+        status_reason=row.status_reason if status is not UserStatus.ACTIVE else None,
+        status_since=row.status_since if status is not UserStatus.ACTIVE else None,
+        status_by=row.status_by if status is not UserStatus.ACTIVE else None,
+        status_until=row.status_until if status is UserStatus.QUARANTINED else None,
+        health=Health(row.health),
+        health_reason=row.health_reason,
+        checked_at=row.checked_at,
+        healthy_at=row.healthy_at,
+        failures=row.failures,
+        rotated_at=row.rotated_at,
+        is_rotating=row.is_rotating,
+        session_expires_at=row.session_expires_at,
         has_secrets=row.has_secrets,
         has_totp=row.has_totp,
     )

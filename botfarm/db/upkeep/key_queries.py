@@ -22,16 +22,18 @@ _KEY_ID = "CASE WHEN starts_with({0}, 'v1.') IS FALSE THEN '' ELSE split_part(le
 ENCRYPTED_VALUES = text(f"""
     SELECT key_id, CAST(sum(users) AS bigint) AS values
     FROM (SELECT {_KEY_ID.format("password")} AS password, {_KEY_ID.format("secrets")} AS secrets,
-                 {_KEY_ID.format("totp_seed")} AS totp_seed, count(*) AS users
-          FROM users GROUP BY 1, 2, 3) AS counted,
-         LATERAL (VALUES (password), (secrets), (totp_seed)) AS each (key_id)
+                 {_KEY_ID.format("totp_seed")} AS totp_seed, {_KEY_ID.format("pending_password")} AS pending,
+                 count(*) AS users
+          FROM users GROUP BY 1, 2, 3, 4) AS counted,
+         LATERAL (VALUES (password), (secrets), (totp_seed), (pending)) AS each (key_id)
     WHERE key_id IS NOT NULL GROUP BY key_id""")
 
-_STORED = "id, project_id, env, domain, password, secrets, totp_seed"
+_STORED = "id, project_id, env, domain, password, secrets, totp_seed, pending_password"
 
 SOME_UNDER = text(f"""
     SELECT {_STORED} FROM users
     WHERE starts_with(password, :prefix) OR starts_with(secrets, :prefix) OR starts_with(totp_seed, :prefix)
+       OR starts_with(pending_password, :prefix)
     LIMIT :limit""")
 
 PAGE = text(f"""
@@ -45,20 +47,24 @@ BY_ID = text(f"""
 # Skips locked users, because their lock's holder may be waiting for the pool's lock, which the caller holds.
 REPLACE = text("""
     WITH chosen AS MATERIALIZED (
-        SELECT u.id, new.password, new.secrets, new.totp_seed
+        SELECT u.id, new.password, new.secrets, new.totp_seed, new.pending_password
         FROM unnest(CAST(:ids AS uuid[]),
                     CAST(:old_passwords AS text[]), CAST(:old_secrets AS text[]),
-                    CAST(:old_totp_seeds AS text[]),
-                    CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]))
-             AS new (id, old_password, old_secrets, old_totp_seed, password, secrets, totp_seed)
+                    CAST(:old_totp_seeds AS text[]), CAST(:old_pending_passwords AS text[]),
+                    CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]),
+                    CAST(:pending_passwords AS text[]))
+             AS new (id, old_password, old_secrets, old_totp_seed, old_pending_password,
+                     password, secrets, totp_seed, pending_password)
         JOIN users AS u ON u.id = new.id
         WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain
           AND u.password IS NOT DISTINCT FROM new.old_password
           AND u.secrets IS NOT DISTINCT FROM new.old_secrets
           AND u.totp_seed IS NOT DISTINCT FROM new.old_totp_seed
+          AND u.pending_password IS NOT DISTINCT FROM new.old_pending_password
         FOR UPDATE OF u SKIP LOCKED
     )
-    UPDATE users SET password = chosen.password, secrets = chosen.secrets, totp_seed = chosen.totp_seed
+    UPDATE users SET password = chosen.password, secrets = chosen.secrets, totp_seed = chosen.totp_seed,
+           pending_password = chosen.pending_password
     FROM chosen WHERE users.id = chosen.id
     RETURNING users.id""")
 
@@ -116,9 +122,11 @@ async def replace_credentials(
         "old_passwords": [user.sealed.password for user, _ in changes],
         "old_secrets": [user.sealed.secrets for user, _ in changes],
         "old_totp_seeds": [user.sealed.totp_seed for user, _ in changes],
+        "old_pending_passwords": [user.sealed.pending_password for user, _ in changes],
         "passwords": [new.password for _, new in changes],
         "secrets": [new.secrets for _, new in changes],
         "totp_seeds": [new.totp_seed for _, new in changes],
+        "pending_passwords": [new.pending_password for _, new in changes],
     }
     return set(await session.scalars(REPLACE, parameters))
 
@@ -129,4 +137,5 @@ def _in_pool(pool: Pool) -> dict[str, object]:
 
 def _stored_user(row: Row[Any]) -> StoredUser:
     pool = Pool(row.project_id, Env(row.env), Domain(row.domain))
-    return StoredUser(row.id, pool, SealedCredentials(row.password, row.secrets, row.totp_seed))
+    sealed = SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)
+    return StoredUser(row.id, pool, sealed)

@@ -8,8 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 # Fences rise with time, so old leases come first, and no index on ended_at is needed.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
-        SELECT id FROM leases WHERE ended_at < clock_timestamp() - make_interval(days => :days)
+        SELECT id, fence, user_ids FROM leases WHERE ended_at < clock_timestamp() - make_interval(days => :days)
         ORDER BY fence LIMIT :batch
+    ),
+    of_users AS (
+        DELETE FROM lease_users USING old, unnest(old.user_ids) AS of_lease (id)
+        WHERE lease_users.user_id = of_lease.id AND lease_users.fence = old.fence
     )
     DELETE FROM leases USING old WHERE leases.id = old.id
     RETURNING 1""")

@@ -6,6 +6,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.shared.user_state import CLEANED, SETTLED, with_status
+
 # Waits for grants in flight, which are visible then. Later grants see the changes made here.
 STOP_HAND_OUTS = text("LOCK TABLE leases, users IN SHARE ROW EXCLUSIVE MODE")
 
@@ -24,13 +26,16 @@ END_LEASES = text("""
     SELECT count(*) FROM ended""")
 
 # A user that was leased after the backup may be held for `max_ttl` from now, or rest for `cooldown`, at most.
-REST_USERS = text("""
+# After the backup tests may have used any user, so all are dirty where a keeper comes after every test.
+_STATUS = f"CASE WHEN u.status = 'active' AND {CLEANED} THEN 'dirty' ELSE u.status END"
+REST_USERS = text(f"""
     WITH resting AS (
-        UPDATE users SET locktime = NULL, expires_at = NULL, available_at = coalesce(
+        UPDATE users AS u SET locktime = NULL, expires_at = NULL, {SETTLED},
+               {with_status(_STATUS, "clock_timestamp()")}, available_at = coalesce(
             clock_timestamp() + make_interval(secs => CAST(:rest AS float8)),
             greatest(available_at, clock_timestamp()
                      + make_interval(secs => greatest(p.max_ttl + p.lock_delay, p.cooldown))))
-        FROM projects AS p WHERE p.id = users.project_id
+        FROM projects AS p WHERE p.id = u.project_id
         RETURNING available_at
     )
     SELECT count(*) AS users, max(available_at) AS until FROM resting""")

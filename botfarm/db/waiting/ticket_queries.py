@@ -1,8 +1,10 @@
-"""Tickets: the places of waiting requests in the queue of a pool, one queue for all replicas.
+"""Tickets: the places of waiting requests in a queue of a pool, one queue for all replicas.
 
-A ticket is live until its deadline, while its replica has a heartbeat. Only its own replica grants it, by the
-statement that also deletes it. So exactly one of a grant, a time-out and a disconnect deletes the ticket, and
-that one decides.
+Each pool has a queue of tests and a queue of keepers.
+
+A ticket is live until its deadline, while its replica has a heartbeat. Only its own replica grants it, by a statement
+of db/leasing/pool_grant_queries.py that also deletes it. So exactly one of a grant, a time-out and a disconnect
+deletes the ticket, and that one decides.
 """
 
 import json
@@ -11,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.listener import SAY_FREED
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
-from botfarm.db.shared.user_state import CLOCK
-from botfarm.domain.leases import LeaseRequest
+from botfarm.db.shared.user_state import CHORE_AT, CLOCK, IS_DIRTY, free_at
+from botfarm.domain.leases import LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Place, Queue
 
@@ -45,23 +47,23 @@ INSERT = text(f"""
                     CAST(:labels AS text[]), CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
                     CAST(:since AS float8[]), CAST(:seconds AS float8[]), CAST(:principals AS text[]),
                     CAST(:owners AS text[]), CAST(:idempotency_keys AS text[]),
-                    CAST(:fingerprints AS bytea[])) WITH ORDINALITY
+                    CAST(:fingerprints AS bytea[]), CAST(:purposes AS text[])) WITH ORDINALITY
              AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner,
-                   idempotency_key, fingerprint, position), {CLOCK}
+                   idempotency_key, fingerprint, purpose, position), {CLOCK}
     ),
     parked AS (
         INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at,
-                                  replica, deadline, principal, owner, idempotency_key, fingerprint)
+                                  replica, deadline, principal, owner, idempotency_key, fingerprint, purpose)
         OVERRIDING SYSTEM VALUE
         SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
                arrived_at - priority * interval '60 seconds', arrived_at,
-               :replica, deadline, principal, owner, idempotency_key, fingerprint
+               :replica, deadline, principal, owner, idempotency_key, fingerprint, purpose
         FROM new ORDER BY principal, idempotency_key, id
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
         SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain,
             labels = excluded.labels, count = excluded.count, priority = excluded.priority,
             owner = excluded.owner, fingerprint = excluded.fingerprint, replica = excluded.replica,
-            deadline = excluded.deadline,
+            deadline = excluded.deadline, purpose = excluded.purpose,
             rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
             arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at
                               ELSE excluded.arrived_at END
@@ -77,25 +79,29 @@ INSERT = text(f"""
 HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
 
+
 # `s` are the sets of labels that tickets ask for, `m` the users that match each set. If N users are free for
 # a set, only the first N tickets of the set can be granted, and later ones are left out. A ticket that wants
 # more users than are in service is left out, too. If no ticket asks for labels, the labels of the users are
 # not looked at. MATERIALIZED, because the planner expects one ticket and would compute the other steps once
 # for each of a thousand.
-QUEUE = text(f"""
+def _queue(purpose: Purpose, available_at: str, *, unless: str = "true") -> TextClause:
+    return text(f"""
     WITH t AS MATERIALIZED (
         SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
                dense_rank() OVER (ORDER BY t.labels) AS number
-        FROM {TICKETS} WHERE {OF_POOL.format("t")} AND {LIVE_TICKET}
+        FROM {TICKETS} WHERE {OF_POOL.format("t")} AND t.purpose = '{purpose}' AND {LIVE_TICKET}
     ),
     s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
     u AS MATERIALIZED (
-        SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
+        SELECT g.labels, count(*) AS active,
+               count(*) FILTER (WHERE g.available_at <= c.now AND {unless}) AS free,
                min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
         FROM (
             SELECT CASE WHEN (SELECT bool_and(labels = '{{}}') FROM s) THEN '{{}}'
-                        ELSE u.labels END AS labels, u.available_at
-            FROM users AS u WHERE {OF_POOL.format("u")} AND u.status = 'active'
+                        ELSE u.labels END AS labels, {available_at} AS available_at, {IS_DIRTY} AS is_dirty
+            FROM users AS u JOIN projects AS p ON p.id = u.project_id
+            WHERE {OF_POOL.format("u")} AND (u.status IN ('active', 'dirty') OR u.status_until IS NOT NULL)
         ) AS g, {CLOCK}
         GROUP BY g.labels
     ),
@@ -114,10 +120,20 @@ QUEUE = text(f"""
             ) AS groups) AS free,
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
+
+TESTS_WAIT = (
+    f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET})"
+)
+QUEUES = {
+    Purpose.TEST: _queue(Purpose.TEST, free_at()),
+    # A user that is not dirty goes to a test that waits, not to a keeper.
+    Purpose.CHORE: _queue(Purpose.CHORE, CHORE_AT, unless=f"(g.is_dirty OR NOT {TESTS_WAIT})"),
+}
+
 # The deadline distinguishes a ticket from the same ticket after a retry took it over, which must stay.
 WITHDRAW = text(f"""
     WITH mine AS MATERIALIZED (
-        SELECT t.id, t.project_id, t.env, t.domain,
+        SELECT t.id, t.project_id, t.env, t.domain, t.purpose,
                leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
         FROM tickets AS t
         JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
@@ -132,10 +148,11 @@ WITHDRAW = text(f"""
     ),
     line AS (
         SELECT t.id,
-               row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
-               count(*) OVER (PARTITION BY t.project_id, t.env, t.domain) AS waiting
+               row_number() OVER (PARTITION BY t.project_id, t.env, t.domain, t.purpose
+                                  ORDER BY t.rank, t.id) AS place,
+               count(*) OVER (PARTITION BY t.project_id, t.env, t.domain, t.purpose) AS waiting
         FROM tickets AS t LEFT JOIN replicas AS r ON r.id = t.replica
-        WHERE (t.project_id, t.env, t.domain) IN (SELECT project_id, env, domain FROM mine)
+        WHERE (t.project_id, t.env, t.domain, t.purpose) IN (SELECT project_id, env, domain, purpose FROM mine)
           AND (({LIVE_TICKET}) OR t.id IN (SELECT id FROM mine))
     )
     SELECT line.id, line.place, line.waiting FROM line JOIN mine ON mine.id = line.id""")
@@ -211,6 +228,7 @@ async def insert_tickets(
         "owners": [each.owner for each in terms],
         "idempotency_keys": [each.idempotency_key for each in terms],
         "fingerprints": [each.fingerprint for each in terms],
+        "purposes": [each.purpose.value for each in requests],
     }
     rows = (await session.execute(INSERT, parameters)).all()
     inserted = {row.position: HeldTicket(row.id, row.deadline, row.waited) for row in rows}
@@ -222,9 +240,9 @@ async def has_lease(session: AsyncSession, *, principal: str, idempotency_key: s
     return bool(await session.scalar(HAS_LEASE, {"principal": principal, "idempotency_key": idempotency_key}))
 
 
-async def read_queue(executor: Executor, pool: Pool, *, replica: UUID) -> Queue:
-    """Reads the queue and the free users of the pool at one moment."""
-    (row,) = await executor.execute(QUEUE, {**pool_parameters(pool), "replica": replica})
+async def read_queue(executor: Executor, pool: Pool, purpose: Purpose, *, replica: UUID) -> Queue:
+    """Reads a queue of the pool, and the users that it may have, at one moment."""
+    (row,) = await executor.execute(QUEUES[purpose], {**pool_parameters(pool), "replica": replica})
     free: dict[frozenset[int], int] = {}
     for numbers, users in row.free or ():
         matches = frozenset(numbers)

@@ -7,13 +7,14 @@ from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
+from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.waiting import Ticket, TicketFilter
 
 WAITING = text(f"""
-    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.count AS users, t.priority,
+    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.purpose, t.count AS users, t.priority,
            t.principal, t.owner, t.arrived_at,
-           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
+           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain, t.purpose ORDER BY t.rank, t.id) AS place,
            extract(epoch FROM c.now - t.arrived_at)::float8 AS waited,
            extract(epoch FROM t.deadline - c.now)::float8 AS ends_in
     FROM {TICKETS}, {CLOCK}
@@ -21,7 +22,7 @@ WAITING = text(f"""
       AND (CAST(:project_id AS uuid) IS NULL OR t.project_id = :project_id)
       AND (CAST(:env AS text) IS NULL OR t.env = :env)
       AND (CAST(:domain AS text) IS NULL OR t.domain = :domain)
-    ORDER BY t.project_id, t.env, t.domain, t.rank, t.id""")
+    ORDER BY t.project_id, t.env, t.domain, t.purpose DESC, t.rank, t.id""")
 
 
 async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:
@@ -37,6 +38,7 @@ async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter
             id=row.id,
             place=row.place,
             pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+            purpose=Purpose(row.purpose),
             count=row.users,
             labels=row.labels,
             priority=row.priority,

@@ -12,10 +12,9 @@ from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.paging import Page
 from botfarm.services.shared.cursors import MAX_BIGINT, decode_bigints, encode_cursor
 
-# Seconds. Entries that match a filter may be anywhere in the history, and an index for each filter would slow
-# down every grant.
+# Seconds that a reading may take. With a filter it may be slow: an index for each filter would slow down every grant.
 PATIENCE = 10.0
-# Readings at a time, because each holds a connection for as long as `PATIENCE`.
+# Few readings at a time, because each holds a connection for up to `PATIENCE`.
 AT_ONCE = 2
 
 
@@ -27,11 +26,10 @@ class Audit:
     async def list(
         self, scope: Scope, chosen: AuditFilter, *, cursor: str | None, limit: int
     ) -> Page[AuditEntry]:
-        """Entries, the newest first. Entries of no project are only for a whole scope.
+        """Entries, the newest first. Entries without a project are shown only to a principal whose scope is everything.
 
-        Each table is read in the order of its number, which is the order of time except for actions of the
-        same moment, and both are merged. So a page costs what it shows, and pages neither skip nor repeat
-        entries.
+        Both tables are read by their numbers, newest first, and merged by time. So the cost of a page depends
+        only on its rows, and pages neither skip nor repeat entries.
         """
         before = Position(*decode_bigints(cursor, 2)) if cursor else Position(MAX_BIGINT, MAX_BIGINT)
         async with self._turns, self._database.long_reading(patience=PATIENCE) as session:

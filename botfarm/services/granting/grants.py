@@ -15,7 +15,7 @@ from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
 from botfarm.domain.access import Principal
-from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms
+from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.access.credential_check import CredentialCheck
@@ -25,8 +25,8 @@ from botfarm.services.shared.batching import GroupedBatcher
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.stock.pools import Pools
 
-Kind = tuple[Pool, frozenset[tuple[str, str]]]
-"""A pool and labels: requests of one kind can be granted by one statement."""
+Kind = tuple[Pool, Purpose, frozenset[tuple[str, str]]]
+"""A pool, a purpose and labels: requests of one kind can be granted by one statement."""
 
 
 class Grants:
@@ -57,7 +57,7 @@ class Grants:
         )
         # The user of each pool after which the last grant stopped. It spreads the use of the users and
         # decides nothing, so each process has its own.
-        self._hands: dict[Pool, UUID] = {}
+        self._hands: dict[tuple[Pool, Purpose], UUID] = {}
 
     async def grant_now(
         self, request: LeaseRequest, *, will_wait: bool, deadline: float
@@ -73,7 +73,7 @@ class Grants:
             if lease is not None:
                 return Grant(lease)
             outcome = await self._replay_or_count(request)
-            if isinstance(outcome, Grant) or will_wait or outcome.free < request.count or outcome.waiting > 0:
+            if isinstance(outcome, Grant) or will_wait or not _is_enough(outcome, request):
                 return outcome
         return await self._limiter.run(partial(self._grant_alone, request), deadline=deadline)
 
@@ -134,8 +134,8 @@ class Grants:
     async def _grant(
         self, executor: Executor, requests: Sequence[LeaseRequest], tickets: Sequence[int] | None
     ) -> list[Lease | None]:
-        pool = requests[0].pool
-        hand = self._hands.get(pool) or hand_after(uuid4())
+        queue = requests[0].queue
+        hand = self._hands.get(queue) or hand_after(uuid4())
         leases = await pool_grant_queries.grant_from_pool(
             executor,
             requests,
@@ -149,7 +149,7 @@ class Grants:
             behind = [
                 user_id for user_id in ids if user_id < hand
             ]  # granted after the hand went past the end
-            self._hands[pool] = hand_after(max(behind or ids))
+            self._hands[queue] = hand_after(max(behind or ids))
         return leases
 
 
@@ -179,5 +179,12 @@ async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:
     )
 
 
+def _is_enough(counts: PoolCounts, request: LeaseRequest) -> bool:
+    """Whether the users suffice, so that it was only their locks that were in the way."""
+    if request.purpose is Purpose.CHORE:
+        return counts.dirty >= request.count
+    return counts.free >= request.count and counts.waiting == 0
+
+
 def _kind(request: LeaseRequest) -> Kind:
-    return request.pool, frozenset(request.labels.items())
+    return request.pool, request.purpose, frozenset(request.labels.items())

@@ -1,20 +1,26 @@
 """The life of a lease after its grant: renew, release, force, read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import lease_queries, lease_reading_queries
-from botfarm.db.leasing.lease_queries import Release, Renewal
+from botfarm.db.leasing import advisory_locks, lease_end_queries, lease_queries, lease_reading_queries
+from botfarm.db.leasing.lease_end_queries import Release
+from botfarm.db.leasing.lease_queries import Renewal
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.leases import EndedBy, Lease, LeaseFilter, LeaseOperation, Outcome
+from botfarm.domain.leases import EndedBy, Lease, LeaseFilter, LeaseOperation, Verdict
 from botfarm.domain.paging import Page
 from botfarm.domain.users import User
 from botfarm.errors import (
+    FieldError,
+    InvalidRequestError,
     LeaseIdRequiredError,
     LeaseLapsedError,
     NoSuchLeaseError,
@@ -25,7 +31,10 @@ from botfarm.errors import (
 from botfarm.services.shared.batching import Batcher
 from botfarm.services.shared.cursors import decode_bigints, encode_cursor
 from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.quarantining import Judgement, judge
 from botfarm.services.stock.sealing import readable_lease
+
+_OK = Verdict()
 
 
 class Leases:
@@ -60,10 +69,22 @@ class Leases:
         return readable_lease(renewed, self._key_ring)
 
     async def release(
-        self, principal: Principal, lease_id: UUID, *, outcome: Outcome = Outcome.OK, note: str | None = None
+        self,
+        principal: Principal,
+        lease_id: UUID,
+        verdict: Verdict = _OK,
+        of_users: Mapping[UUID, Verdict] = MappingProxyType({}),
     ) -> Lease:
-        """Idempotent. Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError."""
-        released = await self._releases.submit(Release(lease_id, principal.name, outcome, note))
+        """Idempotent. `of_users` is what is said of single users, instead of the verdict on all.
+
+        Raises LeaseLapsedError, NotTheHolderError, NoSuchLeaseError, and InvalidRequestError for a user that the
+        lease does not have; then nothing is released.
+        """
+        release = Release(lease_id, principal.name, verdict, of_users)
+        if not of_users and not verdict.may_quarantine:
+            released = await self._releases.submit(release)
+        else:
+            released = await self._release_and_judge(principal, release)
         if released:
             metrics.count_released_lease(released)
             return released
@@ -93,15 +114,20 @@ class Leases:
 
     async def force_release(self, principal: Principal, lease_id: UUID, *, reason: str) -> Lease:
         """Ends the lease of any holder. A lease that has ended stays as it is. Raises NoSuchLeaseError."""
+        lease = await self._existing(principal.scope, lease_id)
         async with self._database.transaction() as session:
-            forced = await lease_queries.force_release(session, lease_id, principal.scope, reason=reason)
+            await advisory_locks.lock_pool(session, lease.pool)
+            forced = await lease_end_queries.force_release(session, lease_id, principal.scope, reason=reason)
             if forced is not None:
                 details = {"reason": reason, "holder": forced.principal}
                 await audit_queries.record_of_lease(
                     session, principal, "force_release_lease", forced, details
                 )
+            judgement = await _judge(session, forced) if forced else None
         if forced is None:
             return await self._existing(principal.scope, lease_id)
+        if judgement:
+            judgement.count()
         self._notifier.freed(forced.pool.project_id)
         metrics.count_released_lease(forced)
         return forced
@@ -168,10 +194,27 @@ class Leases:
 
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
         async with self._database.direct() as executor:
-            released = await lease_queries.release(executor, wanted)
+            released = await lease_end_queries.release(executor, wanted)
         for lease in released.values():
             self._notifier.freed(lease.pool.project_id)
         return [released.get(each.lease_id) for each in wanted]
+
+    async def _release_and_judge(self, principal: Principal, wanted: Release) -> Lease | None:
+        """Releases, and quarantines the users that have failed too often, in one transaction.
+
+        The lock of the pool comes first: under it no other quarantine takes the same share of the pool.
+        """
+        lease = await self.held_before(principal, wanted.lease_id)
+        _check_users(lease, wanted.of_users)
+        async with self._database.transaction() as session:
+            await advisory_locks.lock_pool(session, lease.pool)
+            released = (await lease_end_queries.release(session, [wanted])).get(wanted.lease_id)
+            if released is None:
+                return None
+            judgement = await _judge(session, released)
+        judgement.count()
+        self._notifier.freed(released.pool.project_id)
+        return released
 
     async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
         async with self._database.autocommit() as session:
@@ -186,6 +229,20 @@ class Leases:
         if lease.principal != principal.name:
             raise NotTheHolderError
         return lease
+
+
+def _check_users(lease: Lease, of_users: Collection[UUID]) -> None:
+    """Raises InvalidRequestError for users that the lease does not have."""
+    strangers = set(of_users) - {user.id for user in lease.users}
+    wrong = [place for place, user_id in enumerate(of_users) if user_id in strangers]
+    if wrong:
+        errors = (FieldError(f"users.{place}.id", "unknown", "is no user of the lease") for place in wrong)
+        raise InvalidRequestError(*errors)
+
+
+async def _judge(session: AsyncSession, ended: Lease) -> Judgement:
+    failed = {user.id: (ended.id, user.verdict.reason if user.verdict else None) for user in ended.users}
+    return await judge(session, ended.pool, ended.project_name, failed)
 
 
 def _lease_id(wanted: Renewal | Release) -> UUID:

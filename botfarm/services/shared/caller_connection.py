@@ -1,4 +1,4 @@
-"""The caller's connection, as a service sees it while a request takes its time."""
+"""The caller's connection, as a service sees it during a long request."""
 
 from typing import Protocol
 

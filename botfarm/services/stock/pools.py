@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
 from botfarm.db.waiting import waiting_list_queries
 from botfarm.domain.access import Scope
+from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool, PoolCounts, PoolUsage
 from botfarm.domain.waiting import Ticket, TicketFilter
 from botfarm.errors import PoolExhaustedError
@@ -50,22 +52,28 @@ class Pools:
         return [counts] * len(requests)
 
 
-def pool_exhausted(counts: PoolCounts, *, waited: float, place: int | None = None) -> PoolExhaustedError:
+def pool_exhausted(
+    counts: PoolCounts, purpose: Purpose, *, waited: float, place: int | None = None
+) -> PoolExhaustedError:
     """The error for a request that gets no user.
 
     `waited` in seconds; `place` is where a waiting request stood in the queue.
     """
-    detail = (
-        None if counts.next_free_in is not None else "The users that match are quarantined: time frees none."
-    )
-    if counts.free > 0:
+    detail = None
+    if purpose is Purpose.CHORE:
+        detail = "No chore is due: `wait_seconds` waits for the next one."
+        counts = replace(counts, next_free_in=None)
+    elif counts.free > 0:
         detail = "The users that are free are for those who wait: set `wait_seconds` to stand in their line."
+    elif counts.next_free_in is None:
+        detail = "The users that match wait for a keeper or are quarantined: time frees none."
     return PoolExhaustedError(
         detail,
         waited=round(waited, 3),
         total=counts.total,
         leased=counts.leased,
         resting=counts.resting,
+        dirty=counts.dirty,
         quarantined=counts.quarantined,
         waiting=counts.waiting,
         next_free_in=None if counts.next_free_in is None else round(counts.next_free_in, 3),

@@ -6,7 +6,7 @@ from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
+from botfarm.domain.projects import Project, ProjectChanges, ProjectPolicy
 from botfarm.errors import ForbiddenError, NoSuchProjectError
 from botfarm.services.shared.ttl_cache import TtlCache
 
@@ -17,7 +17,7 @@ class Projects:
         self._known = TtlCache[UUID | str, Project](self._load)
 
     async def create(
-        self, principal: Principal, *, project_id: UUID | None, name: str, policy: LeasePolicy
+        self, principal: Principal, *, project_id: UUID | None, name: str, policy: ProjectPolicy
     ) -> Project:
         """Raises ProjectExistsError for a taken id or name, ForbiddenError unless the scope is whole."""
         _require_everything(principal.scope, "A new project")

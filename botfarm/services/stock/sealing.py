@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from secrets import choice
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,8 @@ logger = get_logger(__name__)
 
 Secrets = Mapping[str, Any]
 
+_LETTERS, _DIGITS, _SIGNS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.!"
+
 
 def seal(
     key_ring: KeyRing, user_id: UUID, *, password: str, secrets: Secrets | None, totp_seed: str | None
@@ -30,6 +33,22 @@ def seal(
 
 def seal_password(key_ring: KeyRing, user_id: UUID, password: str) -> str:
     return key_ring.encrypt(password, row_id=user_id, field="password")
+
+
+def seal_pending_password(key_ring: KeyRing, user_id: UUID, password: str) -> str:
+    return key_ring.encrypt(password, row_id=user_id, field="pending_password")
+
+
+def open_pending_password(key_ring: KeyRing, user_id: UUID, sealed: str) -> str:
+    return _open(key_ring, sealed, user_id, "pending_password")
+
+
+def generate_password() -> str:
+    """24 characters that forms accept: letters, digits and signs, at least one of each, without look-alikes."""
+    while True:
+        password = "".join(choice(_LETTERS + _DIGITS + _SIGNS) for _ in range(24))
+        if all(set(password) & set(kind) for kind in (_LETTERS.lower(), _LETTERS.upper(), _DIGITS, _SIGNS)):
+            return password
 
 
 def seal_totp_seed(key_ring: KeyRing, user_id: UUID, seed: str) -> str:
@@ -74,6 +93,8 @@ def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
         user,
         password=_open(key_ring, sealed.password, user.id, "password"),
         secrets=_secrets(key_ring, user.id, sealed.secrets),
+        pending_password=sealed.pending_password
+        and open_pending_password(key_ring, user.id, sealed.pending_password),
         totp=current_code(totp_seed(key_ring, user.id, sealed.totp_seed)) if sealed.totp_seed else None,
     )
 

@@ -111,6 +111,8 @@ class Users:
 
     def _changed(self, user_id: UUID, before: SealedCredentials, changes: UserChanges) -> SealedCredentials:
         password, secrets = before.password, None if changes.removes_secrets else before.secrets
+        # A manager that sets a password says what it is: a rotation that was under way is over.
+        pending_password = None if changes.password else before.pending_password
         totp_seed = None if changes.removes_totp_seed else before.totp_seed
         if changes.password:
             password = seal_password(self._key_ring, user_id, changes.password)
@@ -118,7 +120,7 @@ class Users:
             secrets = merge_secrets(self._key_ring, user_id, secrets, changes.secrets)
         if changes.totp_seed:
             totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
-        return SealedCredentials(password, secrets, totp_seed)
+        return SealedCredentials(password, secrets, totp_seed, pending_password)
 
 
 def user_busy(user: User) -> UserBusyError:

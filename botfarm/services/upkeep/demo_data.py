@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.projects import LeasePolicy, Project
+from botfarm.domain.projects import Project, ProjectPolicy
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
 from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.access.tokens import Tokens
@@ -28,7 +28,7 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
     new_projects = new_users = 0
     for name in PROJECTS:
         try:
-            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=LeasePolicy())
+            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=ProjectPolicy())
             new_projects += 1
         except ProjectExistsError:
             project = await projects.look_up(EVERYTHING, name)

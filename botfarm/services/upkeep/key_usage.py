@@ -129,5 +129,10 @@ def what_is_wrong(uses: Iterable[KeyUse]) -> str | None:
 def stored_values(user: StoredUser) -> list[tuple[str, str]]:
     """The fields that have a value, with the names to which encryption binds the values."""
     sealed = user.sealed
-    fields = (("password", sealed.password), ("secrets", sealed.secrets), ("totp_seed", sealed.totp_seed))
+    fields = (
+        ("password", sealed.password),
+        ("secrets", sealed.secrets),
+        ("totp_seed", sealed.totp_seed),
+        ("pending_password", sealed.pending_password),
+    )
     return [(name, stored) for name, stored in fields if stored is not None]

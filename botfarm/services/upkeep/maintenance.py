@@ -1,23 +1,25 @@
-"""Cleans up. Leases end by themselves, so no user waits for anything here to be leased again."""
+"""Cleans up. Nothing waits for it: a user whose lease has expired can be leased whether it was reaped or not."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import lease_queries
+from botfarm.db.leasing import advisory_locks, lease_end_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
 from botfarm.db.upkeep import key_queries, maintenance_queries
 from botfarm.db.waiting import ticket_queries
 from botfarm.domain.access import EVERYTHING
-from botfarm.domain.leases import EndedBy
-from botfarm.domain.pools import PoolUsage
+from botfarm.domain.leases import EndedBy, EndedLease
+from botfarm.domain.pools import Pool, PoolUsage
 from botfarm.errors import DatabaseUnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.shared.database_clock import TOLERANCE, DatabaseClock, Reading, monotonic
 from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.quarantining import judge
 
 logger = get_logger(__name__)
 
@@ -58,14 +60,14 @@ class Maintenance:
                 await self.follow_clock()
             except DatabaseUnavailableError as error:
                 logger.debug("clock", reason=error.reason)
-            except Exception:  # a watch that ends would let no lease expire any more
+            except Exception:  # without this watch, the clock is no longer believed, and no lease expires
                 logger.exception("clock")
             await asyncio.sleep(CLOCK_INTERVAL)
 
     async def follow_clock(self) -> None:
         """Reads the database's clock. After a step forward, the leases that the step ended are reaped first.
 
-        Until that is done no process that has read the clock before hands out their users.
+        Until then, processes that read the clock before the step do not grant the users of these leases.
         """
         async with self._database.autocommit() as session:
             asked = monotonic()
@@ -76,7 +78,7 @@ class Maintenance:
             await self._reap(None, step=step)
             async with self._database.autocommit() as session:
                 if await maintenance_queries.reaper_lag(session) > TOLERANCE:
-                    return  # others have locked some of them, which the next reading finds
+                    return  # some of these leases were locked; the next reading tries again
         self._clock.accept(reading)
         if step:
             logger.warning("the database's clock was stepped", seconds=round(step, 3))
@@ -86,13 +88,38 @@ class Maintenance:
         reaped = 0
         while True:
             async with self._database.autocommit() as session:
-                ended = await lease_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
-            for lease in ended:
-                metrics.count_ended_lease(lease, EndedBy.EXPIRED, None)
-                self._notifier.freed(lease.pool.project_id)
-            reaped += len(ended)
+                ended = await lease_end_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
+            reaped += self._count_reaped(ended)
+            if len(ended) < REAP_BATCH:
+                break
+        async with self._database.autocommit() as session:
+            pools = await lease_end_queries.pools_to_judge(session, latest=latest)
+        for pool in pools:
+            reaped += await self._reap_and_judge(pool, latest, step=step)
+        return reaped
+
+    async def _reap_and_judge(self, pool: Pool, latest: datetime | None, *, step: float) -> int:
+        """Reaps where the end of a lease may lead to a quarantine, under the lock of the pool, as releases do."""
+        reaped = 0
+        while True:
+            async with self._database.transaction() as session:
+                await advisory_locks.lock_pool(session, pool)
+                ended = await lease_end_queries.reap(
+                    session, batch=REAP_BATCH, latest=latest, step=step, judged_of=pool
+                )
+                failed = {user_id: (lease.id, None) for lease in ended for user_id in lease.user_ids}
+                judgement = await judge(session, pool, ended[0].project_name, failed) if ended else None
+            if judgement:
+                judgement.count()
+            reaped += self._count_reaped(ended)
             if len(ended) < REAP_BATCH:
                 return reaped
+
+    def _count_reaped(self, ended: Sequence[EndedLease]) -> int:
+        for lease in ended:
+            metrics.count_ended_lease(lease, EndedBy.EXPIRED, None)
+            self._notifier.freed(lease.pool.project_id)
+        return len(ended)
 
     async def prune_audit(self, stop: asyncio.Event) -> int:
         """Deletes audit entries older than `history_days`, until `stop` is set. Returns their number."""
@@ -128,7 +155,7 @@ class Maintenance:
             return await ticket_queries.prune_tickets(session)
 
     async def fill_login_keys(self, stop: asyncio.Event) -> tuple[int, list[UUID]]:
-        """Stores normal forms of logins that replicas of the previous version wrote, until `stop` is set.
+        """Stores missing normal forms of logins, which replicas of the previous version wrote. Ends early at `stop`.
 
         Returns the number of users that got one, and the users that cannot have one because another user is
         the same account.
@@ -187,6 +214,8 @@ class Maintenance:
 def _drop_gauges() -> None:
     for gauge in (
         metrics.users,
+        metrics.users_health,
+        metrics.oldest_dirty_seconds,
         metrics.waiters,
         metrics.oldest_wait_seconds,
         metrics.encrypted_values,
@@ -203,5 +232,8 @@ def _set_pool_gauges(usages: list[PoolUsage]) -> None:
         labels = metrics.pool_labels(usage.project_name, usage.pool.env, usage.pool.domain)
         metrics.waiters.labels(*labels).set(usage.counts.waiting)
         metrics.oldest_wait_seconds.labels(*labels).set(usage.counts.oldest_wait or 0)
+        metrics.oldest_dirty_seconds.labels(*labels).set(usage.oldest_dirty or 0)
+        for health, count in usage.health.items():
+            metrics.users_health.labels(*labels, health).set(count)
         for state in metrics.USER_STATES:
             metrics.users.labels(*labels, state).set(getattr(usage.counts, state))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from botfarm.db.waiting.ticket_queries import HeldTicket
-from botfarm.domain.leases import Grant, LeaseRequest
+from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.errors import WaitSupersededError
 
@@ -61,7 +61,7 @@ class Waiter:
 
 class LocalWaiters:
     def __init__(self) -> None:
-        self._by_pool: defaultdict[Pool, dict[int, Waiter]] = defaultdict(dict)
+        self._by_queue: defaultdict[tuple[Pool, Purpose], dict[int, Waiter]] = defaultdict(dict)
         self.being_inserted = asyncio.Lock()
         """Held while tickets are inserted, until their waiters are here.
 
@@ -69,19 +69,19 @@ class LocalWaiters:
         """
 
     def __iter__(self) -> Iterator[Waiter]:
-        for waiters in self._by_pool.values():
+        for waiters in self._by_queue.values():
             yield from waiters.values()
 
-    def of_pool(self, pool: Pool) -> Mapping[int, Waiter]:
+    def of_queue(self, queue: tuple[Pool, Purpose]) -> Mapping[int, Waiter]:
         """By the ids of their tickets; stays up to date."""
-        return self._by_pool[pool]
+        return self._by_queue[queue]
 
     def ticket_ids(self) -> list[int]:
-        return [ticket_id for waiters in self._by_pool.values() for ticket_id in waiters]
+        return [ticket_id for waiters in self._by_queue.values() for ticket_id in waiters]
 
     def add(self, waiter: Waiter) -> None:
         """A former waiter with the same ticket fails with WaitSupersededError."""
-        waiters = self._by_pool[waiter.request.pool]
+        waiters = self._by_queue[waiter.request.queue]
         former = waiters.get(waiter.ticket.id)
         if former:
             former.fail(WaitSupersededError(), has_ticket=False)
@@ -89,7 +89,7 @@ class LocalWaiters:
 
     def remove(self, waiter: Waiter) -> bool:
         """False when the waiter was not here, or another one has taken over its ticket."""
-        waiters = self._by_pool[waiter.request.pool]
+        waiters = self._by_queue[waiter.request.queue]
         if waiters.get(waiter.ticket.id) is not waiter:
             return False
         del waiters[waiter.ticket.id]

@@ -1,4 +1,7 @@
-"""The queue of one pool: this process reads the tickets of all replicas, and grants its own."""
+"""A queue of one pool, of its tests or its keepers.
+
+This process reads the tickets of all replicas, and grants its own.
+"""
 
 import asyncio
 import random
@@ -8,6 +11,7 @@ from uuid import UUID
 from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
+from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Queue
 from botfarm.errors import ConnectionsBusyError, UnavailableError
@@ -37,15 +41,15 @@ class PoolQueue:
         listener: Listener | None,
         grants: Grants,
         waiters: LocalWaiters,
-        pool: Pool,
+        queue: tuple[Pool, Purpose],
         *,
         replica_id: UUID,
     ) -> None:
         self._database = database
         self._listener = listener
         self._grants = grants
-        self._waiters = waiters.of_pool(pool)
-        self._pool = pool
+        self._waiters = waiters.of_queue(queue)
+        self._queue = queue
         self._replica_id = replica_id
         self._loop = WakeableLoop(self._serve)
         self._after_a_miss, self._held_up = _Pauses(), _Pauses()
@@ -77,7 +81,7 @@ class PoolQueue:
             return None
         try:
             async with self._database.direct() as executor:
-                queue = await ticket_queries.read_queue(executor, self._pool, replica=self._replica_id)
+                queue = await ticket_queries.read_queue(executor, *self._queue, replica=self._replica_id)
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:

@@ -18,7 +18,7 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
 from botfarm.db.waiting.ticket_queries import HeldTicket, LastPlace
-from botfarm.domain.leases import Grant, LeaseRequest
+from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.errors import (
     BotfarmError,
@@ -61,7 +61,7 @@ class WaitingRoom:
         self._is_stopped = False
         self._places = WaitingPlaces(max_waiters)
         self._waiters = LocalWaiters()
-        self._queues: dict[Pool, PoolQueue] = {}
+        self._queues: dict[tuple[Pool, Purpose], PoolQueue] = {}
         self._heartbeat = ReplicaHeartbeat(database, self._places, self._waiters, replica_id=replica_id)
         self._desk = TicketDesk(database, listener, self._heartbeat, self._waiters, replica_id=replica_id)
         self._turning_away: set[asyncio.Task[None]] = set()
@@ -96,13 +96,13 @@ class WaitingRoom:
         """
         return any(
             waiter.request.labels == request.labels and waiter.request.count >= request.count
-            for waiter in self._waiters.of_pool(request.pool).values()
+            for waiter in self._waiters.of_queue(request.queue).values()
             if not waiter.is_over
         )
 
     def wake(self, project_id: UUID | None) -> None:
         """Reads the queues of the project, in which users may have been freed; all queues with None."""
-        for pool, queue in self._queues.items():
+        for (pool, _), queue in self._queues.items():
             if project_id is None or pool.project_id == project_id:
                 queue.wake()
 
@@ -144,14 +144,14 @@ class WaitingRoom:
             if self._is_stopped:
                 self._turn_away([waiter])
             elif await self._was_granted_meanwhile(request):
-                self._queue_of(request.pool).grant(waiter)
+                self._queue_of(request).grant(waiter)
         except BaseException:  # even if the caller was cancelled, the ticket may have been inserted
             waiter.is_leaving = True
             if waiter.was_admitted:
                 self._forget(waiter)
             self._heartbeat.suspect_strays()
             raise
-        self._queue_of(request.pool).wake()
+        self._queue_of(request).wake()
 
     async def _was_granted_meanwhile(self, request: LeaseRequest) -> bool:
         """True if the request that this one repeats was granted before this one took over the ticket."""
@@ -186,11 +186,11 @@ class WaitingRoom:
             return WaitSupersededError() if was_taken_over else PoolExhaustedError(waited=round(waited, 3))
         counts = await self._pools.count(request.pool, request.labels)
         if counts.free > 0:
-            self._wake_others(request.pool)
+            self._wake_others(request)
         if last_place is None or has_disconnected:
             return CallerGoneError()
         counts = replace(counts, waiting=last_place.waiting)
-        return pool_exhausted(counts, waited=waited, place=last_place.place)
+        return pool_exhausted(counts, request.purpose, waited=waited, place=last_place.place)
 
     async def _withdraw(self, waiter: Waiter, *, keep_place: bool) -> LastPlace | None:
         """None when the ticket was not this replica's any more."""
@@ -198,10 +198,10 @@ class WaitingRoom:
         waiter.has_ticket = False
         return last_place
 
-    def _wake_others(self, pool: Pool) -> None:
+    def _wake_others(self, request: LeaseRequest) -> None:
         """Wakes the requests behind a ticket that has left the queue, here and at other replicas."""
-        self._queue_of(pool).wake()
-        self._notifier.freed(pool.project_id)
+        self._queue_of(request).wake()
+        self._notifier.freed(request.pool.project_id)
 
     def _forget(self, waiter: Waiter) -> None:
         if self._waiters.remove(waiter) and waiter.has_ticket:
@@ -224,15 +224,15 @@ class WaitingRoom:
         with contextlib.suppress(UnavailableError):
             await self._desk.withdraw_all(tickets)
 
-    def _queue_of(self, pool: Pool) -> PoolQueue:
-        queue = self._queues.get(pool)
+    def _queue_of(self, request: LeaseRequest) -> PoolQueue:
+        queue = self._queues.get(request.queue)
         if queue is None:
-            queue = self._queues[pool] = PoolQueue(
+            queue = self._queues[request.queue] = PoolQueue(
                 self._database,
                 self._listener,
                 self._grants,
                 self._waiters,
-                pool,
+                request.queue,
                 replica_id=self._replica_id,
             )
         return queue

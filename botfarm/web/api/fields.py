@@ -153,6 +153,12 @@ Ttl = Annotated[Integer, Field(ge=1, le=MAX_TTL, description="Seconds.")]
 MaxHold = Annotated[Integer, Field(ge=1, le=2_592_000, description="Seconds.")]
 LockDelay = Annotated[Integer, Field(ge=0, le=86_400, description="Seconds.")]
 Cooldown = Annotated[Integer, Field(ge=0, le=2_592_000, description="Seconds.")]
+Interval = Annotated[Integer, Field(ge=0, le=31_536_000, description="Seconds; 0: never.")]
+Attempts = Annotated[Integer, Field(ge=0, le=1_000, description="0: never.")]
+SomeAttempts = Annotated[Integer, Field(ge=1, le=1_000)]
+Share = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False, description="Of a pool's users in service, within an hour.")
+]
 ProjectName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
 ]

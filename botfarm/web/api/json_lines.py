@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import LineError, UserLine
 from botfarm.errors import MalformedJsonError, TooLargeError
-from botfarm.web.api.requests import NewUser
+from botfarm.web.api.user_requests import NewUser
 from botfarm.web.http.error_responses import field_name
 
 MAX_LINE_BYTES = 1_048_576

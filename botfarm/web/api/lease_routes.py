@@ -5,12 +5,12 @@ from fastapi import Request, Response
 from botfarm import errors
 from botfarm.domain.access import Role
 from botfarm.domain.credentials import TotpCode
-from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState, LeaseTerms
+from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState, LeaseTerms, Purpose
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env
 from botfarm.web.api.fields import SearchText
-from botfarm.web.api.requests import ForcedRelease, LeaseRequest, Release, Renewal, WriteBack
-from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, TotpOut
+from botfarm.web.api.lease_requests import ForcedRelease, LeaseRequest, Release, Renewal, Rotation, WriteBack
+from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, RotationOut, TotpOut
 from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.http.fast_path import fast_path
@@ -32,6 +32,9 @@ router = api_router("leases")
         **raises(
             errors.NoSuchProjectError,
             errors.NoSuchPoolError,
+            errors.NoSuchUserError,
+            errors.UserBusyError,
+            errors.UserRetiredError,
             errors.PoolExhaustedError,
             errors.PoolTooSmallError,
             errors.WaitSupersededError,
@@ -53,19 +56,28 @@ async def acquire_lease(
     body: LeaseRequest,
     idempotency_key: IdempotencyKey = None,
 ) -> Lease:
-    """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free."""
-    grant = await farm.acquiring.acquire_lease(
-        caller,
-        project=body.project_id or body.project or "",
-        env=body.env,
-        domain=body.domain,
-        labels=body.labels,
-        count=body.count,
-        priority=body.priority,
-        terms=LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key),
-        wait_seconds=body.wait_seconds,
-        connection=RequestConnection(request),
-    )
+    """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
+
+    With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
+    """
+    terms = LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key, note=body.note)
+    connection = RequestConnection(request)
+    if body.user_id is not None:
+        grant = await farm.user_acquiring.hold(caller, body.user_id, terms, connection=connection)
+    else:
+        grant = await farm.acquiring.acquire_lease(
+            caller,
+            project=body.project_id or body.project or "",
+            env=body.pool_env,
+            domain=body.domain,
+            labels=body.labels,
+            count=body.count,
+            priority=body.priority,
+            terms=terms,
+            purpose=body.purpose,
+            wait_seconds=body.wait_seconds,
+            connection=connection,
+        )
     if grant.replayed:
         response.status_code = 200
     return grant.lease
@@ -84,10 +96,11 @@ async def get_leases(
     user_id: UUID | None = None,
     owner: SearchText = None,
     principal: SearchText = None,
+    purpose: Purpose | None = None,
     cursor: Cursor = None,
 ) -> Page[Lease]:
     """Leases that match, live and ended, the newest first, without passwords."""
-    chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal)
+    chosen = LeaseFilter(state, project_id, env, domain, user_id, owner, principal, purpose)
     return await farm.leases.list(caller.scope, chosen, cursor=cursor, limit=limit)
 
 
@@ -120,7 +133,8 @@ async def renew_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Renewal 
 async def release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: Release | None = None) -> Lease:
     """Give the users back. Once more is the same as once."""
     body = body or Release()
-    return await farm.leases.release(caller, lease_id, outcome=body.outcome, note=body.note)
+    of_users = {user.id: user.verdict() for user in body.users}
+    return await farm.leases.release(caller, lease_id, body.verdict(), of_users)
 
 
 @router.post(
@@ -165,5 +179,49 @@ async def write_back(
     """Keep what a test changed: a new password, or a browser's session, for the next holder."""
     password = body.password.get_secret_value() if body.password else None
     return await farm.lease_credentials.write_back(
-        caller, lease_id, user_id, password=password, secrets=body.secrets
+        caller,
+        lease_id,
+        user_id,
+        password=password,
+        secrets=body.secrets,
+        session_expires_at=body.session_expires_at,
     )
+
+
+@router.post(
+    "/leases/{lease_id}/users/{user_id}/rotation",
+    response_model=RotationOut,
+    responses=raises(
+        errors.NoSuchLeaseError,
+        errors.NoSuchUserError,
+        errors.NotTheHolderError,
+        errors.LeaseLapsedError,
+        errors.RotationPendingError,
+        body=True,
+    ),
+)
+@needs(Role.RUNNER)
+async def start_rotation(
+    farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID, body: Rotation | None = None
+) -> RotationOut:
+    """Keep a new password before it is set in the system; no test gets the user until it is confirmed."""
+    password = body.password.get_secret_value() if body and body.password else None
+    pending = await farm.lease_credentials.start_rotation(caller, lease_id, user_id, password=password)
+    return RotationOut(pending_password=pending)
+
+
+@router.post(
+    "/leases/{lease_id}/users/{user_id}/rotation/confirm",
+    response_model=LeasedUserOut,
+    responses=raises(
+        errors.NoSuchLeaseError,
+        errors.NoSuchUserError,
+        errors.NotTheHolderError,
+        errors.LeaseLapsedError,
+        errors.NoRotationError,
+    ),
+)
+@needs(Role.RUNNER)
+async def confirm_rotation(farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID) -> LeasedUser:
+    """The system has the new password: make it the user's. Once more is the same as once."""
+    return await farm.lease_credentials.confirm_rotation(caller, lease_id, user_id)

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from botfarm import errors
 from botfarm.domain.access import Role
-from botfarm.domain.projects import LeasePolicy, Project, ProjectChanges
+from botfarm.domain.projects import Project, ProjectChanges
 from botfarm.web.api.requests import NewProject, ProjectPatch
 from botfarm.web.api.responses import ListOut, ProjectOut
 from botfarm.web.http.dependencies import Caller, Farm
@@ -21,14 +21,7 @@ router = api_router("projects")
 @needs(Role.ADMIN)
 async def create_project(farm: Farm, caller: Caller, body: NewProject) -> Project:
     """Add a system under test, and how long its users may be held."""
-    policy = LeasePolicy(
-        default_ttl=body.default_ttl,
-        max_ttl=body.max_ttl,
-        max_hold=body.max_hold,
-        lock_delay=body.lock_delay,
-        cooldown=body.cooldown,
-    )
-    return await farm.projects.create(caller, project_id=body.id, name=body.name, policy=policy)
+    return await farm.projects.create(caller, project_id=body.id, name=body.name, policy=body.policy())
 
 
 @router.patch(

@@ -9,8 +9,10 @@ from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, Conf
 from pydantic.json_schema import SkipJsonSchema
 
 from botfarm.domain.access import Role
-from botfarm.domain.leases import EndedBy, Outcome
+from botfarm.domain.health import Health
+from botfarm.domain.leases import Due, EndedBy, Outcome, Purpose, Reason
 from botfarm.domain.pools import Domain, Env
+from botfarm.domain.projects import Cleaning
 from botfarm.domain.users import UserState, UserStatus
 
 Item = TypeVar("Item")
@@ -49,6 +51,16 @@ class ProjectOut(ResponseBody):
     max_hold: int = Field(validation_alias=AliasPath("policy", "max_hold"))
     lock_delay: int = Field(validation_alias=AliasPath("policy", "lock_delay"))
     cooldown: int = Field(validation_alias=AliasPath("policy", "cooldown"))
+    login_gap: int = Field(validation_alias=AliasPath("policy", "login_gap"))
+    quarantine_after: int = Field(validation_alias=AliasPath("policy", "quarantine_after"))
+    quarantine_share: float = Field(validation_alias=AliasPath("policy", "quarantine_share"))
+    count_expired: bool = Field(validation_alias=AliasPath("policy", "count_expired"))
+    cleaning: Cleaning = Field(validation_alias=AliasPath("policy", "cleaning"))
+    clean_attempts: int = Field(validation_alias=AliasPath("policy", "clean_attempts"))
+    check_every: int = Field(validation_alias=AliasPath("policy", "check_every"))
+    rotate_every: int = Field(validation_alias=AliasPath("policy", "rotate_every"))
+    rotate_on_release: bool = Field(validation_alias=AliasPath("policy", "rotate_on_release"))
+    session_refresh: int = Field(validation_alias=AliasPath("policy", "session_refresh"))
 
 
 class Identified(ResponseBody):
@@ -73,6 +85,16 @@ class UserOut(OfPool, Identified):
     status: UserStatus
     status_reason: str | None
     status_since: datetime | None
+    status_by: Annotated[str | None, Field(description="The principal, or `policy`.")]
+    status_until: Annotated[datetime | None, Field(description="When the quarantine ends by itself.")]
+    health: Annotated[Health, Field(description="The result of the last chore.")]
+    health_reason: str | None
+    checked_at: datetime | None
+    healthy_at: datetime | None
+    failures: Annotated[int, Field(description="In a row.")]
+    rotated_at: datetime | None
+    is_rotating: Annotated[bool, Field(description="True while a new password is pending.")]
+    session_expires_at: datetime | None
     has_secrets: bool
     has_totp: bool
 
@@ -96,6 +118,32 @@ class UserDetailsOut(UserOut):
     last_lease: LastLeaseOut | None
 
 
+class UserLeaseOut(Identified):
+    fence: int
+    purpose: Purpose
+    owner: str | None
+    metadata: dict[str, Any]
+    acquired_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    ended_by: EndedBy | None
+    outcome: Outcome | None = Field(validation_alias=AliasPath("verdict", "outcome"))
+    reason: Reason | None = Field(validation_alias=AliasPath("verdict", "reason"))
+    note: str | None = Field(validation_alias=AliasPath("verdict", "note"))
+
+
+class HistoryEntryOut(ResponseBody):
+    """A lease of the user, or something that was done to it."""
+
+    at: datetime
+    action: Annotated[
+        str, Field(description="The operation that took the lease, or the action of the audit.")
+    ]
+    principal: str
+    lease: UserLeaseOut | None
+    details: Annotated[dict[str, Any], Field(description="Of an action: what it changed, and why.")]
+
+
 class TotpOut(ResponseBody):
     code: str = Field(repr=False)
     expires_in: Annotated[float, Field(description="Seconds until the next code.")]
@@ -105,15 +153,45 @@ def _is_absent(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: Collection[object]) -> bool:
+    return not value
+
+
 class LeasedUserOut(OfPool, Identified):
     """Credentials are there for the holder of the live lease only."""
 
     login: str
     password: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
     secrets: dict[str, Any] | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent, repr=False)
+    pending_password: str | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=_is_absent,
+        repr=False,
+        description="For keepers, while a rotation is under way.",
+    )
     totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
+    due: list[Due] = Field(default=[], exclude_if=_is_empty, description="Of a chore: what is to be done.")
+    outcome: Outcome | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "outcome")
+    )
+    reason: Reason | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "reason")
+    )
+    note: str | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "note")
+    )
+
+
+class BulkFailureOut(Identified):
+    problem: Annotated[str, Field(description="The problem's slug, as the same change of one user has it.")]
+
+
+class BulkOut(ResponseBody):
+    matched: int
+    done: Annotated[int, Field(description="Of a dry run: what would be done.")]
+    failed: list[BulkFailureOut]
 
 
 class LineErrorOut(ResponseBody):
@@ -130,6 +208,7 @@ class ImportOut(ResponseBody):
 
 class LeaseOut(OfPool, Identified):
     fence: int
+    purpose: Purpose
     owner: str | None
     metadata: dict[str, Any]
     acquired_at: datetime
@@ -140,6 +219,11 @@ class LeaseOut(OfPool, Identified):
     ended_at: datetime | None
     ended_by: EndedBy | None
     outcome: Outcome | None
+    reason: Reason | None
+    note: Annotated[str | None, Field(description="Of its release, or why it was forced or is held.")]
+    requested_at: Annotated[datetime | None, Field(description="When it was first asked for.")]
+    waited: Annotated[float | None, Field(description="Seconds until it was granted.")]
+    labels: Annotated[dict[str, str] | None, Field(description="Those that were asked for.")]
     users: list[LeasedUserOut]
 
 
@@ -196,6 +280,7 @@ class TicketOut(OfPool):
     """A request that waits."""
 
     id: int
+    purpose: Purpose
     place: Annotated[int, Field(description="In the line of its pool; 1 is next.")]
     count: int
     labels: dict[str, str]
@@ -213,7 +298,11 @@ class PoolOut(OfPool):
     free: int = Field(validation_alias=AliasPath("counts", "free"))
     leased: int = Field(validation_alias=AliasPath("counts", "leased"))
     resting: int = Field(validation_alias=AliasPath("counts", "resting"))
+    dirty: int = Field(validation_alias=AliasPath("counts", "dirty"))
+    chore: int = Field(validation_alias=AliasPath("counts", "chore"))
+    held: int = Field(validation_alias=AliasPath("counts", "held"))
     quarantined: int = Field(validation_alias=AliasPath("counts", "quarantined"))
+    retired: int = Field(validation_alias=AliasPath("counts", "retired"))
     waiting: int = Field(validation_alias=AliasPath("counts", "waiting"))
     oldest_wait: float | None = Field(validation_alias=AliasPath("counts", "oldest_wait"))
     next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))
@@ -229,6 +318,10 @@ class SessionOut(ResponseBody):
         validation_alias=AliasPath("operator", "scope", "envs"), description='`["*"]` for all.'
     )
     expires_at: datetime
+
+
+class RotationOut(ResponseBody):
+    pending_password: str = Field(repr=False)
 
 
 class SignedOut(ResponseBody):

@@ -5,13 +5,15 @@ from fastapi import Query, Request
 
 from botfarm import errors
 from botfarm.domain.access import Role
+from botfarm.domain.health import Health
 from botfarm.domain.leases import Lease, LeaseTerms
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import MAX_LABELS, User, UserFilter, UserState
+from botfarm.domain.users import MAX_LABELS, BulkResult, HistoryEntry, User, UserFilter, UserState
 from botfarm.web.api.fields import Label, SearchText, labels_by_key
-from botfarm.web.api.requests import LockRelease, LockRequest, NewUser, UserPatch
-from botfarm.web.api.responses import LeaseOut, PageOut, UserDetailsOut, UserOut
+from botfarm.web.api.lease_requests import LockRelease, LockRequest
+from botfarm.web.api.responses import BulkOut, HistoryEntryOut, LeaseOut, PageOut, UserDetailsOut, UserOut
+from botfarm.web.api.user_requests import BulkRequest, NewUser, Quarantine, Restore, Retirement, UserPatch
 from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Cursor, Farm, IdempotencyKey, Limit
 from botfarm.web.http.roles import needs
@@ -50,6 +52,7 @@ async def get_users(
     env: Env | None = None,
     domain: Domain | None = None,
     state: UserState | None = None,
+    health: Health | None = None,
     login: SearchText = None,
     label: Annotated[
         list[Label] | None,
@@ -60,8 +63,15 @@ async def get_users(
     cursor: Cursor = None,
 ) -> Page[User]:
     """The users that match, pool by pool, without passwords."""
-    chosen = UserFilter(project_id, env, domain, state, login, labels_by_key(label or []))
+    chosen = UserFilter(project_id, env, domain, state, health, login, labels_by_key(label or []))
     return await farm.users.list(caller.scope, chosen, cursor=cursor, limit=limit)
+
+
+@router.post("/users/bulk", response_model=BulkOut, responses=raises(body=True))
+@needs(Role.MANAGER)
+async def change_users(farm: Farm, caller: Caller, body: BulkRequest) -> BulkResult:
+    """Change all users of a filter, at most 10,000; leased ones are quarantined and retired from their release on."""
+    return await farm.bulk.change(caller, body.chosen(), body.change(), dry_run=body.dry_run)
 
 
 @router.get("/users/{user_id}", response_model=UserDetailsOut, responses=raises(errors.NoSuchUserError))
@@ -69,6 +79,19 @@ async def get_users(
 async def get_user(farm: Farm, caller: Caller, user_id: UUID) -> User:
     """One user, and who used it last."""
     return await farm.users.get(caller.scope, user_id)
+
+
+@router.get(
+    "/users/{user_id}/history",
+    response_model=PageOut[HistoryEntryOut],
+    responses=raises(errors.NoSuchUserError),
+)
+@needs(Role.VIEWER)
+async def get_user_history(
+    farm: Farm, caller: Caller, user_id: UUID, limit: Limit, cursor: Cursor = None
+) -> Page[HistoryEntry]:
+    """Who had the user and how that ended, and what was done to it, the newest first."""
+    return await farm.history.list(caller.scope, user_id, cursor=cursor, limit=limit)
 
 
 @router.patch(
@@ -84,7 +107,7 @@ async def get_user(farm: Farm, caller: Caller, user_id: UUID) -> User:
 )
 @needs(Role.MANAGER)
 async def update_user(farm: Farm, caller: Caller, user_id: UUID, body: UserPatch) -> User:
-    """Change a user, quarantine it, or bring it back."""
+    """Change a user. A new password ends a rotation that was under way."""
     return await farm.users.update(caller, user_id, body.changes())
 
 
@@ -98,12 +121,46 @@ async def delete_user(farm: Farm, caller: Caller, user_id: UUID) -> None:
 
 
 @router.post(
+    "/users/{user_id}/quarantine",
+    response_model=UserOut,
+    responses=raises(errors.NoSuchUserError, errors.UserRetiredError, body=True),
+)
+@needs(Role.MANAGER)
+async def quarantine_user(farm: Farm, caller: Caller, user_id: UUID, body: Quarantine) -> User:
+    """Take a user out of service; a leased one from its release on."""
+    return await farm.user_statuses.quarantine(caller, user_id, reason=body.reason, until=body.until)
+
+
+@router.post(
+    "/users/{user_id}/restore",
+    response_model=UserOut,
+    responses=raises(errors.NoSuchUserError, errors.UserRetiredError, body=True),
+)
+@needs(Role.MANAGER)
+async def restore_user(farm: Farm, caller: Caller, user_id: UUID, body: Restore | None = None) -> User:
+    """Put a quarantined or dirty user back into service, after a keeper where one is required."""
+    body = body or Restore()
+    return await farm.user_statuses.restore(caller, user_id, note=body.note, clean=body.clean)
+
+
+@router.post(
+    "/users/{user_id}/retire", response_model=UserOut, responses=raises(errors.NoSuchUserError, body=True)
+)
+@needs(Role.MANAGER)
+async def retire_user(farm: Farm, caller: Caller, user_id: UUID, body: Retirement) -> User:
+    """Take a user out of service for good; its history stays."""
+    return await farm.user_statuses.retire(caller, user_id, reason=body.reason)
+
+
+@router.post(
     "/users/{user_id}/acquire_lock",
     response_model=LeaseOut,
     responses=raises(
         errors.NoSuchUserError,
         errors.UserBusyError,
+        errors.UserDirtyError,
         errors.UserQuarantinedError,
+        errors.UserRetiredError,
         errors.QuotaExceededError,
         errors.IdempotencyKeyEndedError,
         errors.IdempotencyKeyReusedError,
@@ -122,7 +179,9 @@ async def acquire_lock(
     """Take this very user. When any user of a kind will do, `acquire_lease` is the better one."""
     body = body or LockRequest()
     terms = LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key)
-    grant = await farm.acquiring.acquire_lock(caller, user_id, terms, connection=RequestConnection(request))
+    grant = await farm.user_acquiring.acquire_lock(
+        caller, user_id, terms, connection=RequestConnection(request)
+    )
     return grant.lease
 
 
