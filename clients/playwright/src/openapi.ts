@@ -140,6 +140,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/users/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change Users
+         * @description Change all users of a filter, at most 10,000; leased ones are quarantined and retired from their release on.
+         */
+        post: operations["change_users"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users/{user_id}": {
         parameters: {
             query?: never;
@@ -163,9 +183,89 @@ export interface paths {
         head?: never;
         /**
          * Update User
-         * @description Change a user, quarantine it, or bring it back.
+         * @description Change a user. A new password ends a rotation that was under way.
          */
         patch: operations["update_user"];
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get User History
+         * @description Who had the user and how that ended, and what was done to it, the newest first.
+         */
+        get: operations["get_user_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/quarantine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Quarantine User
+         * @description Take a user out of service; a leased one from its release on.
+         */
+        post: operations["quarantine_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore User
+         * @description Put a quarantined or dirty user back into service, after a keeper where one is required.
+         */
+        post: operations["restore_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/retire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retire User
+         * @description Take a user out of service for good; its history stays.
+         */
+        post: operations["retire_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/users/{user_id}/acquire_lock": {
@@ -244,6 +344,8 @@ export interface paths {
         /**
          * Acquire Lease
          * @description Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
+         *
+         *     With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
          */
         post: operations["acquire_lease"];
         delete?: never;
@@ -372,6 +474,46 @@ export interface paths {
         patch: operations["write_back"];
         trace?: never;
     };
+    "/api/v1/leases/{lease_id}/users/{user_id}/rotation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start Rotation
+         * @description Keep a new password before it is set in the system; no test gets the user until it is confirmed.
+         */
+        post: operations["start_rotation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/leases/{lease_id}/users/{user_id}/rotation/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Confirm Rotation
+         * @description The system has the new password: make it the user's. Once more is the same as once.
+         */
+        post: operations["confirm_rotation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pools": {
         parameters: {
             query?: never;
@@ -488,10 +630,105 @@ export interface components {
             };
         };
         /**
+         * BulkAction
+         * @enum {string}
+         */
+        BulkAction: "quarantine" | "restore" | "retire" | "delete" | "label";
+        /** BulkFailureOut */
+        BulkFailureOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Problem
+             * @description The problem's slug, as the same change of one user has it.
+             */
+            problem: string;
+        };
+        /**
+         * BulkFilter
+         * @description As the query of `get_users`.
+         */
+        BulkFilter: {
+            /** Project Id */
+            project_id?: string | null;
+            env?: components["schemas"]["Env"] | null;
+            domain?: components["schemas"]["Domain"] | null;
+            state?: components["schemas"]["UserState"] | null;
+            health?: components["schemas"]["Health"] | null;
+            /** Login */
+            login?: string | null;
+            /**
+             * Labels
+             * @default {}
+             */
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * All
+             * @description Needed where nothing else is given.
+             * @default false
+             */
+            all?: boolean;
+        };
+        /** BulkOut */
+        BulkOut: {
+            /** Matched */
+            matched: number;
+            /**
+             * Done
+             * @description Of a dry run: what would be done.
+             */
+            done: number;
+            /** Failed */
+            failed: components["schemas"]["BulkFailureOut"][];
+        };
+        /** BulkRequest */
+        BulkRequest: {
+            action: components["schemas"]["BulkAction"];
+            filter?: components["schemas"]["BulkFilter"] | null;
+            /** Ids */
+            ids?: string[];
+            /**
+             * Reason
+             * @description Of a quarantine and a retirement.
+             */
+            reason?: string | null;
+            /**
+             * Labels
+             * @description Merged into the users'; null removes one.
+             * @default {}
+             */
+            labels?: {
+                [key: string]: string | null;
+            };
+            /**
+             * Dry Run
+             * @description Only say what would be done.
+             * @default false
+             */
+            dry_run?: boolean;
+        };
+        /**
+         * Cleaning
+         * @description When a user waits for a keeper after a test.
+         * @enum {string}
+         */
+        Cleaning: "off" | "on_dirty" | "required";
+        /**
          * Domain
          * @enum {string}
          */
         Domain: "canary" | "regular";
+        /**
+         * Due
+         * @description What a keeper is to do with the user of a chore.
+         * @enum {string}
+         */
+        Due: "clean" | "check" | "rotate" | "session";
         /**
          * EndedBy
          * @enum {string}
@@ -506,6 +743,38 @@ export interface components {
         ForcedRelease: {
             /** Reason */
             reason: string;
+        };
+        /**
+         * Health
+         * @description The result of the last chore that signed in.
+         * @enum {string}
+         */
+        Health: "unknown" | "ok" | "failing" | "unreachable";
+        /**
+         * HistoryEntryOut
+         * @description A lease of the user, or something that was done to it.
+         */
+        HistoryEntryOut: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Action
+             * @description The operation that took the lease, or the action of the audit.
+             */
+            action: string;
+            /** Principal */
+            principal: string;
+            lease: components["schemas"]["UserLeaseOut"] | null;
+            /**
+             * Details
+             * @description Of an action: what it changed, and why.
+             */
+            details: {
+                [key: string]: unknown;
+            };
         };
         /** ImportOut */
         ImportOut: {
@@ -572,6 +841,7 @@ export interface components {
             domain: components["schemas"]["Domain"];
             /** Fence */
             fence: number;
+            purpose: components["schemas"]["Purpose"];
             /** Owner */
             owner: string | null;
             /** Metadata */
@@ -604,6 +874,29 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
+            reason: components["schemas"]["Reason"] | null;
+            /**
+             * Note
+             * @description Of its release, or why it was forced or is held.
+             */
+            note: string | null;
+            /**
+             * Requested At
+             * @description When it was first asked for.
+             */
+            requested_at: string | null;
+            /**
+             * Waited
+             * @description Seconds until it was granted.
+             */
+            waited: number | null;
+            /**
+             * Labels
+             * @description Those that were asked for.
+             */
+            labels: {
+                [key: string]: string;
+            } | null;
             /** Users */
             users: components["schemas"]["LeasedUserOut"][];
         };
@@ -620,6 +913,13 @@ export interface components {
             metadata?: {
                 [key: string]: unknown;
             };
+            /** @default test */
+            purpose?: components["schemas"]["Purpose"];
+            /**
+             * User Id
+             * @description Of a hold: this user, instead of one of a pool.
+             */
+            user_id?: string | null;
             /** Project Id */
             project_id?: string | null;
             /**
@@ -627,7 +927,8 @@ export interface components {
              * @description Its name, instead of its id.
              */
             project?: string | null;
-            env: components["schemas"]["Env"];
+            /** @description Of the pool. */
+            env?: components["schemas"]["Env"] | null;
             /** @default regular */
             domain?: components["schemas"]["Domain"];
             /**
@@ -652,6 +953,11 @@ export interface components {
              * @default 0
              */
             priority?: number;
+            /**
+             * Note
+             * @description Of a hold: why.
+             */
+            note?: string | null;
         };
         /**
          * LeaseState
@@ -683,6 +989,11 @@ export interface components {
             secrets?: {
                 [key: string]: unknown;
             };
+            /**
+             * Pending Password
+             * @description For keepers, while a rotation is under way.
+             */
+            pending_password?: string;
             /** Totp */
             totp?: components["schemas"]["TotpOut"];
             /** Locktime */
@@ -691,6 +1002,16 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+            /**
+             * Due
+             * @description Of a chore: what is to be done.
+             * @default []
+             */
+            due?: components["schemas"]["Due"][];
+            outcome?: components["schemas"]["Outcome"];
+            reason?: components["schemas"]["Reason"];
+            /** Note */
+            note?: string;
         };
         /** LineErrorOut */
         LineErrorOut: {
@@ -817,6 +1138,59 @@ export interface components {
              * @default 0
              */
             cooldown?: number;
+            /**
+             * Login Gap
+             * @description Seconds.
+             * @default 0
+             */
+            login_gap?: number;
+            /**
+             * Quarantine After
+             * @description 0: never.
+             * @default 3
+             */
+            quarantine_after?: number;
+            /**
+             * Quarantine Share
+             * @description Of a pool's users in service, within an hour.
+             * @default 0.3
+             */
+            quarantine_share?: number;
+            /**
+             * Count Expired
+             * @default false
+             */
+            count_expired?: boolean;
+            /** @default off */
+            cleaning?: components["schemas"]["Cleaning"];
+            /**
+             * Clean Attempts
+             * @default 3
+             */
+            clean_attempts?: number;
+            /**
+             * Check Every
+             * @description Seconds; 0: never.
+             * @default 0
+             */
+            check_every?: number;
+            /**
+             * Rotate Every
+             * @description Seconds; 0: never.
+             * @default 0
+             */
+            rotate_every?: number;
+            /**
+             * Rotate On Release
+             * @default false
+             */
+            rotate_on_release?: boolean;
+            /**
+             * Session Refresh
+             * @description Seconds; 0: never.
+             * @default 0
+             */
+            session_refresh?: number;
         };
         /** NewToken */
         NewToken: {
@@ -889,6 +1263,16 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** PageOut[HistoryEntryOut] */
+        PageOut_HistoryEntryOut_: {
+            /** Items */
+            items: components["schemas"]["HistoryEntryOut"][];
+            /**
+             * Next Cursor
+             * @description Send it as `cursor` for the next page; null on the last.
+             */
+            next_cursor: string | null;
+        };
         /** PageOut[LeaseOut] */
         PageOut_LeaseOut_: {
             /** Items */
@@ -928,8 +1312,16 @@ export interface components {
             leased: number;
             /** Resting */
             resting: number;
+            /** Dirty */
+            dirty: number;
+            /** Chore */
+            chore: number;
+            /** Held */
+            held: number;
             /** Quarantined */
             quarantined: number;
+            /** Retired */
+            retired: number;
             /** Waiting */
             waiting: number;
             /** Oldest Wait */
@@ -982,6 +1374,25 @@ export interface components {
             lock_delay: number;
             /** Cooldown */
             cooldown: number;
+            /** Login Gap */
+            login_gap: number;
+            /** Quarantine After */
+            quarantine_after: number;
+            /** Quarantine Share */
+            quarantine_share: number;
+            /** Count Expired */
+            count_expired: boolean;
+            cleaning: components["schemas"]["Cleaning"];
+            /** Clean Attempts */
+            clean_attempts: number;
+            /** Check Every */
+            check_every: number;
+            /** Rotate Every */
+            rotate_every: number;
+            /** Rotate On Release */
+            rotate_on_release: boolean;
+            /** Session Refresh */
+            session_refresh: number;
         };
         /**
          * ProjectPatch
@@ -1015,25 +1426,120 @@ export interface components {
              * @description Seconds.
              */
             cooldown?: number;
+            /**
+             * Login Gap
+             * @description Seconds.
+             */
+            login_gap?: number;
+            /**
+             * Quarantine After
+             * @description 0: never.
+             */
+            quarantine_after?: number;
+            /**
+             * Quarantine Share
+             * @description Of a pool's users in service, within an hour.
+             */
+            quarantine_share?: number;
+            /** Count Expired */
+            count_expired?: boolean;
+            cleaning?: components["schemas"]["Cleaning"];
+            /** Clean Attempts */
+            clean_attempts?: number;
+            /**
+             * Check Every
+             * @description Seconds; 0: never.
+             */
+            check_every?: number;
+            /**
+             * Rotate Every
+             * @description Seconds; 0: never.
+             */
+            rotate_every?: number;
+            /** Rotate On Release */
+            rotate_on_release?: boolean;
+            /**
+             * Session Refresh
+             * @description Seconds; 0: never.
+             */
+            session_refresh?: number;
         };
+        /**
+         * Purpose
+         * @enum {string}
+         */
+        Purpose: "test" | "chore" | "hold";
+        /** Quarantine */
+        Quarantine: {
+            /** Reason */
+            reason: string;
+            /**
+             * Until
+             * @description Then it ends by itself; null: when somebody restores the user.
+             */
+            until?: string | null;
+        };
+        /**
+         * Reason
+         * @description Why a user is broken, or dirty.
+         * @enum {string}
+         */
+        Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
         /** Release */
         Release: {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
+            /** @description Why it is not ok. */
+            reason?: components["schemas"]["Reason"] | null;
             /** Note */
             note?: string | null;
+            /**
+             * Users
+             * @description What is said of one user, instead of what is said of all.
+             * @default []
+             */
+            users?: components["schemas"]["UserVerdict"][];
         };
         /** Renewal */
         Renewal: {
             /** Ttl Seconds */
             ttl_seconds?: number | null;
         };
+        /** Restore */
+        Restore: {
+            /** Note */
+            note?: string | null;
+            /**
+             * Clean
+             * @description Whether a keeper comes first; null: as the project's policy says.
+             */
+            clean?: boolean | null;
+        };
+        /** Retirement */
+        Retirement: {
+            /** Reason */
+            reason: string;
+        };
         /**
          * Role
          * @description Each role includes the roles before it; docs/security.md has the table.
          * @enum {string}
          */
-        Role: "viewer" | "runner" | "manager" | "admin";
+        Role: "viewer" | "runner" | "keeper" | "manager" | "admin";
+        /** Rotation */
+        Rotation: {
+            /**
+             * Password
+             * Format: password
+             * @description By default the farm makes one.
+             */
+            password?: string;
+        };
+        /** RotationOut */
+        RotationOut: {
+            /** Pending Password */
+            pending_password: string;
+        };
         /** SessionOut */
         SessionOut: {
             /** Name */
@@ -1084,6 +1590,7 @@ export interface components {
             domain: components["schemas"]["Domain"];
             /** Id */
             id: number;
+            purpose: components["schemas"]["Purpose"];
             /**
              * Place
              * @description In the line of its pool; 1 is next.
@@ -1208,11 +1715,77 @@ export interface components {
             status_reason: string | null;
             /** Status Since */
             status_since: string | null;
+            /**
+             * Status By
+             * @description The principal, or `policy`.
+             */
+            status_by: string | null;
+            /**
+             * Status Until
+             * @description When the quarantine ends by itself.
+             */
+            status_until: string | null;
+            /** @description The result of the last chore. */
+            health: components["schemas"]["Health"];
+            /** Health Reason */
+            health_reason: string | null;
+            /** Checked At */
+            checked_at: string | null;
+            /** Healthy At */
+            healthy_at: string | null;
+            /**
+             * Failures
+             * @description In a row.
+             */
+            failures: number;
+            /** Rotated At */
+            rotated_at: string | null;
+            /**
+             * Is Rotating
+             * @description True while a new password is pending.
+             */
+            is_rotating: boolean;
+            /** Session Expires At */
+            session_expires_at: string | null;
             /** Has Secrets */
             has_secrets: boolean;
             /** Has Totp */
             has_totp: boolean;
             last_lease: components["schemas"]["LastLeaseOut"] | null;
+        };
+        /** UserLeaseOut */
+        UserLeaseOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Fence */
+            fence: number;
+            purpose: components["schemas"]["Purpose"];
+            /** Owner */
+            owner: string | null;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /**
+             * Acquired At
+             * Format: date-time
+             */
+            acquired_at: string;
+            /**
+             * Expires At
+             * Format: date-time
+             */
+            expires_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            ended_by: components["schemas"]["EndedBy"] | null;
+            outcome: components["schemas"]["Outcome"] | null;
+            reason: components["schemas"]["Reason"] | null;
+            /** Note */
+            note: string | null;
         };
         /** UserOut */
         UserOut: {
@@ -1259,6 +1832,38 @@ export interface components {
             status_reason: string | null;
             /** Status Since */
             status_since: string | null;
+            /**
+             * Status By
+             * @description The principal, or `policy`.
+             */
+            status_by: string | null;
+            /**
+             * Status Until
+             * @description When the quarantine ends by itself.
+             */
+            status_until: string | null;
+            /** @description The result of the last chore. */
+            health: components["schemas"]["Health"];
+            /** Health Reason */
+            health_reason: string | null;
+            /** Checked At */
+            checked_at: string | null;
+            /** Healthy At */
+            healthy_at: string | null;
+            /**
+             * Failures
+             * @description In a row.
+             */
+            failures: number;
+            /** Rotated At */
+            rotated_at: string | null;
+            /**
+             * Is Rotating
+             * @description True while a new password is pending.
+             */
+            is_rotating: boolean;
+            /** Session Expires At */
+            session_expires_at: string | null;
             /** Has Secrets */
             has_secrets: boolean;
             /** Has Totp */
@@ -1304,23 +1909,39 @@ export interface components {
              * @description Null removes it.
              */
             totp_seed?: string | null;
-            status?: components["schemas"]["UserStatus"];
             /**
-             * Status Reason
-             * @description Goes with the status `quarantined`.
+             * Session Expires At
+             * Format: date-time
+             * @description When its kept session ends.
              */
-            status_reason?: string;
+            session_expires_at?: string;
         };
         /**
          * UserState
+         * @description As it is shown and counted; the first three are of active users.
          * @enum {string}
          */
-        UserState: "free" | "leased" | "resting" | "quarantined";
+        UserState: "free" | "leased" | "resting" | "dirty" | "chore" | "held" | "quarantined" | "retired";
         /**
          * UserStatus
+         * @description Whether tests may have the user.
          * @enum {string}
          */
-        UserStatus: "active" | "quarantined";
+        UserStatus: "active" | "dirty" | "quarantined" | "retired";
+        /** UserVerdict */
+        UserVerdict: {
+            /** @default ok */
+            outcome?: components["schemas"]["Outcome"];
+            /** @description Why it is not ok. */
+            reason?: components["schemas"]["Reason"] | null;
+            /** Note */
+            note?: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+        };
         /**
          * WriteBack
          * @description Fields that are absent stay as they are.
@@ -1339,6 +1960,12 @@ export interface components {
             secrets?: {
                 [key: string]: unknown;
             };
+            /**
+             * Session Expires At
+             * Format: date-time
+             * @description When the kept session ends.
+             */
+            session_expires_at?: string;
         };
     };
     responses: never;
@@ -2079,6 +2706,7 @@ export interface operations {
                 env?: components["schemas"]["Env"] | null;
                 domain?: components["schemas"]["Domain"] | null;
                 state?: components["schemas"]["UserState"] | null;
+                health?: components["schemas"]["Health"] | null;
                 login?: string | null;
                 /** @description `key:value`; several, each with another key, must all match. */
                 label?: string[] | null;
@@ -2209,6 +2837,102 @@ export interface operations {
             };
             /** @description user-exists */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_users: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2538,6 +3262,426 @@ export interface operations {
             };
         };
     };
+    get_user_history: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+                /** @description More than 1000 is taken as 1000. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageOut_HistoryEntryOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    quarantine_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Quarantine"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description user-retired */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restore_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Restore"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description user-retired */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retire_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Retirement"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     acquire_lock: {
         parameters: {
             query?: never;
@@ -2601,7 +3745,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user-busy, user-quarantined, idempotency-key-ended */
+            /** @description user-busy, user-dirty, user-quarantined, user-retired, idempotency-key-ended */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2870,6 +4014,7 @@ export interface operations {
                 user_id?: string | null;
                 owner?: string | null;
                 principal?: string | null;
+                purpose?: components["schemas"]["Purpose"] | null;
                 /** @description `next_cursor` of the page before. */
                 cursor?: string | null;
                 /** @description More than 1000 is taken as 1000. */
@@ -2998,7 +4143,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description no-such-project, no-such-pool */
+            /** @description no-such-project, no-such-pool, no-such-user */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -3007,7 +4152,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
+            /** @description user-busy, user-retired, pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3654,6 +4799,227 @@ export interface operations {
             };
             /** @description unsupported-media-type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_rotation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                lease_id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Rotation"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RotationOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not-the-holder, forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-lease, no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description rotation-pending */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description lease-lapsed */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    confirm_rotation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                lease_id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LeasedUserOut"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description not-the-holder, forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-lease, no-such-user */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-rotation */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description lease-lapsed */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

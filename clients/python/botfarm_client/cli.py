@@ -15,7 +15,9 @@ from typing_extensions import override
 
 from botfarm_client import __version__
 from botfarm_client.commands.command_table import COMMANDS, CommandEntry, CommandTable
-from botfarm_client.commands.shared.command_errors import CommandError as CommandError  # noqa: PLC0414  also for the server's commands
+
+# The server's commands raise it, too.
+from botfarm_client.commands.shared.command_errors import CommandError as CommandError  # noqa: PLC0414
 from botfarm_client.commands.shared.command_errors import ExitCode
 from botfarm_client.shared.text_input import strip_variables
 

@@ -14,7 +14,8 @@ BotfarmError
     │   └── NoSuchPoolError, NoSuchTokenError, NoSuchPageError
     ├── ConflictError
     │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
-    │   ├── UserBusyError, UserQuarantinedError
+    │   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
+    │   ├── RotationPendingError, NoRotationError
     │   ├── PoolExhaustedError, PoolTooSmallError
     │   ├── IdempotencyKeyEndedError, WaitSupersededError
     │   └── LeaseIdRequiredError, UseReleaseLeaseError
@@ -137,7 +138,19 @@ class UserExistsError(ConflictError, slug="user-exists"): ...
 class UserBusyError(ConflictError, slug="user-busy"): ...
 
 
+class UserDirtyError(ConflictError, slug="user-dirty"): ...
+
+
 class UserQuarantinedError(ConflictError, slug="user-quarantined"): ...
+
+
+class UserRetiredError(ConflictError, slug="user-retired"): ...
+
+
+class RotationPendingError(ConflictError, slug="rotation-pending"): ...
+
+
+class NoRotationError(ConflictError, slug="no-rotation"): ...
 
 
 class PoolExhaustedError(ConflictError, slug="pool-exhausted"):

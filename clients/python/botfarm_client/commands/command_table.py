@@ -31,7 +31,7 @@ COMMANDS: CommandTable = {
     ),
     "pools": CommandEntry(
         "botfarm_client.commands.pools:pools",
-        "Show how many users each pool has: free, leased, resting, quarantined.",
+        "Show how many users each pool has: free, leased, dirty, quarantined and so on.",
     ),
     "projects": CommandEntry(
         "botfarm_client.commands.projects:projects",

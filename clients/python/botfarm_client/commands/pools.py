@@ -7,7 +7,7 @@ from botfarm_client.shared.durations import format_duration
 
 
 def pools(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Show how many users each pool has: free, leased, resting, quarantined."""
+    """Show how many users each pool has: free, leased, dirty, quarantined and so on."""
     with open_farm(url) as farm:
         items = farm.items("/pools")
     if as_json:
@@ -28,6 +28,9 @@ _COLUMNS: Columns = {
     "free": lambda pool: pool["free"],
     "leased": lambda pool: pool["leased"],
     "resting": lambda pool: pool["resting"],
+    "dirty": lambda pool: pool["dirty"],
+    "chore": lambda pool: pool["chore"],
+    "held": lambda pool: pool["held"],
     "quarantined": lambda pool: pool["quarantined"],
     "waiting": lambda pool: pool["waiting"],
     "oldest wait": lambda pool: _duration(pool["oldest_wait"]),

@@ -1,3 +1,4 @@
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,13 @@ projects = typer.Typer(
     no_args_is_help=True, help="The systems under test, and how long their users may be held."
 )
 
+
+class Cleaning(StrEnum):
+    OFF = "off"
+    ON_DIRTY = "on_dirty"
+    REQUIRED = "required"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
 DefaultTtl = Annotated[int | None, duration_option("--default-ttl", "How long a lease is, if not said.")]
 MaxTtl = Annotated[int | None, duration_option("--max-ttl", "How long a lease may be.")]
@@ -31,6 +39,40 @@ LockDelay = Annotated[
     int | None, duration_option("--lock-delay", "How long a user rests after its lease has expired.")
 ]
 Cooldown = Annotated[int | None, duration_option("--cooldown", "How long a user rests after a release.")]
+LoginGap = Annotated[
+    int | None, duration_option("--login-gap", "The least time between two grants of one user.")
+]
+QuarantineAfter = Annotated[
+    int | None, typer.Option("--quarantine-after", min=0, help="Failures in a row; 0: never.")
+]
+QuarantineShare = Annotated[
+    float | None,
+    typer.Option("--quarantine-share", min=0, max=1, help="Of a pool, within an hour, by policy."),
+]
+CountExpired = Annotated[
+    bool | None,
+    typer.Option("--count-expired/--no-count-expired", help="Whether an expired lease is a failure."),
+]
+CleaningOption = Annotated[
+    Cleaning | None, typer.Option("--cleaning", help="When a user waits for a keeper after a test.")
+]
+CleanAttempts = Annotated[
+    int | None, typer.Option("--clean-attempts", min=1, help="Chores in a row that may fail.")
+]
+CheckEvery = Annotated[
+    int | None, duration_option("--check-every", "How often a keeper checks a user; 0: never.")
+]
+RotateEvery = Annotated[
+    int | None, duration_option("--rotate-every", "How often a keeper changes a password; 0: never.")
+]
+RotateOnRelease = Annotated[
+    bool | None,
+    typer.Option("--rotate-on-release/--no-rotate-on-release", help="Change the password after every test."),
+]
+SessionRefresh = Annotated[
+    int | None,
+    duration_option("--session-refresh", "How long before its end a session is refreshed; 0: never."),
+]
 
 
 @projects.command("list")
@@ -60,12 +102,36 @@ def add(
     max_hold: MaxHold = None,
     lock_delay: LockDelay = None,
     cooldown: Cooldown = None,
+    login_gap: LoginGap = None,
+    quarantine_after: QuarantineAfter = None,
+    quarantine_share: QuarantineShare = None,
+    count_expired: CountExpired = None,
+    cleaning: CleaningOption = None,
+    clean_attempts: CleanAttempts = None,
+    check_every: CheckEvery = None,
+    rotate_every: RotateEvery = None,
+    rotate_on_release: RotateOnRelease = None,
+    session_refresh: SessionRefresh = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Add a project."""
     policy = _given(
-        default_ttl=default_ttl, max_ttl=max_ttl, max_hold=max_hold, lock_delay=lock_delay, cooldown=cooldown
+        default_ttl=default_ttl,
+        max_ttl=max_ttl,
+        max_hold=max_hold,
+        lock_delay=lock_delay,
+        cooldown=cooldown,
+        login_gap=login_gap,
+        quarantine_after=quarantine_after,
+        quarantine_share=quarantine_share,
+        count_expired=count_expired,
+        cleaning=cleaning,
+        clean_attempts=clean_attempts,
+        check_every=check_every,
+        rotate_every=rotate_every,
+        rotate_on_release=rotate_on_release,
+        session_refresh=session_refresh,
     )
     with open_farm(url) as farm:
         _print(farm.post("/projects", {"name": name, **policy}), as_json=as_json)
@@ -81,6 +147,16 @@ def update(
     max_hold: MaxHold = None,
     lock_delay: LockDelay = None,
     cooldown: Cooldown = None,
+    login_gap: LoginGap = None,
+    quarantine_after: QuarantineAfter = None,
+    quarantine_share: QuarantineShare = None,
+    count_expired: CountExpired = None,
+    cleaning: CleaningOption = None,
+    clean_attempts: CleanAttempts = None,
+    check_every: CheckEvery = None,
+    rotate_every: RotateEvery = None,
+    rotate_on_release: RotateOnRelease = None,
+    session_refresh: SessionRefresh = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -92,6 +168,16 @@ def update(
         max_hold=max_hold,
         lock_delay=lock_delay,
         cooldown=cooldown,
+        login_gap=login_gap,
+        quarantine_after=quarantine_after,
+        quarantine_share=quarantine_share,
+        count_expired=count_expired,
+        cleaning=cleaning,
+        clean_attempts=clean_attempts,
+        check_every=check_every,
+        rotate_every=rotate_every,
+        rotate_on_release=rotate_on_release,
+        session_refresh=session_refresh,
     )
     if not changes:
         raise typer.BadParameter("say what to change")
@@ -126,8 +212,27 @@ def _print(project: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(project)
     else:
-        created = {"created": format_moment(project["created_at"])}
-        print_fields({name: cell(project) for name, cell in _COLUMNS.items()} | created)
+        columns = {name: cell(project) for name, cell in _COLUMNS.items()}
+        print_fields(columns | _health(project) | {"created": format_moment(project["created_at"])})
+
+
+def _health(project: dict[str, Any]) -> dict[str, object]:
+    """The policy on the health of users, without what is off."""
+    after, share = project["quarantine_after"], round(100 * project["quarantine_share"])
+    return {
+        "login gap": _period(project["login_gap"]),
+        "quarantine": f"after {after} failures, at most {share} % in an hour" if after else "by hand alone",
+        "count expired": "yes" if project["count_expired"] else None,
+        "cleaning": f"{project['cleaning']}, {project['clean_attempts']} attempts",
+        "check every": _period(project["check_every"]),
+        "rotate every": _period(project["rotate_every"]),
+        "rotate": "on release" if project["rotate_on_release"] else None,
+        "session refresh": _period(project["session_refresh"]),
+    }
+
+
+def _period(seconds: int) -> str | None:
+    return format_duration(seconds) if seconds else None
 
 
 _COLUMNS: Columns = {

@@ -1,3 +1,5 @@
+"""Renews a lease in a thread. `lease_clock.py` says when, makes the request and judges the answer."""
+
 import threading
 from collections.abc import Callable
 

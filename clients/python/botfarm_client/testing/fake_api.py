@@ -29,7 +29,11 @@ _DEFAULTS: Mapping[str, Any] = {
     "metadata": {},
 }
 _RANGES = {"count": (1, 100), "ttl_seconds": (1, 86_400), "wait_seconds": (0, 300), "priority": (-10, 10)}
-_CHOICES = {"env": {"prod", "preprod", "stage"}, "domain": {"canary", "regular"}}
+_CHOICES = {
+    "env": {"prod", "preprod", "stage"},
+    "domain": {"canary", "regular"},
+    "outcome": {"ok", "dirty", "broken"},
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,8 @@ class FakeApi:
                 lease = self._leasing.renew(lease_id, body.get("ttl_seconds"))
                 return self._lease(lease, with_credentials=True)
             case "POST", "release":
-                lease = self._leasing.release(lease_id, body.get("outcome", "ok"), body.get("note"))
-                return self._lease(lease)
+                _check(body, {"outcome", "reason", "note", "users"})
+                return self._lease(self._leasing.release(lease_id, body))
             case "POST", "force_release":
                 return self._lease(self._leasing.force(lease_id, body["reason"]))
             case _:
@@ -129,6 +133,7 @@ class FakeApi:
             "env": lease.env,
             "domain": lease.domain,
             "fence": lease.fence,
+            "purpose": "test",
             "owner": lease.owner,
             "metadata": dict(lease.metadata),
             "acquired_at": self._moment(lease.acquired_at),
@@ -139,7 +144,18 @@ class FakeApi:
             "ended_at": None if lease.ended_at is None else self._moment(lease.ended_at),
             "ended_by": lease.ended_by,
             "outcome": lease.outcome,
-            "users": [self._user(user, with_credentials=with_credentials) for user in lease.users],
+            "reason": lease.reason,
+            "note": lease.note,
+            "requested_at": self._moment(lease.acquired_at - lease.waited),
+            "waited": lease.waited,
+            "labels": dict(lease.labels),
+            "users": [
+                {
+                    **self._user(user, with_credentials=with_credentials),
+                    **lease.verdicts.get(user.id, {}),
+                }
+                for user in lease.users
+            ],
         }
 
     def _user(self, user: FakeUser, *, with_credentials: bool) -> Json:

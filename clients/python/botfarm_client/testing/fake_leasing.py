@@ -75,14 +75,19 @@ class FakeLeasing:
             lease.expires_at = max(lease.expires_at, min(clock.now() + lease.ttl, lease.hold_until))
             return lease
 
-    def release(self, lease_id: str, outcome: str, note: str | None) -> FakeLease:
+    def release(self, lease_id: str, body: Mapping[str, Any]) -> FakeLease:
         with self._lock:
             lease = self.found(lease_id)
             if lease.ended_by == "released":
                 return lease
             self.live(lease_id)
+            lease.verdicts = _verdicts(lease, body)
             self._end(lease, "released", rest=self._policy.cooldown)
-            lease.outcome, lease.note = outcome, note
+            lease.outcome, lease.reason, lease.note = (
+                body.get("outcome", "ok"),
+                body.get("reason"),
+                body.get("note"),
+            )
             return lease
 
     def force(self, lease_id: str, reason: str | None = None) -> FakeLease:
@@ -147,12 +152,15 @@ class FakeLeasing:
         free = [user for user in matching if _is_free(user)]
         if len(free) < count or self._has_others_before(rank):
             return None
-        return self._handed_out(wanted, key, free[:count]), False
+        waited = max(0.0, clock.now() - rank - AGEING * wanted["priority"])
+        return self._handed_out(wanted, key, free[:count], waited=waited), False
 
     def _has_others_before(self, rank: float) -> bool:
         return any(other < rank and not is_gone() for other, is_gone in self._line.values())
 
-    def _handed_out(self, wanted: Mapping[str, Any], key: str | None, users: list[FakeUser]) -> FakeLease:
+    def _handed_out(
+        self, wanted: Mapping[str, Any], key: str | None, users: list[FakeUser], *, waited: float
+    ) -> FakeLease:
         now, policy = clock.now(), self._policy
         ttl = min(wanted["ttl_seconds"] or policy.default_ttl, policy.max_ttl, policy.max_hold)
         lease = FakeLease(
@@ -168,6 +176,8 @@ class FakeLeasing:
             hold_until=now + policy.max_hold,
             key=key,
             asked_for=_what(wanted),
+            waited=waited,
+            labels=wanted["labels"],
         )
         self.leases.append(lease)
         for user in users:
@@ -197,6 +207,7 @@ class FakeLeasing:
             total=len(matching),
             leased=len(leased),
             resting=len(resting),
+            dirty=0,
             quarantined=0,
             waiting=self.waiting,
             next_free_in=round(next_free_in, 3),
@@ -217,6 +228,26 @@ class FakeLeasing:
 def _what(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the body that a retry under the same key must repeat."""
     return {name: value for name, value in wanted.items() if name not in {"wait_seconds", "priority"}}
+
+
+def _verdicts(lease: FakeLease, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the release says of each user of the lease: of it alone, or of all."""
+    of_all = {"outcome": "ok", **{name: value for name, value in body.items() if name != "users"}}
+    alone = {user["id"]: {"outcome": "ok", **user} for user in body.get("users", [])}
+    strangers = [
+        place for place, user_id in enumerate(alone) if user_id not in {user.id for user in lease.users}
+    ]
+    if strangers:
+        errors = [
+            {"field": f"users.{place}.id", "code": "unknown", "message": "is no user of the lease"}
+            for place in strangers
+        ]
+        raise FakeProblem("invalid-request", errors=errors)
+    said = {user.id: alone.get(user.id, of_all) for user in lease.users}
+    return {
+        user_id: {name: verdict[name] for name in ("outcome", "reason", "note") if verdict.get(name)}
+        for user_id, verdict in said.items()
+    }
 
 
 def _is_leased(user: FakeUser) -> bool:

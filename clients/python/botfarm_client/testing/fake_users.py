@@ -69,7 +69,12 @@ class FakeLease:
     ended_at: float | None = None
     ended_by: Literal["released", "expired", "forced"] | None = None
     outcome: str | None = None
+    reason: str | None = None
     note: str | None = None
+    verdicts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the release said of each user, by their ids."""
+    waited: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid4()))
 
     @property

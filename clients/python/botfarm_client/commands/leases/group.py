@@ -41,6 +41,17 @@ class Outcome(StrEnum):
     BROKEN = "broken"
 
 
+class Reason(StrEnum):
+    CREDENTIAL_REJECTED = "credential_rejected"
+    LOCKED_OUT = "locked_out"
+    CAPTCHA = "captcha"
+    MFA = "mfa"
+    DATA = "data"
+    RATE_LIMITED = "rate_limited"
+    ENVIRONMENT = "environment"
+    OTHER = "other"
+
+
 @leases.command("list")
 def list_leases(
     *,
@@ -127,12 +138,14 @@ def release(
     outcome: Annotated[
         Outcome, typer.Option("--outcome", help="How its users are left: ok, dirty or broken.")
     ] = Outcome.OK,
-    note: Annotated[str | None, typer.Option("--note", help="Why, for those who mend them.")] = None,
+    reason: Annotated[Reason | None, typer.Option("--reason", help="Why they are not ok.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="More, for those who mend them.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Give the users of a lease back. Doing it twice is fine."""
-    body = {"outcome": outcome, **({} if note is None else {"note": note})}
+    said = {"outcome": outcome, "reason": reason, "note": note}
+    body = {name: value for name, value in said.items() if value is not None}
     with open_farm(url) as farm:
         lease = farm.post(f"/leases/{lease_id}/release", body)
     _print_done(lease, f"Released {_logins(lease)}.", as_json=as_json)

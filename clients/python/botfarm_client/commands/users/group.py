@@ -1,4 +1,3 @@
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,17 +32,14 @@ from botfarm_client.commands.shared.options import (
 )
 from botfarm_client.commands.shared.output import note_if_more, print_json, say
 from botfarm_client.commands.shared.prompts import confirm
+from botfarm_client.commands.users.bulk_command import bulk
+from botfarm_client.commands.users.history_command import history
 from botfarm_client.commands.users.import_command import import_users
+from botfarm_client.commands.users.options import Health, State
+from botfarm_client.commands.users.status_commands import quarantine, restore, retire
 from botfarm_client.commands.users.views import print_user, print_users
 
 users = typer.Typer(no_args_is_help=True, help="The test accounts of the farm.")
-
-
-class State(StrEnum):
-    FREE = "free"
-    LEASED = "leased"
-    RESTING = "resting"
-    QUARANTINED = "quarantined"
 
 
 @users.command("list")
@@ -53,6 +49,7 @@ def list_users(
     env: MaybeEnv = None,
     domain: MaybeDomain = None,
     state: Annotated[State | None, typer.Option("--state")] = None,
+    health: Annotated[Health | None, typer.Option("--health")] = None,
     login: Annotated[str | None, typer.Option("--login", help="This login, in any spelling.")] = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     limit: Limit = DEFAULT_LIMIT,
@@ -70,6 +67,7 @@ def list_users(
             env=env,
             domain=domain,
             state=state,
+            health=health,
             login=login,
             label=labels or None,
         )
@@ -90,6 +88,9 @@ def show(user: UserArgument, *, as_json: AsJson = False, url: Url = DEFAULT_URL)
             print_json(found)
         else:
             print_user(found, farm)
+
+
+users.command()(history)
 
 
 @users.command()
@@ -147,10 +148,6 @@ def update(
     no_totp: Annotated[
         bool, typer.Option("--no-totp", help="Remove the seed of its one-time codes.")
     ] = False,
-    quarantine: Annotated[
-        str | None, typer.Option("--quarantine", metavar="REASON", help="Take it out of service.")
-    ] = None,
-    activate: Annotated[bool, typer.Option("--activate", help="Take it into service again.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -160,7 +157,6 @@ def update(
         env=env,
         domain=domain,
         labels=parse_changes(label, option="--label") or None,
-        **_status(quarantine=quarantine, activate=activate),
     )
     changes |= _removals(secrets=secrets, no_secrets=no_secrets, totp_file=totp_file, no_totp=no_totp)
     if not (changes or password or project or secrets or totp_file):
@@ -176,6 +172,11 @@ def update(
             print_user(updated, farm)
 
 
+users.command()(quarantine)
+users.command()(restore)
+users.command()(retire)
+
+
 @users.command()
 def delete(user: UserArgument, *, yes: Yes = False, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     """Delete a user that nobody holds."""
@@ -187,6 +188,9 @@ def delete(user: UserArgument, *, yes: Yes = False, as_json: AsJson = False, url
         print_json({"id": found["id"], "deleted": True})
     else:
         say(f"Deleted the {found['env']} user {found['login']}.")
+
+
+users.command()(bulk)
 
 
 def _given(**fields: object) -> dict[str, Any]:
@@ -203,11 +207,3 @@ def _removals(
     return {
         name: None for name, is_removed in {"secrets": no_secrets, "totp_seed": no_totp}.items() if is_removed
     }
-
-
-def _status(*, quarantine: str | None, activate: bool) -> dict[str, str]:
-    if quarantine is not None and activate:
-        raise typer.BadParameter("give either --quarantine or --activate")
-    if quarantine is not None:
-        return {"status": "quarantined", "status_reason": quarantine}
-    return {"status": "active"} if activate else {}

@@ -40,14 +40,28 @@ def print_user(user: dict[str, Any], farm: "Connection") -> None:
             "domain": user["domain"],
             "state": user["state"],
             "free": format_moment(_free_at(user)),
-            "quarantined": format_moment(user["status_since"]),
-            "reason": user["status_reason"],
+            **_status(user),
+            "health": " ".join(filter(None, (user["health"], user["health_reason"]))),
+            "checked": format_moment(user["checked_at"]),
+            "failures": user["failures"] or None,
+            "rotation": "under way" if user["is_rotating"] else None,
             "has": ", ".join(["password", *_extras(user)]),
             "labels": format_pairs(user["labels"]),
             "created": format_moment(user["created_at"]),
             **_last_lease(user.get("last_lease")),
         }
     )
+
+
+def _status(user: dict[str, Any]) -> dict[str, object]:
+    if user["status"] == "active":
+        return {}
+    return {
+        user["status"]: format_moment(user["status_since"]),
+        "until": format_moment(user["status_until"]),
+        "by": user["status_by"],
+        "reason": user["status_reason"],
+    }
 
 
 def _extras(user: dict[str, Any]) -> list[str]:
