@@ -12,10 +12,10 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import lease_queries, pool_grant_queries
-from botfarm.db.leasing.lease_queries import Release
+from botfarm.db.leasing import lease_end_queries, pool_grant_queries
+from botfarm.db.leasing.lease_end_queries import Release
 from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import LeaseRequest, Outcome
+from botfarm.domain.leases import LeaseRequest, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
 
 PRINCIPAL = "bare-statement"  # without a colon, because pgbench expands `:name` as a variable
@@ -59,8 +59,8 @@ def acquire_statement(project_id: UUID) -> Statement:
 
 
 def release_statement() -> Statement:
-    wanted = [Release(LEASE, PRINCIPAL, Outcome.OK, None)]
-    return _recorded(lambda session: lease_queries.release(session, wanted))
+    wanted = [Release(LEASE, PRINCIPAL, Verdict())]
+    return _recorded(lambda session: lease_end_queries.release(session, wanted))
 
 
 class _RecordedError(Exception):

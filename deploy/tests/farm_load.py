@@ -67,7 +67,7 @@ def _a_broken_user(client: httpx.Client) -> None:
     _expect(
         client.post(f"/leases/{lease['id']}/release", json={"outcome": "broken", "note": "a captcha"}), 200
     )
-    _expect(client.patch(f"/users/{lease['users'][0]['id']}", json={"status": "active"}), 200)
+    _expect(client.post(f"/users/{lease['users'][0]['id']}/restore"), 200)
 
 
 def _a_runner_that_dies(client: httpx.Client) -> None:

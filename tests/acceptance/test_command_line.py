@@ -145,14 +145,17 @@ def test_the_life_of_a_user_and_its_lease(botfarm: CommandLine, project: str) ->
         "users", "add", login, *where, "--env", "prod", "--label", "team=red", "--json", stdin=PASSWORD
     ).json
     assert (added["login"], added["state"], added["labels"]) == (login, "free", {"team": "red"})
-    changes = ("--env", "stage", "--label", "team=", "--label", "role=admin", "--quarantine", "captcha")
+    changes = ("--env", "stage", "--label", "team=", "--label", "role=admin")
     updated = botfarm("users", "update", added["id"], *changes, "--json").json
-    assert (updated["env"], updated["labels"], updated["status_reason"]) == (
-        "stage",
-        {"role": "admin"},
+    assert (updated["env"], updated["labels"]) == ("stage", {"role": "admin"})
+    botfarm("users", "update", added["id"], "--password", stdin="a new password\n")
+    out = botfarm("users", "quarantine", added["id"], "--reason", "captcha", "--for", "8h", "--json").json
+    assert (out["state"], out["status_reason"], out["status_until"] is None) == (
+        "quarantined",
         "captcha",
+        False,
     )
-    botfarm("users", "update", added["id"], "--activate", "--password", stdin="a new password\n")
+    assert botfarm("users", "restore", added["id"], "--note", "solved", "--json").json["state"] == "free"
 
     lease = acquired(botfarm, project, "--ttl", "5m", "--owner", "me", "--metadata", "job=7")
     (user,) = lease["users"]

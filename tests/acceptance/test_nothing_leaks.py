@@ -46,6 +46,8 @@ BELONGS = {
     ("holder", "renew_lease", 200): CREDENTIALS,
     ("holder", "get_totp", 200): {"code"},
     ("holder", "write_back", 200): CREDENTIALS - {"password"} | {"written password"},
+    ("holder", "start_rotation", 200): {"password", "written password"},
+    ("holder", "confirm_rotation", 200): CREDENTIALS - {"password"} | {"written password"},
 }
 # Documented with other operations. But signing out needs no session, and only a cut-off import is malformed.
 NEVER = {"logout": {401}, "import_users": {400}}
@@ -94,7 +96,14 @@ def right_bodies(world: World) -> dict[str, Json | None]:
         "import_users": new,
         "get_users": None,
         "get_user": None,
-        "update_user": {**new, "status": "quarantined", "status_reason": "a reason"},
+        "update_user": {**new, "session_expires_at": "2027-01-31T12:00:00Z"},
+        "quarantine_user": {"reason": "a reason"},
+        "restore_user": {"note": "a note"},
+        "retire_user": {"reason": "a reason"},
+        "change_users": {"action": "restore", "filter": {"all": True}},
+        "get_user_history": None,
+        "start_rotation": {"password": PASSWORD},
+        "confirm_rotation": None,
         "delete_user": None,
         "acquire_lock": {"ttl_seconds": 60, "owner": "job", "metadata": {"a": 1}},
         "release_lock": {"lease_id": world["lease_id"]},
@@ -213,7 +222,8 @@ async def succeed(farm: Driver, world: World) -> None:
     for name in ("shop", "empty", "other"):
         created = await farm.ask("create_project", json={"name": name, "lock_delay": 0})
         world["project_id" if name == "shop" else name] = created.json()["id"]
-    for login in ("held", "written", "locked", "forced", "free", "odd", "also odd", "quarantined", "spare"):
+    for login in ("held", "written", "locked", "forced", "free", "odd", "also odd", "quarantined", "rotated", "retired",
+                  "spare"):  # fmt: skip
         created = await farm.ask("create_user", json=user(world, login))
         assert created.status_code == 201, created.text
         world[login] = created.json()["id"]
@@ -222,8 +232,11 @@ async def succeed(farm: Driver, world: World) -> None:
     await farm.ask("import_users", content=lines, headers=headers)
     renewed = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}, "totp_seed": world["seed"]}
     await farm.ask("update_user", path={"user_id": world["free"]}, json=renewed)
-    quarantine = {"status": "quarantined", "status_reason": "captcha"}
-    await farm.ask("update_user", path={"user_id": world["quarantined"]}, json=quarantine)
+    for name in ("quarantine_user", "restore_user", "quarantine_user"):
+        reason = {"note": "mended"} if name == "restore_user" else {"reason": "captcha"}
+        await farm.ask(name, path={"user_id": world["quarantined"]}, json=reason)
+    await farm.ask("retire_user", path={"user_id": world["retired"]}, json={"reason": "gone"})
+    await farm.ask("change_users", json={"action": "restore", "ids": [world["retired"], GONE]})
 
     world["user_id"] = world["held"]
     world["lease_id"] = await take(farm, "held", headers={"Idempotency-Key": "again"})
@@ -238,6 +251,11 @@ async def succeed(farm: Driver, world: World) -> None:
     await farm.ask("release_lease", caller="holder", path=path)
     for name in ("acquire_lock", "release_lock"):
         await farm.ask(name, caller="holder", path={"user_id": world["locked"]})
+    world["lease of rotated"] = await take(farm, "rotated")
+    path = {"user_id": world["rotated"], "lease_id": world["lease of rotated"]}
+    await farm.ask("start_rotation", caller="holder", path=path, json={"password": WRITTEN})
+    await farm.ask("confirm_rotation", caller="holder", path=path)
+    await farm.ask("start_rotation", caller="holder", path=path, json={"password": PASSWORD})
     world["lease of odd"] = await take(farm, "odd")
     world["ended"] = await take(farm, "forced", headers={"Idempotency-Key": "ended"})
     await farm.ask("force_release_lease", path={"lease_id": world["ended"]}, json={"reason": "stuck"})
@@ -254,7 +272,8 @@ async def succeed(farm: Driver, world: World) -> None:
 
 async def look_at_everything(farm: Driver, world: World) -> None:
     for caller in ("admin", "operator"):
-        for name in ("get_projects", "get_project", "get_users", "get_user", "get_leases", "get_waiting",
+        for name in ("get_projects", "get_project", "get_users", "get_user", "get_user_history", "get_leases",
+                     "get_waiting",
                      "get_pools",
                      "get_tokens", "get_audit"):  # fmt: skip
             answer = await farm.ask(name, caller=caller, path=world)
@@ -341,7 +360,9 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
     over = {"user_id": world["forced"], "lease_id": world["ended"]}
     again, ended = {"Idempotency-Key": "again"}, {"Idempotency-Key": "ended"}
     credentials = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}}
-    of_the_holder = ("renew_lease", "release_lease", "get_totp")
+    rotated = {"user_id": world["rotated"], "lease_id": world["lease of rotated"]}
+    retired = {"user_id": world["retired"]}
+    of_the_holder = ("renew_lease", "release_lease", "get_totp", "start_rotation", "confirm_rotation")
     await take(farm, "free", caller="limited")
     for status, name, request in (
         (409, "create_project", {"json": {"name": "shop"}}),
@@ -355,6 +376,10 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
         (409, "delete_user", {"path": held}),
         (409, "acquire_lock", {"path": held, "caller": "holder"}),
         (409, "acquire_lock", {"path": {"user_id": world["quarantined"]}, "caller": "holder"}),
+        (409, "quarantine_user", {"path": retired, "json": {"reason": SECRET}}),
+        (409, "restore_user", {"path": retired}),
+        (409, "start_rotation", {"path": rotated, "caller": "holder", "json": {"password": WRITTEN}}),
+        (409, "confirm_rotation", {"path": world, "caller": "holder"}),
         (422, "acquire_lock", {"path": held, "caller": "holder", "headers": again}),
         (429, "acquire_lock", {"path": held, "caller": "limited"}),
         (403, "release_lock", {"path": held, "caller": "other"}),

@@ -24,6 +24,16 @@ class TestProjects:
             "max_hold": 43_200,
             "lock_delay": 15,
             "cooldown": 0,
+            "login_gap": 0,
+            "quarantine_after": 3,
+            "quarantine_share": 0.3,
+            "count_expired": False,
+            "cleaning": "off",
+            "clean_attempts": 3,
+            "check_every": 0,
+            "rotate_every": 0,
+            "rotate_on_release": False,
+            "session_refresh": 0,
         }
         assert [each["id"] for each in (await api.get("/projects")).json()["items"]] == [project_id]
 
@@ -142,6 +152,7 @@ class TestLeases:
         assert set(lease) == {
             "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at",
             "expires_in", "ttl_seconds", "hold_until", "ended_at", "ended_by", "outcome", "users",
+            "purpose", "reason", "note", "requested_at", "waited", "labels",
         }  # fmt: skip
         assert (lease["owner"], lease["metadata"], lease["ttl_seconds"]) == (
             "ci",
@@ -289,7 +300,7 @@ class TestLeases:
         (pool,) = (await api.get("/pools")).json()["items"]
         assert 100 < pool.pop("next_free_in") <= 115
         assert pool == {
-            "project_id": project_id, "project": "shop", "env": "stage", "domain": "regular",
-            "total": 3, "free": 2, "leased": 1, "resting": 0, "quarantined": 0,
+            "project_id": project_id, "project": "shop", "env": "stage", "domain": "regular", "total": 3, "free": 2,
+            "leased": 1, "resting": 0, "dirty": 0, "chore": 0, "held": 0, "quarantined": 0, "retired": 0,
             "waiting": 0, "oldest_wait": None,
         }  # fmt: skip

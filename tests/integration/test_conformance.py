@@ -14,8 +14,9 @@ from botfarm_client.testing import FakePolicy, FakeUser
 from support.conformance import POLICY, Subject, fake_subject, real_subject
 
 LEASE_FIELDS = {
-    "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at",
-    "expires_in", "ttl_seconds", "hold_until", "ended_at", "ended_by", "outcome", "users",
+    "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at", "expires_in",
+    "ttl_seconds", "hold_until", "ended_at", "ended_by", "outcome", "users",
+    "purpose", "reason", "note", "requested_at", "waited", "labels",
 }  # fmt: skip
 USER_FIELDS = {"id", "login", "project_id", "env", "domain", "locktime", "labels"}
 NOBODY = "00000000-0000-4000-8000-000000000000"

@@ -18,9 +18,10 @@ async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
     assert set(operations) == {
         "create_project", "get_projects", "get_project", "update_project", "delete_project", "create_user",
         "import_users", "get_users", "get_user", "update_user", "delete_user", "acquire_lock",
-        "release_lock", "acquire_lease", "get_leases", "get_waiting", "get_lease", "renew_lease",
-        "release_lease", "force_release_lease", "get_pools", "get_totp", "write_back", "create_token",
-        "get_tokens", "delete_token", "get_audit", "login", "logout",
+        "release_lock", "acquire_lease", "get_leases", "get_waiting", "get_lease", "renew_lease", "release_lease",
+        "force_release_lease", "get_pools", "get_totp", "write_back", "create_token", "get_tokens", "delete_token",
+        "get_audit", "login", "logout", "quarantine_user", "restore_user", "retire_user", "change_users",
+        "get_user_history", "start_rotation", "confirm_rotation",
     }  # fmt: skip
     for operation in operations.values():
         for status, answer in operation["responses"].items():

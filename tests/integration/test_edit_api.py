@@ -85,18 +85,18 @@ class TestUsers:
     async def test_quarantine_and_back(self, api: httpx.AsyncClient) -> None:
         user = await create_user(api, await create_project(api))
         path = f"/users/{user['id']}"
-        body = {"status": "quarantined", "status_reason": "captcha"}
-        quarantined = (await api.patch(path, json=body)).json()
+        quarantined = (await api.post(f"{path}/quarantine", json={"reason": "captcha"})).json()
         assert (quarantined["state"], quarantined["status_reason"]) == ("quarantined", "captcha")
         since = quarantined["status_since"]
         assert since
-        again = (await api.patch(path, json={"status": "quarantined", "status_reason": "2FA"})).json()
+        again = (await api.post(f"{path}/quarantine", json={"reason": "2FA"})).json()
         assert (again["status_since"], again["status_reason"]) == (since, "2FA")
         assert_problem(await api.post(f"{path}/acquire_lock"), 409, "user-quarantined")
         assert_problem(await api.post("/leases", json=LEASE), 409, "pool-exhausted")
-        back = (await api.patch(path, json={"status": "active"})).json()
+        back = (await api.post(f"{path}/restore")).json()
         assert (back["state"], back["status_reason"], back["status_since"]) == ("free", None, None)
-        assert_problem(await api.patch(path, json={"status_reason": "why"}), 422, "invalid-request")
+        assert_problem(await api.post(f"{path}/quarantine", json={}), 422, "invalid-request")
+        assert_problem(await api.patch(path, json={"status": "active"}), 422, "invalid-request")
 
     async def test_a_leased_user_stays_where_it_is(self, api: httpx.AsyncClient) -> None:
         project_id, other = await create_project(api), await create_project(api, name="bank")

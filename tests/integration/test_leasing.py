@@ -7,7 +7,7 @@ import pytest
 
 from botfarm.crypto.key_ring import KeyRingError
 from botfarm.domain.access import EVERYTHING
-from botfarm.domain.leases import EndedBy, LeaseFilter, LeaseState, Outcome
+from botfarm.domain.leases import EndedBy, LeaseFilter, LeaseState, Outcome, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import UserState
 from botfarm.errors import (
@@ -126,7 +126,7 @@ async def test_release_frees_the_user_and_may_be_repeated(farm: Farm) -> None:
     pool = await farm.pool(1)
     lease = await farm.acquire(pool)
     released = await farm.services.leases.release(
-        RUNNER, lease.id, outcome=Outcome.DIRTY, note="cart not emptied"
+        RUNNER, lease.id, Verdict(Outcome.DIRTY, note="cart not emptied")
     )
     assert (released.ended_by, released.outcome) == (EndedBy.RELEASED, Outcome.DIRTY)
     assert released.users[0].locktime is None

@@ -45,7 +45,7 @@ class Case:
     scopes: frozenset[str] = field(default=frozenset(SEES))
 
 
-VIEWER, RUNNER, MANAGER, ADMIN = Role
+VIEWER, RUNNER, _KEEPER, MANAGER, ADMIN = Role
 NO_PROJECT, NO_USER, NO_LEASE = (404, "no-such-project"), (404, "no-such-user"), (404, "no-such-lease")
 POLICY = {"default_ttl": 60}
 CASES = {
@@ -87,6 +87,11 @@ CASES = {
     "get_users": Case(VIEWER, ("GET", "/users"), 200),
     "get_user": Case(VIEWER, ("GET", "/users/{user}"), 200, elsewhere=NO_USER),
     "update_user": Case(MANAGER, ("PATCH", "/users/{user}"), 200, {"labels": {"a": "b"}}, NO_USER),
+    "get_user_history": Case(VIEWER, ("GET", "/users/{user}/history"), 200, elsewhere=NO_USER),
+    "quarantine_user": Case(MANAGER, ("POST", "/users/{user}/quarantine"), 200, {"reason": "why"}, NO_USER),
+    "restore_user": Case(MANAGER, ("POST", "/users/{user}/restore"), 200, {}, NO_USER),
+    "retire_user": Case(MANAGER, ("POST", "/users/{user}/retire"), 200, {"reason": "why"}, NO_USER),
+    "change_users": Case(MANAGER, ("POST", "/users/bulk"), 200, {"action": "restore", "ids": ["{user}"]}),
     "delete_user": Case(MANAGER, ("DELETE", "/users/{free_user}"), 204, elsewhere=NO_USER),
     "acquire_lock": Case(RUNNER, ("POST", "/users/{free_user}/acquire_lock"), 200, {}, NO_USER),
     "release_lock": Case(
@@ -106,6 +111,13 @@ CASES = {
     "get_totp": Case(RUNNER, ("GET", "/leases/{lease}/users/{user}/totp"), 200, elsewhere=NO_LEASE),
     "write_back": Case(
         RUNNER, ("PATCH", "/leases/{lease}/users/{user}"), 200, {"secrets": {"a": 1}}, NO_LEASE
+    ),
+    "start_rotation": Case(RUNNER, ("POST", "/leases/{lease}/users/{user}/rotation"), 200, {}, NO_LEASE),
+    "confirm_rotation": Case(
+        RUNNER,
+        ("POST", "/leases/{lease}/users/{user}/rotation/confirm"),
+        409,  # none is under way
+        elsewhere=NO_LEASE,
     ),
     "get_pools": Case(VIEWER, ("GET", "/pools"), 200),
     "create_token": Case(

@@ -35,8 +35,8 @@ from botfarm.db.leasing import pool_grant_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import EndedBy, Grant
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.projects import LeasePolicy, ProjectChanges
-from botfarm.domain.users import UserChanges, UserLine, UserStatus
+from botfarm.domain.projects import ProjectChanges, ProjectPolicy
+from botfarm.domain.users import UserChanges, UserLine
 from botfarm.services.granting import grants
 from botfarm.services.stock import importing, users
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Connection, open_farm
@@ -66,9 +66,9 @@ KEYS = st.sampled_from([None, None, "key-1", "key-2", "key-3"])
 TTLS = st.sampled_from([None, 100, 400, 86_400])
 POLICIES = st.sampled_from(
     [
-        LeasePolicy(default_ttl=300, max_ttl=600, max_hold=900, lock_delay=100, cooldown=0),
-        LeasePolicy(default_ttl=200, max_ttl=500, max_hold=700, lock_delay=0, cooldown=300),
-        LeasePolicy(default_ttl=800, max_ttl=900, max_hold=400, lock_delay=200, cooldown=100),
+        ProjectPolicy(default_ttl=300, max_ttl=600, max_hold=900, lock_delay=100, cooldown=0),
+        ProjectPolicy(default_ttl=200, max_ttl=500, max_hold=700, lock_delay=0, cooldown=300),
+        ProjectPolicy(default_ttl=800, max_ttl=900, max_hold=400, lock_delay=200, cooldown=100),
     ]
 )
 POLICY_CHANGES = st.sampled_from(
@@ -81,7 +81,6 @@ POLICY_CHANGES = st.sampled_from(
     ]
 )
 USER_CHANGES = st.one_of(
-    st.builds(UserChanges, status=st.sampled_from(UserStatus)),
     st.builds(UserChanges, login=LOGINS),
     st.builds(UserChanges, password=st.just("a new password")),
     st.builds(UserChanges, labels=st.sampled_from([{"plan": "paid"}, {"plan": None}])),
@@ -110,7 +109,7 @@ class FarmMachine(FarmAndModel):
     # The stock
 
     @initialize(target=projects, policy=POLICIES)
-    def first_project(self, policy: LeasePolicy) -> UUID:
+    def first_project(self, policy: ProjectPolicy) -> UUID:
         return self.open_project(policy)
 
     @initialize(target=users, project=projects, number=st.sampled_from([1, 2, 3, 5]), labels=LABELS)
@@ -124,10 +123,10 @@ class FarmMachine(FarmAndModel):
 
     @precondition(lambda self: len(self.model.projects) < 2)
     @rule(target=projects, policy=POLICIES)
-    def create_project(self, policy: LeasePolicy) -> UUID:
+    def create_project(self, policy: ProjectPolicy) -> UUID:
         return self.open_project(policy)
 
-    def open_project(self, policy: LeasePolicy) -> UUID:
+    def open_project(self, policy: ProjectPolicy) -> UUID:
         name = f"project-{time.monotonic_ns()}"
         project = self.world.run(
             self.services.projects.create(MANAGER, project_id=None, name=name, policy=policy)
@@ -183,6 +182,19 @@ class FarmMachine(FarmAndModel):
         if answers:
             self.pools[user] = answers[0].pool
             assert (answers[1].state, answers[1].labels) == (self.model.state(answers[0]), answers[0].labels)
+
+    @rule(user=LAST | users, is_on=st.booleans())
+    def quarantine(self, user: UUID | None, is_on: bool) -> None:
+        user = user or self.model.leases[self.touched].users[0]
+        statuses = self.services.user_statuses
+        change = (
+            statuses.quarantine(MANAGER, user, reason="why", until=None)
+            if is_on
+            else statuses.restore(MANAGER, user, note=None, clean=None)
+        )
+        answers = self.both(lambda: self.model.quarantine(user, is_on=is_on), change)
+        if answers:
+            assert answers[1].state == self.model.state(answers[0])
 
     @rule(user=LAST | users, pause=PAUSES)
     def delete_user(self, user: UUID | None, pause: int) -> None:

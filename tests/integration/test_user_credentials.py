@@ -265,11 +265,12 @@ class TestWriteBack:
         lease = await farm.acquire(pool)
         user_id = lease.users[0].id
         async with farm.database.transaction() as session:
-            sealed = await lease_queries.lock_user_of_lease(session, lease.id, user_id, principal=RUNNER.name)
-            assert sealed is not None
+            assert await lease_queries.lock_user_of_lease(session, lease.id, user_id, principal=RUNNER.name)
             releasing = asyncio.create_task(farm.services.leases.release(RUNNER, lease.id))
             await farm.until_blocked()
-            await lease_queries.write_back(session, user_id, password=sealed.password, secrets="written")
+            await lease_queries.write_back(
+                session, user_id, password=None, secrets="written", session_expires_at=None
+            )
         await releasing
         assert await farm.sql.fetchval("SELECT secrets FROM users") == "written"
 

@@ -54,9 +54,9 @@ async def import_one(api: httpx.AsyncClient, lease: Json) -> httpx.Response:
     return await api.post("/users/import", content=line, headers=headers)
 
 
-async def activate(api: httpx.AsyncClient, _: Json) -> httpx.Response:
+async def restore(api: httpx.AsyncClient, _: Json) -> httpx.Response:
     (mended,) = (await api.get("/users", params={"state": "quarantined"})).json()["items"]
-    return await api.patch(f"/users/{mended['id']}", json={"status": "active"})
+    return await api.post(f"/users/{mended['id']}/restore")
 
 
 async def move(api: httpx.AsyncClient, _: Json) -> httpx.Response:
@@ -66,7 +66,7 @@ async def move(api: httpx.AsyncClient, _: Json) -> httpx.Response:
 
 
 @pytest.mark.usefixtures("never_polls")
-@pytest.mark.parametrize("free", [release, release_lock, force_release, create, import_one, activate, move])
+@pytest.mark.parametrize("free", [release, release_lock, force_release, create, import_one, restore, move])
 async def test_an_operation_that_frees_a_user_wakes_a_waiting_request(
     api: httpx.AsyncClient,
     elsewhere: httpx.AsyncClient,
@@ -75,7 +75,7 @@ async def test_an_operation_that_frees_a_user_wakes_a_waiting_request(
     project_id = await create_project(api, lock_delay=0)
     await create_user(api, project_id, domain="canary")
     broken = await create_user(api, project_id)
-    await api.patch(f"/users/{broken['id']}", json={"status": "quarantined", "status_reason": "captcha"})
+    await api.post(f"/users/{broken['id']}/quarantine", json={"reason": "captcha"})
     await create_user(api, project_id)
     lease = (await api.post("/leases", json=LEASE)).json()
     waiting = asyncio.create_task(elsewhere.post("/leases", json={**LEASE, "wait_seconds": 30}))

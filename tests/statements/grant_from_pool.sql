@@ -2,8 +2,8 @@
 -- Returns no row for a request that finds too few users, or when a live ticket waits in this pool.
 
 WITH p AS MATERIALIZED (
-    SELECT projects.*, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
-    FROM projects WHERE projects.id = :project_id
+    SELECT p.*, (p.cleaning = 'required' OR p.rotate_on_release) AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+    FROM projects AS p WHERE p.id = :project_id
 ),
 wanted AS MATERIALIZED (
     SELECT w.*, sum(w.count) OVER (ORDER BY w.position) AS upto
@@ -11,29 +11,41 @@ wanted AS MATERIALIZED (
                 CAST(:principals AS text[]), CAST(:owners AS text[]), CAST(:metadata AS text[]),
                 CAST(:idempotency_keys AS text[]), CAST(:fingerprints AS bytea[]),
                 CAST(:addresses AS text[]), CAST(:request_ids AS text[]),
+                CAST(:priorities AS integer[]), CAST(:wait_seconds AS float8[]),
+                CAST(:since AS float8[]), CAST(:notes AS text[]),
                 CAST(:tickets AS bigint[])) WITH ORDINALITY
          AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
-               address, request_id, ticket, position)
+               address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
 ahead AS MATERIALIZED (
-    SELECT u.id FROM users AS u
+    SELECT u.id, CAST(NULL AS text[]) AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
       AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid))
-      AND u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND u.labels @> CAST(:labels AS jsonb) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+      AND u.labels @> CAST(:labels AS jsonb) AND (
+CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
+     WHEN u.status = 'active' THEN u.available_at
+     WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
+          AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total FOR UPDATE SKIP LOCKED
+    LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
 behind AS MATERIALIZED (
-    SELECT u.id FROM users AS u
+    SELECT u.id, CAST(NULL AS text[]) AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, CAST('00000000-0000-0000-0000-000000000000' AS uuid))
       AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-      AND u.status = 'active' AND u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND u.labels @> CAST(:labels AS jsonb) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+      AND u.labels @> CAST(:labels AS jsonb) AND (
+CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
+     WHEN u.status = 'active' THEN u.available_at
+     WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
+          AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE SKIP LOCKED
+    LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
 ),
 taken AS MATERIALIZED (
-    SELECT id, row_number() OVER () AS place
-    FROM (SELECT id FROM ahead UNION ALL SELECT id FROM behind) AS both_ways
+    SELECT id, due, row_number() OVER () AS place
+    FROM (SELECT id, due FROM ahead UNION ALL SELECT id, due FROM behind) AS both_ways
 ),
 fit AS MATERIALIZED (
     SELECT w.id, array_agg(taken.id ORDER BY taken.id) AS user_ids
@@ -43,30 +55,52 @@ fit AS MATERIALIZED (
 ),
 moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM fit) > 0),
 l AS (
-    INSERT INTO leases (id, fence, principal, operation, owner, project_id, env, domain, user_ids,
+    INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
                         metadata, acquired_at, expires_at, ttl_seconds, hold_until,
-                        idempotency_key, fingerprint, address, request_id)
-    SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', w.owner, p.id, p.env, p.domain,
+                        idempotency_key, fingerprint, address, request_id,
+                        requested_at, waited, labels, priority, wait_seconds, note)
+    SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
            fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
            granted.ttl, now + make_interval(secs => p.max_hold),
-           w.idempotency_key, w.fingerprint, w.address, w.request_id
+           w.idempotency_key, w.fingerprint, w.address, w.request_id,
+           asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
+           w.priority, w.wait_seconds, w.note
     FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id ,
-         LATERAL (SELECT least(coalesce(w.ttl, p.default_ttl), p.max_ttl, p.max_hold) AS ttl) AS granted
+         LATERAL (SELECT
+CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)
+     ELSE least(coalesce(w.ttl, p.default_ttl), p.max_ttl, p.max_hold) END AS ttl) AS granted,
+         LATERAL (SELECT now - make_interval(secs => w.since) AS at) AS asked
     ORDER BY w.principal, w.idempotency_key
     ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, xmin AS row_version
+    RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, requested_at, waited,
+              xmin AS row_version
+),
+lease_users AS (
+    INSERT INTO lease_users (user_id, fence, due)
+    SELECT taken.id, l.fence, taken.due
+    FROM l, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
 ),
 u AS (
-    UPDATE users SET locktime = l.acquired_at, expires_at = l.expires_at,
-           lease_id = l.id, fence = l.fence,
-           available_at = l.expires_at + make_interval(secs => p.lock_delay)
-    FROM l, p, unnest(l.user_ids) AS granted (id)
-    WHERE users.id = granted.id
-    RETURNING users.id, users.login, users.password, users.secrets, users.totp_seed, users.labels,
-              users.lease_id
+    UPDATE users AS u SET locktime = l.acquired_at, expires_at = l.expires_at,
+           lease_id = l.id, fence = l.fence, purpose = :purpose,
+           available_at = greatest(l.expires_at + make_interval(secs => p.lock_delay),
+                                   l.acquired_at + make_interval(secs => p.login_gap)),
+failures = u.failures + CAST(u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.count_expired AS integer),
+failed_chores = u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer),
+must_rotate = (u.must_rotate OR (u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.rotate_on_release)),
+status = 'active',
+status_since = CASE 'active' WHEN u.status THEN u.status_since WHEN 'active' THEN NULL ELSE l.acquired_at END,
+status_by = CASE 'active' WHEN u.status THEN u.status_by WHEN 'active' THEN NULL ELSE 'policy' END,
+status_reason = CASE 'active' WHEN u.status THEN u.status_reason END,
+status_until = CASE 'active' WHEN u.status THEN u.status_until END
+    FROM l, p, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
+    WHERE u.id = taken.id
+    RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
+              taken.due
 )
 SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version,
-       p.name AS project_name,
+       l.requested_at, l.waited, p.name AS project_name,
        extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
-       u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels
+       u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.due,
+       CASE WHEN :purpose <> 'test' THEN u.pending_password END AS pending_password
 FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id

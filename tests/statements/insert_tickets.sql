@@ -10,23 +10,23 @@ WITH new AS MATERIALIZED (
                 CAST(:labels AS text[]), CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
                 CAST(:since AS float8[]), CAST(:seconds AS float8[]), CAST(:principals AS text[]),
                 CAST(:owners AS text[]), CAST(:idempotency_keys AS text[]),
-                CAST(:fingerprints AS bytea[])) WITH ORDINALITY
+                CAST(:fingerprints AS bytea[]), CAST(:purposes AS text[])) WITH ORDINALITY
          AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner,
-               idempotency_key, fingerprint, position), (SELECT clock_timestamp() AS now) AS c
+               idempotency_key, fingerprint, purpose, position), (SELECT clock_timestamp() AS now) AS c
 ),
 parked AS (
     INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at,
-                              replica, deadline, principal, owner, idempotency_key, fingerprint)
+                              replica, deadline, principal, owner, idempotency_key, fingerprint, purpose)
     OVERRIDING SYSTEM VALUE
     SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
            arrived_at - priority * interval '60 seconds', arrived_at,
-           :replica, deadline, principal, owner, idempotency_key, fingerprint
+           :replica, deadline, principal, owner, idempotency_key, fingerprint, purpose
     FROM new ORDER BY principal, idempotency_key, id
     ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
     SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain,
         labels = excluded.labels, count = excluded.count, priority = excluded.priority,
         owner = excluded.owner, fingerprint = excluded.fingerprint, replica = excluded.replica,
-        deadline = excluded.deadline,
+        deadline = excluded.deadline, purpose = excluded.purpose,
         rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
         arrived_at = CASE WHEN t.deadline > clock_timestamp() THEN t.arrived_at
                           ELSE excluded.arrived_at END

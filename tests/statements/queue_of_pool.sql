@@ -4,16 +4,25 @@
 WITH t AS MATERIALIZED (
     SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
            dense_rank() OVER (ORDER BY t.labels) AS number
-    FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
+    FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
 ),
 s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
 u AS MATERIALIZED (
-    SELECT g.labels, count(*) AS active, count(*) FILTER (WHERE g.available_at <= c.now) AS free,
+    SELECT g.labels, count(*) AS active,
+           count(*) FILTER (WHERE g.available_at <= c.now AND true) AS free,
            min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
     FROM (
         SELECT CASE WHEN (SELECT bool_and(labels = '{}') FROM s) THEN '{}'
-                    ELSE u.labels END AS labels, u.available_at
-        FROM users AS u WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.status = 'active'
+                    ELSE u.labels END AS labels,
+CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) THEN NULL
+     WHEN u.status = 'active' THEN u.available_at
+     WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
+          AND u.pending_password IS NULL AND NOT (p.cleaning = 'required' OR p.rotate_on_release) THEN greatest(u.available_at, u.status_until)
+     END AS available_at, (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
+OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) AS is_dirty
+        FROM users AS u JOIN projects AS p ON p.id = u.project_id
+        WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND (u.status IN ('active', 'dirty') OR u.status_until IS NOT NULL)
     ) AS g, (SELECT clock_timestamp() AS now) AS c
     GROUP BY g.labels
 ),

@@ -10,7 +10,7 @@ lease AS MATERIALIZED (
     ORDER BY leases.id FOR UPDATE OF leases
 ),
 locked AS MATERIALIZED (
-    SELECT users.id, users.lease_id, users.expires_at, users.password, users.secrets, users.totp_seed
+    SELECT users.*
     FROM lease, unnest(lease.user_ids) AS of_lease (id), users
     WHERE users.id = of_lease.id AND users.lease_id = lease.id
     ORDER BY users.id FOR UPDATE OF users
@@ -23,9 +23,10 @@ live AS MATERIALIZED (
         WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
 ),
 moved AS MATERIALIZED (
-    SELECT live.id, p.lock_delay, granted.ttl, greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until)) AS expires_at
+    SELECT live.id, live.acquired_at, p.lock_delay, p.login_gap, granted.ttl, greatest(live.expires_at, least(live.now + make_interval(secs => granted.ttl), live.hold_until)) AS expires_at
     FROM live JOIN wanted ON wanted.id = live.id JOIN projects AS p ON p.id = live.project_id,
-         LATERAL (SELECT greatest(1, least(coalesce(wanted.ttl, live.ttl_seconds), p.max_ttl,
+         LATERAL (SELECT greatest(1, least(coalesce(wanted.ttl, live.ttl_seconds),
+                         CASE WHEN live.purpose = 'hold' THEN p.max_hold ELSE p.max_ttl END,
                          CAST(ceil(extract(epoch FROM live.hold_until - live.now)) AS integer))) AS ttl) AS granted
     WHERE true
 ),
@@ -36,7 +37,8 @@ l AS (
 ),
 u AS (
     UPDATE users SET expires_at = moved.expires_at,
-           available_at = moved.expires_at + make_interval(secs => moved.lock_delay)
+           available_at = greatest(moved.expires_at + make_interval(secs => moved.lock_delay),
+                                   moved.acquired_at + make_interval(secs => moved.login_gap))
     FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
     RETURNING users.*
 ),
@@ -48,13 +50,14 @@ elsewhere AS (
     FROM l JOIN wanted ON wanted.id = l.id WHERE l.address IS DISTINCT FROM wanted.address
 )
 SELECT
-l.id, l.fence, l.principal, l.operation, l.owner, l.project_id, l.env, l.domain, l.metadata,
-l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by, l.outcome, l.note,
-l.fingerprint,
+l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
+l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by,
+l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels AS wanted_labels, l.waited,
 coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
 CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
-u.labels, u.password, u.secrets, u.totp_seed
+u.labels,
+u.password, u.secrets, u.totp_seed, CASE WHEN l.purpose <> 'test' THEN u.pending_password END AS pending_password
 FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id
 ORDER BY l.id, u.id

@@ -2,7 +2,7 @@
 -- With an idempotency key the place may be kept for some seconds, for a retry at any replica.
 
 WITH mine AS MATERIALIZED (
-    SELECT t.id, t.project_id, t.env, t.domain,
+    SELECT t.id, t.project_id, t.env, t.domain, t.purpose,
            leaving.is_kept AND t.idempotency_key IS NOT NULL AS is_kept
     FROM tickets AS t
     JOIN unnest(CAST(:ids AS bigint[]), CAST(:deadlines AS timestamptz[]), CAST(:are_kept AS boolean[]))
@@ -17,10 +17,11 @@ kept AS (
 ),
 line AS (
     SELECT t.id,
-           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain ORDER BY t.rank, t.id) AS place,
-           count(*) OVER (PARTITION BY t.project_id, t.env, t.domain) AS waiting
+           row_number() OVER (PARTITION BY t.project_id, t.env, t.domain, t.purpose
+                              ORDER BY t.rank, t.id) AS place,
+           count(*) OVER (PARTITION BY t.project_id, t.env, t.domain, t.purpose) AS waiting
     FROM tickets AS t LEFT JOIN replicas AS r ON r.id = t.replica
-    WHERE (t.project_id, t.env, t.domain) IN (SELECT project_id, env, domain FROM mine)
+    WHERE (t.project_id, t.env, t.domain, t.purpose) IN (SELECT project_id, env, domain, purpose FROM mine)
       AND ((t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds') OR t.id IN (SELECT id FROM mine))
 )
 SELECT line.id, line.place, line.waiting FROM line JOIN mine ON mine.id = line.id

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -12,9 +13,9 @@ import asyncpg
 from botfarm.crypto.key_ring import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import Grant, Lease, LeaseTerms
+from botfarm.domain.leases import Grant, Lease, LeaseTerms, Outcome, Purpose, Reason, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.projects import LeasePolicy, Project
+from botfarm.domain.projects import Project, ProjectPolicy
 from botfarm.domain.users import User
 from botfarm.runtime.services import Services, open_services
 from botfarm.services.shared.caller_connection import CallerConnection
@@ -25,6 +26,7 @@ TOKEN = "a-bootstrap-token-for-tests"
 KEYS = generate_key("test")
 PASSWORD = "correct horse battery staple"
 RUNNER = Principal("runner-1", Role.RUNNER, EVERYTHING)
+KEEPER = Principal("keeper", Role.KEEPER, EVERYTHING)
 MANAGER = Principal("manager", Role.ADMIN, EVERYTHING)
 OTHER_RUNNER = Principal("runner-2", Role.RUNNER, EVERYTHING)
 _numbers = count(1)
@@ -73,12 +75,12 @@ class Farm:
     database: Database
     """For statements under forced order: its sessions are not those of the services."""
 
-    async def project(self, **policy: int) -> Project:
+    async def project(self, **policy: Any) -> Project:
         return await self.services.projects.create(
-            MANAGER, project_id=None, name=f"project-{next(_numbers)}", policy=LeasePolicy(**policy)
+            MANAGER, project_id=None, name=f"project-{next(_numbers)}", policy=ProjectPolicy(**policy)
         )
 
-    async def pool(self, users: int, **policy: int) -> Pool:
+    async def pool(self, users: int, **policy: Any) -> Pool:
         project = await self.project(**policy)
         pool = Pool(project.id, Env.STAGE, Domain.REGULAR)
         for _ in range(users):
@@ -94,6 +96,19 @@ class Farm:
     async def acquire(self, pool: Pool, principal: Principal = RUNNER, **wanted: object) -> Lease:
         return (await self.grant(pool, principal, **wanted)).lease
 
+    async def chore(self, pool: Pool, **wanted: Any) -> Lease:
+        return await self.acquire(pool, KEEPER, purpose=Purpose.CHORE, **wanted)
+
+    async def release(
+        self, lease: Lease, outcome: Outcome = Outcome.OK, reason: Reason | None = None
+    ) -> Lease:
+        """By its holder."""
+        holder = KEEPER if lease.principal == KEEPER.name else RUNNER
+        return await self.services.leases.release(holder, lease.id, Verdict(outcome, reason))
+
+    async def seen(self, user_id: UUID) -> User:
+        return await self.services.users.get(EVERYTHING, user_id)
+
     async def grant(
         self,
         pool: Pool,
@@ -101,6 +116,7 @@ class Farm:
         *,
         labels: Mapping[str, str] | None = None,
         count: int = 1,
+        purpose: Purpose = Purpose.TEST,
         wait_seconds: float = 0,
         connection: CallerConnection | None = None,
         **terms: object,
@@ -114,6 +130,7 @@ class Farm:
             count=count,
             priority=0,
             terms=LeaseTerms(**terms),
+            purpose=purpose,
             wait_seconds=wait_seconds,
             connection=connection or Connection(),
         )
@@ -126,7 +143,7 @@ class Farm:
         connection: CallerConnection | None = None,
         **terms: object,
     ) -> Grant:
-        return await self.services.acquiring.acquire_lock(
+        return await self.services.user_acquiring.acquire_lock(
             principal, user_id, LeaseTerms(**terms), connection=connection or Connection()
         )
 

@@ -17,7 +17,7 @@ from botfarm import errors
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import Grant, Lease, LeaseFilter
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import LineError, UserLine
+from botfarm.domain.users import LineError, UserLine, UserState
 from botfarm.runtime.services import Services
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
 from support.model import Model, ModelLease, ModelUser, Wanted
@@ -244,7 +244,7 @@ class FarmAndModel(RuleBasedStateMachine):
             expected = self.model.counts(self.model.members(pool))
             assert self.close(counts.next_free_in, expected.next_free_in)
             assert replace(counts, next_free_in=None) == replace(expected, next_free_in=None)
-            assert counts.total == counts.free + counts.leased + counts.resting + counts.quarantined
+            assert counts.total == sum(getattr(counts, state) for state in UserState)
 
     def every_user_is_as_the_model_says(self) -> None:
         rows = self.world.rows("SELECT *, clock_timestamp() AS now FROM users")

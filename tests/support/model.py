@@ -12,8 +12,8 @@ from uuid import UUID
 from botfarm import errors
 from botfarm.domain.leases import EndedBy
 from botfarm.domain.pools import Pool, PoolCounts
-from botfarm.domain.projects import LeasePolicy
-from botfarm.domain.users import UserChanges, UserState, UserStatus
+from botfarm.domain.projects import ProjectPolicy
+from botfarm.domain.users import UserChanges, UserState
 
 UNCLAIMED_TTL = 30
 
@@ -58,7 +58,7 @@ class ModelUser:
 @dataclass
 class Model:
     now: float = 0
-    projects: dict[UUID, LeasePolicy] = field(default_factory=dict)
+    projects: dict[UUID, ProjectPolicy] = field(default_factory=dict)
     users: dict[UUID, ModelUser] = field(default_factory=dict)
     leases: dict[UUID, ModelLease] = field(default_factory=dict)
     """In the order of their hand-outs, so of their fences."""
@@ -229,7 +229,11 @@ class Model:
         user.login, user.password, user.pool = login, changes.password or user.password, moved
         labels = {**user.labels, **changes.labels}
         user.labels = {name: value for name, value in labels.items() if value is not None}
-        user.quarantined = changes.status is UserStatus.QUARANTINED if changes.status else user.quarantined
+        return user
+
+    def quarantine(self, user_id: UUID, *, is_on: bool) -> ModelUser:
+        user = self._user(user_id)
+        user.quarantined = is_on
         return user
 
     def delete_user(self, user_id: UUID) -> None:

@@ -85,7 +85,7 @@ class Process:
         return found
 
     def url(self) -> str:
-        """Waits until `botfarm serve` takes requests, or `botfarm worker` works: the URL of the API, or of the probes."""
+        """Waits until `botfarm serve` or `botfarm worker` is up. Gives the URL of the API, or of the probes."""
         return self.wait_for(r'"(?:url|probes)": "(\S+)", "event": "(?:serving|working)"')[1]
 
     def wait(self, *, seconds: float = 60) -> int:

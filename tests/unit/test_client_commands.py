@@ -16,7 +16,19 @@ from botfarm_client.commands.command_table import COMMANDS as CLIENT_COMMANDS
 from support.processes import clean_environment
 
 COMMANDS = {
-    "users": ("list", "show", "add", "import", "update", "delete"),
+    "users": (
+        "list",
+        "show",
+        "history",
+        "add",
+        "import",
+        "update",
+        "quarantine",
+        "restore",
+        "retire",
+        "delete",
+        "bulk",
+    ),
     "projects": ("list", "show", "add", "update", "delete"),
     "leases": (
         "list",
@@ -87,7 +99,8 @@ def test_exec_explains_itself() -> None:
         ("users", "add", "a@x.test", *WHERE, "--password", "hunter2"),
         ("users", "add", "a@x.test", *WHERE, "--label", "team"),
         ("users", "update", NOBODY),
-        ("users", "update", NOBODY, "--activate", "--quarantine", "captcha"),
+        ("users", "quarantine", NOBODY),
+        ("users", "quarantine", NOBODY, "--reason", "captcha", "--for", "a week"),
         ("users", "list", "--limit", "0"),
         ("users", "list", "--state", "tired"),
         ("projects", "update", "shop"),

@@ -93,7 +93,10 @@ def test_broken_on_takes_any_collection_and_is_checked_before_a_user_is_taken(
         raise KeyError
     assert (fake.leases[0].outcome, fake.leases[0].note) == ("broken", "KeyError")
     for wrong in ("ValueError", [ValueError()], 7, [int]):
-        with pytest.raises(SettingError, match="broken_on takes classes"), farm.lease(broken_on=wrong):  # type: ignore[arg-type]
+        with (
+            pytest.raises(SettingError, match="broken_on takes classes"),
+            farm.lease(broken_on=wrong),  # type: ignore[arg-type]
+        ):
             raise AssertionError("it has begun")
     assert len(fake.leases) == 1
 

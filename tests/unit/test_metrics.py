@@ -26,6 +26,6 @@ def test_public_metrics_do_not_show_whether_there_is_a_pool() -> None:
         for family in metric.describe()
     }
     public, whole = (metrics.exposition(with_pools=with_pools).decode() for with_pools in (False, True))
-    assert len(of_pools) == 7
+    assert len(of_pools) == 13
     assert [name for name in of_pools if name in public] == []
     assert [name for name in of_pools if name not in whole] == []

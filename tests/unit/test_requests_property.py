@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from botfarm.web.api import requests
+from botfarm.web.api import lease_requests, requests, user_requests
 
 MODELS = [
     each
-    for each in vars(requests).values()
+    for module in (requests, lease_requests, user_requests)
+    for each in vars(module).values()
     if isinstance(each, type) and issubclass(each, requests.RequestBody) and each is not requests.RequestBody
 ]
 
@@ -64,7 +65,7 @@ def _texts(value: object) -> list[str]:
 @settings(max_examples=100, deadline=None)
 def test_accepted_metadata_is_answered_unchanged(metadata: dict[str, Any]) -> None:
     try:
-        taken = requests.LockRequest.model_validate({"metadata": metadata}).metadata
+        taken = lease_requests.LockRequest.model_validate({"metadata": metadata}).metadata
     except ValidationError:
         return
     assert json.loads(json.dumps(taken)) == metadata

@@ -15,10 +15,11 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import TextClause
 
-from botfarm.db.leasing import lease_queries, pool_grant_queries, user_grant_queries
-from botfarm.db.stock import pool_queries, user_queries
+from botfarm.db.leasing import lease_end_queries, lease_queries, pool_grant_queries, user_grant_queries
+from botfarm.db.stock import history_queries, pool_queries, status_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
 from botfarm.db.waiting import ticket_queries, waiting_list_queries
+from botfarm.domain.leases import Purpose
 
 FOLDER = Path(__file__).parents[1] / "statements"
 
@@ -38,6 +39,16 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "POST /users/{user_id}/acquire_lock: grants one user by its id, whatever its pool.",
         "Returns no row when the user is busy or locked, or the idempotency key is taken.",
     ),
+    "grant_chores": (
+        pool_grant_queries.GRANT_CHORES,
+        "POST /leases with the purpose chore: grants users that are dirty or due to keepers of one pool.",
+        "A user that is not dirty is left to a test that waits. Each row says what is due.",
+    ),
+    "hold_user": (
+        user_grant_queries.HOLD_USER,
+        "POST /leases with the purpose hold and a user: also a user that no test would get.",
+        "Returns no row when the user is leased, retired or locked, or the idempotency key is taken.",
+    ),
     "renew": (
         lease_queries.RENEW,
         "POST /leases/{lease_id}/renew: a batch of renewals, each by the holder of its lease.",
@@ -54,19 +65,39 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "Always writes the row, so that a cut_short that comes later changes nothing.",
     ),
     "release": (
-        lease_queries.RELEASE,
+        lease_end_queries.RELEASE,
         "POST /leases/{lease_id}/release: a batch of releases, each by the holder of its lease.",
         "Also ends a lease whose answer could not be given to its caller.",
     ),
     "force_release": (
-        lease_queries.FORCE_RELEASE,
+        lease_end_queries.FORCE_RELEASE,
         "POST /leases/{lease_id}/force_release: an operator ends a lease of the scope, whoever holds it.",
         "Its users rest for the project's lock_delay.",
     ),
     "reap": (
-        lease_queries.REAP,
+        lease_end_queries.REAP,
         "The worker's job `reap`: closes expired leases and frees the users whose last lease they are.",
         "Skips leases that another statement has locked; the next turn finds them.",
+    ),
+    "reap_judged": (
+        lease_end_queries.REAP_JUDGED,
+        "The same for one pool and for leases whose end may lead to a quarantine, under the lock of the pool.",
+        "The next statement decides who is quarantined.",
+    ),
+    "quarantine_by_policy": (
+        status_queries.BY_POLICY,
+        "After a release, a force or the reaper, in its transaction and under the lock of the pool.",
+        "Quarantines users that have failed too often, within the share of the pool and the hour.",
+    ),
+    "restore_users": (
+        status_queries.RESTORE,
+        "POST /users/{user_id}/restore and POST /users/bulk: puts users back into service.",
+        "Skips active and retired users.",
+    ),
+    "leases_of_user": (
+        history_queries.LEASES_OF_USER,
+        "GET /users/{user_id}/history: the leases of one user, the newest first.",
+        "Events of the audit are read by another statement, and both are merged.",
     ),
     "lock_user_of_lease": (
         lease_queries.LOCK_USER_OF_LEASE,
@@ -89,9 +120,14 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "A ticket ranks by the arrival of its request, never before earlier tickets of the same replica.",
     ),
     "queue_of_pool": (
-        ticket_queries.QUEUE,
+        ticket_queries.QUEUES[Purpose.TEST],
         "A replica with waiting requests, when users may be free: reads the queue to find the next tickets.",
         "Returns one row: grantable tickets in order, free users by the tickets they match, next free user.",
+    ),
+    "queue_of_keepers": (
+        ticket_queries.QUEUES[Purpose.CHORE],
+        "The same for the keepers that wait: their queue, and the users that are dirty or due.",
+        "A user that is not dirty does not count while a test waits.",
     ),
     "withdraw_tickets": (
         ticket_queries.WITHDRAW,
