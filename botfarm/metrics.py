@@ -171,9 +171,8 @@ def count_chore(lease: Lease) -> None:
     """Counts what was due for each user of a keeper's lease that has just ended."""
     labels = pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
     for user in lease.users:
-        outcome = user.verdict.outcome if user.verdict else None
         for due in user.due:
-            chores_total.labels(*labels, due, outcome or "lost").inc()
+            chores_total.labels(*labels, due, user.outcome or "lost").inc()
 
 
 def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:

@@ -149,8 +149,10 @@ class LeasedUser:
     """The new password of a rotation that is not confirmed; shown to keepers."""
     due: tuple[Due, ...] = ()
     """Of a chore: what is to be done."""
-    verdict: Verdict | None = None
-    """What the release said of this user; null when nothing was said."""
+    outcome: Outcome | None = None
+    """What the release said of this user, as the two below; null when nothing was said."""
+    reason: Reason | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ async def test_what_is_said_of_one_user_overrides_what_is_said_of_all(farm: Farm
     )
     listed = await farm.services.leases.get(RUNNER, lease.id)
     for seen in (released, listed):
-        verdicts = {user.id: user.verdict for user in seen.users}
+        verdicts = {user.id: Verdict(user.outcome, user.reason, user.note) for user in seen.users}
         assert verdicts[first] == Verdict(Outcome.OK)
         assert verdicts[second] == Verdict(Outcome.BROKEN, Reason.CAPTCHA, "asks for a picture")
         assert verdicts[third] == Verdict(Outcome.BROKEN, Reason.DATA, "the fixtures are gone")

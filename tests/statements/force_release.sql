@@ -107,7 +107,7 @@ session_expires_at = CASE WHEN (j.purpose = 'chore' AND j.outcome = 'ok') AND 's
                           THEN NULL ELSE u.session_expires_at END
     FROM j, projects AS p
     WHERE u.id = j.id AND p.id = u.project_id
-    RETURNING u.*
+    RETURNING u.*, j.due, nullif(j.outcome, 'lost') AS outcome, j.reason, j.note
 )
 SELECT
 l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
@@ -117,8 +117,6 @@ coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
 CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
-u.labels, j.due, nullif(j.outcome, 'lost') AS user_outcome, j.reason AS user_reason,
-       j.note AS user_note
-FROM l LEFT JOIN projects AS p ON p.id = l.project_id
-LEFT JOIN (u JOIN j ON j.id = u.id) ON u.lease_id = l.id
+u.labels, u.due, u.outcome AS user_outcome, u.reason AS user_reason, u.note AS user_note
+FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
 ORDER BY l.id, u.id

@@ -117,8 +117,7 @@ CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)
 ),
 lease_users AS (
     INSERT INTO lease_users (user_id, fence, due)
-    SELECT taken.id, l.fence, taken.due
-    FROM l, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
+    SELECT granted.id, l.fence, taken.due FROM l, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
 ),
 u AS (
     UPDATE users AS u SET locktime = l.acquired_at, expires_at = l.expires_at,
@@ -134,9 +133,9 @@ status_by = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status 
 status_reason = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_reason END,
 status_until = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_until END
     FROM l, p, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
-    WHERE u.id = taken.id
+    WHERE u.id = granted.id
     RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
-              taken.due
+              taken.due AS due
 )
 SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version,
        l.requested_at, l.waited, p.name AS project_name,

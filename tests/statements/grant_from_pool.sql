@@ -18,7 +18,7 @@ wanted AS MATERIALIZED (
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
 ahead AS MATERIALIZED (
-    SELECT u.id, CAST(NULL AS text[]) AS due FROM users AS u
+    SELECT u.id, NULL AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
       AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid))
       AND u.labels @> CAST(:labels AS jsonb) AND (
@@ -31,7 +31,7 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
     LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
 behind AS MATERIALIZED (
-    SELECT u.id, CAST(NULL AS text[]) AS due FROM users AS u
+    SELECT u.id, NULL AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, CAST('00000000-0000-0000-0000-000000000000' AS uuid))
       AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
       AND u.labels @> CAST(:labels AS jsonb) AND (
@@ -77,8 +77,7 @@ CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)
 ),
 lease_users AS (
     INSERT INTO lease_users (user_id, fence, due)
-    SELECT taken.id, l.fence, taken.due
-    FROM l, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
+    SELECT granted.id, l.fence, CAST(NULL AS text[]) FROM l, unnest(l.user_ids) AS granted (id)
 ),
 u AS (
     UPDATE users AS u SET locktime = l.acquired_at, expires_at = l.expires_at,
@@ -93,10 +92,10 @@ status_since = CASE 'active' WHEN u.status THEN u.status_since WHEN 'active' THE
 status_by = CASE 'active' WHEN u.status THEN u.status_by WHEN 'active' THEN NULL ELSE 'policy' END,
 status_reason = CASE 'active' WHEN u.status THEN u.status_reason END,
 status_until = CASE 'active' WHEN u.status THEN u.status_until END
-    FROM l, p, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
-    WHERE u.id = taken.id
+    FROM l, p, unnest(l.user_ids) AS granted (id)
+    WHERE u.id = granted.id
     RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
-              taken.due
+              CAST(NULL AS text[]) AS due
 )
 SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version,
        l.requested_at, l.waited, p.name AS project_name,

@@ -106,12 +106,10 @@ def _end(wanted: str, live: str, *, said: str) -> TextClause:
                {_AFTER}
         FROM j, projects AS p
         WHERE u.id = j.id AND p.id = u.project_id
-        RETURNING u.*
+        RETURNING u.*, j.due, nullif(j.outcome, 'lost') AS outcome, j.reason, j.note
     )
-    SELECT {LEASE_COLUMNS}, j.due, nullif(j.outcome, 'lost') AS user_outcome, j.reason AS user_reason,
-           j.note AS user_note
-    FROM l LEFT JOIN projects AS p ON p.id = l.project_id
-    LEFT JOIN (u JOIN j ON j.id = u.id) ON u.lease_id = l.id
+    SELECT {LEASE_COLUMNS}, u.due, u.outcome AS user_outcome, u.reason AS user_reason, u.note AS user_note
+    FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
     ORDER BY l.id, u.id""")
 
 

@@ -5,7 +5,7 @@ deleted).
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +21,6 @@ from botfarm.domain.leases import (
     Outcome,
     Purpose,
     Reason,
-    Verdict,
 )
 from botfarm.domain.pools import Domain, Env, Pool
 
@@ -66,6 +65,7 @@ def lease_from_rows(rows: Iterable[LeaseResultRow]) -> Lease | None:
 
 def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
     row = rows[0]
+    columns = row._fields
     lapsed = row.ended_at is None and row.expires_in <= 0
     ended_by = EndedBy.EXPIRED if lapsed else EndedBy(row.ended_by) if row.ended_by else None
     return Lease(
@@ -89,15 +89,16 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         reason=Reason(row.reason) if row.reason else None,
         note=row.note,
         fingerprint=row.fingerprint,
-        users=tuple(_leased_user(each) for each in rows if each.user_id is not None),
+        users=tuple(_leased_user(each, columns) for each in rows if each.user_id is not None),
         requested_at=row.requested_at,
         labels=row.wanted_labels,
         waited=None if row.waited is None else round(row.waited, 3),
-        row_version=row.row_version if "row_version" in row._fields else None,
+        row_version=row.row_version if "row_version" in columns else None,
     )
 
 
-def _leased_user(row: LeaseResultRow) -> LeasedUser:
+def _leased_user(row: LeaseResultRow, columns: Collection[str]) -> LeasedUser:
+    outcome = row.user_outcome if "user_outcome" in columns else None
     return LeasedUser(
         id=row.user_id,
         login=row.login,
@@ -105,15 +106,10 @@ def _leased_user(row: LeaseResultRow) -> LeasedUser:
         locktime=row.locktime,
         labels=row.labels,
         sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)
-        if "password" in row._fields
+        if "password" in columns
         else None,
-        due=tuple(map(Due, row.due or ())) if "due" in row._fields else (),
-        verdict=_verdict(row) if "user_outcome" in row._fields else None,
+        due=tuple(map(Due, row.due or ())) if "due" in columns else (),
+        outcome=outcome and Outcome(outcome),
+        reason=Reason(row.user_reason) if outcome and row.user_reason else None,
+        note=row.user_note if outcome else None,
     )
-
-
-def _verdict(row: LeaseResultRow) -> Verdict | None:
-    if row.user_outcome is None:
-        return None
-    reason = Reason(row.user_reason) if row.user_reason else None
-    return Verdict(Outcome(row.user_outcome), reason, row.user_note)

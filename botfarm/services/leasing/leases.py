@@ -241,7 +241,7 @@ def _check_users(lease: Lease, of_users: Collection[UUID]) -> None:
 
 
 async def _judge(session: AsyncSession, ended: Lease) -> Judgement:
-    failed = {user.id: (ended.id, user.verdict.reason if user.verdict else None) for user in ended.users}
+    failed = {user.id: (ended.id, user.reason) for user in ended.users}
     return await judge(session, ended.pool, ended.project_name, failed)
 
 

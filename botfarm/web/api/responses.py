@@ -173,15 +173,9 @@ class LeasedUserOut(OfPool, Identified):
     locktime: datetime | None
     labels: dict[str, str]
     due: list[Due] = Field(default=[], exclude_if=_is_empty, description="Of a chore: what is to be done.")
-    outcome: Outcome | SkipJsonSchema[None] = Field(
-        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "outcome")
-    )
-    reason: Reason | SkipJsonSchema[None] = Field(
-        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "reason")
-    )
-    note: str | SkipJsonSchema[None] = Field(
-        default=None, exclude_if=_is_absent, validation_alias=AliasPath("verdict", "note")
-    )
+    outcome: Outcome | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    reason: Reason | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    note: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
 
 
 class BulkFailureOut(Identified):
