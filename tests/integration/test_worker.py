@@ -162,7 +162,9 @@ async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_ur
             REGISTRY.get_sample_value("botfarm_worker_job_failures_total", {"job_name": "reap"}) or 0
         ) == failures:
             await asyncio.sleep(0.02)
-        while (await client.get("/livez")).status_code != 200:  # ticks of 100 ms may be late on a busy machine
+        while (
+            await client.get("/livez")
+        ).status_code != 200:  # ticks of 100 ms may be late on a busy machine
             await asyncio.sleep(0.01)
         await farm.expire(lease.id)
         await proxy.mend()
