@@ -99,6 +99,7 @@ def test_exec_explains_itself() -> None:
         ("users", "add", "a@x.test", *WHERE, "--password", "hunter2"),
         ("users", "add", "a@x.test", *WHERE, "--label", "team"),
         ("users", "update", NOBODY),
+        ("users", "bulk", "restore"),
         ("users", "quarantine", NOBODY),
         ("users", "quarantine", NOBODY, "--reason", "captcha", "--for", "a week"),
         ("users", "list", "--limit", "0"),

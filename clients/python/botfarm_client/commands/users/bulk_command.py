@@ -51,6 +51,8 @@ def bulk(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Change all users that match, at most 10,000; says which could not be changed."""
+    if not (everything or project or env or domain or state or health or label):
+        raise typer.BadParameter("say which users, by a filter or by --all")
     body: dict[str, Any] = {"action": action, "dry_run": dry_run}
     if reason is not None:
         body["reason"] = reason
