@@ -44,6 +44,7 @@ async def fill_login_keys(maintenance: Maintenance, stop: asyncio.Event) -> None
 async def prune(maintenance: Maintenance, stop: asyncio.Event) -> None:
     """Ends early when `stop` is set, because a backlog may take longer than the worker is given to end."""
     leases = await maintenance.prune_history(stop)
+    refusals = await maintenance.prune_refusals(stop)
     audit_entries = await maintenance.prune_audit(stop)
-    if leases or audit_entries:
-        logger.info("pruned history", leases=leases, audit_entries=audit_entries)
+    if leases or refusals or audit_entries:
+        logger.info("pruned history", leases=leases, refusals=refusals, audit_entries=audit_entries)

@@ -1,5 +1,6 @@
 """The history of a user, and what is recorded for those who come later."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -120,6 +121,17 @@ async def test_a_request_that_got_nobody_leaves_its_count(farm: Farm) -> None:
         ("exhausted", 2, 1, 0), ("timeout", 1, 1, 1),
     ]  # fmt: skip
     assert rows[1]["waited"] >= 1
+
+
+async def test_old_counts_of_refused_requests_are_pruned(farm: Farm) -> None:
+    pool = await farm.pool(1)
+    await farm.acquire(pool)
+    with pytest.raises(PoolExhaustedError):
+        await farm.acquire(pool)
+    await farm.services.refusals.close()
+    assert await farm.services.maintenance.prune_refusals(asyncio.Event()) == 0
+    await farm.sql.execute("UPDATE refused_requests SET minute = minute - interval '400 days'")
+    assert await farm.services.maintenance.prune_refusals(asyncio.Event()) == 1
 
 
 async def test_rows_of_users_are_filled_in_for_older_leases_and_for_those_of_the_previous_version(

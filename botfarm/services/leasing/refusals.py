@@ -67,4 +67,6 @@ class Refusals:
             except DatabaseUnavailableError as error:
                 # It may have stored them: another try could count them twice.
                 logger.warning("refused requests are not counted", kinds=len(refused), reason=error.reason)
+            except Exception:  # the counts of later requests must still be stored
+                logger.exception("refused requests are not counted", kinds=len(refused))
         self._storing = None

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.access import audit_queries
 from botfarm.db.leasing import advisory_locks
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import bulk_queries, status_queries
@@ -16,7 +15,7 @@ from botfarm.domain.pools import Pool
 from botfarm.domain.users import BulkAction, BulkChange, BulkFailure, BulkResult, UserFilter
 from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.services.shared.notifier import Notifier
-from botfarm.services.stock.user_status import count_changed
+from botfarm.services.stock.user_status import count_changed, record_changed
 
 MAX_USERS = 10_000
 BATCH = 200
@@ -62,8 +61,8 @@ class Bulk:
             changed = await _carry_out(session, principal, ids, change)
             left = set(ids) - {each.id for each in changed}
             failures = await bulk_queries.why_not(session, left, change.action, principal.scope)
-            for each in changed:
-                await _record(session, principal, each, change)
+            details = {"reason": change.reason, "labels": change.labels or None, "bulk": True}
+            await record_changed(session, principal, change.action.operation, changed, details)
             if dry_run:
                 await session.rollback()
         return changed, failures
@@ -84,20 +83,6 @@ async def _carry_out(
             return await bulk_queries.delete(session, ids, scope)
         case BulkAction.LABEL:
             return await bulk_queries.label(session, ids, scope, labels=change.labels)
-
-
-async def _record(session: AsyncSession, principal: Principal, user: ChangedUser, change: BulkChange) -> None:
-    details = {"reason": change.reason, "labels": change.labels or None, "bulk": True}
-    await audit_queries.record(
-        session,
-        principal,
-        change.action.operation,
-        target="user",
-        target_id=user.id,
-        project_id=user.pool.project_id,
-        env=user.pool.env,
-        details={name: value for name, value in details.items() if value is not None},
-    )
 
 
 def _missing(chosen: UserFilter | Sequence[UUID], users: Collection[tuple[UUID, Pool]]) -> list[UUID]:

@@ -37,7 +37,7 @@ class UserStatuses:
                 session, [user_id], principal.scope, by=principal.name, reason=reason, until=until
             )
             details = {"reason": reason, "until": until}
-            await _record(session, principal, "quarantine_user", changed, details)
+            await record_changed(session, principal, "quarantine_user", changed, details)
             user = await _existing(session, principal, user_id)
         if not changed:
             raise UserRetiredError
@@ -56,7 +56,7 @@ class UserStatuses:
             changed = await status_queries.restore(
                 session, [user_id], principal.scope, by=principal.name, clean=clean
             )
-            await _record(session, principal, "restore_user", changed, {"note": note, "clean": clean})
+            await record_changed(session, principal, "restore_user", changed, {"note": note, "clean": clean})
             user = await _existing(session, principal, user_id)
         if user.is_retired:
             raise UserRetiredError
@@ -73,7 +73,7 @@ class UserStatuses:
             changed = await status_queries.retire(
                 session, [user_id], principal.scope, by=principal.name, reason=reason
             )
-            await _record(session, principal, "retire_user", changed, {"reason": reason})
+            await record_changed(session, principal, "retire_user", changed, {"reason": reason})
             return await _existing(session, principal, user_id)
 
     def _wake(self, changed: Collection[ChangedUser]) -> None:
@@ -88,7 +88,7 @@ async def _existing(session: AsyncSession, principal: Principal, user_id: UUID) 
     return user
 
 
-async def _record(
+async def record_changed(
     session: AsyncSession,
     principal: Principal,
     action: str,

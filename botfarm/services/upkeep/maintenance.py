@@ -7,7 +7,7 @@ from uuid import UUID
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import advisory_locks, lease_end_queries
+from botfarm.db.leasing import advisory_locks, lease_end_queries, refusal_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
 from botfarm.db.upkeep import key_queries, maintenance_queries
@@ -138,6 +138,19 @@ class Maintenance:
         while not stop.is_set():
             async with self._database.autocommit() as session:
                 batch = await maintenance_queries.prune_leases(
+                    session, days=self._history_days, batch=PRUNE_BATCH
+                )
+            pruned += batch
+            if batch == 0:
+                break
+        return pruned
+
+    async def prune_refusals(self, stop: asyncio.Event) -> int:
+        """Deletes counts of refused requests older than `history_days`, until `stop` is set. Returns their number."""
+        pruned = 0
+        while not stop.is_set():
+            async with self._database.autocommit() as session:
+                batch = await refusal_queries.prune_refusals(
                     session, days=self._history_days, batch=PRUNE_BATCH
                 )
             pruned += batch
