@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
@@ -27,6 +30,11 @@ logger = get_logger(__name__)
 CLOCK_INTERVAL = 3.0
 REAP_BATCH = 500
 PRUNE_BATCH = 5_000
+
+
+class Prune(Protocol):
+    async def __call__(self, session: AsyncSession, /, *, days: int, batch: int) -> int:
+        """Deletes up to `batch` rows older than `days`. Returns their number."""
 
 
 class Maintenance:
@@ -123,36 +131,22 @@ class Maintenance:
 
     async def prune_audit(self, stop: asyncio.Event) -> int:
         """Deletes audit entries older than `history_days`, until `stop` is set. Returns their number."""
-        pruned = 0
-        while not stop.is_set():
-            async with self._database.transaction() as session:
-                batch = await audit_queries.prune_deeds(session, days=self._history_days, batch=PRUNE_BATCH)
-            pruned += batch
-            if batch == 0:
-                break
-        return pruned
+        return await self._prune(audit_queries.prune_deeds, stop)
 
     async def prune_history(self, stop: asyncio.Event) -> int:
         """Deletes leases that ended over `history_days` ago, until `stop` is set. Returns their number."""
-        pruned = 0
-        while not stop.is_set():
-            async with self._database.autocommit() as session:
-                batch = await maintenance_queries.prune_leases(
-                    session, days=self._history_days, batch=PRUNE_BATCH
-                )
-            pruned += batch
-            if batch == 0:
-                break
-        return pruned
+        return await self._prune(maintenance_queries.prune_leases, stop)
 
     async def prune_refusals(self, stop: asyncio.Event) -> int:
         """Deletes counts of refused requests older than `history_days`, until `stop` is set. Returns their number."""
+        return await self._prune(refusal_queries.prune_refusals, stop)
+
+    async def _prune(self, prune: Prune, stop: asyncio.Event) -> int:
+        """Deletes batch by batch, each in a transaction of its own."""
         pruned = 0
         while not stop.is_set():
-            async with self._database.autocommit() as session:
-                batch = await refusal_queries.prune_refusals(
-                    session, days=self._history_days, batch=PRUNE_BATCH
-                )
+            async with self._database.transaction() as session:
+                batch = await prune(session, days=self._history_days, batch=PRUNE_BATCH)
             pruned += batch
             if batch == 0:
                 break
