@@ -12,8 +12,8 @@ from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import lease_end_queries, pool_grant_queries
-from botfarm.db.leasing.lease_end_queries import Release
+from botfarm.db.leasing import pool_grant_queries, release_queries
+from botfarm.db.leasing.release_queries import Release
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import LeaseRequest, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
@@ -60,7 +60,7 @@ def acquire_statement(project_id: UUID) -> Statement:
 
 def release_statement() -> Statement:
     wanted = [Release(LEASE, PRINCIPAL, Verdict())]
-    return _recorded(lambda session: lease_end_queries.release(session, wanted))
+    return _recorded(lambda session: release_queries.release(session, wanted))
 
 
 class _RecordedError(Exception):

@@ -1,23 +1,29 @@
 """Dirty users and what keepers do with them: cleaning, checks, sessions; and that no test gets an unclean user."""
 
 import asyncio
+from uuid import UUID
 
 import httpx
 import pytest
 from prometheus_client import REGISTRY
 
 from botfarm.domain.health import Health
-from botfarm.domain.leases import Due, Lease, Outcome, Purpose, Reason
+from botfarm.domain.leases import Due, Lease, LeaseTerms, Outcome, Purpose, Reason
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserChanges, UserState, UserStatus
-from botfarm.errors import ForbiddenError, PoolExhaustedError
-from support.farm import KEEPER, MANAGER, RUNNER, Farm
+from botfarm.errors import ForbiddenError, PoolExhaustedError, UserBusyError
+from support.farm import KEEPER, MANAGER, RUNNER, Connection, Farm
 from support.http import LEASE, assert_problem, create_project, create_user
 
 
 async def due(farm: Farm, pool: Pool) -> tuple[Lease, list[Due]]:
     lease = await farm.chore(pool)
     return lease, list(lease.users[0].due)
+
+
+async def hold(farm: Farm, user_id: UUID) -> Lease:
+    grant = await farm.services.user_acquiring.hold(MANAGER, user_id, LeaseTerms(), connection=Connection())
+    return grant.lease
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,14 @@ async def test_a_keeper_finds_an_expired_test_that_no_worker_has_seen(farm: Farm
     assert kinds == [Due.CLEAN]
     await farm.services.maintenance.reap()
     assert (await farm.seen(lease.users[0].id)).state is UserState.CHORE
+
+
+async def test_a_renewed_chore_says_again_what_is_due(farm: Farm) -> None:
+    pool = await farm.pool(1, cleaning="required")
+    await farm.release(await farm.acquire(pool))
+    chore = await farm.chore(pool)
+    renewed = await farm.services.leases.renew(KEEPER, chore.id, ttl_seconds=None)
+    assert renewed.users[0].due == chore.users[0].due == (Due.CLEAN,)
 
 
 async def test_a_forced_test_is_dirty_too(farm: Farm) -> None:
@@ -325,6 +339,41 @@ async def test_a_hold_that_outlives_its_ttl_ends_like_any_lease(farm: Farm) -> N
     assert (await farm.seen(lease.users[0].id)).state is UserState.DIRTY
     await farm.services.maintenance.reap()
     assert (await farm.seen(lease.users[0].id)).state is UserState.DIRTY
+
+
+async def test_a_hold_of_a_user_that_is_leased_and_quarantined_is_told_that_it_is_busy(farm: Farm) -> None:
+    """A hold gets a quarantined user, so the quarantine is not what stands in its way."""
+    lease = await farm.acquire(await farm.pool(1))
+    user_id = lease.users[0].id
+    await farm.services.user_statuses.quarantine(MANAGER, user_id, reason="looks odd", until=None)
+    with pytest.raises(UserBusyError) as caught:
+        await hold(farm, user_id)
+    assert 0 < caught.value.details["expires_in"] <= 900
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_person_may_hold_a_dirty_user_whether_a_worker_has_seen_the_expiry_or_not(
+    farm: Farm, seen: bool
+) -> None:
+    lease = await farm.acquire(await farm.pool(1, cleaning="required", lock_delay=3_600))
+    await farm.expire(lease.id)
+    if seen:
+        await farm.services.maintenance.reap()
+    await hold(farm, lease.users[0].id)
+    assert (await farm.seen(lease.users[0].id)).state is UserState.HELD
+
+
+async def test_a_user_whose_quarantine_has_ended_is_checked_when_it_is_due(farm: Farm) -> None:
+    pool = await farm.pool(1, check_every=60)
+    await farm.sql.execute("""
+        UPDATE users SET status = 'quarantined', status_since = now(), status_by = 'manager',
+               status_until = clock_timestamp() - interval '1 second'""")
+    chore, kinds = await due(farm, pool)
+    assert kinds == [Due.CHECK]
+    stored = await farm.sql.fetchrow("SELECT status, status_until, status_since FROM users")
+    assert tuple(stored) == ("active", None, None)
+    await farm.release(chore)
+    await farm.acquire(pool)
 
 
 async def test_gauges_and_counters_of_health(farm: Farm) -> None:

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing import advisory_locks, lease_end_queries, lease_queries
-from botfarm.db.leasing.lease_end_queries import Release
+from botfarm.db.leasing import advisory_locks, lease_queries, reap_queries, release_queries
 from botfarm.db.leasing.lease_queries import Renewal
 from botfarm.db.leasing.pool_grant_queries import grant_from_pool, hand_after
+from botfarm.db.leasing.release_queries import Release
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import EndedBy, Lease, LeaseRequest, LeaseTerms, Verdict
 from botfarm.errors import IdempotencyKeyReusedError, LeaseLapsedError, PoolExhaustedError
@@ -56,7 +56,7 @@ async def ends_at(farm: Farm, lease: Lease) -> datetime:
 
 async def release(session: AsyncSession, lease: Lease) -> Lease | None:
     wanted = Release(lease.id, RUNNER.name, Verdict())
-    return (await lease_end_queries.release(session, [wanted])).get(lease.id)
+    return (await release_queries.release(session, [wanted])).get(lease.id)
 
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:
@@ -116,7 +116,7 @@ class TestRenewAgainstReap:
             release: lambda: farm.services.leases.release(RUNNER, lease.id),
         }[verb]
         async with farm.database.transaction() as reaping:
-            assert len(await lease_end_queries.reap(reaping, batch=10, latest=None)) == 1
+            assert len(await reap_queries.reap(reaping, batch=10, latest=None)) == 1
             waiting = await blocked(farm, method())
         with pytest.raises(LeaseLapsedError):
             await waiting
@@ -128,7 +128,7 @@ class TestRenewAgainstReap:
         await farm.expire(lease.id)
         async with farm.database.autocommit() as session:
             async with rolled_back(farm) as reaping:
-                assert len(await lease_end_queries.reap(reaping, batch=10, latest=None)) == 1
+                assert len(await reap_queries.reap(reaping, batch=10, latest=None)) == 1
                 waiting = await blocked(farm, verb(session, lease))
             assert await waiting is None
 

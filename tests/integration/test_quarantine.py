@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from botfarm.db.leasing import advisory_locks
-from botfarm.domain.leases import Lease, Outcome, Reason, Verdict
+from botfarm.domain.leases import Lease, Outcome, Purpose, Reason, Verdict
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserState, UserStatus
 from botfarm.errors import InvalidRequestError, PoolExhaustedError, UserRetiredError
@@ -240,6 +240,14 @@ async def test_a_retired_user_stays_retired(farm: Farm) -> None:
             await change
     (usage,) = await farm.services.pools.list(MANAGER.scope)
     assert (usage.counts.total, usage.counts.retired) == (0, 1)
+
+
+async def test_a_user_that_is_retired_while_a_person_holds_it_is_counted_once(farm: Farm) -> None:
+    pool = await farm.pool(2)
+    lease = await farm.acquire(pool, MANAGER, purpose=Purpose.HOLD)
+    await farm.services.user_statuses.retire(MANAGER, lease.users[0].id, reason="the tenant is gone")
+    (usage,) = await farm.services.pools.list(MANAGER.scope)
+    assert (usage.counts.total, usage.counts.free, usage.counts.held, usage.counts.retired) == (1, 1, 0, 1)
 
 
 async def test_a_restore_and_a_quarantine_by_policy_at_the_same_moment(farm: Farm) -> None:

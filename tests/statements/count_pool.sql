@@ -4,7 +4,8 @@
 SELECT
 count(*) FILTER (WHERE u.status <> 'retired') AS total,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -24,7 +25,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'free') AS free,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -44,7 +46,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'leased') AS leased,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -64,7 +67,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'resting') AS resting,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -84,7 +88,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'dirty') AS dirty,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -104,7 +109,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'chore') AS chore,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -124,7 +130,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'held') AS held,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -144,7 +151,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'quarantined') AS quarantined,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'

@@ -10,7 +10,8 @@ pools AS (
     SELECT p.name AS project_name, u.project_id, u.env, u.domain,
 count(*) FILTER (WHERE u.status <> 'retired') AS total,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -30,7 +31,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'free') AS free,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -50,7 +52,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'leased') AS leased,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -70,7 +73,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'resting') AS resting,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -90,7 +94,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'dirty') AS dirty,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -110,7 +115,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'chore') AS chore,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -130,7 +136,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'held') AS held,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -150,7 +157,8 @@ CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpos
      WHEN u.available_at > c.now THEN 'resting'
      ELSE 'free' END = 'quarantined') AS quarantined,
 count(*) FILTER (WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'
@@ -183,7 +191,8 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
 count(*) FILTER (WHERE u.health = 'unknown' AND u.status <> 'retired') AS health_unknown, count(*) FILTER (WHERE u.health = 'ok' AND u.status <> 'retired') AS health_ok, count(*) FILTER (WHERE u.health = 'failing' AND u.status <> 'retired') AS health_failing, count(*) FILTER (WHERE u.health = 'unreachable' AND u.status <> 'retired') AS health_unreachable,
 extract(epoch FROM min(c.now) - min(coalesce(u.status_since, u.expires_at)) FILTER (
     WHERE
-CASE WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
+CASE WHEN u.status = 'retired' THEN 'retired'
+     WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'chore' THEN 'chore'
      WHEN (u.locktime IS NOT NULL AND u.expires_at > c.now) AND u.purpose = 'hold' THEN 'held'
      WHEN (
 CASE WHEN u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) AND u.expires_at <= c.now THEN 'dirty'

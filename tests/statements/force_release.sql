@@ -3,7 +3,7 @@
 
 WITH wanted AS MATERIALIZED (SELECT CAST(:lease_id AS uuid) AS id, 'lost' AS outcome, CAST(NULL AS text) AS reason,
           CAST(:reason AS text) AS note, 'lock_delay' AS rest),
-said AS MATERIALIZED (SELECT CAST(NULL AS uuid) AS lease_id, CAST(NULL AS uuid) AS user_id, CAST(NULL AS text) AS outcome,
+said AS MATERIALIZED (SELECT CAST(NULL AS uuid) AS user_id, CAST(NULL AS text) AS outcome,
                CAST(NULL AS text) AS reason, CAST(NULL AS text) AS note WHERE false),
 lease AS MATERIALIZED (
     SELECT * FROM leases AS l WHERE l.id = :lease_id AND (CAST(:scope_projects AS uuid[]) IS NULL
@@ -11,7 +11,7 @@ lease AS MATERIALIZED (
   AND (CAST(:scope_envs AS text[]) IS NULL OR l.env = ANY (CAST(:scope_envs AS text[]))) FOR UPDATE
 ),
 locked AS MATERIALIZED (
-    SELECT users.*
+    SELECT users.id, users.lease_id, users.expires_at
     FROM lease, unnest(lease.user_ids) AS of_lease (id), users
     WHERE users.id = of_lease.id AND users.lease_id = lease.id
     ORDER BY users.id FOR UPDATE OF users
@@ -30,7 +30,7 @@ l AS (
 ),
 apart AS (
     UPDATE lease_users AS lu SET outcome = said.outcome, reason = said.reason, note = said.note
-    FROM said JOIN live ON live.id = said.lease_id
+    FROM said, live
     WHERE lu.user_id = said.user_id AND lu.fence = live.fence
 ),
 j AS MATERIALIZED (
@@ -41,13 +41,14 @@ j AS MATERIALIZED (
 CASE WHEN live.purpose = 'chore' THEN (
     SELECT lu.due FROM lease_users AS lu WHERE lu.user_id = locked.id AND lu.fence = live.fence) END AS due
     FROM live JOIN wanted ON wanted.id = live.id JOIN locked ON locked.lease_id = live.id
-    LEFT JOIN said ON said.lease_id = live.id AND said.user_id = locked.id
+    LEFT JOIN said ON said.user_id = locked.id
 ),
 u AS (
     UPDATE users AS u SET locktime = NULL, expires_at = NULL,
-           available_at = CASE WHEN j.rest = 'none' THEN j.now ELSE greatest(
-               j.now + make_interval(secs => CASE j.rest WHEN 'lock_delay' THEN p.lock_delay ELSE p.cooldown END),
-               j.acquired_at + make_interval(secs => p.login_gap)) END,
+           available_at =
+CASE WHEN j.rest = 'none' THEN j.now ELSE greatest(
+    j.now + make_interval(secs => CASE j.rest WHEN 'lock_delay' THEN p.lock_delay ELSE p.cooldown END),
+    j.acquired_at + make_interval(secs => p.login_gap)) END,
 status =
 CASE WHEN u.status IN ('quarantined', 'retired') OR j.outcome IS NULL THEN u.status
      WHEN (j.purpose = 'chore' AND j.outcome = 'ok') THEN CASE WHEN u.pending_password IS NULL THEN 'active' ELSE 'dirty' END
@@ -107,7 +108,8 @@ session_expires_at = CASE WHEN (j.purpose = 'chore' AND j.outcome = 'ok') AND 's
                           THEN NULL ELSE u.session_expires_at END
     FROM j, projects AS p
     WHERE u.id = j.id AND p.id = u.project_id
-    RETURNING u.*, j.due, nullif(j.outcome, 'lost') AS outcome, j.reason, j.note
+    RETURNING
+u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.locktime, u.labels, j.due, nullif(j.outcome, 'lost') AS outcome, j.reason, j.note
 )
 SELECT
 l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,

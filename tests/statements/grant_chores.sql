@@ -37,10 +37,11 @@ CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rej
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
     AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) THEN greatest(u.available_at, u.status_until)
-     WHEN u.status = 'active' AND least(CASE WHEN p.check_every > 0
+     WHEN (u.status = 'active' OR (u.status = 'quarantined' AND u.status_until IS NOT NULL))
+          AND least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
-THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, least(CASE WHEN p.check_every > 0
+THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, u.status_until, least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
@@ -70,10 +71,11 @@ CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rej
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
     AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) THEN greatest(u.available_at, u.status_until)
-     WHEN u.status = 'active' AND least(CASE WHEN p.check_every > 0
+     WHEN (u.status = 'active' OR (u.status = 'quarantined' AND u.status_until IS NOT NULL))
+          AND least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
-THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, least(CASE WHEN p.check_every > 0
+THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, u.status_until, least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
@@ -127,11 +129,11 @@ u AS (
 failures = u.failures + CAST(u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.count_expired AS integer),
 failed_chores = u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer),
 must_rotate = (u.must_rotate OR (u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.rotate_on_release)),
-status = CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END,
-status_since = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_since WHEN 'active' THEN NULL ELSE l.acquired_at END,
-status_by = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_by WHEN 'active' THEN NULL ELSE 'policy' END,
-status_reason = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_reason END,
-status_until = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE u.status END WHEN u.status THEN u.status_until END
+status = CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE 'active' END,
+status_since = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE 'active' END WHEN u.status THEN u.status_since WHEN 'active' THEN NULL ELSE l.acquired_at END,
+status_by = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE 'active' END WHEN u.status THEN u.status_by WHEN 'active' THEN NULL ELSE 'policy' END,
+status_reason = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE 'active' END WHEN u.status THEN u.status_reason END,
+status_until = CASE CASE WHEN 'clean' = ANY (taken.due) THEN 'dirty' ELSE 'active' END WHEN u.status THEN u.status_until END
     FROM l, p, unnest(l.user_ids) AS granted (id) JOIN taken ON taken.id = granted.id
     WHERE u.id = granted.id
     RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,

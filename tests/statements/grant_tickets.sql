@@ -2,7 +2,7 @@
 -- Deletes each ticket with the grant, so that a wait that is over is never granted.
 
 WITH p AS MATERIALIZED (
-    SELECT p.*, (p.cleaning = 'required' OR p.rotate_on_release) AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+    SELECT p.id, p.name, p.default_ttl, p.max_ttl, p.max_hold, p.lock_delay, p.login_gap, p.count_expired, (p.cleaning = 'required' OR p.rotate_on_release) AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
     FROM projects AS p WHERE p.id = :project_id
 ),
 wanted AS MATERIALIZED (
@@ -90,14 +90,8 @@ u AS (
            lease_id = l.id, fence = l.fence, purpose = :purpose,
            available_at = greatest(l.expires_at + make_interval(secs => p.lock_delay),
                                    l.acquired_at + make_interval(secs => p.login_gap)),
-failures = u.failures + CAST(u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.count_expired AS integer),
-failed_chores = u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer),
-must_rotate = (u.must_rotate OR (u.locktime IS NOT NULL AND NOT coalesce(u.purpose = 'chore', false) AND p.rotate_on_release)),
-status = 'active',
-status_since = CASE 'active' WHEN u.status THEN u.status_since WHEN 'active' THEN NULL ELSE l.acquired_at END,
-status_by = CASE 'active' WHEN u.status THEN u.status_by WHEN 'active' THEN NULL ELSE 'policy' END,
-status_reason = CASE 'active' WHEN u.status THEN u.status_reason END,
-status_until = CASE 'active' WHEN u.status THEN u.status_until END
+status = 'active', status_since = NULL, status_by = NULL, status_reason = NULL, status_until = NULL,
+failures = u.failures + CAST(u.locktime IS NOT NULL AND p.count_expired AS integer)
     FROM l, p, unnest(l.user_ids) AS granted (id)
     WHERE u.id = granted.id
     RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,

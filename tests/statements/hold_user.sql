@@ -11,7 +11,7 @@ CASE WHEN :purpose = 'hold' THEN least(CAST(:ttl AS integer), p.max_hold)
 taken AS MATERIALIZED (
     SELECT u.id FROM users AS u
     WHERE u.id = :user_id AND (u.locktime IS NULL OR u.expires_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))) AND u.status <> 'retired'
-      AND (u.status <> 'active' OR u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))) AND (CAST(:scope_projects AS uuid[]) IS NULL
+      AND (u.status <> 'active' OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) OR u.available_at <= least(clock_timestamp(), CAST(:latest AS timestamptz))) AND (CAST(:scope_projects AS uuid[]) IS NULL
        OR u.project_id = ANY (CAST(:scope_projects AS uuid[])))
   AND (CAST(:scope_envs AS text[]) IS NULL OR u.env = ANY (CAST(:scope_envs AS text[]))) FOR UPDATE SKIP LOCKED
 ),

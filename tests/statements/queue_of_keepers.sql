@@ -19,10 +19,11 @@ CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rej
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
     AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) THEN greatest(u.available_at, u.status_until)
-     WHEN u.status = 'active' AND least(CASE WHEN p.check_every > 0
+     WHEN (u.status = 'active' OR (u.status = 'quarantined' AND u.status_until IS NOT NULL))
+          AND least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
-THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, least(CASE WHEN p.check_every > 0
+THEN u.session_expires_at - make_interval(secs => p.session_refresh) END) IS NOT NULL THEN greatest(u.available_at, u.status_until, least(CASE WHEN p.check_every > 0
 THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at) END, CASE WHEN p.rotate_every > 0
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END, CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))

@@ -5,19 +5,20 @@ WITH wanted AS MATERIALIZED (SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CA
                         CAST(:addresses AS text[]), CAST(:request_ids AS text[]))
                  AS w (id, principal, ttl, address, request_id)),
 lease AS MATERIALIZED (
-    SELECT leases.*, leases.xmin AS row_version
+    SELECT leases.id, leases.fence, leases.purpose, leases.project_id, leases.user_ids, leases.acquired_at,
+           leases.expires_at, leases.ttl_seconds, leases.hold_until, leases.ended_at, leases.xmin AS row_version
     FROM wanted JOIN leases ON leases.id = wanted.id AND leases.principal = wanted.principal
     ORDER BY leases.id FOR UPDATE OF leases
 ),
 locked AS MATERIALIZED (
-    SELECT users.*
+    SELECT users.id, users.lease_id, users.expires_at
     FROM lease, unnest(lease.user_ids) AS of_lease (id), users
     WHERE users.id = of_lease.id AND users.lease_id = lease.id
     ORDER BY users.id FOR UPDATE OF users
 ),
 live AS MATERIALIZED (
     SELECT lease.*, clock_timestamp() AS now FROM lease
-    WHERE lease.ended_at IS NULL
+    WHERE lease.ended_at IS NULL AND true
       AND cardinality(lease.user_ids) = (
         SELECT count(*) FROM locked
         WHERE locked.lease_id = lease.id AND locked.expires_at > clock_timestamp())
@@ -36,11 +37,12 @@ l AS (
     RETURNING leases.*
 ),
 u AS (
-    UPDATE users SET expires_at = moved.expires_at,
+    UPDATE users AS u SET expires_at = moved.expires_at,
            available_at = greatest(moved.expires_at + make_interval(secs => moved.lock_delay),
                                    moved.acquired_at + make_interval(secs => moved.login_gap))
-    FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
-    RETURNING users.*
+    FROM moved, locked WHERE locked.lease_id = moved.id AND u.id = locked.id
+    RETURNING
+u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.locktime, u.labels, u.password, u.secrets, u.totp_seed, u.pending_password
 ),
 elsewhere AS (
     INSERT INTO audit (principal, address, request_id, action, target, target_id,
@@ -58,6 +60,8 @@ extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
 CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
 u.labels,
-u.password, u.secrets, u.totp_seed, CASE WHEN l.purpose <> 'test' THEN u.pending_password END AS pending_password
+u.password, u.secrets, u.totp_seed, CASE WHEN l.purpose <> 'test' THEN u.pending_password END AS pending_password,
+CASE WHEN l.purpose = 'chore' THEN (
+    SELECT lu.due FROM lease_users AS lu WHERE lu.user_id = u.id AND lu.fence = l.fence) END AS due
 FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id
 ORDER BY l.id, u.id

@@ -15,7 +15,13 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import TextClause
 
-from botfarm.db.leasing import lease_end_queries, lease_queries, pool_grant_queries, user_grant_queries
+from botfarm.db.leasing import (
+    lease_queries,
+    pool_grant_queries,
+    reap_queries,
+    release_queries,
+    user_grant_queries,
+)
 from botfarm.db.stock import history_queries, pool_queries, status_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
 from botfarm.db.waiting import ticket_queries, waiting_list_queries
@@ -65,22 +71,27 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "Always writes the row, so that a cut_short that comes later changes nothing.",
     ),
     "release": (
-        lease_end_queries.RELEASE,
+        release_queries.RELEASE,
         "POST /leases/{lease_id}/release: a batch of releases, each by the holder of its lease.",
+        "Of tests and holds, with verdicts that cannot quarantine a user. The next statement has all others.",
+    ),
+    "release_judged": (
+        release_queries.RELEASE_JUDGED,
+        "POST /leases/{lease_id}/release with any verdicts, or of a chore: under the lock of the pool.",
         "Also ends a lease whose answer could not be given to its caller.",
     ),
     "force_release": (
-        lease_end_queries.FORCE_RELEASE,
+        release_queries.FORCE_RELEASE,
         "POST /leases/{lease_id}/force_release: an operator ends a lease of the scope, whoever holds it.",
         "Its users rest for the project's lock_delay.",
     ),
     "reap": (
-        lease_end_queries.REAP,
+        reap_queries.REAP,
         "The worker's job `reap`: closes expired leases and frees the users whose last lease they are.",
         "Skips leases that another statement has locked; the next turn finds them.",
     ),
     "reap_judged": (
-        lease_end_queries.REAP_JUDGED,
+        reap_queries.REAP_JUDGED,
         "The same for one pool and for leases whose end may lead to a quarantine, under the lock of the pool.",
         "The next statement decides who is quarantined.",
     ),

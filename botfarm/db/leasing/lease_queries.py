@@ -8,8 +8,16 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.leasing.lease_locks import LEASES_OF_HOLDERS, LOCKED_USERS
-from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows, leases_from_rows
+from botfarm.db.leasing.lease_locks import leases_of_holders, locked_users
+from botfarm.db.leasing.lease_rows import (
+    CREDENTIALS,
+    DUE_OF_CHORE,
+    LEASE_COLUMNS,
+    SEALED,
+    USER_COLUMNS,
+    lease_from_rows,
+    leases_from_rows,
+)
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.shared.user_state import with_status
 from botfarm.domain.access import Principal
@@ -23,7 +31,7 @@ def _with_end_at(
     """Moves the end of live leases; the expressions may use `live`, its project `p` and the granted `ttl`."""
     return text(f"""
     WITH wanted AS MATERIALIZED ({wanted}),
-    {LEASES_OF_HOLDERS},
+    {leases_of_holders()},
     moved AS MATERIALIZED (
         SELECT live.id, live.acquired_at, p.lock_delay, p.login_gap, granted.ttl, {expires_at} AS expires_at
         FROM live JOIN wanted ON wanted.id = live.id JOIN projects AS p ON p.id = live.project_id,
@@ -36,13 +44,13 @@ def _with_end_at(
         RETURNING leases.*
     ),
     u AS (
-        UPDATE users SET expires_at = moved.expires_at,
+        UPDATE users AS u SET expires_at = moved.expires_at,
                available_at = greatest(moved.expires_at + make_interval(secs => moved.lock_delay),
                                        moved.acquired_at + make_interval(secs => moved.login_gap))
-        FROM moved, locked WHERE locked.lease_id = moved.id AND users.id = locked.id
-        RETURNING users.*
+        FROM moved, locked WHERE locked.lease_id = moved.id AND u.id = locked.id
+        RETURNING {USER_COLUMNS}, {SEALED}
     ){besides}
-    SELECT {LEASE_COLUMNS}, {CREDENTIALS}
+    SELECT {LEASE_COLUMNS}, {CREDENTIALS}, {DUE_OF_CHORE.format(lease="l", user="u")}
     FROM l LEFT JOIN projects AS p ON p.id = l.project_id JOIN u ON u.lease_id = l.id
     ORDER BY l.id, u.id""")
 
@@ -90,9 +98,9 @@ LOCK_USER_OF_LEASE = text(f"""
     WITH lease AS MATERIALIZED (
         SELECT * FROM leases WHERE id = :lease_id AND principal = :principal FOR UPDATE
     ),
-    {LOCKED_USERS}
+    {locked_users("password", "secrets", "totp_seed", "pending_password", "rotated_at", "code_used_until")}
     SELECT locked.password, locked.secrets, locked.totp_seed, locked.pending_password,
-           locked.rotated_at >= lease.acquired_at AS was_rotated
+           locked.rotated_at >= lease.acquired_at AS was_rotated, locked.code_used_until
     FROM lease, locked
     WHERE locked.id = :user_id AND lease.ended_at IS NULL AND locked.expires_at > clock_timestamp()""")
 
@@ -167,6 +175,8 @@ class LockedUserOfLease:
     sealed: SealedCredentials
     was_rotated: bool
     """True if a rotation was confirmed since the lease began."""
+    code_used_until: datetime | None
+    """The end of the last one-time code that was given."""
 
 
 async def lock_user_of_lease(
@@ -178,7 +188,7 @@ async def lock_user_of_lease(
     if row is None:
         return None
     sealed = SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)
-    return LockedUserOfLease(sealed, bool(row.was_rotated))
+    return LockedUserOfLease(sealed, bool(row.was_rotated), row.code_used_until)
 
 
 async def write_back(

@@ -34,9 +34,18 @@ LEASE_COLUMNS = """
     CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
     u.labels"""
 
+USER_COLUMNS = """
+    u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.locktime, u.labels"""
+"""What a statement that changes users returns of them for `LEASE_COLUMNS`."""
+
+SEALED = "u.password, u.secrets, u.totp_seed, u.pending_password"
 CREDENTIALS = """
     u.password, u.secrets, u.totp_seed, CASE WHEN l.purpose <> 'test' THEN u.pending_password END AS pending_password"""
 """Only statements that run for the holder of the lease return these. No other statement reads credentials."""
+
+DUE_OF_CHORE = """
+    CASE WHEN {lease}.purpose = 'chore' THEN (
+        SELECT lu.due FROM lease_users AS lu WHERE lu.user_id = {user}.id AND lu.fence = {lease}.fence) END AS due"""
 
 OF_USER = """
     lu.due, coalesce(lu.outcome, l.outcome) AS user_outcome,

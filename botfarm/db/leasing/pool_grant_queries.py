@@ -24,6 +24,7 @@ from botfarm.db.shared.user_state import (
     DUE,
     IS_DIRTY,
     SETTLED,
+    TEST_SETTLED,
     free_at,
     with_status,
 )
@@ -55,14 +56,21 @@ _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 
 # Users of a test are compared with a subquery of `p`, not joined with it, because the planner would sort a join.
 # Only for chores (`due`) is `taken` joined again, because each join of CTEs costs the square of a batch.
 def _grant(
-    *, users: str, due: str = "", status: str, unless: str, claimed: str = "", requested_at: str
+    *,
+    project: str,
+    users: str,
+    due: str = "",
+    settled: str,
+    unless: str,
+    claimed: str = "",
+    requested_at: str,
 ) -> TextClause:
     granted, granted_due = "unnest(l.user_ids) AS granted (id)", "CAST(NULL AS text[])"
     if due:
         granted, granted_due = f"{granted} JOIN taken ON taken.id = granted.id", "taken.due"
     return text(f"""
     WITH p AS MATERIALIZED (
-        SELECT p.*, {CLEANED} AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+        SELECT {project}, {CLEANED} AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
         FROM projects AS p WHERE p.id = :project_id
     ),
     wanted AS MATERIALIZED (
@@ -133,7 +141,7 @@ def _grant(
                lease_id = l.id, fence = l.fence, purpose = :purpose,
                available_at = greatest(l.expires_at + make_interval(secs => p.lock_delay),
                                        l.acquired_at + make_interval(secs => p.login_gap)),
-               {SETTLED}, {with_status(status, "l.acquired_at")}
+               {settled}
         FROM l, p, {granted}
         WHERE u.id = granted.id
         RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
@@ -152,14 +160,17 @@ _KEEPERS_WAIT = (
 )
 
 _TEST = {
+    "project": "p.id, p.name, p.default_ttl, p.max_ttl, p.max_hold, p.lock_delay, p.login_gap, p.count_expired",
     "users": "users AS u",
-    "status": "'active'",
+    "settled": TEST_SETTLED,
 }
 _FREE = f"({free_at('(SELECT cleaned FROM p)')}) {BY_NOW}"
+_CHORE_STATUS = f"CASE WHEN '{Due.CLEAN}' = ANY (taken.due) THEN 'dirty' ELSE 'active' END"
 _CHORE = {
+    "project": "p.*",
     "users": f"users AS u CROSS JOIN p CROSS JOIN {CLOCK}",
     "due": DUE,
-    "status": f"CASE WHEN '{Due.CLEAN}' = ANY (taken.due) THEN 'dirty' ELSE u.status END",
+    "settled": f"{SETTLED}, {with_status(_CHORE_STATUS, 'l.acquired_at')}",
 }
 # A user that is not dirty goes to a test that waits, not to a keeper.
 _DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR NOT {TESTS_WAIT})"

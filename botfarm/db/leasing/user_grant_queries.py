@@ -10,14 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
 from botfarm.db.leasing.pool_grant_queries import BY_NOW, GRANTED_TTL
 from botfarm.db.shared.scope_filter import scope_parameters, within
-from botfarm.db.shared.user_state import CLEANED, SETTLED, STATUS, free_at, with_status
+from botfarm.db.shared.user_state import CLEANED, SETTLED, STATUS, free_at, is_unclean, with_status
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Lease, LeaseOperation, LeaseTerms, Purpose
 
 _FREE = f"({free_at('(SELECT cleaned FROM p)')}) {BY_NOW}"
-# A person may look at a user that tests do not get, once its last holder has lost it.
+# A person may look at a user that tests do not get, once its last holder has lost it. It does not matter whether a
+# worker has seen that.
 _HELD_BY_NOBODY = f"""(u.locktime IS NULL OR u.expires_at {BY_NOW}) AND u.status <> 'retired'
-          AND (u.status <> 'active' OR u.available_at {BY_NOW})"""
+          AND (u.status <> 'active' OR {is_unclean("(SELECT cleaned FROM p)")} OR u.available_at {BY_NOW})"""
 
 
 # The clock is read after the user is locked, so a lease never starts before it could be granted.

@@ -31,7 +31,8 @@ STATUS = f"""
          ELSE u.status END"""
 
 USER_STATE = f"""
-    CASE WHEN {IS_LIVE} AND u.purpose = 'chore' THEN 'chore'
+    CASE WHEN u.status = 'retired' THEN 'retired'
+         WHEN {IS_LIVE} AND u.purpose = 'chore' THEN 'chore'
          WHEN {IS_LIVE} AND u.purpose = 'hold' THEN 'held'
          WHEN ({STATUS}) NOT IN ('active', 'dirty') THEN ({STATUS})
          WHEN {IS_LIVE} THEN 'leased'
@@ -69,7 +70,8 @@ CHORE_AT = f"""
     CASE WHEN NOT ({_MAY_SIGN_IN})
            OR u.failed_chores + CAST(u.locktime IS NOT NULL AND {_IS_CHORE} AS integer) >= p.clean_attempts THEN NULL
          WHEN {IS_DIRTY} THEN greatest(u.available_at, u.status_until)
-         WHEN u.status = 'active' AND {_DUE_AT} IS NOT NULL THEN greatest(u.available_at, {_DUE_AT})
+         WHEN (u.status = 'active' OR (u.status = 'quarantined' AND u.status_until IS NOT NULL))
+              AND {_DUE_AT} IS NOT NULL THEN greatest(u.available_at, u.status_until, {_DUE_AT})
          END"""
 """From when on a keeper may have the user; null when time alone never lets it."""
 
@@ -88,6 +90,11 @@ SETTLED = f"""
     failed_chores = u.failed_chores + CAST(u.locktime IS NOT NULL AND {_IS_CHORE} AS integer),
     must_rotate = {MUST_ROTATE}"""
 """Sets what the end of an expired lease changes, at the user's next grant, or when the lease is reaped."""
+
+TEST_SETTLED = """
+    status = 'active', status_since = NULL, status_by = NULL, status_reason = NULL, status_until = NULL,
+    failures = u.failures + CAST(u.locktime IS NOT NULL AND p.count_expired AS integer)"""
+"""The same for a test, which gets only users that no keeper need see first."""
 
 
 def with_status(status: str, now: str) -> str:

@@ -15,10 +15,7 @@ from botfarm.db.shared.user_state import CLEANED
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import REJECTED
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import POLICY
-
-CLEANING_FAILED = "cleaning_failed"
-"""The reason of a quarantine after too many chores that failed."""
+from botfarm.domain.users import CLEANING_FAILED, POLICY
 
 
 # A leased user stays leased: what its release would make of it gives way to a quarantine and a retirement.

@@ -215,6 +215,14 @@ async def list_users(
     session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
 ) -> list[User]:
     """Lists users in the order of the pool index: by project, env, domain, id."""
+    rows = await session.execute(listing(chosen, scope, after=after, limit=limit))
+    return [_user(row) for row in rows]
+
+
+def listing(
+    chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
+) -> Select[*tuple[Any, ...]]:
+    """The statement of `list_users`."""
     statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
     if chosen.project_id is not None:
         # `<=` instead of `=`, because with `=` the planner would walk the whole project up to the cursor.
@@ -233,7 +241,20 @@ async def list_users(
         statement = statement.where(u.health == chosen.health.value)
     if chosen.state is not None:
         statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
-    return [_user(row) for row in await session.execute(statement)]
+        if chosen.state in _FOUND_BY:
+            statement = statement.where(text(_FOUND_BY[chosen.state]))
+    return statement
+
+
+# By which index users of a state are found, because few of a pool are in it. These are texts, not parameters, because
+# the planner uses an index of a part of the table only where a literal shows that all rows are in that part.
+_OF_OPEN_LEASES = "SELECT unnest(user_ids) FROM leases WHERE ended_at IS NULL"
+_FOUND_BY = {
+    UserState.QUARANTINED: "u.status = 'quarantined'",
+    UserState.RETIRED: "u.status = 'retired'",
+    UserState.DIRTY: f"u.id IN (SELECT id FROM users WHERE status <> 'active' UNION ALL {_OF_OPEN_LEASES})",
+    **dict.fromkeys((UserState.LEASED, UserState.HELD, UserState.CHORE), f"u.id IN ({_OF_OPEN_LEASES})"),
+}
 
 
 def _refused(error: IntegrityError) -> Exception:

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import advisory_locks, lease_end_queries, lease_queries, lease_reading_queries
-from botfarm.db.leasing.lease_end_queries import Release
+from botfarm.db.leasing import advisory_locks, lease_queries, lease_reading_queries, release_queries
 from botfarm.db.leasing.lease_queries import Renewal
+from botfarm.db.leasing.release_queries import Release
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_queries
 from botfarm.domain.access import Principal, Scope
@@ -81,9 +81,11 @@ class Leases:
         lease does not have; then nothing is released.
         """
         release = Release(lease_id, principal.name, verdict, of_users)
+        released = None
         if not of_users and not verdict.may_quarantine:
             released = await self._releases.submit(release)
-        else:
+        if released is None:
+            # It may be a chore, because the batch leaves those out.
             released = await self._release_and_judge(principal, release)
         if released:
             metrics.count_released_lease(released)
@@ -117,7 +119,7 @@ class Leases:
         lease = await self._existing(principal.scope, lease_id)
         async with self._database.transaction() as session:
             await advisory_locks.lock_pool(session, lease.pool)
-            forced = await lease_end_queries.force_release(session, lease_id, principal.scope, reason=reason)
+            forced = await release_queries.force_release(session, lease_id, principal.scope, reason=reason)
             if forced is not None:
                 details = {"reason": reason, "holder": forced.principal}
                 await audit_queries.record_of_lease(
@@ -194,7 +196,7 @@ class Leases:
 
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
         async with self._database.direct() as executor:
-            released = await lease_end_queries.release(executor, wanted)
+            released = await release_queries.release(executor, wanted)
         for lease in released.values():
             self._notifier.freed(lease.pool.project_id)
         return [released.get(each.lease_id) for each in wanted]
@@ -208,7 +210,7 @@ class Leases:
         _check_users(lease, wanted.of_users)
         async with self._database.transaction() as session:
             await advisory_locks.lock_pool(session, lease.pool)
-            released = (await lease_end_queries.release(session, [wanted])).get(wanted.lease_id)
+            released = await release_queries.release_judged(session, wanted)
             if released is None:
                 return None
             judgement = await _judge(session, released)

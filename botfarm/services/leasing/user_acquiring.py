@@ -96,10 +96,11 @@ class UserAcquiring:
             if isinstance(outcome, Grant):
                 return await self._hand_over(outcome, terms, since=started, connection=connection)
             tries -= 1
-            if outcome.state not in _MAY_BE_HAD[purpose] or tries == 0:
+            is_leased = outcome.locktime is not None
+            if is_leased or outcome.state not in _MAY_BE_HAD[purpose] or tries == 0:
                 if purpose is Purpose.TEST:
                     await self._count_refusal(principal, outcome.pool)
-                raise _refusal(outcome)
+                raise _refusal(outcome, purpose)
             await asyncio.sleep(LOCK_PAUSE)
 
     async def _try_user(
@@ -136,7 +137,10 @@ class UserAcquiring:
         count_acquire(project.name, pool, "exhausted")
 
 
-def _refusal(user: User) -> BotfarmError:
+def _refusal(user: User, purpose: Purpose) -> BotfarmError:
+    # A quarantine does not stand in the way of a hold; the lease of another does.
+    if purpose is Purpose.HOLD and user.locktime is not None and not user.is_retired:
+        return user_busy(user)
     match user.state:
         case UserState.DIRTY:
             return UserDirtyError()

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
 from botfarm.db.access import audit_queries
-from botfarm.db.leasing import advisory_locks, lease_end_queries, refusal_queries
+from botfarm.db.leasing import advisory_locks, reap_queries, refusal_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
 from botfarm.db.upkeep import key_queries, maintenance_queries
@@ -96,12 +96,12 @@ class Maintenance:
         reaped = 0
         while True:
             async with self._database.autocommit() as session:
-                ended = await lease_end_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
+                ended = await reap_queries.reap(session, batch=REAP_BATCH, latest=latest, step=step)
             reaped += self._count_reaped(ended)
             if len(ended) < REAP_BATCH:
                 break
         async with self._database.autocommit() as session:
-            pools = await lease_end_queries.pools_to_judge(session, latest=latest)
+            pools = await reap_queries.pools_to_judge(session, latest=latest)
         for pool in pools:
             reaped += await self._reap_and_judge(pool, latest, step=step)
         return reaped
@@ -112,7 +112,7 @@ class Maintenance:
         while True:
             async with self._database.transaction() as session:
                 await advisory_locks.lock_pool(session, pool)
-                ended = await lease_end_queries.reap(
+                ended = await reap_queries.reap(
                     session, batch=REAP_BATCH, latest=latest, step=step, judged_of=pool
                 )
                 failed = {user_id: (lease.id, None) for lease in ended for user_id in lease.user_ids}
