@@ -216,7 +216,7 @@ class TooManyWaitersError(BotfarmError):
 
 
 class SlowDownError(BotfarmError):
-    """Too many attempts: try again after the seconds of Retry-After."""
+    """Too many attempts, or too early: try again after the seconds of Retry-After."""
 
 
 class InternalError(BotfarmError):

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from botfarm.crypto import totp
 from botfarm.db.postgres import engine
 from botfarm.logs import configure_logging
 from botfarm.runtime import database_connections
 from botfarm.runtime.startup import migrate
+from botfarm.services.shared.shutdown import Shutdown
 from support.app import api_client
+from support.code_clock import CodeClock
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 from support.processes import end_fork_server, heed_signals
@@ -70,6 +73,18 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A database with the schema and nothing in it, as the owner of the tables."""
     with fresh_database(postgres_url, template=template) as url:
         yield url
+
+
+@pytest.fixture
+def code_clock(monkeypatch: pytest.MonkeyPatch) -> CodeClock:
+    clock = CodeClock()
+    monkeypatch.setattr(totp, "time", clock)
+
+    async def pause(_: Shutdown, seconds: float) -> None:
+        await clock.pause(seconds)
+
+    monkeypatch.setattr(Shutdown, "pause", pause)
+    return clock
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,8 +13,8 @@ from botfarm.domain.credentials import TotpCode
 
 _DIGESTS: dict[str, Any] = {"SHA1": hashlib.sha1, "SHA256": hashlib.sha256, "SHA512": hashlib.sha512}
 _DEFAULTS = {"algorithm": "SHA1", "digits": "6", "period": "30"}
-_DIGITS, _PERIOD = range(6, 11), range(1, 3_601)
-"""Digits of RFC 4226, and what pyotp can do beyond it. Seconds of a period, up to an hour."""
+_DIGITS, _PERIOD = range(6, 11), range(1, 121)
+"""Digits of RFC 4226, and what pyotp can do beyond it. Seconds of a period: pyotp has none of more than 120."""
 
 # Parameters that do not change the code: FreeOTP and Bitwarden add an image, FreeOTP+ a color and a lock,
 # Stratum an icon, Ente the rest. Some apps always write a counter, which TOTP does not use.
@@ -59,9 +60,10 @@ def current_code(seed: str) -> TotpCode | None:
     except SeedError:
         return None
     now = time.time()
-    return TotpCode(
-        totp.generate_otp(int(now // totp.interval)), round(totp.interval - now % totp.interval, 3)
-    )
+    number = int(now // totp.interval)
+    begin, end = number * totp.interval, (number + 1) * totp.interval
+    period = (datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC))
+    return TotpCode(totp.generate_otp(number), period, round(end - now, 3))
 
 
 def _of_address(address: str) -> pyotp.TOTP:

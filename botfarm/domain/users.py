@@ -43,6 +43,12 @@ class UserStatus(StrEnum):
 POLICY = "policy"
 """Who has changed a user's status, when the project's policy has."""
 
+BY_HAND = "hand"
+"""Who has changed a user's status in metrics, when an operator or a token has."""
+
+CLEANING_FAILED = "cleaning_failed"
+"""The reason of a quarantine after too many chores that failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class User:

@@ -24,6 +24,7 @@ from botfarm.services.leasing.acquiring import Acquiring
 from botfarm.services.leasing.hand_over import HandOver
 from botfarm.services.leasing.lease_credentials import LeaseCredentials
 from botfarm.services.leasing.leases import Leases
+from botfarm.services.leasing.one_time_codes import OneTimeCodes
 from botfarm.services.leasing.refusals import Refusals
 from botfarm.services.leasing.user_acquiring import UserAcquiring
 from botfarm.services.shared.database_clock import DatabaseClock
@@ -70,6 +71,7 @@ class Services:
     user_acquiring: UserAcquiring
     leases: Leases
     lease_credentials: LeaseCredentials
+    one_time_codes: OneTimeCodes
     waiting_room: WaitingRoom
     refusals: Refusals
 
@@ -108,6 +110,8 @@ async def open_services(
 
         projects, pools = Projects(database), Pools(database)
 
+        leases = Leases(database, key_ring, notifier, max_batch=_max_batch(settings))
+        one_time_codes = OneTimeCodes(database, key_ring, leases, shutdown)
         refusals = Refusals(database)
         closing.push_async_callback(refusals.close)
         waiting_room, acquiring, user_acquiring = _acquiring(
@@ -118,14 +122,13 @@ async def open_services(
             pools=pools,
             credential_check=CredentialCheck(authentication, sessions),
             refusals=refusals,
+            one_time_codes=one_time_codes,
             notifier=notifier,
             shutdown=shutdown,
             clock=clock,
         )
         closing.push_async_callback(waiting_room.close)
         closing.callback(waiting_room.stop)
-        leases = Leases(database, key_ring, notifier, max_batch=_max_batch(settings))
-
         key_usage = KeyUsage(database, key_ring)
 
         yield Services(
@@ -145,6 +148,7 @@ async def open_services(
             user_acquiring=user_acquiring,
             leases=leases,
             lease_credentials=LeaseCredentials(database, key_ring, leases),
+            one_time_codes=one_time_codes,
             waiting_room=waiting_room,
             refusals=refusals,
             maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),
@@ -167,6 +171,7 @@ def _acquiring(
     pools: Pools,
     credential_check: CredentialCheck,
     refusals: Refusals,
+    one_time_codes: OneTimeCodes,
     notifier: Notifier,
     shutdown: Shutdown,
     clock: DatabaseClock,
@@ -192,7 +197,7 @@ def _acquiring(
         replica_id=replica_id,
         max_waiters=settings.max_waiters,
     )
-    hand_over = HandOver(database, key_ring, notifier)
+    hand_over = HandOver(database, key_ring, notifier, one_time_codes)
     acquiring = Acquiring(
         projects,
         grants=grants,

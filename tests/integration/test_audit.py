@@ -27,6 +27,7 @@ async def entries(api: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
+@pytest.mark.usefixtures("code_clock")
 async def test_every_action_is_audited_once_with_its_details(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     user = await create_user(api, project, totp_seed=SEED)

@@ -155,6 +155,7 @@ class TestStatus:
 
 
 class TestReencrypt:
+    @pytest.mark.usefixtures("code_clock")
     async def test_everything_is_under_the_first_key_then_and_reads_as_before(
         self, old: Farm, new: Farm, database_url: str
     ) -> None:

@@ -259,6 +259,7 @@ def test_a_route_that_declares_nothing_does_not_start() -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("operation", [name for name, case in CASES.items() if case.role])
+@pytest.mark.usefixtures("code_clock")
 async def test_what_each_role_and_scope_may(stage: Stage, operation: str) -> None:
     case = CASES[operation]
     assert case.role is not None

@@ -1,25 +1,21 @@
 """Secrets and one-time passwords of a user, and the changes that its holder writes back."""
 
 import asyncio
-import hashlib
 import re
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import pyotp
 import pytest
 
-from botfarm.crypto.key_ring import KeyRing, KeyRingError
+from botfarm.crypto.key_ring import KeyRingError
 from botfarm.db.leasing import lease_queries
 from botfarm.errors import LeaseLapsedError, NoSuchUserError, NotTheHolderError
-from botfarm.services.stock.sealing import seal_totp_seed
-from support.farm import KEYS, OTHER_RUNNER, PASSWORD, RUNNER, Farm
+from support.farm import OTHER_RUNNER, PASSWORD, RUNNER, Farm
 from support.http import LEASE, assert_problem, create_project, create_user
 
 SEED = "JBSWY3DPEHPK3PXP"
-ADDRESS = f"otpauth://totp/Shop:me?secret={SEED}&issuer=Shop&algorithm=SHA256&digits=8&period=60"
 SECRETS = {"api_key": "k-1", "storage": {"cookies": [{"name": "sid", "value": "v-1"}]}}
 
 
@@ -30,13 +26,14 @@ async def lease_of(api: httpx.AsyncClient, **fields: Any) -> tuple[dict[str, Any
     return lease, lease["users"][0]
 
 
+@pytest.mark.usefixtures("code_clock")
 async def test_the_holder_gets_all_of_them_and_the_table_none_in_clear(
     api: httpx.AsyncClient, farm: Farm
 ) -> None:
     lease, user = await lease_of(api, secrets=SECRETS, totp_seed=SEED)
     assert (user["password"], user["secrets"]) == (PASSWORD, SECRETS)
     assert re.fullmatch(r"\d{6}", user["totp"]["code"])
-    assert 0 < user["totp"]["expires_in"] <= 30
+    assert user["totp"]["expires_in"] == 30
     stored = str(await farm.sql.fetchval("SELECT u::text FROM users AS u"))
     assert not any(value in stored for value in (PASSWORD, "api_key", "k-1", "cookies", SEED))
     seen = (await api.get(f"/users/{user['id']}")).json()
@@ -51,70 +48,6 @@ async def test_a_user_without_them_shows_none(api: httpx.AsyncClient) -> None:
     assert "totp" not in user
     seen = (await api.get(f"/users/{user['id']}")).json()
     assert (seen["has_secrets"], seen["has_totp"]) == (False, False)
-
-
-@pytest.mark.parametrize("seed", [SEED, SEED.lower(), "JBSW Y3DP EHPK 3PXP", ADDRESS])
-async def test_a_totp_code_is_the_one_that_the_system_under_test_expects(
-    api: httpx.AsyncClient, seed: str
-) -> None:
-    lease, user = await lease_of(api, totp_seed=seed)
-    answer = await api.get(f"/leases/{lease['id']}/users/{user['id']}/totp")
-    fresh = answer.json()
-
-    class Expected(pyotp.TOTP):
-        min_secret_length_bits = 8
-
-    of_address = {"digits": 8, "interval": 60, "digest": hashlib.sha256}
-    expected = Expected(SEED, **(of_address if seed == ADDRESS else {}))
-    # The period may have changed since.
-    assert expected.verify(fresh["code"], valid_window=1)
-    assert 0 < fresh["expires_in"] <= expected.interval
-    assert answer.headers["cache-control"] == "no-store"
-
-
-@pytest.mark.parametrize(
-    "seed", ["", "not base32!", "otpauth://hotp/x?secret=JBSWY3DPEHPK3PXP&counter=1", "otpauth://totp/x", "1"]
-)
-async def test_a_seed_that_gives_no_code_is_refused_without_showing_it(
-    api: httpx.AsyncClient, seed: str
-) -> None:
-    project = await create_project(api)
-    body = {
-        "login": "a@shop.test",
-        "password": PASSWORD,
-        "project_id": project,
-        "env": "stage",
-        "domain": "regular",
-    }
-    problem = assert_problem(
-        await api.post("/users", json={**body, "totp_seed": seed}), 422, "invalid-request"
-    )
-    assert problem["errors"][0]["field"] == "totp_seed"
-
-
-async def test_a_parameter_that_would_change_the_codes_is_named(api: httpx.AsyncClient) -> None:
-    project = await create_project(api)
-    user = await create_user(api, project)
-    answer = await api.patch(f"/users/{user['id']}", json={"totp_seed": f"{ADDRESS}&encoder=steam"})
-    (error,) = assert_problem(answer, 422, "invalid-request")["errors"]
-    assert (error["field"], error["code"]) == ("totp_seed", "invalid")
-    assert "`encoder`" in error["message"]
-    assert SEED not in answer.text
-
-
-async def test_a_stored_seed_of_which_codes_would_be_wrong_gives_none(
-    api: httpx.AsyncClient, farm: Farm
-) -> None:
-    """An earlier version accepted this seed."""
-    key_ring = KeyRing.parse(KEYS)
-    project = await create_project(api)
-    user = await create_user(api, project, totp_seed=SEED)
-    seed = seal_totp_seed(key_ring, UUID(user["id"]), f"{ADDRESS}&encoder=steam")
-    await farm.sql.execute("UPDATE users SET totp_seed = $2 WHERE id = $1", user["id"], seed)
-    lease = (await api.post("/leases", json=LEASE)).json()
-    assert "totp" not in lease["users"][0]
-    answer = await api.get(f"/leases/{lease['id']}/users/{user['id']}/totp")
-    assert "set again" in assert_problem(answer, 404, "no-such-user")["detail"]
 
 
 async def test_secrets_of_any_shape_come_back_as_they_were(api: httpx.AsyncClient) -> None:
@@ -173,12 +106,13 @@ async def test_a_patch_merges_secrets_by_name_and_null_removes(api: httpx.AsyncC
     assert (await seen())["secrets"] == {"api_key": "k-2"}
     await api.patch(path, json={"labels": {"a": "b"}})
     kept = await seen()
-    assert (kept["secrets"], "totp" in kept, kept["password"]) == ({"api_key": "k-2"}, True, PASSWORD)
+    assert (kept["secrets"], kept["password"]) == ({"api_key": "k-2"}, PASSWORD)
     changed = (await api.patch(path, json={"secrets": None, "totp_seed": None})).json()
     assert (changed["has_secrets"], changed["has_totp"]) == (False, False)
     assert not {"secrets", "totp"} & (await seen()).keys()
 
 
+@pytest.mark.usefixtures("code_clock")
 async def test_imported_users_may_have_secrets_and_a_seed(api: httpx.AsyncClient) -> None:
     project = await create_project(api)
     line = (
@@ -242,7 +176,7 @@ class TestWriteBack:
                     RUNNER, lease.id, lease.users[0].id, password="too late", secrets={"a": 1}
                 )
             with pytest.raises(LeaseLapsedError):
-                await farm.services.lease_credentials.totp(RUNNER, lease.id, lease.users[0].id)
+                await farm.services.one_time_codes.get(RUNNER, lease.id, lease.users[0].id)
         assert await farm.sql.fetchval("SELECT u::text FROM users AS u") == before
 
     async def test_a_write_back_that_waited_past_the_expiry_is_refused(self, farm: Farm) -> None:

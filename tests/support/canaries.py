@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pyotp
 
-PERIOD = 30
+PERIOD = 1
+"""Seconds. A code of such a short period is always good enough to be given, and the next one comes soon."""
 
 
 class Canaries:
@@ -25,7 +26,7 @@ class Canaries:
     def add_codes_of(self, name: str, seed: str) -> str:
         """From now on, each code of this seed; gives the address that makes the farm compute them."""
         self._seeds.append((name, seed, time.time()))
-        return f"otpauth://totp/farm?secret={seed}&digits=8&period={PERIOD}"
+        return f"otpauth://totp/farm?secret={seed}&digits=10&period={PERIOD}"
 
     @property
     def values(self) -> list[str]:
@@ -35,7 +36,7 @@ class Canaries:
         """The names of those that the text has."""
         found = {name for name, value in self._named if any(form in text for form in _forms(value))}
         for name, seed, since in self._seeds:
-            if any(re.search(rf"(?<![\w-]){code}(?![\w-])", text) for code in _codes(seed, since)):
+            if re.search(rf"(?<![\w-])({'|'.join(_codes(seed, since))})(?![\w-])", text):
                 found.add(name)
         return found
 
@@ -53,7 +54,7 @@ def _forms(value: str) -> set[str]:
 
 def _codes(seed: str, since: float) -> list[str]:
     """From then to now, and the next one: clocks are read one after the other."""
-    totp, codes = pyotp.TOTP(seed, digits=8, interval=PERIOD), []
+    totp, codes = pyotp.TOTP(seed, digits=10, interval=PERIOD), []
     for step in count(int(since // PERIOD)):
         codes.append(totp.generate_otp(step))
         if step > time.time() // PERIOD:

@@ -37,12 +37,12 @@ SEED = "JBSWY3DPEHPK3PXP"
 HASH = CANARY.encode()
 KEY = generate_key("k1")
 POOL = Pool(UUID(int=1), Env.STAGE, Domain.REGULAR)
-SEALED = SealedCredentials(CANARY, CANARY, CANARY)
+SEALED = SealedCredentials(CANARY, CANARY, CANARY, CANARY)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def leased_user() -> LeasedUser:
-    return LeasedUser(uuid4(), "u", POOL, NOW, {}, SEALED, CANARY, SECRETS, TotpCode(CANARY, 1.0))
+    return LeasedUser(uuid4(), "u", POOL, NOW, {}, SEALED, CANARY, SECRETS, TotpCode(CANARY, (NOW, NOW), 1.0))
 
 
 def made_token() -> MadeToken:
@@ -59,7 +59,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "a locked user": lambda: user_queries.LockedUser(
         POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
     ),
-    "TotpCode": lambda: TotpCode(CANARY, 1.0),
+    "TotpCode": lambda: TotpCode(CANARY, (NOW, NOW), 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),
     "MadeToken": made_token,
     "LiveToken": lambda: token_queries.LiveToken(Principal("p", Role.ADMIN, EVERYTHING), HASH, None),
@@ -100,7 +100,9 @@ def released() -> Lease:
 
 GRANTED = {
     "id": "x", "fence": 1, "expires_in": 9.0, "expires_at": "a", "hold_until": "b",
-    "users": [{"id": "y", "login": "u", "password": CANARY, "secrets": SECRETS, "labels": {}}],
+    "users": [
+        {"id": "y", "login": "u", "password": CANARY, "pending_password": CANARY, "secrets": SECRETS, "labels": {}}
+    ],
 }  # fmt: skip
 HOLDERS |= {
     "FarmSettings": lambda: FarmSettings.of("http://farm.test", CANARY),

@@ -4,12 +4,13 @@ import time
 
 from botfarm import metrics
 from botfarm.crypto.key_ring import KeyRing
-from botfarm.db.leasing import lease_end_queries, lease_queries
-from botfarm.db.leasing.lease_end_queries import Release, Rest
+from botfarm.db.leasing import lease_queries, release_queries
+from botfarm.db.leasing.release_queries import Release, Rest
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.leases import Grant, Lease, LeaseTerms, Outcome, Purpose, Verdict
 from botfarm.domain.pools import Pool
 from botfarm.errors import CallerGoneError, KeyMissingError
+from botfarm.services.leasing.one_time_codes import OneTimeCodes
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.sealing import readable_lease
@@ -19,10 +20,13 @@ UNCLAIMED_TTL = 30.0
 
 
 class HandOver:
-    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier) -> None:
+    def __init__(
+        self, database: Database, key_ring: KeyRing, notifier: Notifier, codes: OneTimeCodes
+    ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._notifier = notifier
+        self._codes = codes
 
     async def __call__(
         self, grant: Grant, terms: LeaseTerms, *, since: float, connection: CallerConnection
@@ -34,7 +38,7 @@ class HandOver:
         """
         lease = grant.lease
         try:
-            readable = readable_lease(lease, self._key_ring)
+            readable, codes = readable_lease(lease, self._key_ring), self._codes.of(lease)
         except KeyMissingError:
             if not grant.replayed:
                 # A retry may reach a process that has the encryption key.
@@ -55,7 +59,7 @@ class HandOver:
         if lease.purpose is Purpose.TEST and not grant.replayed:
             labels = metrics.pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
             metrics.acquire_wait_seconds.labels(*labels).observe(time.monotonic() - since)
-        return Grant(readable, grant.replayed)
+        return Grant(await self._codes.add_to(readable, codes), grant.replayed)
 
     async def _abandon(self, lease: Lease, terms: LeaseTerms, note: str) -> None:
         """Ends a lease whose caller gets no answer.
@@ -71,10 +75,10 @@ class HandOver:
     async def _take_back(self, lease: Lease, outcome: Outcome | None, note: str, rest: Rest) -> None:
         async with self._database.autocommit() as session:
             release = Release(lease.id, lease.principal, Verdict(outcome, note=note), rest=rest)
-            ended = await lease_end_queries.release(session, [release])
-        for each in ended.values():
-            self._notifier.freed(each.pool.project_id)
-            metrics.count_released_lease(each)
+            ended = await release_queries.release_judged(session, release)
+        if ended:
+            self._notifier.freed(ended.pool.project_id)
+            metrics.count_released_lease(ended)
 
 
 def count_acquire(project_name: str, pool: Pool, result: str) -> None:

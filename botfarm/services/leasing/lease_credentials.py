@@ -1,4 +1,4 @@
-"""The credentials of a leased user, for the holder: its TOTP code, and the write-back of changed ones."""
+"""The credentials of a leased user, which its holder changes: the write-back, and the rotation of a password."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -7,13 +7,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.crypto.key_ring import KeyRing
-from botfarm.crypto.totp import current_code
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_queries
 from botfarm.db.leasing.lease_queries import LockedUserOfLease
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import Principal
-from botfarm.domain.credentials import TotpCode
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import LeaseLapsedError, NoRotationError, NoSuchUserError, RotationPendingError
 from botfarm.services.leasing.leases import Leases
@@ -25,7 +23,6 @@ from botfarm.services.stock.sealing import (
     readable,
     seal_password,
     seal_pending_password,
-    totp_seed,
 )
 
 
@@ -34,22 +31,6 @@ class LeaseCredentials:
         self._database = database
         self._key_ring = key_ring
         self._leases = leases
-
-    async def totp(self, principal: Principal, lease_id: UUID, user_id: UUID) -> TotpCode:
-        """The code of this moment.
-
-        Raises as `write_back`, and NoSuchUserError when the user has no TOTP seed.
-        """
-        lease, user = await self._user_of(principal, lease_id, user_id)
-        async with self._database.transaction() as session:
-            sealed = (await self._lock(session, principal, lease, user)).sealed
-            if sealed.totp_seed is None:
-                raise NoSuchUserError("This user has no TOTP seed.")
-            await audit_queries.record_of_lease(session, principal, "get_totp", lease, {"user_id": user_id})
-        code = current_code(totp_seed(self._key_ring, user_id, sealed.totp_seed))
-        if code is None:
-            raise NoSuchUserError("The TOTP seed of this user cannot be read: it must be set again.")
-        return code
 
     async def write_back(
         self,

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from botfarm.crypto.key_ring import KeyRing, KeyRingError, MissingKeyError
-from botfarm.crypto.totp import current_code
 from botfarm.domain.credentials import MAX_SECRETS_BYTES, SealedCredentials
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import FieldError, InvalidRequestError, KeyMissingError
@@ -95,7 +94,6 @@ def readable(user: LeasedUser, key_ring: KeyRing) -> LeasedUser:
         secrets=_secrets(key_ring, user.id, sealed.secrets),
         pending_password=sealed.pending_password
         and open_pending_password(key_ring, user.id, sealed.pending_password),
-        totp=current_code(totp_seed(key_ring, user.id, sealed.totp_seed)) if sealed.totp_seed else None,
     )
 
 

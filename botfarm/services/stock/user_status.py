@@ -12,12 +12,9 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import status_queries, user_queries
 from botfarm.db.stock.status_queries import ChangedUser
 from botfarm.domain.access import Principal
-from botfarm.domain.users import BulkAction, User
+from botfarm.domain.users import BY_HAND, BulkAction, User
 from botfarm.errors import NoSuchUserError, UserRetiredError
 from botfarm.services.shared.notifier import Notifier
-
-BY_HAND = "hand"
-"""The value of the metrics' label `by`; `reason` is then empty, because people write what they like."""
 
 
 class UserStatuses:

@@ -1,6 +1,7 @@
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 
 from botfarm import errors
 from botfarm.domain.access import Role
@@ -8,6 +9,7 @@ from botfarm.domain.credentials import TotpCode
 from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState, LeaseTerms, Purpose
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env
+from botfarm.services.leasing.one_time_codes import LEAST
 from botfarm.web.api.fields import SearchText
 from botfarm.web.api.lease_requests import ForcedRelease, LeaseRequest, Release, Renewal, Rotation, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, RotationOut, TotpOut
@@ -152,13 +154,23 @@ async def force_release_lease(farm: Farm, caller: Caller, lease_id: UUID, body: 
     "/leases/{lease_id}/users/{user_id}/totp",
     response_model=TotpOut,
     responses=raises(
-        errors.NoSuchLeaseError, errors.NoSuchUserError, errors.NotTheHolderError, errors.LeaseLapsedError
+        errors.NoSuchLeaseError,
+        errors.NoSuchUserError,
+        errors.NotTheHolderError,
+        errors.LeaseLapsedError,
+        errors.SlowDownError,
     ),
 )
 @needs(Role.RUNNER)
-async def get_totp(farm: Farm, caller: Caller, lease_id: UUID, user_id: UUID) -> TotpCode:
-    """The one-time password of this moment, for the holder."""
-    return await farm.lease_credentials.totp(caller, lease_id, user_id)
+async def get_totp(
+    farm: Farm,
+    caller: Caller,
+    lease_id: UUID,
+    user_id: UUID,
+    good_for: Annotated[float, Query(ge=0, le=20, description="Seconds that are needed to use it.")] = LEAST,
+) -> TotpCode:
+    """A one-time password that nobody has got yet, for the holder; may take 30 seconds to come."""
+    return await farm.one_time_codes.get(caller, lease_id, user_id, good_for=good_for)
 
 
 @router.patch(

@@ -169,12 +169,12 @@ class LeasedUserOut(OfPool, Identified):
         repr=False,
         description="For keepers, while a rotation is under way.",
     )
-    totp: TotpOut | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    totp: SkipJsonSchema[None] | TotpOut = Field(default=None, exclude_if=_is_absent)
     locktime: datetime | None
     labels: dict[str, str]
     due: list[Due] = Field(default=[], exclude_if=_is_empty, description="Of a chore: what is to be done.")
-    outcome: Outcome | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
-    reason: Reason | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
+    outcome: SkipJsonSchema[None] | Outcome = Field(default=None, exclude_if=_is_absent)
+    reason: SkipJsonSchema[None] | Reason = Field(default=None, exclude_if=_is_absent)
     note: str | SkipJsonSchema[None] = Field(default=None, exclude_if=_is_absent)
 
 
