@@ -1,17 +1,11 @@
-"""The fake farm of the SDK and the real one answer alike."""
+"""The fake farm of the SDK and the real one answer alike, here about leases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 
-from botfarm_client.testing import FakePolicy, FakeUser
-from support.conformance import POLICY, Subject, fake_subject, real_subject
+from support.conformance import FarmOf, problem, user, users
 
 LEASE_FIELDS = {
     "id", "fence", "project_id", "env", "domain", "owner", "metadata", "acquired_at", "expires_at", "expires_in",
@@ -21,45 +15,8 @@ LEASE_FIELDS = {
 USER_FIELDS = {"id", "login", "project_id", "env", "domain", "locktime", "labels"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
-Make = Callable[[Sequence[FakeUser], FakePolicy, int | None], AbstractAsyncContextManager[Subject]]
-FarmOf = Callable[..., Awaitable[Subject]]
 
-
-@pytest.fixture(params=["real", "fake"])
-def make(request: pytest.FixtureRequest) -> Make:
-    if request.param == "fake":
-        return fake_subject
-    return partial(real_subject, request.getfixturevalue("database_url"))
-
-
-@pytest.fixture
-async def farm_of(make: Make) -> AsyncIterator[FarmOf]:
-    """Opens the farm of a test: of these users, else of a single one."""
-    async with AsyncExitStack() as stack:
-
-        async def open_farm(*users: FakeUser, max_leases: int | None = None, **policy: int) -> Subject:
-            chosen = users or (user(1),)
-            return await stack.enter_async_context(make(chosen, replace(POLICY, **policy), max_leases))
-
-        yield open_farm
-
-
-def user(number: int, **fields: Any) -> FakeUser:
-    return FakeUser(f"user-{number}@shop.test", **fields)
-
-
-def users(count: int) -> list[FakeUser]:
-    return [user(number) for number in range(count)]
-
-
-def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    document = dict(answer.json())
-    assert (answer.status_code, document["type"]) == (status, f"urn:botfarm:problem:{slug}"), document
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert {"title", "status", "detail", "request_id"} <= set(document)
-    return document
-
-
+@pytest.mark.usefixtures("code_clock")
 async def test_a_lease_has_the_fields_of_the_contract(farm_of: FarmOf) -> None:
     rich = user(1, password="pw", labels={"plan": "paid"}, secrets={"pin": 1}, totp="123456")
     farm = await farm_of(rich, user(2, labels={"plan": "free"}))
@@ -220,11 +177,14 @@ async def test_hand_outs_go_round(farm_of: FarmOf) -> None:
     assert len(set(seen)) == 3
 
 
+@pytest.mark.usefixtures("code_clock")
 async def test_the_holder_sees_the_credentials_while_it_is_one(farm_of: FarmOf) -> None:
     farm = await farm_of(user(1, totp="123456"), user(2, domain="canary"))
     lease = await farm.taken()
     read = (await farm.api.get(f"/leases/{lease['id']}")).json()
     assert read["users"][0]["password"] == lease["users"][0]["password"]
+    renewed = (await farm.post(lease, "renew")).json()
+    assert "totp" not in {**read["users"][0], **renewed["users"][0]}
     path = f"/leases/{lease['id']}/users"
     code = (await farm.api.get(f"{path}/{lease['users'][0]['id']}/totp")).json()
     assert (len(code["code"]), 0 < code["expires_in"] <= 30) == (6, True)

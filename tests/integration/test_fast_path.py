@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm_client.testing import FakeUser
 from support.app import on_a_socket
-from support.conformance import POLICY, Subject, real_subject
+from support.conformance import POLICY, Subject, real_subject, user, users
 from support.farm import TOKEN, Farm, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
 from support.postgres import fresh_database
@@ -81,7 +81,7 @@ async def farm_of(database_url: str, way: Way, recording: Recording) -> AsyncIte
         subjects: list[Subject] = []
 
         async def open_farm(*users: FakeUser, max_leases: int | None = None, **policy: int) -> Subject:
-            chosen: Sequence[FakeUser] = users or (test_conformance.user(1),)
+            chosen: Sequence[FakeUser] = users or (user(1),)
             real = real_subject(database_url, chosen, replace(POLICY, **policy), max_leases, way=way)
             subjects.append(await stack.enter_async_context(real))
             subjects[-1].api.event_hooks["response"].append(recording.answered)
@@ -96,7 +96,7 @@ async def farm_of(database_url: str, way: Way, recording: Recording) -> AsyncIte
 
 async def refusals(farm_of: FarmOf) -> None:
     """Requests that the fast path refuses or hands on, in all their kinds."""
-    farm = await farm_of(*test_conformance.users(3))
+    farm = await farm_of(*users(3))
     lease = await farm.taken()
     renew, release = (f"/leases/{lease['id']}/{verb}" for verb in ("renew", "release"))
     bodies = (

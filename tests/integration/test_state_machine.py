@@ -8,18 +8,12 @@ Search longer: `BOTFARM_HYPOTHESIS_EXAMPLES=2000 pytest tests/integration/test_s
 failure again, put the `@reproduce_failure(...)` that it prints on `FarmMachine`.
 """
 
-import asyncio
-import os
-import random
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -27,24 +21,16 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
-from botfarm import errors
-from botfarm.db.leasing import pool_grant_queries
-from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import EndedBy, Grant
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.projects import ProjectChanges, ProjectPolicy
 from botfarm.domain.users import UserChanges, UserLine
-from botfarm.services.granting import grants
-from botfarm.services.stock import importing, users
-from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Connection, open_farm
-from support.farm_and_model import FarmAndModel, World
-from support.model import ModelUser, Wanted
+from support.farm import MANAGER, OTHER_RUNNER, RUNNER
+from support.farm_and_model import FarmAndModel
+from support.farm_beside_model import World, run_machine
+from support.model_users import ModelUser, Wanted
 
-EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "25"))
-STEPS = 50
 # Before an operation; most rules have one, so that time passes in every example.
 PAUSES = st.sampled_from([0, 0, 0, 0, 1, 101, 401, 1001])
 
@@ -90,17 +76,6 @@ USER_CHANGES = st.one_of(
 )
 
 
-@pytest.fixture
-def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    ids = random.Random()
-    for module in (users, importing, grants, pool_grant_queries):
-        monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        stack = AsyncExitStack()
-        yield World(runner, runner.run(stack.enter_async_context(open_farm(database_url))), ids)
-        runner.run(stack.aclose())
-
-
 class FarmMachine(FarmAndModel):
     projects = Bundle("projects")
     users = Bundle("users")
@@ -126,14 +101,6 @@ class FarmMachine(FarmAndModel):
     def create_project(self, policy: ProjectPolicy) -> UUID:
         return self.open_project(policy)
 
-    def open_project(self, policy: ProjectPolicy) -> UUID:
-        name = f"project-{time.monotonic_ns()}"
-        project = self.world.run(
-            self.services.projects.create(MANAGER, project_id=None, name=name, policy=policy)
-        )
-        self.model.projects[project.id] = policy
-        return project.id
-
     @precondition(lambda self: len(self.model.projects) > 1)
     @rule(project=projects, changes=st.none() | POLICY_CHANGES)
     def update_or_delete_project(self, project: UUID, changes: Any) -> None:
@@ -147,7 +114,9 @@ class FarmMachine(FarmAndModel):
 
     @rule(target=users, project=projects, kind=KINDS, login=LOGINS, labels=LABELS)
     def create_user(self, project: UUID, kind: Kind, login: str, labels: dict[str, str]) -> Any:
-        user = ModelUser(login, f"password of {login}", Pool(project, *kind), labels, self.model.now)
+        user = ModelUser(
+            login, f"password of {login}", Pool(project, *kind), labels, self.model.now, self.model.now
+        )
         provisional = uuid4()
         create = self.services.users.create(
             MANAGER, login=login, password=user.password, pool=user.pool, labels=labels
@@ -187,12 +156,13 @@ class FarmMachine(FarmAndModel):
     def quarantine(self, user: UUID | None, is_on: bool) -> None:
         user = user or self.model.leases[self.touched].users[0]
         statuses = self.services.user_statuses
-        change = (
-            statuses.quarantine(MANAGER, user, reason="why", until=None)
-            if is_on
-            else statuses.restore(MANAGER, user, note=None, clean=None)
-        )
-        answers = self.both(lambda: self.model.quarantine(user, is_on=is_on), change)
+        if is_on:
+            model = partial(self.model.quarantine, user)
+            change = statuses.quarantine(MANAGER, user, reason="why", until=None)
+        else:
+            model = partial(self.model.restore, user)
+            change = statuses.restore(MANAGER, user, note=None, clean=None)
+        answers = self.both(model, change)
         if answers:
             assert answers[1].state == self.model.state(answers[0])
 
@@ -242,38 +212,6 @@ class FarmMachine(FarmAndModel):
         self.wait(pause)
         return self.acquire(self.model.leases[lease or self.touched].wanted)
 
-    def acquire(self, wanted: Wanted, caller: str = "stays") -> Any:
-        prediction = self.attempt(lambda: self.model.look_up(wanted))
-        if caller != "stays" and isinstance(prediction, list):
-            lease = self.hang_up(wanted, prediction)
-            if caller == "comes back" and wanted.key:
-                assert self.acquire(wanted) == multiple()
-            return lease
-        answers = self.both(lambda: self.model.look_up(wanted), self.ask(wanted, gone=caller != "stays"))
-        new = self.check_hand_out(wanted, *answers) if answers else None
-        return new or multiple()
-
-    def hang_up(self, wanted: Wanted, prediction: list[UUID]) -> UUID:
-        """The caller is gone by the time it is given a new lease."""
-        answer = self.attempt(lambda: self.world.run(self.ask(wanted, gone=True)))
-        assert isinstance(answer, errors.CallerGoneError), answer
-        (row,) = self.world.rows("SELECT id, user_ids FROM leases ORDER BY fence DESC LIMIT 1")
-        assert set(row["user_ids"]) <= set(prediction)
-        self.touched = row["id"]
-        self.model.hang_up(self.model.hand_out(wanted, self.touched, row["user_ids"]))
-        return self.touched
-
-    async def ask(self, wanted: Wanted, *, gone: bool = False) -> Grant:
-        farm, principal = self.world.farm, Principal(wanted.principal, Role.RUNNER, EVERYTHING)
-        connection = Connection(is_closed=gone)
-        terms = {"ttl_seconds": wanted.ttl, "idempotency_key": wanted.key}
-        if isinstance(wanted.what, UUID):
-            return await farm.lock(wanted.what, principal, connection=connection, **terms)
-        labels, count = dict(wanted.labels), wanted.count
-        return await farm.grant(
-            wanted.what, principal, labels=labels, count=count, connection=connection, **terms
-        )
-
     # The life of a lease
 
     @rule(lease=LAST | leases, by_holder=BY_HOLDER, ttl=TTLS, pause=PAUSES)
@@ -320,10 +258,6 @@ class FarmMachine(FarmAndModel):
         if answers:
             assert answers[1].state is self.model.state(self.model.users[of])
 
-    def caller(self, lease: UUID, *, by_holder: bool) -> Principal:
-        holder = self.model.leases[lease].wanted.principal
-        return next(each for each in (RUNNER, OTHER_RUNNER) if (each.name == holder) is by_holder)
-
     # Time
 
     @rule(seconds=st.sampled_from([1, 101, 201, 401, 1001]))
@@ -334,32 +268,13 @@ class FarmMachine(FarmAndModel):
     @rule(pause=PAUSES)
     def reap(self, pause: int) -> None:
         self.wait(pause)
-        still_open = [lease for lease in self.model.leases.values() if not lease.ended_by]
-        expired = [lease for lease in still_open if self.model.ended_by(lease)]
-        assert self.world.run(self.services.maintenance.reap()) == len(expired)
-        for lease in expired:
-            lease.ended_by = EndedBy.EXPIRED
+        assert self.world.run(self.services.maintenance.reap()) == self.model.reap()
         assert not self.world.rows("SELECT id FROM users WHERE expires_at <= clock_timestamp()")
         assert not self.world.rows(
             "SELECT id FROM leases WHERE ended_at IS NULL AND expires_at <= clock_timestamp()"
         )
 
 
-@pytest.mark.timeout(
-    600 + EXAMPLES
-)  # a failure is made as short as can be, which takes longer than to find it
+@pytest.mark.timeout(900)  # a failure is made as short as can be, which takes longer than to find it
 def test_no_sequence_of_operations_breaks_a_rule(world: World) -> None:
-    FarmAndModel.world = world
-    run_state_machine_as_test(
-        FarmMachine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=False,
-            print_blob=True,
-            report_multiple_bugs=False,
-            phases=set(Phase) - {Phase.explain},
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(FarmMachine, world)

@@ -138,6 +138,7 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
         assert f'botfarm_users{{{labels},state="quarantined"}} 0.0' in metrics
         assert f"botfarm_waiters{{{labels}}} 1.0" in metrics
         assert f"botfarm_oldest_wait_seconds{{{labels}}} 6" in metrics
+        assert f"botfarm_quarantine_capped_total{{{labels}}} 0.0" in metrics
         assert 'botfarm_db_dead_tuples{table="users"}' in metrics
         for probe in ("/livez", "/readyz"):  # on a busy machine, ticks of 100 ms may be late
             while (await client.get(probe)).status_code != 200:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,9 @@ from support.app import api_client
 from support.breakages import connection_to
 from support.farm import test_settings
 from support.http import create_project, create_user
+from support.time_travel import pass_time
 
+FarmOf = Callable[..., Awaitable["Subject"]]
 LEASE = {"project": "shop", "env": "stage"}
 SEED = "JBSWY3DPEHPK3PXP"
 POLICY = FakePolicy(default_ttl=60, max_ttl=120, max_hold=200, lock_delay=30, cooldown=0)
@@ -27,6 +31,8 @@ class Subject:
     api: httpx.AsyncClient
     end_by_time: Callable[[str], Awaitable[None]]
     """The lease of this id expires."""
+    pass_time: Callable[[float], Awaitable[None]]
+    """So many seconds go by."""
 
     async def acquire(self, key: str | None = None, **wanted: Any) -> httpx.Response:
         headers = {"Idempotency-Key": key} if key else {}
@@ -37,8 +43,19 @@ class Subject:
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
+    async def chore(self, **wanted: Any) -> dict[str, Any]:
+        return await self.taken(purpose="chore", **wanted)
+
     async def post(self, lease: dict[str, Any], verb: str, **body: Any) -> httpx.Response:
         return await self.api.post(f"/leases/{lease['id']}/{verb}", json=body)
+
+    async def change(self, user_id: str, action: str, **body: Any) -> httpx.Response:
+        return await self.api.post(f"/users/{user_id}/{action}", json=body)
+
+    async def seen(self, user_id: str) -> dict[str, Any]:
+        answer = await self.api.get(f"/users/{user_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
 
 
 @asynccontextmanager
@@ -50,12 +67,15 @@ async def fake_subject(
     async def end_by_time(lease_id: str) -> None:
         farm.expire(lease_id)
 
+    async def pass_time(seconds: float) -> None:
+        farm.advance(seconds)
+
     async with httpx.AsyncClient(
         transport=farm.transport,
         base_url=f"http://fake.test{API}",
         headers={"Authorization": f"Bearer {farm.token}"},
     ) as api:
-        yield Subject(api, end_by_time)
+        yield Subject(api, end_by_time, pass_time)
 
 
 @asynccontextmanager
@@ -106,4 +126,29 @@ async def real_subject(
                 left,
             )
 
-        yield Subject(api, end_by_time)
+        yield Subject(api, end_by_time, partial(pass_time, sql))
+
+
+def user(number: int, **fields: Any) -> FakeUser:
+    return FakeUser(f"user-{number}@shop.test", **fields)
+
+
+def users(count: int) -> list[FakeUser]:
+    return [user(number) for number in range(count)]
+
+
+def in_seconds(seconds: float) -> str:
+    """A moment from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    document = dict(answer.json())
+    assert (answer.status_code, document["type"]) == (status, f"urn:botfarm:problem:{slug}"), document
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"title", "status", "detail", "request_id"} <= set(document)
+    return document
+
+
+def wrong_fields(answer: httpx.Response) -> list[str]:
+    return [error["field"] for error in problem(answer, 422, "invalid-request")["errors"]]

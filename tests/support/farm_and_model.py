@@ -1,189 +1,34 @@
-"""The farm and the model of its rules side by side, and what must be true of both after each step."""
+"""What must be true of the farm, and of it and its model, after each step."""
 
-import asyncio
-import random
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+import math
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any, ClassVar, TypeVar
-from uuid import UUID, uuid4
 
-import asyncpg
-from hypothesis.stateful import RuleBasedStateMachine, invariant
+from hypothesis.stateful import invariant
 
-from botfarm import errors
 from botfarm.domain.access import EVERYTHING
-from botfarm.domain.leases import Grant, Lease, LeaseFilter
+from botfarm.domain.leases import LeaseFilter
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import LineError, UserLine, UserState
-from botfarm.runtime.services import Services
-from support.farm import MANAGER, OTHER_RUNNER, RUNNER, Farm
-from support.model import Model, ModelLease, ModelUser, Wanted
+from botfarm.domain.users import UserState
+from support.farm import KEEPER, OTHER_RUNNER, RUNNER
+from support.farm_beside_model import FarmBesideModel
 
-# Each step is a second more than a multiple of 100 s. After this many steps, a deadline of 30 s or 100 s is
-# still at least 10 s away.
-MOST_TIME_STEPS = 20
-
-T = TypeVar("T")
-
-LINE_ERRORS: dict[type[errors.BotfarmError], tuple[str, str]] = {
-    errors.NoSuchProjectError: ("project_id", "no-such-project"),
-    errors.UserExistsError: ("login", "user-exists"),
-}
-
-TIME_PASSES = """
-    WITH moved AS (
-        UPDATE users SET locktime = locktime - $1::interval, expires_at = expires_at - $1,
-                         available_at = available_at - $1
-    )
-    UPDATE leases SET acquired_at = acquired_at - $1, expires_at = expires_at - $1,
-                      hold_until = hold_until - $1, ended_at = ended_at - $1"""
+JUST_QUARANTINED = """
+    SELECT max(a.id) OVER () AS audited, p.quarantine_share, pool.*
+    FROM audit AS a JOIN users AS chosen ON chosen.id::text = a.target_id
+         JOIN projects AS p ON p.id = chosen.project_id,
+         LATERAL (
+             SELECT count(*) FILTER (WHERE is_recent) AS recent,
+                    count(*) FILTER (WHERE is_recent OR status IN ('active', 'dirty')) AS in_service
+             FROM users AS u,
+                  LATERAL (SELECT coalesce(u.quarantined_by_policy_at > clock_timestamp() - interval '1 hour', false)
+                           AS is_recent) AS within
+             WHERE (u.project_id, u.env, u.domain) = (chosen.project_id, chosen.env, chosen.domain)
+         ) AS pool
+    WHERE a.id > $1 AND a.action = 'quarantine_user' AND a.principal = 'policy'"""
 
 
-@dataclass(frozen=True)
-class World:
-    """One farm and one event loop for all examples."""
-
-    runner: asyncio.Runner
-    farm: Farm
-    ids: random.Random
-    """Of users: hand-outs go by them, so the same example must meet the same ids."""
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
-
-    def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        return self.run(self.farm.sql.fetch(statement, *arguments))
-
-
-class FarmAndModel(RuleBasedStateMachine):
-    """The farm and its model side by side, and what it means that they agree."""
-
-    world: ClassVar[World]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world.rows("TRUNCATE users, leases, projects")
-        self.world.ids.seed(0)
-        self.started = time.monotonic()
-        self.model = Model()
-        self.pools: dict[UUID, Pool] = {}
-        """Where each user was seen last: a deleted one keeps its pool, so that an empty pool is asked too."""
-        self.time_steps = 0
-        self.touched = UUID(int=0)
-        """The lease that the last step on a lease was about; from the first lease on there is one."""
-
-    @property
-    def services(self) -> Services:
-        return self.world.farm.services
-
-    def both(self, expected: Callable[[], T], actual: Coroutine[Any, Any, Any]) -> tuple[T, Any] | None:
-        """What the model and the farm answer; None when both refuse, and for the same reason."""
-        prediction, answer = self.attempt(expected), self.attempt(lambda: self.world.run(actual))
-        if not isinstance(prediction, errors.BotfarmError) and not isinstance(answer, errors.BotfarmError):
-            return prediction, answer
-        assert type(answer) is type(prediction), f"answered {answer!r}, expected {prediction!r}"
-        assert isinstance(prediction, errors.BotfarmError)
-        assert isinstance(answer, errors.BotfarmError)
-        for name, value in prediction.details.items():
-            given = answer.details[name]
-            is_time = name in {"expires_in", "next_free_in"}
-            assert self.close(given, value) if is_time else given == value, (name, given, value)
-        return None
-
-    @staticmethod
-    def attempt(work: Callable[[], T]) -> T | errors.BotfarmError:
-        try:
-            return work()
-        except errors.BotfarmError as error:
-            return error
-
-    def close(self, given: Any, value: Any) -> bool:
-        """Seconds that are equal but for the real time that this example has taken so far."""
-        if given is None or value is None:
-            return given is value
-        return abs(float(given) - float(value)) <= time.monotonic() - self.started + 0.01
-
-    def close_to_due(self, given: datetime, now: datetime, due: float) -> bool:
-        return self.close((given - now).total_seconds(), due - self.model.now)
-
-    def same_lease(self, lease: Lease, expected: ModelLease, *, reader: str | None = None) -> None:
-        """As this reader sees it; None for lists and ends, which show nobody a password."""
-        ended_by = self.model.ended_by(expected)
-        assert (lease.principal, lease.pool) == (expected.wanted.principal, expected.pool)
-        assert (lease.ended_by, lease.is_live) == (ended_by, ended_by is None)
-        assert [user.id for user in lease.users] == self.model.shown(expected)
-        assert self.close(lease.ttl_seconds, expected.ttl), (lease.ttl_seconds, expected.ttl)
-        left = 0 if ended_by else expected.expires_at - self.model.now
-        assert self.close(lease.expires_in, left), (lease.expires_in, left)
-        assert self.close(
-            (lease.expires_at - lease.acquired_at).total_seconds(), expected.expires_at - expected.acquired_at
-        )
-        assert lease.expires_at <= lease.hold_until
-        assert self.close(
-            (lease.hold_until - lease.acquired_at).total_seconds(), expected.hold_until - expected.acquired_at
-        )
-        is_readable = ended_by is None and reader == expected.wanted.principal
-        for user in lease.users:
-            assert user.password == (self.model.users[user.id].password if is_readable else None)
-            assert (user.locktime is not None) is (ended_by is None)
-
-    def wait(self, seconds: int) -> None:
-        if seconds and self.time_steps < MOST_TIME_STEPS:
-            self.world.rows(TIME_PASSES, timedelta(seconds=seconds))
-            self.model.now += seconds
-            self.time_steps += 1
-
-    def check_hand_out(
-        self, wanted: Wanted, prediction: ModelLease | list[UUID], grant: Grant
-    ) -> UUID | None:
-        """The id of the lease if it is a new one."""
-        lease = grant.lease
-        self.touched = lease.id
-        if isinstance(prediction, ModelLease):
-            assert grant.replayed
-            assert self.model.leases[lease.id] is prediction
-        else:
-            assert not grant.replayed
-            ids = [user.id for user in lease.users]
-            assert len(ids) == wanted.count
-            assert set(ids) <= set(prediction), "users that are not free, or whose turn it is not"
-            prediction = self.model.hand_out(wanted, lease.id, ids)
-        self.same_lease(lease, prediction, reader=wanted.principal)
-        return None if grant.replayed else lease.id
-
-    def import_all(self, lines: list[UserLine], *, skip_errors: bool) -> list[UUID]:
-        """The ids of those that were created."""
-        before, refused = dict(self.model.users), []
-        for line in lines:
-            user = ModelUser(line.login, line.password, line.pool, line.labels, self.model.now)
-            try:
-                self.model.add_user(uuid4(), user)
-            except errors.BotfarmError as error:
-                refused.append(LineError(line.line, *LINE_ERRORS[type(error)]))
-        added = [user for key, user in self.model.users.items() if key not in before]
-        self.model.users = before
-        import_users = self.services.importing.import_users(MANAGER, _stream(lines), skip_errors=skip_errors)
-        result = self.attempt(lambda: self.world.run(import_users))
-        if refused and not skip_errors:
-            assert isinstance(result, errors.ImportRejectedError)
-            assert result.details["errors"] == [asdict(each) for each in refused]
-            return []
-        assert not isinstance(result, errors.BotfarmError), result
-        assert (result.created, result.skipped, list(result.errors)) == (len(added), len(refused), refused)
-        return [self.adopt(user) for user in added]
-
-    def adopt(self, user: ModelUser) -> UUID:
-        """Asks the farm for the id of an imported user."""
-        find = "SELECT id FROM users WHERE (project_id, env, login) = ($1, $2, $3)"
-        (row,) = self.world.rows(find, user.pool.project_id, user.pool.env, user.login)
-        user_id: UUID = row["id"]
-        self.model.users[user_id] = user
-        self.pools[user_id] = user.pool
-        return user_id
-
+class FarmAndModel(FarmBesideModel):
     @invariant()
     def the_rules_hold(self) -> None:
         self.a_user_is_in_one_live_lease_at_most()
@@ -193,6 +38,7 @@ class FarmAndModel(RuleBasedStateMachine):
         self.fences_rise_with_each_hand_out()
         self.a_key_is_of_one_lease_of_its_principal()
         self.no_user_is_lost()
+        self.the_policy_empties_no_pool()
         self.every_user_is_as_the_model_says()
         self.every_lease_is_as_the_model_says()
         self.passwords_are_for_the_holder_of_a_live_lease()
@@ -244,7 +90,15 @@ class FarmAndModel(RuleBasedStateMachine):
             expected = self.model.counts(self.model.members(pool))
             assert self.close(counts.next_free_in, expected.next_free_in)
             assert replace(counts, next_free_in=None) == replace(expected, next_free_in=None)
-            assert counts.total == sum(getattr(counts, state) for state in UserState)
+            in_service = set(UserState) - {UserState.RETIRED}
+            assert counts.total == sum(getattr(counts, state) for state in in_service)
+
+    def the_policy_empties_no_pool(self) -> None:
+        """Where the policy has just quarantined users, it has not quarantined too many within the hour."""
+        for row in self.world.rows(JUST_QUARANTINED, self.audited):
+            self.audited = row["audited"]
+            room = max(1, math.floor(row["quarantine_share"] * row["in_service"]))
+            assert row["recent"] <= room, f"{row['recent']} of {row['in_service']}"
 
     def every_user_is_as_the_model_says(self) -> None:
         rows = self.world.rows("SELECT *, clock_timestamp() AS now FROM users")
@@ -252,7 +106,10 @@ class FarmAndModel(RuleBasedStateMachine):
         for row in rows:
             user = self.model.users[row["id"]]
             assert Pool(row["project_id"], Env(row["env"]), Domain(row["domain"])) == user.pool
-            assert (row["login"], row["status"] == "quarantined") == (user.login, user.quarantined)
+            assert (row["login"], row["status"]) == (user.login, user.status)
+            for name in ("health", "health_reason", "failures", "failed_chores", "must_rotate"):
+                assert row[name] == getattr(user, name), name
+            assert (row["pending_password"] is None) is (user.pending is None)
             assert self.close_to_due(row["available_at"], row["now"], user.available_at)
             assert self.model.leases.get(row["lease_id"]) is user.lease
             is_locked = row["locktime"] is not None and row["expires_at"] > row["now"]
@@ -268,11 +125,6 @@ class FarmAndModel(RuleBasedStateMachine):
 
     def passwords_are_for_the_holder_of_a_live_lease(self) -> None:
         if self.touched in self.model.leases:
-            for reader in (RUNNER, OTHER_RUNNER):
+            for reader in (RUNNER, OTHER_RUNNER, KEEPER):
                 lease = self.world.run(self.services.leases.get(reader, self.touched))
                 self.same_lease(lease, self.model.leases[self.touched], reader=reader.name)
-
-
-async def _stream(lines: list[UserLine]) -> AsyncIterator[UserLine | LineError]:
-    for line in lines:
-        yield line

@@ -29,7 +29,7 @@ class LiveFarm:
     def environment(self) -> dict[str, str]:
         return {"BOTFARM_URL": self.url, "BOTFARM_TOKEN": TOKEN}
 
-    def project(self, users: int = 1, **policy: int) -> str:
+    def project(self, users: int = 1, **policy: Any) -> str:
         """With so many users of stage; no other project has their logins."""
         name = f"shop-{uuid4().hex[:8]}"
         project = self._post("/projects", {"name": name, "lock_delay": 0, **policy})

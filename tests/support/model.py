@@ -6,91 +6,32 @@ farm must raise. The farm makes the ids: `look_up` says which users are next, `h
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from botfarm import errors
-from botfarm.domain.leases import EndedBy
-from botfarm.domain.pools import Pool, PoolCounts
-from botfarm.domain.projects import ProjectPolicy
-from botfarm.domain.users import UserChanges, UserState
+from botfarm.domain.leases import Due, EndedBy, Outcome, Purpose
+from botfarm.domain.pools import Pool
+from botfarm.domain.users import UserState, UserStatus
+from support import model_health
+from support.model_stock import ModelStock
+from support.model_users import ModelLease, ModelUser, Said, Wanted
 
 UNCLAIMED_TTL = 30
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an acquire asks for; a retry under a key must ask for the same."""
-
-    principal: str
-    key: str | None
-    ttl: int | None
-    what: Pool | UUID
-    """A pool for acquire_lease, a user for acquire_lock."""
-    labels: tuple[tuple[str, str], ...] = ()
-    count: int = 1
-
-
-@dataclass(eq=False)
-class ModelLease:
-    wanted: Wanted
-    pool: Pool
-    users: list[UUID]
-    acquired_at: float
-    expires_at: float
-    hold_until: float
-    ttl: int
-    ended_by: EndedBy | None = None
-
-
-@dataclass(eq=False)
-class ModelUser:
-    login: str
-    password: str
-    pool: Pool
-    labels: Mapping[str, str]
-    available_at: float
-    quarantined: bool = False
-    lease: ModelLease | None = None
-    """The last one, live or not."""
+OK = Said()
+LOST = Said(outcome=None, is_lost=True)
+_REFUSALS = {
+    UserState.DIRTY: errors.UserDirtyError,
+    UserState.QUARANTINED: errors.UserQuarantinedError,
+    UserState.RETIRED: errors.UserRetiredError,
+}
 
 
 @dataclass
-class Model:
-    now: float = 0
-    projects: dict[UUID, ProjectPolicy] = field(default_factory=dict)
-    users: dict[UUID, ModelUser] = field(default_factory=dict)
-    leases: dict[UUID, ModelLease] = field(default_factory=dict)
-    """In the order of their hand-outs, so of their fences."""
-    hands: dict[Pool, UUID] = field(default_factory=dict)
+class Model(ModelStock):
+    hands: dict[tuple[Pool, Purpose], UUID] = field(default_factory=dict)
     """Who was handed out last in each pool: next is who comes after."""
-
-    def ended_by(self, lease: ModelLease) -> EndedBy | None:
-        return lease.ended_by or (EndedBy.EXPIRED if lease.expires_at <= self.now else None)
-
-    def live_lease(self, user: ModelUser) -> ModelLease | None:
-        return user.lease if user.lease and self.ended_by(user.lease) is None else None
-
-    def state(self, user: ModelUser) -> UserState:
-        if user.quarantined:
-            return UserState.QUARANTINED
-        if self.live_lease(user):
-            return UserState.LEASED
-        return UserState.RESTING if user.available_at > self.now else UserState.FREE
-
-    def counts(self, users: Iterable[UUID]) -> PoolCounts:
-        found = [
-            (self.state(user), user.available_at - self.now) for user in map(self.users.__getitem__, users)
-        ]
-        number = {state.value: sum(each is state for each, _ in found) for state in UserState}
-        due = [due for state, due in found if state in {UserState.LEASED, UserState.RESTING}]
-        return PoolCounts(total=len(found), **number, next_free_in=min(due, default=None))
-
-    def members(self, pool: Pool, labels: Iterable[tuple[str, str]] = ()) -> list[UUID]:
-        wanted = set(labels)
-        return [
-            key for key, user in self.users.items() if user.pool == pool and wanted <= user.labels.items()
-        ]
 
     def shown(self, lease: ModelLease) -> list[UUID]:
         """Its users, without those that were deleted since."""
@@ -105,12 +46,21 @@ class Model:
                 return self._replayed(lease, wanted)
         if isinstance(wanted.what, Pool):
             return self._from_pool(wanted.what, wanted)
-        user = self._user(wanted.what)
-        if user.quarantined:
-            raise errors.UserQuarantinedError
-        if self.state(user) is not UserState.FREE:
-            raise self._busy(user)
-        return [wanted.what]
+        return self._alone(wanted.what, wanted.purpose)
+
+    def _alone(self, user_id: UUID, purpose: Purpose) -> list[UUID]:
+        user = self._user(user_id)
+        at = self.at(user)
+        if purpose is Purpose.HOLD:
+            rests = at.status is UserStatus.ACTIVE and user.available_at > self.now
+            if at.status is UserStatus.RETIRED:
+                raise errors.UserRetiredError
+            if at.live_lease or rests:
+                raise self._busy(user)
+        elif at.state is not UserState.FREE:
+            refusal = _REFUSALS.get(at.state)
+            raise refusal() if refusal else self._busy(user)
+        return [user_id]
 
     def _replayed(self, lease: ModelLease, wanted: Wanted) -> ModelLease:
         if lease.wanted != wanted:
@@ -124,57 +74,92 @@ class Model:
 
     def _from_pool(self, pool: Pool, wanted: Wanted) -> list[UUID]:
         members = self.members(pool, wanted.labels)
-        if not members:
-            raise errors.NoSuchPoolError
-        if len(members) < wanted.count:
-            raise errors.PoolTooSmallError(total=len(members))
-        free = [each for each in members if self.state(self.users[each]) is UserState.FREE]
+        counts = self.counts(members)
+        free = [each for each in members if self._fits(self.users[each], wanted.purpose)]
         if len(free) < wanted.count:
-            counts = self.counts(members)
-            names = ("total", "leased", "resting", "quarantined", "next_free_in")
-            raise errors.PoolExhaustedError(**{name: getattr(counts, name) for name in names})
-        hand = self.hands.get(pool)
+            if not counts.total:
+                raise errors.NoSuchPoolError
+            if counts.total < wanted.count:
+                raise errors.PoolTooSmallError(total=counts.total)
+            names = ("total", "leased", "resting", "dirty", "quarantined", "next_free_in")
+            told = {name: getattr(counts, name) for name in names}
+            raise errors.PoolExhaustedError(
+                **{**told, **({"next_free_in": None} if wanted.purpose is Purpose.CHORE else {})}
+            )
+        hand = self.hands.get((pool, wanted.purpose))
         # Where the first round starts is left to chance; from then on it goes on where it stopped.
         return sorted(free, key=lambda each: (each <= hand, each))[: wanted.count] if hand else free
+
+    def _fits(self, user: ModelUser, purpose: Purpose) -> bool:
+        at = self.at(user)
+        return at.waits_for_keeper if purpose is Purpose.CHORE else at.state is UserState.FREE
+
+    def due(self, wanted: Wanted, users: Iterable[UUID]) -> dict[UUID, tuple[Due, ...]]:
+        """What a keeper that gets these users now is to do."""
+        is_chore = wanted.purpose is Purpose.CHORE
+        return {each: self.at(self.users[each]).due if is_chore else () for each in users}
 
     def hand_out(self, wanted: Wanted, lease_id: UUID, users: list[UUID]) -> ModelLease:
         pool = self.users[users[0]].pool
         policy = self.projects[pool.project_id]
-        ttl = min(wanted.ttl or policy.default_ttl, policy.max_ttl, policy.max_hold)
-        lease = ModelLease(wanted, pool, users, self.now, 0, self.now + policy.max_hold, ttl)
+        is_hold = wanted.purpose is Purpose.HOLD
+        ttl = min(
+            wanted.ttl or (policy.max_hold if is_hold else policy.default_ttl), self._max_ttl(wanted, pool)
+        )
+        ttl = min(ttl, policy.max_hold)
+        due = self.due(wanted, users)
+        lease = ModelLease(wanted, pool, users, self.now, 0, self.now + policy.max_hold, ttl, due)
         self.leases[lease_id] = lease
-        hand = self.hands.get(pool)
+        hand = self.hands.get((pool, wanted.purpose))
         if isinstance(wanted.what, Pool) and (
             hand or len(users) == 1
         ):  # a first batch hides where it started
-            self.hands[pool] = max(users, key=lambda each: (hand is not None and each <= hand, each))
+            chosen = max(users, key=lambda each: (hand is not None and each <= hand, each))
+            self.hands[pool, wanted.purpose] = chosen
         for each in users:
-            self.users[each].lease = lease
+            user = self.users[each]
+            model_health.settle_expired(self.at(user))
+            user.lease, user.settled = lease, False
         self._end_at(lease, self.now + ttl)
         return lease
+
+    def _max_ttl(self, wanted: Wanted, pool: Pool) -> int:
+        policy = self.projects[pool.project_id]
+        return policy.max_hold if wanted.purpose is Purpose.HOLD else policy.max_ttl
 
     def hang_up(self, lease: ModelLease) -> None:
         """The caller was gone before it had its new lease."""
         if lease.wanted.key:
             self._end_at(lease, min(lease.expires_at, self.now + UNCLAIMED_TTL))
         else:
-            self._end(lease, EndedBy.RELEASED, rest=0)
+            self._end(lease, EndedBy.RELEASED, {}, rest=None, of_all=Said(outcome=None))
 
     def renew(self, principal: str, lease_id: UUID, ttl: int | None) -> ModelLease:
         lease = self._held(principal, lease_id)
         if self.ended_by(lease):
             raise errors.LeaseLapsedError
         left = max(1, math.ceil(lease.hold_until - self.now))
-        lease.ttl = min(ttl or lease.ttl, self.projects[lease.pool.project_id].max_ttl, left)
+        lease.ttl = min(ttl or lease.ttl, self._max_ttl(lease.wanted, lease.pool), left)
         self._end_at(lease, max(lease.expires_at, min(self.now + lease.ttl, lease.hold_until)))
         return lease
 
-    def release(self, principal: str, lease_id: UUID) -> ModelLease:
+    def release(
+        self, principal: str, lease_id: UUID, said: Said = OK, apart: Mapping[UUID, Said] = {}
+    ) -> ModelLease:
         lease = self._held(principal, lease_id)
         if self.ended_by(lease) in {EndedBy.EXPIRED, EndedBy.FORCED}:
             raise errors.LeaseLapsedError
         if not lease.ended_by:
-            self._end(lease, EndedBy.RELEASED, rest=self.projects[lease.pool.project_id].cooldown)
+            self._end(
+                lease,
+                EndedBy.RELEASED,
+                apart,
+                rest=self.projects[lease.pool.project_id].cooldown,
+                of_all=said,
+            )
+            if apart or said.outcome is Outcome.DIRTY or model_health.is_failure(said):
+                reasons = {each: apart.get(each, said).reason for each in self.shown(lease)}
+                self._judge(lease.pool, reasons)
         return lease
 
     def release_lock(self, principal: str, user_id: UUID, lease_id: UUID | None) -> None:
@@ -194,8 +179,65 @@ class Model:
     def force_release(self, lease_id: UUID) -> ModelLease:
         lease = self.leases[lease_id]
         if self.ended_by(lease) is None:
-            self._end(lease, EndedBy.FORCED, rest=self.projects[lease.pool.project_id].lock_delay)
+            rest = self.projects[lease.pool.project_id].lock_delay
+            self._end(lease, EndedBy.FORCED, {}, rest=rest, of_all=LOST)
+            self._judge(lease.pool, dict.fromkeys(self.shown(lease)))
         return lease
+
+    def reap(self) -> int:
+        """Stores what time has ended. Returns how many leases."""
+        expired = [each for each in self.leases.values() if not each.ended_by and self.ended_by(each)]
+        for lease in expired:
+            lease.ended_by = EndedBy.EXPIRED
+            for each in self.shown(lease):
+                user = self.users[each]
+                if user.lease is lease:
+                    model_health.leave(self.at(user), lease, LOST, ())
+        for pool in {lease.pool for lease in expired}:
+            judged = [each for each in expired if each.pool == pool and self._is_judged(each)]
+            self._judge(pool, {each: None for lease in judged for each in self.shown(lease)})
+        return len(expired)
+
+    def _is_judged(self, lease: ModelLease) -> bool:
+        policy = self.projects.get(lease.pool.project_id)
+        return lease.is_chore or bool(policy and policy.count_expired)
+
+    def _judge(self, pool: Pool, reasons: Mapping[UUID, Any]) -> None:
+        members = {each: self.users[each] for each in self.members(pool)}
+        if pool.project_id in self.projects:
+            model_health.quarantine_by_policy(reasons, members, self.projects[pool.project_id], self.now)
+
+    def write_back(self, principal: str, lease_id: UUID, user_id: UUID, password: str) -> ModelUser:
+        user = self._user_of(principal, lease_id, user_id)
+        user.password = password
+        model_health.trust_again(user)
+        return user
+
+    def start_rotation(self, principal: str, lease_id: UUID, user_id: UUID, password: str) -> str:
+        user = self._user_of(principal, lease_id, user_id)
+        if user.pending not in {None, password}:
+            raise errors.RotationPendingError
+        user.pending = password
+        if user.status is UserStatus.ACTIVE:
+            user.status, user.by_policy = UserStatus.DIRTY, True
+        return password
+
+    def confirm_rotation(self, principal: str, lease_id: UUID, user_id: UUID) -> ModelUser:
+        user = self._user_of(principal, lease_id, user_id)
+        if user.pending is not None:
+            user.password, user.rotated_at, user.must_rotate = user.pending, self.now, False
+            model_health.trust_again(user)
+        elif user.rotated_at is None or user.rotated_at < self.leases[lease_id].acquired_at:
+            raise errors.NoRotationError
+        return user
+
+    def _user_of(self, principal: str, lease_id: UUID, user_id: UUID) -> ModelUser:
+        lease = self._held(principal, lease_id)
+        if user_id not in self.shown(lease):
+            raise errors.NoSuchUserError
+        if self.ended_by(lease):
+            raise errors.LeaseLapsedError
+        return self.users[user_id]
 
     def _held(self, principal: str, lease_id: UUID) -> ModelLease:
         if self.leases[lease_id].wanted.principal != principal:
@@ -204,69 +246,20 @@ class Model:
 
     def _end_at(self, lease: ModelLease, expires_at: float) -> None:
         lease.expires_at = expires_at
+        policy = self.projects[lease.pool.project_id]
         for each in lease.users:
-            self.users[each].available_at = expires_at + self.projects[lease.pool.project_id].lock_delay
+            back = expires_at + policy.lock_delay
+            self.users[each].available_at = max(back, lease.acquired_at + policy.login_gap)
 
-    def _end(self, lease: ModelLease, how: EndedBy, *, rest: int) -> None:
+    def _end(
+        self, lease: ModelLease, how: EndedBy, apart: Mapping[UUID, Said], *, rest: int | None, of_all: Said
+    ) -> None:
+        """Without a rest nobody has used the lease."""
         lease.ended_by = how
+        policy = self.projects[lease.pool.project_id]
         for each in lease.users:
-            self.users[each].available_at = self.now + rest
-
-    def add_user(self, user_id: UUID, user: ModelUser) -> None:
-        self._check(user.login, user.pool, among=self.users.values())
-        self.users[user_id] = user
-
-    def update_user(self, user_id: UUID, changes: UserChanges) -> ModelUser:
-        user = self._user(user_id)
-        where = {
-            name: getattr(changes, name) or getattr(user.pool, name)
-            for name in ("project_id", "env", "domain")
-        }
-        moved, login = Pool(**where), changes.login or user.login
-        if moved != user.pool and self.live_lease(user):
-            raise self._busy(user)
-        self._check(login, moved, among=(each for each in self.users.values() if each is not user))
-        user.login, user.password, user.pool = login, changes.password or user.password, moved
-        labels = {**user.labels, **changes.labels}
-        user.labels = {name: value for name, value in labels.items() if value is not None}
-        return user
-
-    def quarantine(self, user_id: UUID, *, is_on: bool) -> ModelUser:
-        user = self._user(user_id)
-        user.quarantined = is_on
-        return user
-
-    def delete_user(self, user_id: UUID) -> None:
-        if self.live_lease(self._user(user_id)):
-            raise self._busy(self.users[user_id])
-        del self.users[user_id]
-
-    def update_project(self, project_id: UUID, policy: Mapping[str, int]) -> None:
-        if project_id not in self.projects:
-            raise errors.NoSuchProjectError
-        self.projects[project_id] = replace(self.projects[project_id], **policy)
-
-    def delete_project(self, project_id: UUID) -> None:
-        if any(user.pool.project_id == project_id for user in self.users.values()):
-            raise errors.ProjectInUseError
-        if self.projects.pop(project_id, None) is None:
-            raise errors.NoSuchProjectError
-
-    def _user(self, user_id: UUID) -> ModelUser:
-        if user_id not in self.users:
-            raise errors.NoSuchUserError
-        return self.users[user_id]
-
-    def _busy(self, user: ModelUser) -> errors.UserBusyError:
-        if user.quarantined:
-            return errors.UserBusyError()  # nobody says when it can be had
-        lease = self.live_lease(user)
-        return errors.UserBusyError(expires_in=(lease.expires_at if lease else user.available_at) - self.now)
-
-    def _check(self, login: str, pool: Pool, *, among: Iterable[ModelUser]) -> None:
-        if pool.project_id not in self.projects:
-            raise errors.NoSuchProjectError
-        for user in among:
-            there = (user.pool.project_id, user.pool.env, user.login.lower())
-            if there == (pool.project_id, pool.env, login.lower()):
-                raise errors.UserExistsError
+            user = self.users[each]
+            user.available_at = self.now
+            if rest is not None:
+                user.available_at = max(self.now + rest, lease.acquired_at + policy.login_gap)
+            model_health.leave(self.at(user), lease, apart.get(each, of_all), lease.due[each])

@@ -1,39 +1,25 @@
 """The HTTP API of a fake farm, apart from the transport."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 from botfarm_client.connection.api_calls import API, Json
-from botfarm_client.shared import clock
+from botfarm_client.testing import fake_requests
+from botfarm_client.testing.fake_credentials import FakeCredentials
+from botfarm_client.testing.fake_documents import FakeDocuments, totp
 from botfarm_client.testing.fake_leasing import FakeLeasing
-from botfarm_client.testing.fake_users import STATUSES, FakeLease, FakeProblem, FakeUser
+from botfarm_client.testing.fake_requests import check
+from botfarm_client.testing.fake_statuses import FakeStatuses
+from botfarm_client.testing.fake_stock import FakeStock
+from botfarm_client.testing.fake_users import STATUSES, FakeProblem
 
-_LEASE = re.compile(rf"{API}/leases/([0-9a-f-]{{36}})(?:/(renew|release|force_release))?")
-_USER = re.compile(rf"{API}/leases/([0-9a-f-]{{36}})/users/([0-9a-f-]{{36}})(/totp)?")
-_DEFAULTS: Mapping[str, Any] = {
-    "project": None,
-    "project_id": None,
-    "env": None,
-    "domain": "regular",
-    "labels": {},
-    "count": 1,
-    "ttl_seconds": None,
-    "wait_seconds": 0,
-    "priority": 0,
-    "owner": None,
-    "metadata": {},
-}
-_RANGES = {"count": (1, 100), "ttl_seconds": (1, 86_400), "wait_seconds": (0, 300), "priority": (-10, 10)}
-_CHOICES = {
-    "env": {"prod", "preprod", "stage"},
-    "domain": {"canary", "regular"},
-    "outcome": {"ok", "dirty", "broken"},
-}
+_ID = "([0-9a-f-]{36})"
+_LEASE = re.compile(rf"{API}/leases/{_ID}(?:/(renew|release|force_release))?")
+_USER_OF_LEASE = re.compile(rf"{API}/leases/{_ID}/users/{_ID}(/totp|/rotation|/rotation/confirm)?")
+_USER = re.compile(rf"{API}/users/{_ID}(?:/(quarantine|restore|retire))?")
+_OF_CHANGE = {"quarantine": {"reason", "until"}, "restore": {"note", "clean"}, "retire": {"reason"}}
 
 
 @dataclass(frozen=True)
@@ -55,12 +41,16 @@ class Answered:
 
 
 class FakeApi:
-    def __init__(self, leasing: FakeLeasing, *, token: str, project: str, project_id: str) -> None:
+    def __init__(
+        self, stock: FakeStock, leasing: FakeLeasing, *, token: str, project: str, project_id: str
+    ) -> None:
+        self._stock = stock
         self._leasing = leasing
+        self._credentials = FakeCredentials(stock)
+        self._statuses = FakeStatuses(stock, project_id)
+        self._documents = FakeDocuments(project_id)
         self._token = token
-        self._project = project
-        self._project_id = project_id
-        self._zero = datetime.now(UTC) - timedelta(seconds=clock.now())
+        self._projects = {project, project_id}
 
     def answer(self, asked: Asked) -> Answered:
         try:
@@ -75,109 +65,86 @@ class FakeApi:
             raise FakeProblem("unauthenticated")
 
     def _answer(self, asked: Asked) -> tuple[int, Json]:
-        body = _body(asked.body)
+        body = fake_requests.body_of(asked.body)
         if (asked.method, asked.path) == ("POST", f"{API}/leases"):
-            wanted = self._wanted(body)
-            lease, is_replayed = self._leasing.acquire(
-                wanted, asked.headers.get("idempotency-key"), asked.is_gone
-            )
-            return 200 if is_replayed else 201, self._lease(lease, with_credentials=True)
+            return self._acquire(asked, body)
+        if (asked.method, asked.path) == ("POST", f"{API}/users/bulk"):
+            return 200, self._statuses.change_many(fake_requests.bulk_change(body))
         if found := _LEASE.fullmatch(asked.path):
             return 200, self._of_lease(asked.method, found[1], found[2], body)
+        if found := _USER_OF_LEASE.fullmatch(asked.path):
+            return 200, self._of_leased_user(f"{asked.method} {found[3] or ''}", found[1], found[2], body)
         if found := _USER.fullmatch(asked.path):
-            user = self._leasing.user_of(found[1], found[2])
-            if (asked.method, found[3]) == ("GET", "/totp"):
-                return 200, _totp(user)
-            if (asked.method, found[3]) == ("PATCH", None):
-                return 200, self._written_back(user, body)
+            return 200, self._of_user(asked.method, found[1], found[2], body)
         raise FakeProblem("no-such-page")
+
+    def _acquire(self, asked: Asked, body: Json) -> tuple[int, Json]:
+        wanted = fake_requests.wanted_lease(body)
+        project = wanted.pop("project") or wanted.pop("project_id")
+        if wanted["user_id"] is None and project not in self._projects:
+            raise FakeProblem("no-such-project")
+        lease, is_replayed = self._leasing.acquire(
+            wanted, asked.headers.get("idempotency-key"), asked.is_gone
+        )
+        if is_replayed:
+            return 200, self._documents.lease(lease, with_credentials=True)
+        return 201, self._documents.new_lease(lease)
 
     def _of_lease(self, method: str, lease_id: str, verb: str | None, body: Json) -> Json:
         match method, verb:
             case "GET", None:
-                lease = self._leasing.found(lease_id)
-                return self._lease(lease, with_credentials=lease.is_live)
+                with self._stock.lock:
+                    lease = self._stock.lease(lease_id)
+                return self._documents.lease(lease, with_credentials=lease.is_live)
             case "POST", "renew":
-                _check(body, {"ttl_seconds"})
+                check(body, {"ttl_seconds"})
                 lease = self._leasing.renew(lease_id, body.get("ttl_seconds"))
-                return self._lease(lease, with_credentials=True)
+                return self._documents.lease(lease, with_credentials=True)
             case "POST", "release":
-                _check(body, {"outcome", "reason", "note", "users"})
-                return self._lease(self._leasing.release(lease_id, body))
+                return self._documents.lease(self._leasing.release(lease_id, fake_requests.release(body)))
             case "POST", "force_release":
-                return self._lease(self._leasing.force(lease_id, body["reason"]))
+                check(body, {"reason"}, needed={"reason"})
+                return self._documents.lease(self._leasing.force(lease_id, body["reason"]))
             case _:
                 raise FakeProblem("no-such-page")
 
-    def _wanted(self, body: Json) -> Json:
-        _check(body, set(_DEFAULTS))
-        wanted = {**_DEFAULTS, **body}
-        project, project_id = wanted.pop("project"), wanted.pop("project_id")
-        if (project is None) == (project_id is None):
-            raise _invalid("project", "give either project_id or project")
-        if (project or project_id) not in {self._project, self._project_id}:
-            raise FakeProblem("no-such-project")
-        return wanted
-
-    def _written_back(self, user: FakeUser, body: Json) -> Json:
-        _check(body, {"password", "secrets"})
-        user.password = body.get("password", user.password)
-        merged = {**user.secrets, **body.get("secrets", {})}
-        user.secrets = {name: value for name, value in merged.items() if value is not None}
-        return self._user(user, with_credentials=True)
-
-    def _lease(self, lease: FakeLease, *, with_credentials: bool = False) -> Json:
-        return {
-            "id": lease.id,
-            "project_id": self._project_id,
-            "env": lease.env,
-            "domain": lease.domain,
-            "fence": lease.fence,
-            "purpose": "test",
-            "owner": lease.owner,
-            "metadata": dict(lease.metadata),
-            "acquired_at": self._moment(lease.acquired_at),
-            "expires_at": self._moment(lease.expires_at),
-            "expires_in": max(0.0, lease.expires_at - clock.now()) if lease.is_live else 0.0,
-            "ttl_seconds": lease.ttl,
-            "hold_until": self._moment(lease.hold_until),
-            "ended_at": None if lease.ended_at is None else self._moment(lease.ended_at),
-            "ended_by": lease.ended_by,
-            "outcome": lease.outcome,
-            "reason": lease.reason,
-            "note": lease.note,
-            "requested_at": self._moment(lease.acquired_at - lease.waited),
-            "waited": lease.waited,
-            "labels": dict(lease.labels),
-            "users": [
-                {
-                    **self._user(user, with_credentials=with_credentials),
-                    **lease.verdicts.get(user.id, {}),
+    def _of_leased_user(self, what: str, lease_id: str, user_id: str, body: Json) -> Json:
+        match what:
+            case "GET /totp":
+                with self._stock.lock:
+                    return totp(self._stock.user_of(lease_id, user_id))
+            case "PATCH ":
+                check(body, {"password", "secrets", "session_expires_at"})
+                user = self._credentials.write_back(lease_id, user_id, self._with_moments(body))
+            case "POST /rotation":
+                check(body, {"password"})
+                return {
+                    "pending_password": self._credentials.start_rotation(
+                        lease_id, user_id, body.get("password")
+                    )
                 }
-                for user in lease.users
-            ],
-        }
+            case "POST /rotation/confirm":
+                user = self._credentials.confirm_rotation(lease_id, user_id)
+            case _:
+                raise FakeProblem("no-such-page")
+        return self._documents.leased_user(user, self._stock.lease(lease_id))
 
-    def _user(self, user: FakeUser, *, with_credentials: bool) -> Json:
-        document = {
-            "id": user.id,
-            "project_id": self._project_id,
-            "env": user.env,
-            "domain": user.domain,
-            "login": user.login,
-            "locktime": self._moment(user.lease.acquired_at) if user.lease and user.lease.is_live else None,
-            "labels": dict(user.labels),
-        }
-        if with_credentials:
-            document["password"] = user.password
-            if user.secrets:
-                document["secrets"] = dict(user.secrets)
-            if user.totp:
-                document["totp"] = _totp(user)
-        return document
+    def _of_user(self, method: str, user_id: str, action: str | None, body: Json) -> Json:
+        if method == "GET" and action is None:
+            with self._stock.lock:
+                return self._documents.user_details(self._stock.user(user_id))
+        if method != "POST" or action is None:
+            raise FakeProblem("no-such-page")
+        check(body, _OF_CHANGE[action], needed={"reason"} & _OF_CHANGE[action])
+        return self._documents.user(self._statuses.change(user_id, action, self._with_moments(body)))
 
-    def _moment(self, seconds: float) -> str:
-        return (self._zero + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    def _with_moments(self, body: Json) -> Json:
+        """The body with its moments in seconds of the SDK's clock."""
+        is_moment = {"until", "session_expires_at"}
+        return {
+            name: self._documents.seconds(value) if name in is_moment else value
+            for name, value in body.items()
+        }
 
 
 def answered_problem(problem: FakeProblem) -> Answered:
@@ -194,35 +161,3 @@ def answered_problem(problem: FakeProblem) -> Answered:
     if problem.retry_after is not None:
         headers["retry-after"] = str(problem.retry_after)
     return Answered(status, document, headers)
-
-
-def _body(content: bytes) -> Json:
-    try:
-        body = json.loads(content) if content else {}
-    except ValueError:
-        raise FakeProblem("malformed-json") from None
-    if not isinstance(body, dict):
-        raise _invalid("body", "Input should be an object")
-    return body
-
-
-def _check(body: Json, known: set[str]) -> None:
-    for name, value in body.items():
-        if name not in known:
-            raise _invalid(name, "Extra inputs are not permitted")
-        if name in _RANGES and value is not None:
-            least, most = _RANGES[name]
-            if not isinstance(value, int) or not least <= value <= most:
-                raise _invalid(name, f"Input should be from {least} to {most}")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise _invalid(name, f"Input should be one of {sorted(_CHOICES[name])}")
-
-
-def _invalid(field: str, message: str) -> FakeProblem:
-    return FakeProblem("invalid-request", errors=[{"field": field, "code": "invalid", "message": message}])
-
-
-def _totp(user: FakeUser) -> Json:
-    if user.totp is None:
-        raise FakeProblem("no-such-user")
-    return {"code": user.totp, "expires_in": 30.0}

@@ -8,7 +8,9 @@ from botfarm_client.leasing.async_farm import AsyncBotfarm
 from botfarm_client.leasing.farm import Botfarm
 from botfarm_client.shared import clock
 from botfarm_client.testing.fake_api import Answered, Asked, FakeApi, answered_problem
-from botfarm_client.testing.fake_leasing import FakeLeasing, FakePolicy
+from botfarm_client.testing.fake_leasing import FakeLeasing
+from botfarm_client.testing.fake_policy import FakePolicy
+from botfarm_client.testing.fake_stock import FakeStock
 from botfarm_client.testing.fake_transport import FakeTransport, NotAnsweredError, serving
 from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser
 
@@ -39,8 +41,11 @@ class FakeFarm:
         self.project_id = str(uuid4())
         self.env = env
         chosen = [FakeUser("user@fake.test", env=env)] if users is None else list(users)
-        self._leasing = FakeLeasing(chosen, policy, max_leases=max_leases)
-        self._api = FakeApi(self._leasing, token=TOKEN, project=project, project_id=self.project_id)
+        self._stock = FakeStock(chosen, policy)
+        self._leasing = FakeLeasing(self._stock, max_leases=max_leases)
+        self._api = FakeApi(
+            self._stock, self._leasing, token=TOKEN, project=project, project_id=self.project_id
+        )
         self._failures: list[str] = []
         self.on_answer: Callable[[str], object] | None = None
         """Called with `POST /leases` and the like, when a request was carried out and not yet answered."""
@@ -79,12 +84,12 @@ class FakeFarm:
     @property
     def users(self) -> list[FakeUser]:
         """The users, the next one to be leased first."""
-        return list(self._leasing.users)
+        return list(self._stock.users)
 
     @property
     def leases(self) -> list[FakeLease]:
         """All leases, also ended ones, the oldest first."""
-        return list(self._leasing.leases)
+        return list(self._stock.leases)
 
     @property
     def waiting(self) -> int:
