@@ -35,6 +35,7 @@ COMMANDS = {
         "waiting",
         "show",
         "acquire",
+        "hold",
         "totp",
         "write-back",
         "renew",
@@ -42,6 +43,7 @@ COMMANDS = {
         "force-release",
     ),
     "tokens": ("list", "create", "revoke"),
+    "chores": ("run", "rotate", "confirm"),
 }
 NOBODY = "00000000-0000-4000-8000-000000000000"
 SINGLE = ("audit", "pools")
@@ -111,6 +113,14 @@ def test_exec_explains_itself() -> None:
         ("leases", "acquire", "--project", "shop", "--env", "moon"),
         ("leases", "release", NOBODY, "--outcome", "fine"),
         ("leases", "force-release", NOBODY),
+        ("leases", "hold", NOBODY),
+        ("leases", "hold", "--note", "why"),
+        ("leases", "hold", "--note", "why", "--project", "shop"),
+        ("leases", "hold", NOBODY, "--note", "why", *WHERE),
+        ("chores", "run", *WHERE),
+        ("chores", "rotate"),
+        ("chores", "rotate", "--lease", NOBODY),
+        ("chores", "confirm", "--lease", "7", "--user", NOBODY),
     ],
 )
 def test_wrong_usage_is_noticed_before_the_farm_is_asked(arguments: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from botfarm_client.testing import FakeFarm, FakeUser
 
 GUIDE = (Path(__file__).parents[2] / "docs/python.md").read_text()
-FIRST, TESTING = re.findall(r"^```python\n(.+?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+FIRST, _, TESTING = re.findall(r"^```python\n(.+?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 
 
 def test_the_first_lines_of_the_guide_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_a_lease_that_fits_needs_no_temporary_folder(monkeypatch: pytest.MonkeyP
     def there_is_none() -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr("botfarm_client.commands.exec.run.gettempdir", there_is_none)
+    monkeypatch.setattr("botfarm_client.commands.exec.under_lease.gettempdir", there_is_none)
     with FakeFarm([FakeUser("a@x.test")]) as fake:
         ran = CliRunner().invoke(app, ["exec", "--", "true"], env=dict(fake.environment))
     assert (ran.exit_code, ran.output) == (0, "")

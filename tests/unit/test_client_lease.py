@@ -53,7 +53,10 @@ def test_the_repr_of_a_lease_has_no_credential(farm: Botfarm) -> None:
 def test_a_user_with_a_seed_gives_a_one_time_code(farm: Botfarm) -> None:
     with farm.lease(count=2) as lease:
         by_login = {user.login: user for user in lease.users}
-        assert by_login["a@shop.test"].totp() == "123456"
+        assert by_login["a@shop.test"].totp() == by_login["a@shop.test"].totp(good_for=20) == "123456"
+        for wrong in (-1, 21):
+            with pytest.raises(ValueError, match="from 0 to 20 seconds"):
+                by_login["a@shop.test"].totp(good_for=wrong)
         with pytest.raises(NoSuchUserError):
             by_login["b@shop.test"].totp()
 

@@ -17,6 +17,7 @@ from botfarm_client.errors import (
 from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.holder_requests import release_steps, renewal_steps
 from botfarm_client.leasing.lease_clock import LONGEST_MARGIN, TICK, LeaseClock, Renewal
+from botfarm_client.leasing.verdicts import Verdict
 
 UNREACHABLE = FarmUnreachableError("cannot reach the farm")
 LAPSED = problem_error(410, {"type": "urn:botfarm:problem:lease-lapsed"})
@@ -157,7 +158,7 @@ def test_at_max_hold_the_holder_is_told_why() -> None:
 
 def carry_out(lease_clock: LeaseClock, *answers: dict[str, Any] | BotfarmError) -> list[Call | Pause]:
     """The steps of a release that gets these answers. Raises its last exception."""
-    steps, done = release_steps(lease_clock, "ok", None), []
+    steps, done = release_steps(lease_clock, Verdict("ok")), []
     step: Call | Pause = next(steps)
     for answer in answers:
         done.append(step)
@@ -188,7 +189,7 @@ def test_a_release_that_finds_the_lease_ended_says_so() -> None:
 
 def test_a_lease_that_ends_while_its_release_cannot_be_told_was_not_lost() -> None:
     scene = Scene(ttl=30)
-    steps = release_steps(scene.at(25), None, None)
+    steps = release_steps(scene.at(25), Verdict())
     next(steps)
     scene.at(32)
     with pytest.raises(StopIteration):
@@ -204,7 +205,7 @@ def test_a_lost_lease_is_released_once_without_retries() -> None:
 
 def test_a_release_that_was_interrupted_can_be_made_again() -> None:
     scene = Scene()
-    steps = release_steps(scene.hold, None, None)
+    steps = release_steps(scene.hold, Verdict())
     next(steps)
     steps.close()
     assert not scene.hold.is_released
@@ -214,7 +215,7 @@ def test_a_release_that_was_interrupted_can_be_made_again() -> None:
 
 def test_a_release_that_was_interrupted_and_never_made_again_ends_as_a_loss() -> None:
     scene = Scene()
-    steps = release_steps(scene.hold, None, None)
+    steps = release_steps(scene.hold, Verdict())
     next(steps)
     steps.close()
     assert "its release was interrupted" in str(scene.at(900).look())

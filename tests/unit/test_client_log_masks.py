@@ -167,6 +167,13 @@ def test_a_password_is_hidden_as_programs_write_it(shown: str) -> None:
     assert "***" in as_shown(lines, shown)
 
 
+def test_the_pending_password_of_a_rotation_is_masked_too() -> None:
+    lines = mask_lines([user(1, password=PASSWORD, pending_password="a-new-pw")])
+    assert {"::add-mask::a-new-pw", f"::add-mask::{base64.b64encode(b'u1@x.test:a-new-pw').decode()}"} <= set(
+        lines
+    )
+
+
 def test_a_long_secret_is_masked_in_lines_that_a_pipe_takes_whole() -> None:
     token = "%€" * 5_000
     lines = mask_lines([user(1, secrets={"token": token})])
@@ -214,6 +221,20 @@ def test_the_holder_who_looks_again_or_writes_back_masks_too() -> None:
     assert "::add-mask::" not in shown.out + written.out
 
 
+@pytest.mark.usefixtures("on_github")
+def test_a_script_that_changes_a_password_masks_it_before_it_has_it() -> None:
+    user_id = user(1)["id"]
+    path = f"POST /leases/{LEASE_ID}/users/{user_id}/rotation"
+    answers = {path: {"pending_password": "made-up-pw"}, f"{path}/confirm": user(1, password="made-up-pw")}
+    whom = ("--lease", LEASE_ID, "--user", user_id)
+    rotated = CommandFarm(answers).run("chores", "rotate", *whom)
+    assert rotated.out == "made-up-pw\n"
+    assert "made-up-pw" in masked(rotated.err)
+    confirmed = CommandFarm(answers).run("chores", "confirm", *whom, "--json")
+    assert "made-up-pw" in masked(confirmed.err)
+    assert "made-up-pw" not in confirmed.out
+
+
 def test_outside_of_a_job_nothing_is_added() -> None:
     assert not farm(user(1)).run(*ACQUIRE, "--format", "env").err
 
@@ -256,6 +277,9 @@ def test_the_pytest_plugin_masks_on_the_runs_own_standard_error(
             assert botfarm_lease().user.password
             print("captured", file=sys.stderr)
             assert capfd.readouterr().err == "captured\\n"
+
+        def test_three(botfarm_lease):
+            botfarm_lease().write_back(password="a-new-pw")
     """)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
@@ -266,7 +290,8 @@ def test_the_pytest_plugin_masks_on_the_runs_own_standard_error(
             monkeypatch.setenv(name, value)
         result = pytester.runpytest_subprocess("-p", "botfarm_client.pytest_plugin", *options)
         taken = {user.login for lease in fake.leases for user in lease.users}
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
+    assert "a-new-pw" in masked(result.stderr.str())
     assert {f"pw-{login[0]}" for login in taken} <= set(masked(result.stderr.str()))
     assert "::add-mask::" not in result.stdout.str()
     if "xdist" not in options:

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from botfarm.domain.access import Role
 from support.fake_farm import PROJECT_ID, FakeFarm, problem
 
 SECRET = "bf_t1_c2VjcmV0"
@@ -44,6 +45,13 @@ def test_a_new_token_is_alone_on_standard_output() -> None:
         "max_leases": 4,
         "expires_in": 90 * 86_400,
     }
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_token_may_have_every_role_of_the_farm(role: Role) -> None:
+    farm = farm_with()
+    farm.run("tokens", "create", "ci", "--role", role, "--project", "shop", "--env", "stage")
+    assert farm.body_of("POST /tokens")["role"] == role
 
 
 def test_a_token_for_everything_says_only_what_was_said() -> None:

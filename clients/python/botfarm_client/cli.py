@@ -27,7 +27,8 @@ EPILOG = (
     "BOTFARM_URL and BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE) say which farm, and who asks.\n\n"
     "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 import with bad lines, 4 no such thing, "
     "5 busy or exhausted, 6 lapsed, 7 farm unreachable or unavailable, 130 Ctrl-C; "
-    "of `exec` its command's, or 75 when the users are lost."
+    "of `exec` its command's, or 75 when the users are lost. The command of `chores run` says by its own "
+    "how the user is left: 0 ok, 10 dirty, 11 broken."
 )
 
 

@@ -21,6 +21,10 @@ COMMANDS: CommandTable = {
         "botfarm_client.commands.audit:audit",
         "Show who did what, the newest first; all filters must match.",
     ),
+    "chores": CommandEntry(
+        "botfarm_client.commands.chores.group:chores",
+        "What keepers do: clean users, check and renew them.",
+    ),
     "exec": CommandEntry(
         "botfarm_client.commands.exec.run:run_under_lease",
         "Run a command that has users while it runs. Ends with its exit code, or 75 if the users are lost.",

@@ -8,6 +8,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 API = "/api/v1"
 # Seconds for an answer. The wait that a request asks for, and the time of a long import, come on top.
 ANSWER_TIMEOUT = 30.0
+# Seconds for which the farm may wait for the next one-time code, and for which a code can be asked to be good.
+LONGEST_CODE_WAIT, LONGEST_GOOD_FOR = 31.0, 20
 
 Json = dict[str, Any]
 

@@ -66,7 +66,7 @@ class Acquiring:
         self._keys = iter(_new_keys() if keys is None else keys)
         self._key = next(self._keys)
         self._may_hold = False
-        self.pool = "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
+        self.pool = _pool(wanted)
 
     def steps(self) -> Steps[Grant]:
         """The steps of the acquire.
@@ -109,8 +109,10 @@ class Acquiring:
         """The steps after an interruption: they release the lease that the request may have got."""
         if self._may_hold:
             lease = yield self._call(wait=0, patience=LAST_CALL)
-            note = {"note": "whoever asked for it was interrupted before it had it"}
-            yield Call(method="POST", path=f"/leases/{lease['id']}/release", json=note, patience=LAST_CALL)
+            said: Json = {"note": "whoever asked for it was interrupted before it had it"}
+            if self._wanted.get("purpose") == "chore":  # `ok` would say that it is done
+                said["outcome"] = "dirty"
+            yield Call(method="POST", path=f"/leases/{lease['id']}/release", json=said, patience=LAST_CALL)
 
     def _call(self, *, wait: float, patience: float = ANSWER_TIMEOUT) -> Call:
         seconds = min(LONGEST_WAIT, max(0, math.ceil(wait)))
@@ -176,6 +178,13 @@ class _Patience:
         self._is_reached = True
         if not self.is_lost:
             self.is_lost, self.until = True, max(self.deadline, now + GRACE)
+
+
+def _pool(wanted: Json) -> str:
+    """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+    if user_id := wanted.get("user_id"):
+        return str(user_id)
+    return "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
 
 
 def _new_keys() -> Iterator[str]:

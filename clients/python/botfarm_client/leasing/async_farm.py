@@ -1,6 +1,6 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -8,10 +8,12 @@ from botfarm_client.connection.async_connection import AsyncConnection
 from botfarm_client.connection.async_retrying import carry_out
 from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.errors import BotfarmError, LeaseLostError
-from botfarm_client.leasing.async_lease import AsyncLease
+from botfarm_client.leasing.acquiring import Acquiring, Grant
+from botfarm_client.leasing.async_lease import AsyncChore, AsyncLease
 from botfarm_client.leasing.async_renewer import AsyncRenewer
+from botfarm_client.leasing.chore_line import ChoreLine
 from botfarm_client.leasing.holder_requests import PATIENCE, release_steps
-from botfarm_client.leasing.lease_exit import ExceptionTypes, exception_types, warn_of_what_is_left
+from botfarm_client.leasing.lease_exit import BrokenOn, reasons_of, warn_of_what_is_left
 from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
 from botfarm_client.leasing.uncancelled import run_uncancelled
 from botfarm_client.shared import clock
@@ -41,33 +43,78 @@ class AsyncBotfarm:
 
     @asynccontextmanager
     async def lease(
-        self, *, broken_on: ExceptionTypes = (), **terms: Unpack[LeaseTerms]
+        self, *, broken_on: BrokenOn = (), **terms: Unpack[LeaseTerms]
     ) -> AsyncIterator[AsyncLease]:
         """As `Botfarm.lease`.
 
         When the lease is lost, the block is cancelled, and that ends it with LeaseLostError.
         """
-        broken = exception_types(broken_on)
+        reasons = reasons_of(broken_on)
         lease = await self.acquire(**terms)
         try:
             async with lease._cancelling_when_lost():  # noqa: SLF001  ours
                 yield lease
         except BaseException as failure:
-            await run_uncancelled(lease._leave(failure, broken))  # noqa: SLF001
+            await run_uncancelled(lease._leave(failure, reasons))  # noqa: SLF001
             raise
         await run_uncancelled(lease._leave(None))  # noqa: SLF001
 
     async def acquire(self, **terms: Unpack[LeaseTerms]) -> AsyncLease:
         """As `Botfarm.acquire`."""
-        acquiring = acquiring_for(self._settings, terms)
+        lease = await self._take(acquiring_for(self._settings, terms))
+        assert lease is not None  # noqa: S101  only a line of chores may end
+        return lease
+
+    def chores(
+        self,
+        *,
+        project: str | None = None,
+        env: str | None = None,
+        domain: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        ttl: int | None = None,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        forever: bool = False,
+    ) -> AsyncGenerator[AsyncChore, None]:
+        """As `Botfarm.chores`, with `async for`.
+
+        A lost lease does not cancel the turn: `chore.lease.lost` tells. After a `break` the event loop
+        releases the chore in a task of its own; `contextlib.aclosing` releases it before the next line.
+        """
+        terms: LeaseTerms = {
+            "env": env,
+            "domain": domain,
+            "labels": labels,
+            "ttl": ttl,
+            "owner": owner,
+            "metadata": metadata,
+        }
+        return self._turns(ChoreLine(self._settings, terms, project=project, forever=forever))
+
+    async def _turns(self, line: ChoreLine) -> AsyncGenerator[AsyncChore, None]:
+        while (lease := await self._take(line)) is not None:
+            chore = AsyncChore(lease)
+            try:
+                yield chore
+            except BaseException as failure:
+                await run_uncancelled(lease._leave(failure))  # noqa: SLF001  ours
+                raise
+            with suppress(LeaseLostError):  # it is logged
+                await run_uncancelled(lease._leave(None))  # noqa: SLF001
+            line.ended(chore.user.id, chore.verdict)
+
+    async def _take(self, source: Acquiring | ChoreLine) -> AsyncLease | None:
         try:
-            grant = await carry_out(acquiring.steps(), self._connection)
-            return AsyncLease(grant, self._connection, self._renewer, pool=acquiring.pool)
+            grant: Grant | None = await carry_out(source.steps(), self._connection)
+            if grant is None:
+                return None
+            return AsyncLease(grant, self._connection, self._renewer, pool=source.pool)
         except BotfarmError:
             raise
         except BaseException:
             with suppress(BotfarmError):
-                await run_uncancelled(carry_out(acquiring.taking_back(), self._connection))
+                await run_uncancelled(carry_out(source.taking_back(), self._connection))
             raise
 
     async def close(self) -> None:
@@ -84,7 +131,7 @@ class AsyncBotfarm:
             if lease_clock.is_inherited:
                 continue
             try:
-                await carry_out(release_steps(lease_clock, None, None, until=until), self._connection)
+                await carry_out(release_steps(lease_clock, until=until), self._connection)
             except LeaseLostError:
                 pass  # the holder can see the loss from the lease itself
             except BotfarmError as error:

@@ -1,6 +1,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from botfarm_client.connection.api_calls import Call, Json
@@ -10,11 +12,18 @@ from botfarm_client.connection.retrying import Steps
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.async_renewer import AsyncRenewer
-from botfarm_client.leasing.holder_requests import release_steps, renewal_steps, request_steps
+from botfarm_client.leasing.chore import HeldChore
+from botfarm_client.leasing.holder_requests import (
+    CODE_PATIENCE,
+    release_steps,
+    renewal_steps,
+    request_steps,
+)
 from botfarm_client.leasing.lease_clock import LeaseClock
-from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code
-from botfarm_client.leasing.lease_exit import ending, settle
-from botfarm_client.leasing.lease_state import HeldLease, HeldUser, Outcome
+from botfarm_client.leasing.lease_documents import held_lease, held_user, one_time_code, pending_password
+from botfarm_client.leasing.lease_exit import Reasons, ending, settle
+from botfarm_client.leasing.lease_state import HeldLease, HeldUser
+from botfarm_client.leasing.verdicts import Outcome, Reason, Verdict
 
 Result = TypeVar("Result")
 
@@ -24,16 +33,31 @@ class AsyncLeasedUser(HeldUser):
         super().__init__(lease_clock, document)
         self._connection = connection
 
-    async def totp(self) -> str:
+    async def totp(self, *, good_for: float | None = None) -> str:
         """As `LeasedUser.totp`."""
-        return one_time_code(await self._ask(self._asking_totp()))
+        return one_time_code(await self._ask(self._asking_totp(good_for), patience=CODE_PATIENCE))
 
-    async def _write_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> None:
+    async def _write_back(
+        self,
+        password: str | None,
+        secrets: Mapping[str, Any] | None,
+        session_expires_at: datetime | None,
+    ) -> None:
         __tracebackhide__ = True  # pytest would show the arguments
-        self._take(held_user(await self._ask(self._writing_back(password, secrets))))
+        call = self._writing_back(password, secrets, session_expires_at)
+        self._take(held_user(await self._ask(call)))
 
-    async def _ask(self, call: Call) -> Json:
-        return await carry_out(request_steps(self._clock, call), self._connection)
+    async def _start_rotation(self, password: str | None) -> str:
+        __tracebackhide__ = True  # pytest would show the arguments
+        pending = pending_password(await self._ask(self._starting_rotation(password)))
+        self._have(pending=pending)
+        return pending
+
+    async def _confirm_rotation(self) -> None:
+        self._take(held_user(await self._ask(self._confirming_rotation())))
+
+    async def _ask(self, call: Call, *, patience: float | None = None) -> Json:
+        return await carry_out(request_steps(self._clock, call, patience=patience), self._connection)
 
 
 class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
@@ -59,17 +83,33 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
         *,
         password: str | None = None,
         secrets: Mapping[str, Any] | None = None,
+        session_expires_at: datetime | None = None,
         user: AsyncLeasedUser | None = None,
     ) -> None:
         """As `Lease.write_back`."""
         __tracebackhide__ = True  # pytest would show the arguments
-        await self._one_of_them(user)._write_back(password, secrets)  # noqa: SLF001  of the same lease
+        written = self._one_of_them(user)
+        await written._write_back(password, secrets, session_expires_at)  # noqa: SLF001  of the same lease
 
-    async def release(self, outcome: Outcome | None = None, note: str | None = None) -> None:
+    async def start_rotation(self, user: AsyncLeasedUser | None = None, password: str | None = None) -> str:
+        """As `Lease.start_rotation`."""
+        __tracebackhide__ = True  # pytest would show the arguments
+        return await self._one_of_them(user)._start_rotation(password)  # noqa: SLF001  of the same lease
+
+    async def confirm_rotation(self, user: AsyncLeasedUser | None = None) -> None:
+        """As `Lease.confirm_rotation`."""
+        await self._one_of_them(user)._confirm_rotation()  # noqa: SLF001  of the same lease
+
+    async def release(
+        self, outcome: Outcome | None = None, note: str | None = None, *, reason: Reason | None = None
+    ) -> None:
         """As `Lease.release`."""
+        await self._release(Verdict(outcome, reason, note))
+
+    async def _release(self, of_all: Verdict) -> None:
         try:
             if not (self._clock.is_released or self._clock.is_inherited):
-                await self._carry_out(release_steps(self._clock, outcome, note))
+                await self._carry_out(release_steps(self._clock, of_all))
         except BotfarmError:
             self._renewer.remove(self._clock)
             raise
@@ -102,15 +142,11 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
             with suppress(asyncio.CancelledError):  # the block was over before the cancellation reached it
                 await asyncio.sleep(0)
 
-    async def _leave(
-        self,
-        failure: BaseException | None,
-        broken_on: tuple[type[BaseException], ...] = (),
-    ) -> None:
+    async def _leave(self, failure: BaseException | None, reasons: Reasons = MappingProxyType({})) -> None:
         """Ends an `async with` block. Raises LeaseLostError, unless the block raised something itself."""
         not_released = None
         try:
-            await self.release(*ending(failure, broken_on))
+            await self._release(ending(self._clock.verdicts, failure, reasons))
         except BotfarmError as error:
             not_released = error
         settle(self._clock, failure, not_released)
@@ -120,3 +156,6 @@ class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
             return await carry_out(steps, self._connection)
         finally:
             self._look()
+
+
+class AsyncChore(HeldChore[AsyncLease, AsyncLeasedUser]): ...

@@ -7,9 +7,12 @@ from botfarm_client.connection.api_calls import Call, Json
 from botfarm_client.connection.retrying import Backoff, Pause, Steps, may_pass, retry_steps
 from botfarm_client.errors import BotfarmError, FarmUnreachableError
 from botfarm_client.leasing.lease_clock import ANSWER_PATIENCE, ENDED, LeaseClock
+from botfarm_client.leasing.verdicts import Verdict
 
 PATIENCE = 10.0
 """Seconds for which a request is retried."""
+CODE_PATIENCE = 90.0
+"""The same for a one-time code: when several holders ask for codes of one user, each waits for a code of its own."""
 
 
 def renewal_steps(lease_clock: LeaseClock, ttl: int | None) -> Steps[None]:
@@ -37,14 +40,15 @@ def renewal_steps(lease_clock: LeaseClock, ttl: int | None) -> Steps[None]:
         yield Pause(pause)
 
 
-def request_steps(lease_clock: LeaseClock, call: Call) -> Steps[Json]:
+def request_steps(lease_clock: LeaseClock, call: Call, *, patience: float | None = None) -> Steps[Json]:
     """The steps of a request that only the holder may make.
 
-    Raises LeaseLostError, and the last failure after `PATIENCE`.
+    Raises LeaseLostError, and the last failure after `patience` seconds, by default after `PATIENCE`.
     """
     lease_clock.check()
     try:
-        return (yield from retry_steps(call, patience=PATIENCE, now=lease_clock.now))
+        limit = PATIENCE if patience is None else patience
+        return (yield from retry_steps(call, patience=limit, now=lease_clock.now))
     except ENDED:
         lease_clock.ended()
         lease_clock.check()
@@ -52,10 +56,11 @@ def request_steps(lease_clock: LeaseClock, call: Call) -> Steps[Json]:
 
 
 def release_steps(
-    lease_clock: LeaseClock, outcome: str | None, note: str | None, *, until: float | None = None
+    lease_clock: LeaseClock, of_all: Verdict | None = None, *, until: float | None = None
 ) -> Steps[None]:
     """The steps of a release, with retries until `until`, by default for `PATIENCE`.
 
+    `of_all`: what is said of each user that was not marked, when the holder itself releases.
     From the first step on the lease is not renewed, and it is not reported as lost while the release goes on.
     A lease that is lost already is released once, without retries, because it ends by itself.
     Raises LeaseLostError when the farm had ended the lease, else the last failure.
@@ -64,8 +69,7 @@ def release_steps(
     left = PATIENCE if until is None else until - lease_clock.now()
     if left < 0:
         raise FarmUnreachableError("there was no time left for it")
-    given = {"outcome": outcome, "note": note}
-    body = {name: value for name, value in given.items() if value is not None}
+    body = lease_clock.verdicts.release(of_all)
     path = f"/leases/{lease_clock.lease_id}/release"
     call = Call(method="POST", path=path, json=body, patience=ANSWER_PATIENCE)
     lease_clock.give_up()

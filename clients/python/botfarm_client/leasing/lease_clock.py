@@ -21,6 +21,7 @@ from botfarm_client.errors import (
 )
 from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.lease_documents import renewed_lease
+from botfarm_client.leasing.verdicts import Verdicts
 from botfarm_client.shared import clock
 
 # The holder is told of a loss before the farm ends the lease: by this share of the TTL, at most by this
@@ -57,6 +58,8 @@ class LeaseClock:
         self._pid = os.getpid()
         self.begin_anew()
         self.lease_id = str(grant.answer["id"])
+        self.verdicts = Verdicts(grant.answer)
+        """Here, because the end of a farm object knows its leases by their clocks."""
         self.loss: LeaseLostError | None = None
         """As of the last check. `look` checks now."""
         self.is_released = False

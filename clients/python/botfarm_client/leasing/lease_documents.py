@@ -40,6 +40,12 @@ def held_user(answer: Json) -> Json:
     return _require(answer, _USER, "user")
 
 
+def pending_password(answer: Json) -> str:
+    """Raises UnexpectedAnswerError."""
+    __tracebackhide__ = True
+    return str(_require(answer, {"pending_password": str}, "rotation")["pending_password"])
+
+
 def one_time_code(answer: Json) -> str:
     """Raises UnexpectedAnswerError."""
     __tracebackhide__ = True

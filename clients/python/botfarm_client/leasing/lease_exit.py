@@ -1,40 +1,64 @@
-"""The end of a `with` block under a lease: the outcome of its release, and the report of a loss."""
+"""The end of a `with` block under a lease: the verdict of its release, and the report of a loss."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from logging import getLogger
+from typing import get_args
 
 from botfarm_client.errors import BotfarmError, LeaseLostError, SettingError
 from botfarm_client.leasing.lease_clock import LeaseClock
-from botfarm_client.leasing.lease_state import Outcome
+from botfarm_client.leasing.verdicts import REASONS, UNFINISHED, Reason, Verdict, Verdicts
 
 logger = getLogger("botfarm_client")
 
+ExceptionType = type[BaseException]
+BrokenOn = ExceptionType | Iterable[ExceptionType] | Mapping[ExceptionType, Reason]
+Reasons = Mapping[ExceptionType, Reason | None]
 
-ExceptionTypes = type[BaseException] | Iterable[type[BaseException]]
 
-
-def exception_types(broken_on: ExceptionTypes) -> tuple[type[BaseException], ...]:
-    """The exception classes of `broken_on`.
+def reasons_of(broken_on: BrokenOn) -> Reasons:
+    """The exception classes of `broken_on`, each with its reason, if it has one.
 
     Raises SettingError for anything else; call it before a user is taken.
     """
-    given: tuple[object, ...] = tuple(broken_on) if isinstance(broken_on, Iterable) else (broken_on,)
-    kinds = tuple(kind for kind in given if isinstance(kind, type) and issubclass(kind, BaseException))
-    if len(kinds) < len(given):
-        raise SettingError("broken_on takes classes of exceptions: one, or several in a tuple or list")
-    return kinds
+    given: Iterable[tuple[object, object]]
+    if isinstance(broken_on, Mapping):
+        given = broken_on.items()
+    else:
+        given = ((kind, None) for kind in (broken_on if isinstance(broken_on, Iterable) else (broken_on,)))
+    found: dict[ExceptionType, Reason | None] = {}
+    for kind, reason in given:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise SettingError(
+                "broken_on takes classes of exceptions: one, several in a tuple or list, "
+                "or a dict of classes with their reasons"
+            )
+        if reason is not None and reason not in REASONS:
+            raise SettingError(f"broken_on has no such reason: {reason!r}; there are {', '.join(REASONS)}")
+        found[kind] = next((each for each in get_args(Reason) if each == reason), None)
+    return found
 
 
-def ending(
-    failure: BaseException | None, broken_on: tuple[type[BaseException], ...]
-) -> tuple[Outcome | None, str | None]:
-    """The outcome and the note of the release.
+def broken_by(failure: BaseException, reasons: Reasons) -> Verdict | None:
+    """The verdict after an exception, if it means that the users are broken: by the first class that fits.
 
     The note leaves out the failure's message, which may contain a credential.
     """
-    if failure is not None and isinstance(failure, broken_on):
-        return "broken", type(failure).__name__
-    return None, None
+    for kind, reason in reasons.items():
+        if isinstance(failure, kind):
+            return Verdict("broken", reason, type(failure).__name__)
+    return None
+
+
+def ending(verdicts: Verdicts, failure: BaseException | None, reasons: Reasons) -> Verdict:
+    """What the release says of all users.
+
+    A holder that has marked a user as broken knows better than the exception, which names no user.
+    """
+    if failure is None:
+        return Verdict()
+    if not verdicts.names_a_broken_user and (broken := broken_by(failure, reasons)):
+        return broken
+    return UNFINISHED if verdicts.is_chore else Verdict()
 
 
 def settle(lease_clock: LeaseClock, failure: BaseException | None, not_released: BotfarmError | None) -> None:

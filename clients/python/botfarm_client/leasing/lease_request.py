@@ -1,13 +1,16 @@
 """The terms that a caller may give for a lease, and the request that they become."""
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
 
 from botfarm_client.connection.api_calls import Json
 from botfarm_client.connection.farm_settings import FarmSettings
 from botfarm_client.errors import SettingError
 from botfarm_client.leasing.acquiring import Acquiring
+from botfarm_client.shared import clock
 from botfarm_client.shared.ids import is_id
+
+Purpose = Literal["test", "chore", "hold"]
 
 
 class LeaseTerms(TypedDict, total=False):
@@ -38,9 +41,20 @@ class LeaseTerms(TypedDict, total=False):
     """Who holds the lease, for people who look at the list of leases. Default: nobody."""
     metadata: Mapping[str, Any] | None
     """A JSON object that is kept with the lease, for people and scripts. Default: none."""
+    purpose: Purpose
+    """`test`; `chore`: a user that waits for a keeper; `hold`: a user for a person, who does not wait.
+
+    They need the roles runner, keeper and manager. Default: `test`.
+    """
+    user_id: str | None
+    """Of a hold: this user, also if no test may have it. Then project, env and domain do not matter."""
+    note: str | None
+    """Of a hold: why, for people who look at the list of leases."""
 
 
-def acquiring_for(settings: FarmSettings, terms: LeaseTerms) -> Acquiring:
+def acquiring_for(
+    settings: FarmSettings, terms: LeaseTerms, *, now: Callable[[], float] = clock.now
+) -> Acquiring:
     """The acquire of a lease on these terms.
 
     Raises SettingError, and TypeError for a term that does not exist.
@@ -48,14 +62,33 @@ def acquiring_for(settings: FarmSettings, terms: LeaseTerms) -> Acquiring:
     if unknown := sorted(terms.keys() - LeaseTerms.__annotations__.keys()):
         known = ", ".join(LeaseTerms.__annotations__)
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}: a lease takes {known}")
+    return Acquiring(_lease_request(settings, terms), wait=_wait(settings, terms), now=now)
+
+
+def _wait(settings: FarmSettings, terms: LeaseTerms) -> float:
     wait = terms.get("wait")
-    return Acquiring(_lease_request(settings, terms), wait=settings.wait if wait is None else wait)
+    if terms.get("purpose") != "hold":
+        return settings.wait if wait is None else wait
+    if wait:
+        raise SettingError("a hold does not wait: leave its wait out")
+    return 0
 
 
 def _lease_request(settings: FarmSettings, terms: LeaseTerms) -> Json:
     """The body of the request, without its wait. Raises SettingError."""
-    project, env = settings.project, terms.get("env") or settings.env
-    domain, ttl = terms.get("domain"), terms.get("ttl")
+    ttl = terms.get("ttl")
+    of_a_purpose = {name: terms.get(name) for name in ("purpose", "user_id", "note")}
+    return {
+        **({} if terms.get("user_id") else _pool(settings, terms)),
+        "ttl_seconds": settings.ttl if ttl is None else ttl,
+        "owner": terms.get("owner"),
+        "metadata": dict(terms.get("metadata") or {}),
+        **{name: value for name, value in of_a_purpose.items() if value is not None},
+    }
+
+
+def _pool(settings: FarmSettings, terms: LeaseTerms) -> Json:
+    project, env, domain = settings.project, terms.get("env") or settings.env, terms.get("domain")
     if project is None:
         raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
     if not env:
@@ -66,8 +99,5 @@ def _lease_request(settings: FarmSettings, terms: LeaseTerms) -> Json:
         "domain": settings.domain if domain is None else domain,
         "labels": dict(terms.get("labels") or {}),
         "count": terms.get("count", 1),
-        "ttl_seconds": settings.ttl if ttl is None else ttl,
         "priority": terms.get("priority", 0),
-        "owner": terms.get("owner"),
-        "metadata": dict(terms.get("metadata") or {}),
     }

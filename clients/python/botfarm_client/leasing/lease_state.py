@@ -3,20 +3,19 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from logging import getLogger
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from typing_extensions import override
 
-from botfarm_client.connection.api_calls import Call, Json
+from botfarm_client.connection.api_calls import LONGEST_CODE_WAIT, LONGEST_GOOD_FOR, Call, Json
 from botfarm_client.errors import LeaseLostError
 from botfarm_client.leasing.acquiring import Grant
 from botfarm_client.leasing.lease_clock import LeaseClock
+from botfarm_client.leasing.verdicts import Outcome, Reason, Verdict
 
 logger = getLogger("botfarm_client")
-
-Outcome = Literal["ok", "dirty", "broken"]
-
 
 Callback = Callable[[LeaseLostError], object]
 
@@ -30,6 +29,9 @@ class HeldUser:
         self.id = str(document["id"])
         self.login = str(document["login"])
         self.labels: Mapping[str, str] = dict(document["labels"])
+        self.due: tuple[str, ...] = tuple(document.get("due", ()))
+        """Of a chore, what is to be done: `clean`, `check`, `rotate`, `session`."""
+        self._on_credentials: Callable[[], object] | None = None
         self._take(document)
 
     @property
@@ -44,6 +46,25 @@ class HeldUser:
         self._clock.check()
         return self._secrets
 
+    @property
+    def pending_password(self) -> str | None:
+        """The new password while a rotation is under way: it may be set in the system, or not yet.
+
+        Raises LeaseLostError.
+        """
+        self._clock.check()
+        return self._pending_password
+
+    def mark(self, outcome: Outcome, *, reason: Reason | None = None, note: str | None = None) -> None:
+        """Says how this user is left, instead of what the release says of all. The last mark counts.
+
+        The release sends it. `outcome`, `reason` and `note` are those of `Lease.release`.
+        Raises ValueError for an outcome or a reason that does not exist, and LeaseLostError.
+        """
+        verdict = Verdict(outcome, reason, note)
+        self._clock.check()
+        self._clock.verdicts.mark(self.id, verdict)
+
     @override
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r}, login={self.login!r}, labels={dict(self.labels)!r})"
@@ -52,26 +73,61 @@ class HeldUser:
         __tracebackhide__ = True  # pytest would show the arguments
         self._password = str(document["password"])
         self._secrets: Mapping[str, Any] = dict(document.get("secrets") or {})
+        self._have(pending=document.get("pending_password"))
+
+    def _have(self, *, pending: str | None) -> None:
+        __tracebackhide__ = True  # pytest would show the arguments
+        self._pending_password = pending
+        if self._on_credentials is not None:
+            self._on_credentials()
 
     def _path(self) -> str:
         return f"/leases/{self._clock.lease_id}/users/{self.id}"
 
-    def _asking_totp(self) -> Call:
-        return Call(method="GET", path=f"{self._path()}/totp")
+    def _asking_totp(self, good_for: float | None) -> Call:
+        """Raises ValueError."""
+        if good_for is not None and not 0 <= good_for <= LONGEST_GOOD_FOR:
+            raise ValueError(f"good_for must be from 0 to {LONGEST_GOOD_FOR} seconds")
+        query = "" if good_for is None else f"?good_for={good_for:g}"
+        return Call(method="GET", path=f"{self._path()}/totp{query}", wait=LONGEST_CODE_WAIT)
 
-    def _writing_back(self, password: str | None, secrets: Mapping[str, Any] | None) -> Call:
+    def _writing_back(
+        self,
+        password: str | None,
+        secrets: Mapping[str, Any] | None,
+        session_expires_at: datetime | None,
+    ) -> Call:
         __tracebackhide__ = True  # pytest would show the arguments
         changes: Json = {} if password is None else {"password": password}
         if secrets is not None:
             changes["secrets"] = dict(secrets)
+        if session_expires_at is not None:
+            if session_expires_at.utcoffset() is None:
+                raise ValueError("session_expires_at has no time zone")
+            changes["session_expires_at"] = session_expires_at.isoformat()
         return Call(method="PATCH", path=self._path(), json=changes)
+
+    def _starting_rotation(self, password: str | None) -> Call:
+        __tracebackhide__ = True  # pytest would show the arguments
+        wanted: Json = {} if password is None else {"password": password}
+        return Call(method="POST", path=f"{self._path()}/rotation", json=wanted)
+
+    def _confirming_rotation(self) -> Call:
+        return Call(method="POST", path=f"{self._path()}/rotation/confirm")
 
 
 def user_documents(users: Iterable[HeldUser]) -> list[dict[str, Any]]:
     """The users with their credentials, as the API writes them. Raises LeaseLostError."""
     __tracebackhide__ = True  # pytest would show the arguments
     return [
-        {"id": u.id, "login": u.login, "password": u.password, "labels": u.labels, "secrets": u.secrets}
+        {
+            "id": u.id,
+            "login": u.login,
+            "password": u.password,
+            "labels": u.labels,
+            "secrets": u.secrets,
+            **({"pending_password": u.pending_password} if u.pending_password is not None else {}),
+        }
         for u in users
     ]
 
@@ -92,7 +148,7 @@ class HeldLease(Generic[UserT, EventT]):
         self.id = lease_clock.lease_id
         self.fence = int(grant.answer["fence"])
         self.pool = pool
-        """`project/env/domain`, as the caller gave them."""
+        """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
         self.users = users
         self.lost = lost
         """Set when the lease is lost, before its users can be leased to anybody else."""
@@ -119,6 +175,22 @@ class HeldLease(Generic[UserT, EventT]):
         """Raises LeaseLostError if the lease is lost or was released."""
         self._look()
         self._clock.check()
+
+    def mark(
+        self, user: UserT, outcome: Outcome, *, reason: Reason | None = None, note: str | None = None
+    ) -> None:
+        """As `user.mark`. Raises ValueError, too, for a user that is not of this lease."""
+        self._one_of_them(user).mark(outcome, reason=reason, note=note)
+
+    @property
+    def names_a_broken_user(self) -> bool:
+        """Whether a user was marked as broken. Then an exception says nothing of the others."""
+        return self._clock.verdicts.names_a_broken_user
+
+    def on_credentials(self, callback: Callable[[], object]) -> None:
+        """Calls the callback after each change of a user's credentials, before the caller has them."""
+        for user in self.users:
+            user._on_credentials = callback  # noqa: SLF001  ours
 
     def on_lost(self, callback: Callback) -> None:
         """Calls the callback once when the lease is lost, after `lost` is set; at once if it is lost already.

@@ -24,13 +24,18 @@ Users = Sequence[Mapping[str, Any]]
 
 
 def passwords(users: Users) -> set[tuple[str, str]]:
-    """Login and password of each user whose password is masked.
+    """Login and password of each user whose password is masked, of a rotation the pending one, too.
 
     Left out are passwords that equal a login or a label, which are public, and those that are frequent
     words of a log.
     """
     shown = _public_texts(users) | _LITERALS
-    pairs = {(str(user["login"]), str(user["password"])) for user in users if user.get("password")}
+    pairs = {
+        (str(user["login"]), str(user[name]))
+        for user in users
+        for name in ("password", "pending_password")
+        if user.get(name)
+    }
     return {
         (login, password)
         for login, password in pairs

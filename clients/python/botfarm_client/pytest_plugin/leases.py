@@ -10,7 +10,8 @@ import pytest
 from botfarm_client import Botfarm, Lease, LeasedUser
 from botfarm_client.errors import BotfarmError, LeaseLostError, PoolExhaustedError, SettingError
 from botfarm_client.leasing.ci_variables import as_owner, this_holder
-from botfarm_client.leasing.lease_exit import exception_types
+from botfarm_client.leasing.lease_exit import Reasons, broken_by, reasons_of
+from botfarm_client.leasing.verdicts import Verdict
 from botfarm_client.pytest_plugin.masks import mask
 from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
@@ -67,13 +68,13 @@ class Leases:
         By its id, as those that are kept for a post-mortem, and those said to be lost.
         """
         self._said_lost: set[str] = set()
-        self._broken_on: tuple[type[BaseException], ...] = ()
-        self._broken_by: str | None = None
+        self._broken_on: Reasons = {}
+        self._broken: Verdict | None = None
 
     def take(self, **given: Any) -> Lease:
         wanted = terms(self._config, self._item, given)
         try:
-            self._broken_on += exception_types(wanted.pop("broken_on", ()))
+            self._broken_on = {**self._broken_on, **reasons_of(wanted.pop("broken_on", ()))}
         except SettingError as error:
             raise failure(str(error)) from None
         wanted["metadata"] = {**_run(), **wanted.get("metadata", {})}
@@ -82,6 +83,7 @@ class Leases:
         except BotfarmError as error:
             raise failure(self._explained(error)) from None
         self._taken.append(lease)
+        lease.on_credentials(lambda: mask(lease, self._config))
         try:
             mask(lease, self._config)
         except LeaseLostError as lost:
@@ -115,8 +117,7 @@ class Leases:
 
     def look_at(self, failure: BaseException) -> None:
         """Decides after a failure whether the users are broken. Keeps them for a post-mortem if wanted."""
-        if isinstance(failure, self._broken_on):
-            self._broken_by = type(failure).__name__
+        self._broken = broken_by(failure, self._broken_on) or self._broken
         seconds = duration(self._config, "hold-failed") if self._item is not None else None
         for lease in self._taken if seconds else ():
             if lease.is_released or lease.id in self._kept:
@@ -176,9 +177,10 @@ class Leases:
 
         A farm that is away fails no test: the lease ends by itself.
         """
+        broken = None if any(each.names_a_broken_user for each in self._taken) else self._broken
         try:
-            if self._broken_by:
-                lease.release("broken", self._broken_by)
+            if broken:
+                lease.release(broken.outcome, broken.note, reason=broken.reason)
             else:
                 lease.release()
         except LeaseLostError as lost:

@@ -29,10 +29,16 @@ def require_program(name: str) -> None:
     raise CommandError(f"{name}: no such command", exit_code=NOT_FOUND)
 
 
-def start_program(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Starts the program in our process group, so that it can use the terminal."""
+def start_program(
+    command: Sequence[str], environment: Mapping[str, str], *, captured: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Starts the program in our process group, so that it can use the terminal.
+
+    `captured`: both of its outputs go to one pipe, so that their order is kept.
+    """
+    output, errors = (subprocess.PIPE, subprocess.STDOUT) if captured else (None, None)
     try:
-        return subprocess.Popen(command, env=environment)  # noqa: S603  running it is the purpose
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=errors)  # noqa: S603  running it is the purpose
     except FileNotFoundError:  # its interpreter is missing: the program itself was found before
         raise CommandError(
             f"{command[0]}: the interpreter that its first line names is not there", exit_code=NOT_FOUND

@@ -1,22 +1,11 @@
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Annotated
 
 import typer
 
 import botfarm_client
-from botfarm_client.commands.exec.programs import end_programs, require_program, start_program, wait_for
+from botfarm_client.commands.exec.programs import require_program, start_program
 from botfarm_client.commands.exec.signals import Signals
-from botfarm_client.commands.leases.variables import (
-    USERS,
-    USERS_FILE,
-    lease_variables,
-    users_file,
-    with_users_file,
-)
+from botfarm_client.commands.exec.under_lease import end_of, environment_under
 from botfarm_client.commands.shared.command_errors import CommandError, ExitCode, command_error
 from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.options import (
@@ -36,11 +25,7 @@ from botfarm_client.commands.shared.output import note
 from botfarm_client.commands.shared.waiting_notice import waiting_notice
 from botfarm_client.errors import BotfarmError, LeaseLostError
 from botfarm_client.leasing.ci_variables import this_holder
-from botfarm_client.leasing.lease_state import user_documents
-from botfarm_client.masks.log_masks import write_masks
 from botfarm_client.shared.durations import format_duration
-
-_TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
 
 
 def run_under_lease(
@@ -83,7 +68,7 @@ def run_under_lease(
                     owner=owner or holder.owner,
                     metadata={**holder.metadata, **parse_pairs(metadata, option="--metadata")},
                 )
-            with _environment(lease, command, keep_token=keep_token) as environment:
+            with environment_under(lease, command, keep_token=keep_token) as environment:
                 exit_code = _run(command, environment, lease, signals)
             _release(lease, command[0])
     except LeaseLostError as lost:  # the machine slept before the command began
@@ -93,45 +78,14 @@ def run_under_lease(
     raise typer.Exit(exit_code)
 
 
-@contextmanager
-def _environment(
-    lease: "botfarm_client.Lease", command: list[str], *, keep_token: bool
-) -> Iterator[dict[str, str]]:
-    """The environment of the program, without the token, which could take any user of its scope."""
-    dropped = {USERS, USERS_FILE, *(() if keep_token else _TOKEN_VARIABLES)}
-    ours = {name: value for name, value in os.environ.items() if name not in dropped}
-    users = user_documents(lease.users)
-    file = users_file(_temporary_folder())
-    try:
-        variables = with_users_file(lease_variables(lease.id, users), file, beside=ours, arguments=command)
-        write_masks(users)
-        yield {**ours, **variables}
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _temporary_folder() -> Path:
-    """The folder for the file of users. A read-only container may have none; most leases need no file."""
-    try:
-        return Path(gettempdir())
-    except FileNotFoundError:
-        return Path.cwd()
-
-
 def _run(
     command: list[str], environment: dict[str, str], lease: "botfarm_client.Lease", signals: Signals
 ) -> int:
     program = signals.start(lambda: start_program(command, environment))
-    mark = f"BOTFARM_LEASE_ID={lease.id}"
-    lease.on_lost(lambda _: end_programs(mark, program))
-    exit_code = wait_for(program)
-    if lease.lost.is_set() or signals.told_to_end:
-        end_programs(mark, program)  # and the children that it left behind
     try:
-        lease.check()
+        return end_of(program, lease, signals)
     except LeaseLostError as lost:
         raise CommandError(f"{lost}; {command[0]} was stopped", exit_code=ExitCode.LEASE_LOST) from None
-    return exit_code
 
 
 def _release(lease: "botfarm_client.Lease", command: str) -> None:

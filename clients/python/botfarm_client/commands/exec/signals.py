@@ -58,6 +58,11 @@ class Signals:
             self._pass_on(self._program, number)
         return self._program
 
+    def forget_program(self) -> None:
+        """The program has ended: from now on signals end the command again."""
+        self._program, self._is_starting = None, False
+        self._kept.clear()
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._program is not None:
             self._pass_on(self._program, number)

@@ -6,6 +6,7 @@ import typer
 from botfarm_client.commands.leases.acquire import acquire
 from botfarm_client.commands.leases.credentials import totp, write_back
 from botfarm_client.commands.leases.github_actions import say_masks
+from botfarm_client.commands.leases.hold import hold
 from botfarm_client.commands.leases.views import print_lease, print_leases, without_passwords
 from botfarm_client.commands.leases.waiting import waiting
 from botfarm_client.commands.shared.farm_access import open_farm
@@ -112,6 +113,7 @@ def show(lease_id: LeaseArgument, *, as_json: AsJson = False, url: Url = DEFAULT
 
 
 leases.command()(acquire)
+leases.command()(hold)
 leases.command()(totp)
 leases.command("write-back")(write_back)
 

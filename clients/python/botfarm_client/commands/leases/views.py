@@ -11,7 +11,7 @@ from botfarm_client.commands.shared.key_values import format_pairs
 from botfarm_client.commands.shared.output import Columns, print_fields, print_table, say
 from botfarm_client.shared.durations import format_duration, format_moment, format_relative
 
-_CREDENTIALS = frozenset({"password", "secrets", "totp"})
+_CREDENTIALS = frozenset({"password", "pending_password", "secrets", "totp"})
 
 
 def without_passwords(lease: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def print_lease(lease: dict[str, Any], *, project: str) -> None:
     columns: Columns = {
         "login": lambda user: user["login"],
         "password": lambda user: user.get("password"),
+        "pending_password": lambda user: user.get("pending_password"),
         "totp": _totp,
         "labels": lambda user: format_pairs(user["labels"]),
         "id": lambda user: user["id"],

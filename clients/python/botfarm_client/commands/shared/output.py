@@ -16,7 +16,7 @@ from botfarm_client.shared.control_characters import escape_control_characters
 GAP = "  "
 # Characters. On a terminal, the columns of a table are at least so wide.
 FOLDED = 20
-COPIED = {"ID", "LOGIN", "PASSWORD", "USERS"}
+COPIED = {"ID", "LOGIN", "PASSWORD", "PENDING_PASSWORD", "USERS"}
 Columns = Mapping[str, Callable[[dict[str, Any]], object]]
 
 

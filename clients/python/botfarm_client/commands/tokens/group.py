@@ -18,6 +18,7 @@ tokens = typer.Typer(no_args_is_help=True, help="What machines sign in with, and
 class Role(StrEnum):
     VIEWER = "viewer"
     RUNNER = "runner"
+    KEEPER = "keeper"
     MANAGER = "manager"
     ADMIN = "admin"
 
