@@ -3,7 +3,8 @@
 import type { BrowserContext } from "@playwright/test";
 
 import type { Lease } from "./lease";
-import type { LeasedUser, Release } from "./types";
+import type { LeasedUser, Outcome } from "./types";
+import type { Why } from "./verdicts";
 
 export type StorageState = Awaited<ReturnType<BrowserContext["storageState"]>>;
 
@@ -12,7 +13,6 @@ const STORAGE_STATE = "storage_state";
 
 export class Bot {
   readonly #lease: Lease;
-  #said: Release = {};
 
   constructor(lease: Lease) {
     this.#lease = lease;
@@ -35,22 +35,25 @@ export class Bot {
     return this.#lease;
   }
 
-  /** A one-time code that is good now. */
-  async totp(): Promise<string> {
-    return (await this.#lease.totp(this.user.id)).code;
+  /**
+   * A one-time code that nobody has got yet. May wait 30 seconds for the next one.
+   *
+   * @param options.goodFor Seconds for which it is good at least: 5, or up to 20.
+   */
+  async totp(options: { goodFor?: number } = {}): Promise<string> {
+    return (await this.#lease.totp(this.user.id, options)).code;
   }
 
-  /** Says at its release that the user is not as it was: `broken` when no test can use it so. */
-  mark(outcome: "broken" | "dirty", note?: string): void {
-    this.#said = { outcome, ...(note !== undefined && { note: note.slice(0, 1_000) }) };
-  }
-
-  get isMarked(): boolean {
-    return this.#said.outcome !== undefined;
+  /**
+   * Says at its release how the user is: `broken` when no test can use it so. The last mark counts. Throws RangeError
+   * for an outcome or a reason that does not exist.
+   */
+  mark(outcome: Outcome, why: Why = {}): void {
+    this.#lease.mark(this.user.id, outcome, why);
   }
 
   async release(): Promise<void> {
-    await this.#lease.release(this.#said);
+    await this.#lease.release();
   }
 
   /** The browser's session that a test before this one has kept. */
@@ -58,7 +61,16 @@ export class Bot {
     return this.user.secrets?.[STORAGE_STATE] as StorageState | undefined;
   }
 
-  async keepStorageState(state: StorageState): Promise<void> {
-    await this.#lease.writeBack(this.user.id, { secrets: { [STORAGE_STATE]: state } });
+  /** @param expiresIn Seconds until the session ends, where that is known. */
+  async keepStorageState(state: StorageState, expiresIn?: number): Promise<void> {
+    const end = expiresIn && new Date(Date.now() + expiresIn * 1_000).toISOString();
+    await this.#lease.writeBack(this.user.id, {
+      secrets: { [STORAGE_STATE]: state },
+      ...(end && { session_expires_at: end }),
+    });
+  }
+
+  async forgetStorageState(): Promise<void> {
+    if (this.storageState) await this.#lease.writeBack(this.user.id, { secrets: { [STORAGE_STATE]: null } });
   }
 }

@@ -8,7 +8,20 @@ import type { LeaseRequest } from "./types";
 export * from "./errors";
 export type { Lease } from "./lease";
 export type { Settings } from "./settings";
-export type { Domain, Env, LeaseAnswer, LeasedUser, LeaseRequest, Problem, Release, Totp, WriteBack } from "./types";
+export type {
+  Domain,
+  Env,
+  LeaseAnswer,
+  LeasedUser,
+  LeaseRequest,
+  Outcome,
+  Problem,
+  Reason,
+  Release,
+  Totp,
+  WriteBack,
+} from "./types";
+export type { Why } from "./verdicts";
 
 /** What is wanted of the farm; project and env may come from the settings. */
 export type Wanted = Partial<Omit<LeaseRequest, "wait_seconds" | "project_id">> & {

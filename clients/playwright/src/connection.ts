@@ -11,6 +11,10 @@ import type { Problem } from "./types";
 /** Milliseconds. How long an answer may take, and how long a call that fails is tried again. */
 export const ANSWER_TIMEOUT = 30_000;
 export const GRACE = 10_000;
+/** The farm may wait so long for the next one-time code. */
+export const LONGEST_CODE_WAIT = 31_000;
+/** For one-time codes: when several holders ask for codes of one user, each waits for a code of its own. */
+export const CODE_PATIENCE = 90_000;
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 5_000;
 const MAY_PASS = new Set([429, 502, 503, 504]);

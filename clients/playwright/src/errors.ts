@@ -32,7 +32,7 @@ export class ProblemError extends BotfarmError {
     readonly retryAfter: number | undefined,
     message?: string,
   ) {
-    super(message ?? `${problem.status} ${slugOf(problem)}: ${problem.detail}`);
+    super(message ?? `${problem.status} ${slugOf(problem)}: ${detailOf(problem)}`);
     this.slug = slugOf(problem);
     this.status = problem.status;
   }
@@ -62,4 +62,10 @@ export class LeaseLostError extends BotfarmError {
 
 function slugOf(problem: Problem): string {
   return problem.type.split(":").at(-1) ?? "";
+}
+
+/** What is wrong with each field, where the farm says it. */
+function detailOf({ detail, errors }: Problem): string {
+  if (!Array.isArray(errors) || errors.length === 0) return detail;
+  return (errors as { field: string; message: string }[]).map(({ field, message }) => `${field}: ${message}`).join("; ");
 }

@@ -5,10 +5,12 @@ import { ciJob, tail } from "./ci";
 import type { Wanted } from "./client";
 import { Keeper, type Scope } from "./keeper";
 import { maskInLog } from "./masks";
-import { type BotSession, signedIn } from "./session";
+import { type BotSession, KeptSession } from "./session";
 import type { Domain, Env } from "./types";
 
 const LONGEST_OWNER = 200;
+/** Milliseconds that a step of keeping the session after a test may take. */
+const LONGEST_KEEPING = 10_000;
 
 export interface BotOptions {
   /** Name or id; else BOTFARM_PROJECT. */
@@ -76,15 +78,17 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     { timeout: 0 }, // it ends by itself, and a wait is no fault of the test
   ],
 
-  bot: async ({ botUser, botSession, context }, use) => {
+  bot: async ({ botUser, botSession, context }, use, testInfo) => {
     const { lost } = botUser.lease;
+    const session = botSession && new KeptSession(context, botUser, botSession);
     // Whatever the test does at that moment fails at once, and touches nobody else's account.
     const stop = () => void context.close({ reason: (lost.reason as Error).message }).catch(() => undefined);
     try {
       lost.addEventListener("abort", stop);
       lost.throwIfAborted(); // who listens too late never hears of it
-      if (botSession) await signedIn(context, botUser, botSession);
+      await session?.open();
       await use(botUser);
+      await session?.keepAfterTest(keepingTime(testInfo));
     } finally {
       lost.removeEventListener("abort", stop);
       // A page that is still open could go on with the user when that is somebody else's.
@@ -92,6 +96,11 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     }
   },
 });
+
+/** A quarter of the time that Playwright gives to what comes after a test, because keeping has up to three steps. */
+function keepingTime({ timeout }: TestInfo): number {
+  return timeout ? Math.min(LONGEST_KEEPING, timeout / 4) : LONGEST_KEEPING;
+}
 
 function aboutTest(testInfo: TestInfo): Wanted {
   const where = `${testInfo.titlePath[0]}:${testInfo.line}`;

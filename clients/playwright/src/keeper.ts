@@ -23,7 +23,7 @@ export class Keeper {
   /** What a test says when it is through. Throws LeaseLostError when it has gone on without the lease. */
   async putBack(bot: Bot): Promise<void> {
     if (bot !== this.#kept?.bot) await giveBack(bot);
-    else if (bot.isMarked) await this.close();
+    else if (bot.lease.isSpoilt) await this.close();
     bot.lease.lost.throwIfAborted();
   }
 

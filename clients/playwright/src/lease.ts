@@ -4,10 +4,11 @@ import { inspect } from "node:util";
 
 import type { Granted } from "./acquiring";
 import { now } from "./clock";
-import { ANSWER_TIMEOUT, type Call, type Connection, GRACE } from "./connection";
+import { ANSWER_TIMEOUT, type Call, CODE_PATIENCE, type Connection, GRACE, LONGEST_CODE_WAIT } from "./connection";
 import { discreet } from "./credentials";
-import { LeaseLostError, ProblemError } from "./errors";
-import type { LeaseAnswer, LeasedUser, Release, Totp, WriteBack } from "./types";
+import { BotfarmError, LeaseLostError, ProblemError } from "./errors";
+import type { LeaseAnswer, LeasedUser, Outcome, Release, Totp, Verdict, WriteBack } from "./types";
+import { verdict, type Why } from "./verdicts";
 
 /** Milliseconds. */
 const SHORTEST_PAUSE = 250;
@@ -25,6 +26,8 @@ export class Lease implements AsyncDisposable {
   readonly #lost = new AbortController();
   /** Aborted when there is nothing left to renew. */
   readonly #over = new AbortController();
+  /** By the users' ids. */
+  readonly #marks = new Map<string, Verdict>();
   #answer: LeaseAnswer;
   /** On our clock, and never later than on the farm's: counted from before the request that was answered. */
   #expiresAt: number;
@@ -79,7 +82,27 @@ export class Lease implements AsyncDisposable {
     return this.#lost.signal;
   }
 
-  /** Gives the users back; once more is the same as once. Throws LeaseLostError when the lease had lapsed. */
+  /**
+   * Says at its release how one user is: `broken` when no test can use it so. It replaces what the release says of all
+   * users, and an earlier mark. Throws RangeError for a wrong argument, BotfarmError once the lease is released.
+   */
+  mark(userId: string, outcome: Outcome, why: Why = {}): void {
+    const said = verdict(outcome, why);
+    const isOurs = this.#answer.users.some(({ id }) => id === userId);
+    if (!isOurs) throw new RangeError(`lease ${this.id} has no user ${userId}`);
+    if (this.#released) throw new BotfarmError(`lease ${this.id} is released: mark its users before`);
+    this.#marks.set(userId, said);
+  }
+
+  /** Whether a user is marked as dirty or broken. */
+  get isSpoilt(): boolean {
+    return [...this.#marks.values()].some(({ outcome }) => outcome !== "ok");
+  }
+
+  /**
+   * Gives the users back; once more is the same as once. `said.users` replace marks, because they come later.
+   * Throws LeaseLostError when the lease had lapsed.
+   */
   async release(said: Release = {}): Promise<void> {
     this.#released ??= this.#release(said);
     return this.#released;
@@ -93,13 +116,19 @@ export class Lease implements AsyncDisposable {
   async writeBack(userId: string, changes: WriteBack): Promise<void> {
     const path = `/leases/${this.id}/users/${userId}`;
     const written = await this.#ask<LeasedUser>({ method: "PATCH", path, body: changes });
-    const users = this.users.map((user) => (user.id === userId ? discreet(written) : user));
+    const users = this.users.map((user) => (user.id === userId ? discreet({ ...written, ...(user.totp && { totp: user.totp }) }) : user));
     this.#answer = { ...this.#answer, users };
   }
 
-  /** The one-time code of this moment. Throws LeaseLostError. */
-  async totp(userId: string): Promise<Totp> {
-    return this.#ask({ method: "GET", path: `/leases/${this.id}/users/${userId}/totp` });
+  /**
+   * A one-time code that nobody has got yet. Waits for the next one where it must, up to 30 seconds.
+   *
+   * @param goodFor Seconds for which it is good at least, up to 20. Throws LeaseLostError.
+   */
+  async totp(userId: string, { goodFor }: { goodFor?: number } = {}): Promise<Totp> {
+    const query = goodFor === undefined ? "" : `?good_for=${goodFor}`;
+    const path = `/leases/${this.id}/users/${userId}/totp${query}`;
+    return this.#ask({ method: "GET", path, timeout: ANSWER_TIMEOUT + LONGEST_CODE_WAIT }, CODE_PATIENCE);
   }
 
   /** Without credentials. */
@@ -196,7 +225,8 @@ export class Lease implements AsyncDisposable {
     try {
       // One that seems lost is given back too, as the farm may still have it; but nobody waits for that.
       const until = now() + (wasLost ? 0 : GRACE);
-      const give = () => this.#connection.call({ method: "POST", path, body: said, timeout: GRACE });
+      const body = this.#withMarks(said);
+      const give = () => this.#connection.call({ method: "POST", path, body, timeout: GRACE });
       await this.#connection.persist(give, { until });
     } catch (error) {
       if (wasLost) return;
@@ -206,11 +236,17 @@ export class Lease implements AsyncDisposable {
     }
   }
 
+  #withMarks({ users = [], ...ofAll }: Release): Release {
+    const marked = [...this.#marks].map(([id, said]) => ({ id, ...said }));
+    const all = [...marked.filter(({ id }) => !users.some((user) => user.id === id)), ...users];
+    return { ...ofAll, ...(all.length > 0 && { users: all }) };
+  }
+
   /** What only the holder may ask. */
-  async #ask<Answer>(call: Call): Promise<Answer> {
+  async #ask<Answer>(call: Call, patience = GRACE): Promise<Answer> {
     this.lost.throwIfAborted();
     try {
-      return await this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + GRACE });
+      return await this.#connection.persist(() => this.#connection.call<Answer>(call), { until: now() + patience });
     } catch (error) {
       if (hasEnded(error)) this.#lose(error.message, error);
       this.lost.throwIfAborted();

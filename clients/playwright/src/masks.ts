@@ -49,13 +49,17 @@ function pieces(line: string): string[] {
   return found.filter((piece, index) => index === 0 || piece.length >= SHORTEST_SECRET);
 }
 
-/** Of a cookie or an entry of local storage only the value: its name, domain and path are no secrets. */
+/** The content of a cookie or an entry of local storage, of a database, and of one of its stores. */
+const CONTENTS = ["value", "stores", "records"];
+
+/** Of what has a name only the content: its name, domain and path are no secrets. */
 function* texts(secret: unknown): Generator<string> {
   if (typeof secret === "string") yield secret;
   else if (Array.isArray(secret)) for (const each of secret) yield* texts(each);
   else if (typeof secret === "object" && secret !== null) {
-    const isNamed = "name" in secret && "value" in secret;
-    for (const each of isNamed ? [secret.value] : Object.values(secret)) yield* texts(each);
+    const parts: [string, unknown][] = Object.entries(secret);
+    const content = "name" in secret && parts.find(([name]) => CONTENTS.includes(name));
+    for (const [, each] of content ? [content] : parts) yield* texts(each);
   }
 }
 

@@ -443,7 +443,7 @@ export interface paths {
         };
         /**
          * Get Totp
-         * @description The one-time password of this moment, for the holder.
+         * @description A one-time password that nobody has got yet, for the holder; may take 30 seconds to come.
          */
         get: operations["get_totp"];
         put?: never;
@@ -4634,7 +4634,10 @@ export interface operations {
     };
     get_totp: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Seconds that are needed to use it. */
+                good_for?: number;
+            };
             header?: never;
             path: {
                 lease_id: string;
@@ -4691,6 +4694,15 @@ export interface operations {
             };
             /** @description invalid-request */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description slow-down */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -236,6 +236,41 @@ test("a release that comes too late is no success", async () => {
   expect(await failure(work)).toBeInstanceOf(LeaseLostError);
 });
 
+test("of several users only the marked one is said to be broken", async () => {
+  const project = await Project.withUsers(4);
+  const lease = await project.client().acquire({ count: 4 });
+  const [one, two, three, four] = lease.users;
+  lease.mark(one!.id, "dirty");
+  lease.mark(one!.id, "broken", { reason: "captcha", note: `with traffic lights\0${"!".repeat(2_000)}` });
+  lease.mark(two!.id, "ok");
+  lease.mark(three!.id, "broken", { reason: "mfa" });
+  await lease.release({ outcome: "dirty", users: [{ id: three!.id, outcome: "dirty", reason: "data" }] });
+  const said = new Map((await leaseOf(lease.id)).users.map((user) => [user.id, user]));
+  expect(said.get(one!.id)).toMatchObject({ outcome: "broken", reason: "captcha" });
+  expect(said.get(one!.id)?.note).toMatch(/^with traffic lights !{980}$/);
+  expect(said.get(two!.id)).toMatchObject({ outcome: "ok" });
+  expect(said.get(three!.id)).toMatchObject({ outcome: "dirty", reason: "data" });
+  expect(said.get(four!.id)).toMatchObject({ outcome: "dirty" });
+  expect(() => lease.mark(one!.id, "ok")).toThrow(`lease ${lease.id} is released: mark its users before`);
+});
+
+test("a wrong mark is told at once, and says nothing at the release", async () => {
+  const project = await Project.withUsers(1);
+  await project.client().withLease({}, async (lease) => {
+    const mark = (...said: unknown[]) => () => new Bot(lease).mark(...(said as Parameters<Bot["mark"]>));
+    expect(mark("brokn")).toThrow(new RangeError('outcome "brokn": give ok, dirty or broken'));
+    expect(mark("toString")).toThrow(RangeError);
+    const reasons = /^reason "captha": give credential_rejected, .*, environment or other$/;
+    expect(mark("broken", { reason: "captha" })).toThrow(reasons);
+    expect(mark("ok", { reason: "captcha" })).toThrow("reason: it goes with the outcomes dirty and broken");
+    expect(mark("broken", { note: 7 })).toThrow("note: give a text");
+    expect(mark("broken", { cause: "captcha" })).toThrow("cause: a mark has a reason and a note");
+    expect(mark("broken", "wants a captcha")).toThrow("after the outcome give an object");
+    expect(() => lease.mark(lease.id, "broken")).toThrow(`lease ${lease.id} has no user ${lease.id}`);
+  });
+  expect((await project.leases())[0]).toMatchObject({ ended_by: "released", users: [{ outcome: "ok" }] });
+});
+
 test("work that fails gives its users back", async () => {
   const project = await Project.withUsers(2);
   const work = project.client().withLease({ count: 2 }, async (lease) => {
@@ -247,20 +282,32 @@ test("work that fails gives its users back", async () => {
   expect((await project.leases()).map(({ ended_by }) => ended_by)).toEqual(["released"]);
 });
 
+const CODE_EVERY_SECOND = "otpauth://totp/shop?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&period=1";
+
 test("what a test changes is there for the next holder", async () => {
   const project = await Project.create();
-  const secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
-  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin: "1234" }, totp_seed: secret });
+  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin: "1234" } });
   await project.client().withLease({}, async (lease) => {
     await lease.writeBack(lease.user.id, { password: "another one", secrets: { pin: null, state: { cookies: [1] } } });
     expect(lease.user).toMatchObject({ password: "another one", secrets: { state: { cookies: [1] } } });
-    const { code, expires_in } = await lease.totp(lease.user.id);
-    const thisStep = Math.floor(Date.now() / 30_000);
-    expect([thisStep - 1, thisStep, thisStep + 1].map((step) => totp("12345678901234567890", step))).toContain(code);
-    expect(expires_in).toBeLessThanOrEqual(30);
   });
   await project.client().withLease({}, async (lease) => {
     expect(lease.user.secrets).toEqual({ state: { cookies: [1] } });
+  });
+});
+
+test("no one-time code is given twice", async () => {
+  const project = await Project.create();
+  await project.addUser("ann@shop.test", PASSWORD, { totp_seed: CODE_EVERY_SECOND });
+  await project.client().withLease({}, async (lease) => {
+    const first = Math.floor(Date.now() / 1_000) - 5;
+    const codes = [lease.user.totp!.code, await new Bot(lease).totp(), (await lease.totp(lease.user.id)).code];
+    const last = Math.floor(Date.now() / 1_000) + 5;
+    const expected = Array.from({ length: last - first }, (_, step) => totp("12345678901234567890", first + step));
+    expect(expected).toEqual(expect.arrayContaining(codes));
+    expect(new Set(codes).size).toBe(3);
+    const error = await failure(lease.totp(lease.user.id, { goodFor: 21 }));
+    expect(error.message).toContain("good_for");
   });
 });
 
@@ -287,8 +334,7 @@ test("nothing that is shown of a lease has a password in it", async () => {
 test("nothing that is shown of a user is a credential", async () => {
   const project = await Project.create();
   const pin = "4711-0815";
-  const totp_seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
-  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin }, totp_seed });
+  await project.addUser("ann@shop.test", PASSWORD, { secrets: { pin }, totp_seed: CODE_EVERY_SECOND });
   await project.client().withLease({}, async (lease) => {
     const check = (password: string) => {
       const { user, users } = lease;

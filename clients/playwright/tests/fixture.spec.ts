@@ -90,7 +90,7 @@ test("a test whose lease is lost before its browser is ready does not begin", as
   expect(result?.stdout).toEqual([]);
 });
 
-test("a worker keeps its user from test to test, until one is marked", async () => {
+test("a worker keeps its user from test to test, until one is marked as broken", async () => {
   const project = await Project.ofTheShop(2);
   const before = await shopStats();
   const ran = await run(project, { files: ["worker"] });
@@ -98,8 +98,9 @@ test("a worker keeps its user from test to test, until one is marked", async () 
   const [one, two, three] = [1, 2, 3].map((number) => leaseOf(ran.results.get(`number ${number}`)).id);
   expect(two).toBe(one);
   expect(three).not.toBe(two);
-  expect(await stateOf(one!)).toMatchObject({ ended_by: "released", outcome: "broken" });
-  expect(await stateOf(three!)).toMatchObject({ ended_by: "released", outcome: "ok" });
+  const broken = { outcome: "broken", reason: "captcha", note: "with traffic lights" };
+  expect(await stateOf(one!)).toMatchObject({ ended_by: "released", users: [broken] });
+  expect(await stateOf(three!)).toMatchObject({ ended_by: "released", users: [{ outcome: "ok" }] });
   expect((await shopStats()).sign_ins - before.sign_ins).toBe(2);
 });
 
@@ -110,7 +111,7 @@ test("a test that fails gives its user back, and has its screenshot and trace", 
   const result = first(ran.results);
   expect(result.attachments.map(({ name }) => name)).toEqual(expect.arrayContaining(["botfarm", "screenshot", "trace"]));
   expect(result.errors).toHaveLength(1);
-  expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released", outcome: "dirty" });
+  expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released", users: [{ outcome: "dirty" }] });
 });
 
 test("nothing goes on with a user that has been given back", async () => {
@@ -120,12 +121,14 @@ test("nothing goes on with a user that has been given back", async () => {
   expect(ran.results.get("careless")?.errors[0]?.message).toContain("browser has been closed");
 });
 
-test("nothing goes on with a user whose sign-in has failed", async () => {
+test("nothing goes on with a user whose sign-in has failed, and signIn may say why", async () => {
   const project = await Project.ofTheShop(1);
   const ran = await run(project, { files: ["unsigned"] });
   const said = first(ran.results).errors.map(({ message }) => message);
   expect(said[0]).toContain("no sign-in today");
   expect(said[1]).toContain("browser has been closed");
+  const broken = { outcome: "broken", reason: "credential_rejected" };
+  expect(await stateOf(leaseOf(first(ran.results)).id)).toMatchObject({ users: [broken] });
 });
 
 test("a test without a user says what it waited for", async () => {

@@ -25,6 +25,14 @@ test("of a session the long values are masked; names, short values and the login
   expect(lines).toEqual(["::add-mask::0123456789abcdef"]);
 });
 
+test("of a database the long values are masked; names of databases, stores and indexes are not", () => {
+  const records = [{ key: "me", value: { token: "0123456789abcdef" } }];
+  const indexes = [{ name: "a-long-name-of-an-index", keyPath: "a-long-path-of-keys" }];
+  const stores = [{ name: "a-long-name-of-a-store", records, indexes }];
+  const origins = [{ origin: "https://shop.test", indexedDB: [{ name: "a-long-name-of-a-database", version: 1, stores }] }];
+  expect(masked({ secrets: { storage_state: { origins } } })).toEqual(["::add-mask::0123456789abcdef"]);
+});
+
 test("a value of any length is masked, in pieces", () => {
   const lines = masked({ secrets: { token: "x".repeat(2_020) } });
   expect(lines.map((line) => line.length - "::add-mask::".length)).toEqual([1_000, 20]);

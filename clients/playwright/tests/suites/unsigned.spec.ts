@@ -1,4 +1,4 @@
-import { test as base } from "../../src/index";
+import { type Bot, test as base } from "../../src/index";
 
 interface Fixtures {
   careless: void;
@@ -11,8 +11,11 @@ const test = base.extend<Fixtures>({
   },
 });
 
-const refuse = () => Promise.reject(new Error("no sign-in today"));
+const refuse = async (_: unknown, bot: Bot) => {
+  bot.mark("broken", { reason: "credential_rejected" });
+  throw new Error("no sign-in today");
+};
 
-test.use({ botSession: { signIn: refuse, isSignedIn: refuse } });
+test.use({ botSession: { signIn: refuse, isSignedIn: () => Promise.resolve(false) } });
 
 test("has no sign-in", async ({ careless: _, bot: __ }) => {});
