@@ -20,9 +20,9 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from botfarm.domain.leases import EndedBy, EndedLease, Lease, Outcome, Purpose
+from botfarm.domain.leases import BLAMELESS, Due, EndedBy, EndedLease, Lease, Outcome, Purpose, Reason
 from botfarm.domain.pools import Domain, Env
-from botfarm.domain.users import UserState
+from botfarm.domain.users import BY_HAND, CLEANING_FAILED, POLICY, UserState
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody needs a second series for each counter
 
@@ -137,6 +137,15 @@ CLOSING_REASONS = ("too_large", "too_slow", "too_many")
 USER_STATES = tuple(state.value for state in UserState)
 
 ENDS = (("released", "ok"), ("released", "dirty"), ("released", "broken"), ("expired", ""), ("forced", ""))
+LOST = "lost"
+"""The outcome of a chore without one."""
+QUARANTINES = (
+    # By hand without a reason, because people write what they like.
+    (BY_HAND, ""),
+    *((POLICY, reason.value) for reason in Reason if reason not in BLAMELESS),
+    (POLICY, CLEANING_FAILED),
+)
+CHORES = tuple((due.value, outcome) for due in Due for outcome in (*map(str, Outcome), LOST))
 
 for _direction in ("forward", "backward"):
     db_clock_step_seconds_total.labels(_direction)
@@ -172,7 +181,7 @@ def count_chore(lease: Lease) -> None:
     labels = pool_labels(lease.project_name, lease.pool.env, lease.pool.domain)
     for user in lease.users:
         for due in user.due:
-            chores_total.labels(*labels, due, user.outcome or "lost").inc()
+            chores_total.labels(*labels, due, user.outcome or LOST).inc()
 
 
 def count_ended_lease(ended: EndedLease, ended_by: EndedBy, outcome: Outcome | None) -> None:
@@ -188,6 +197,12 @@ def fill_pool(project: str, env: str, domain: str) -> None:
         acquire_total.labels(project, env, domain, result)
     for ended_by, outcome in ENDS:
         leases_ended_total.labels(project, env, domain, ended_by, outcome)
+    for by, reason in QUARANTINES:
+        quarantines_total.labels(project, env, domain, by, reason)
+    for due, outcome in CHORES:
+        chores_total.labels(project, env, domain, due, outcome)
+    restores_total.labels(project, env, domain, BY_HAND)
+    quarantine_capped_total.labels(project, env, domain)
     acquire_wait_seconds.labels(project, env, domain)
     lease_hold_seconds.labels(project, env, domain)
 

@@ -1,4 +1,4 @@
-"""Test runs of every kind: those that end well, that die, that wait, that wait in vain."""
+"""Test runs of every kind: those that end well, that die, that wait, that wait in vain; and a keeper after them."""
 
 import threading
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from farm_processes import FarmProcesses
 
 POOL = {"project": "shop", "env": "stage", "domain": "regular"}
 SMALL_POOL = {"project": "bank", "env": "stage", "domain": "canary"}
+KEPT_POOL = {"project": "bank", "env": "preprod", "domain": "regular"}
 USERS_OF_A_POOL = 5
 
 
@@ -48,6 +49,8 @@ def play_a_round(client: httpx.Client) -> None:
     _a_runner_that_dies(client)
     _a_lost_answer(client)
     _somebody_who_waits_in_vain(client)
+    _a_keeper(client)
+    _users_that_fail_at_once(client)
     for page in ("/pools", "/users", "/leases"):
         _expect(client.get(page), 200)
 
@@ -88,6 +91,28 @@ def _somebody_who_waits_in_vain(client: httpx.Client) -> None:
     for wait_seconds in (0, 1):
         _expect(client.post("/leases", json={**SMALL_POOL, "wait_seconds": wait_seconds}), 409)
     _expect(client.post(f"/leases/{everything['id']}/release"), 200)
+
+
+def _a_keeper(client: httpx.Client) -> None:
+    projects = _expect(client.get("/projects"), 200).json()["items"]
+    (bank,) = [project for project in projects if project["name"] == KEPT_POOL["project"]]
+    policy = {"cleaning": "on_dirty", "quarantine_after": 1}
+    _expect(client.patch(f"/projects/{bank['id']}", json=policy), 200)
+    dirty = acquire(client, **KEPT_POOL)
+    _expect(client.post(f"/leases/{dirty['id']}/release", json={"outcome": "dirty"}), 200)
+    chore = acquire(client, **KEPT_POOL, purpose="chore")
+    assert chore["users"][0]["due"] == ["clean"]
+    _expect(client.post(f"/leases/{chore['id']}/release", json={"outcome": "ok"}), 200)
+
+
+def _users_that_fail_at_once(client: httpx.Client) -> None:
+    """The policy quarantines one of the small pool within an hour; the rest stay."""
+    lease = acquire(client, **KEPT_POOL, count=2)
+    _expect(
+        client.post(f"/leases/{lease['id']}/release", json={"outcome": "broken", "reason": "captcha"}), 200
+    )
+    for user in lease["users"]:
+        _expect(client.post(f"/users/{user['id']}/restore"), 200)
 
 
 def _expect(answer: httpx.Response, status: int) -> httpx.Response:

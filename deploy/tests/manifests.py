@@ -38,13 +38,10 @@ def hook_of(manifest: Manifest) -> dict[str, str]:
 
 def pod_templates(manifests: list[Manifest]) -> dict[str, Manifest]:
     """By component."""
-    return {
-        each["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"][
-            "template"
-        ]
-        for each in manifests
-        if each["kind"] in {"Deployment", "Job"}
-    }
+    specs = [each["spec"] for each in manifests if each["kind"] in {"Deployment", "Job"}]
+    specs += [each["spec"]["jobTemplate"]["spec"] for each in manifests if each["kind"] == "CronJob"]
+    templates = [spec["template"] for spec in specs]
+    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each for each in templates}
 
 
 def ports_of(template: Manifest) -> dict[str, int]:

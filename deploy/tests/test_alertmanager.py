@@ -20,9 +20,21 @@ FOLLOWS = {
     "BotfarmDatabaseAway": NAMES - ON_THEIR_OWN,
     "BotfarmDown": NAMES - ON_THEIR_OWN,
     "BotfarmApiAway": BURNS
-    | {"BotfarmPoolExhausted", "BotfarmPoolLowWater", "BotfarmWaitsTooLong", "BotfarmLeasesExpire"},
+    | {
+        "BotfarmPoolExhausted",
+        "BotfarmPoolLowWater",
+        "BotfarmWaitsTooLong",
+        "BotfarmLeasesExpire",
+        "BotfarmDirtyTooLong",
+    },
     "BotfarmPoolGaugesStale": {"BotfarmReaperStale", "BotfarmWorkerJobFails"},
     "BotfarmPoolExhausted": {"BotfarmPoolLowWater", "BotfarmWaitsTooLong"},
+    "BotfarmQuarantineCapped": {
+        "BotfarmQuarantineRising",
+        "BotfarmQuarantineHigh",
+        "BotfarmHealthFailing",
+    },
+    "BotfarmQuarantineRising": {"BotfarmQuarantineHigh", "BotfarmHealthFailing"},
     "BotfarmAcquireBudgetBurnsFast": BURNS - {"BotfarmAcquireBudgetBurnsFast"},
     "BotfarmAcquireBudgetBurns": {"BotfarmAcquireBudgetBurnsSlowly"},
 }

@@ -1,5 +1,6 @@
 """The chart renders valid Kubernetes objects that fit together, for several values; it refuses wrong ones."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -15,6 +16,14 @@ from manifests import CHART, VALUES, Manifest, documents, hook_of, of_kind, pod_
 from stages import CHECKOUT, DEPLOY, run, tool
 
 EACH = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+KEEPER = {
+    "name": "shop",
+    "project": "shop",
+    "env": "stage",
+    "image": "keeper",
+    "command": ["keep"],
+    "tokenSecret": "shop-keeper",
+}
 KUBERNETES = ("1.30", "1.32", "1.34", "1.36", "1.37")
 # Kinds of the Prometheus operator, which Kubernetes' own schema does not have.
 OPERATORS = {"ServiceMonitor", "PrometheusRule"}
@@ -44,14 +53,16 @@ def test_a_misspelled_probe_would_be_refused() -> None:
 
 @EACH
 def test_every_pod_keeps_to_the_restricted_standard(values: Path) -> None:
-    for template in pod_templates(render(values)).values():
+    for component, template in pod_templates(render(values)).items():
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 10001
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-        assert [set(volume) for volume in pod["volumes"]] == [{"name", "projected"}]
+        secrets, *others = [set(volume) for volume in pod["volumes"]]
+        assert secrets == {"name", "projected"}
+        assert others == ([{"name", "emptyDir"}] if is_keeper(component) else [])
         for container in pod["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -59,6 +70,10 @@ def test_every_pod_keeps_to_the_restricted_standard(values: Path) -> None:
                 "capabilities": {"drop": ["ALL"]},
             }
             assert set(container["resources"]) == {"requests", "limits"}
+
+
+def is_keeper(component: str) -> bool:
+    return component.startswith("keeper-")
 
 
 @EACH
@@ -106,14 +121,18 @@ def test_the_grace_period_is_longer_than_the_longest_wait(wait: str) -> None:
 
 @EACH
 def test_only_the_api_gets_the_encryption_keys_and_only_the_migration_the_owners_url(values: Path) -> None:
-    keys = {}
-    for component, template in pod_templates(render(values)).items():
-        sources = template["spec"]["volumes"][0]["projected"]["sources"]
-        keys[component] = {item["key"] for source in sources for item in source["secret"]["items"]}
+    pods = pod_templates(render(values))
+    keys = {component: keys_of(pod) for component, pod in pods.items() if not is_keeper(component)}
     urls = {"botfarm_database_url", "botfarm_listen_url", "botfarm_database_ca"}
     assert keys.pop("api") == urls | {"botfarm_encryption_keys", "botfarm_bootstrap_token"}
     assert keys.pop("worker") == urls
     assert all(each == urls | {"botfarm_owner_url"} for each in keys.values())
+
+
+def keys_of(template: Manifest) -> set[str]:
+    """Of Secrets, mounted as files."""
+    sources = template["spec"]["volumes"][0]["projected"]["sources"]
+    return {item["key"] for source in sources for item in source["secret"]["items"]}
 
 
 def test_the_owners_url_is_in_the_secret_of_the_migration_alone() -> None:
@@ -190,11 +209,14 @@ def test_nodes_can_be_drained_while_the_database_is_away() -> None:
 def test_names_stay_within_what_kubernetes_takes() -> None:
     release = "accounts-of-end-to-end-tests-of-the-shop-in-preprod"
     tag = "main-3f2c1d4e5b6a79880123456789abcdef01234567"
-    manifests = render(VALUES["everything"], f'image.tag="{tag}"', release=release)
+    keeper = f"keepers={json.dumps([{**KEEPER, 'name': 'n' * 20, 'schedule': '@daily'}])}"
+    manifests = render(VALUES["everything"], f'image.tag="{tag}"', keeper, release=release)
     names = [name for kind in ("Service", "Job") for name in of_kind(manifests, kind)]
     assert len(names) == 3
     for name in names:
         assert re.fullmatch(r"[a-z]([a-z0-9-]{,61}[a-z0-9])?", name)
+    (name,) = of_kind(manifests, "CronJob")
+    assert re.fullmatch(r"[a-z][a-z0-9-]{,50}[a-z0-9]", name)
 
 
 def test_the_rules_and_the_dashboards_are_the_ones_that_are_tested() -> None:
@@ -208,6 +230,72 @@ def test_the_rules_and_the_dashboards_are_the_ones_that_are_tested() -> None:
     assert {name: yaml.safe_load(text) for name, text in found.items()} == {
         f"botfarm-{name}.json": dashboard for name, dashboard in DASHBOARDS.items()
     }
+
+
+def test_no_keeper_runs_unless_there_is_one() -> None:
+    manifests = render(VALUES["least"])
+    assert set(pod_templates(manifests)) == {"api", "worker", "migrate"}
+    assert not of_kind(manifests, "CronJob")
+
+
+def test_a_keeper_without_a_schedule_waits_for_the_next_chore() -> None:
+    manifests = render(VALUES["keepers"])
+    assert of_kind(manifests, "Deployment")["farm-botfarm-keeper-cleans-all-day"]["spec"]["replicas"] == 2
+    pod = pod_templates(manifests)["keeper-cleans-all-day"]["spec"]
+    assert " ".join(command_of(pod)) == (
+        "botfarm chores run --project shop --env stage --forever -- python -m keeper"
+    )
+    assert pod["terminationGracePeriodSeconds"] == 60
+
+
+def test_a_keeper_with_a_schedule_ends_and_is_never_started_beside_itself() -> None:
+    manifests = render(VALUES["keepers"])
+    job = of_kind(manifests, "CronJob")["farm-botfarm-keeper-checks-each-night"]["spec"]
+    assert (job["schedule"], job["timeZone"], job["concurrencyPolicy"]) == ("30 2 * * *", "Etc/UTC", "Forbid")
+    assert job["startingDeadlineSeconds"] == 3600
+    assert job["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
+    pod = pod_templates(manifests)["keeper-checks-each-night"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert command_of(pod) == [
+        *("botfarm", "chores", "run", "--project", "the shop", "--env", "preprod", "--domain", "canary"),
+        *("--label", "plan=1", "--label", "tenant=a", "--"),
+        *("sh", "-c", 'exec ./keeper --note "it is night"'),
+    ]
+
+
+def command_of(pod: Manifest) -> list[str]:
+    (container,) = pod["containers"]
+    return [*container["command"], *container["args"]]
+
+
+def test_a_keeper_gets_its_token_as_a_file_and_the_address_of_the_api_and_no_other_secret() -> None:
+    manifests = render(VALUES["keepers"], "service.port=8080")
+    keepers = {name: pod for name, pod in pod_templates(manifests).items() if is_keeper(name)}
+    assert [secret_of(pod) for pod in keepers.values()] == ["shop-keeper", "shop-keeper-preprod"]
+    for pod in keepers.values():
+        assert keys_of(pod) == {"botfarm_token"}
+        (container,) = pod["spec"]["containers"]
+        environment = {each["name"]: each["value"] for each in container["env"]}
+        folder, tmp = [each["mountPath"] for each in container["volumeMounts"]]
+        assert environment["BOTFARM_TOKEN_FILE"] == f"{folder}/botfarm_token"
+        assert environment["BOTFARM_URL"] == "http://farm-botfarm-api:8080"
+        assert environment["HOME"] == tmp
+        assert "farm-botfarm-api" in of_kind(manifests, "Service")
+
+
+def test_the_documented_keeper_is_the_deployment_whose_log_is_shown(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/operations.md").read_text()
+    documented = re.search(r"^cat >keepers.yaml <<'END'$(.*?)^END$", page, re.MULTILINE | re.DOTALL)
+    assert documented
+    (tmp_path / "keepers.yaml").write_text(f"existingSecret: botfarm\n{documented[1]}")
+    deployments = of_kind(render(tmp_path / "keepers.yaml", release="botfarm"), "Deployment")
+    (keeper,) = set(deployments) - {"botfarm-api", "botfarm-worker"}
+    assert f"logs deployment/{keeper}\n" in page
+    (key,) = keys_of(deployments[keeper]["spec"]["template"])
+    assert (
+        f"create secret generic {secret_of(deployments[keeper]['spec']['template'])} --from-file={key}"
+        in page
+    )
 
 
 INGRESS = 'ingress={"enabled": true, "host": "farm.test"}'
@@ -266,6 +354,13 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
         ("api.autoscaling.minReplicas=7", "minReplicas is above maxReplicas"),
         ('ingress={"enabled": true, "host": "farm.test"}', "set settings.BOTFARM_TRUSTED_PROXIES"),
         ('settings.BOTFARM_TRUSTED_PROXIES="ingress-nginx"', "BOTFARM_TRUSTED_PROXIES"),
+        (f"keepers={json.dumps([{**KEEPER, 'tokenSecret': ''}])}", "tokenSecret"),
+        (f"keepers={json.dumps([{**KEEPER, 'env': 'production'}])}", "/keepers/0/env"),
+        (f"keepers={json.dumps([{**KEEPER, 'command': 'keep'}])}", "/keepers/0/command"),
+        (f"keepers={json.dumps([{**KEEPER, 'schedule': 'nightly'}])}", "/keepers/0/schedule"),
+        (f"keepers={json.dumps([{**KEEPER, 'label': {'tenant': 'a'}}])}", "label"),
+        (f"keepers={json.dumps([{**KEEPER, 'name': 'a-name-of-21-letters-'}])}", "/keepers/0/name"),
+        (f"keepers={json.dumps([KEEPER, {**KEEPER, 'env': 'prod'}])}", "two keepers are called shop"),
         ('existingSecret=""', "set existingSecret, or secret.databaseUrl and secret.encryptionKeys"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_released_image_is_pulled_and_one_of_our_own_is_not(env_file: Path) ->
 
 def images_of_ours(env_file: Path) -> set[tuple[str, str]]:
     services = yaml.safe_load(config(env_file).stdout)["services"]
-    ours = [services[name] for name in ("migrate", "demo", "api", "worker", "runners")]
+    ours = [services[name] for name in ("migrate", "demo", "api", "worker", "runners", "shop", "keeper")]
     return {(service["image"], service["pull_policy"]) for service in ours}
 
 
@@ -107,10 +107,15 @@ def test_the_stand_ins_of_the_tests_work_beside_images_pinned_by_digest(
     assert {name: image for name, image in built.items() if not image.startswith("botfarm")} == {}
 
 
-def test_without_the_demo_there_are_neither_its_users_nor_its_runners(env_file: Path) -> None:
+def test_without_the_demo_there_are_neither_its_users_nor_those_who_take_them(env_file: Path) -> None:
     with_it = set(config(env_file, "--services").stdout.split())
     env_file.write_text(env_file.read_text().replace("COMPOSE_PROFILES=demo\n", ""))
-    assert with_it - set(config(env_file, "--services").stdout.split()) == {"demo", "runners"}
+    assert with_it - set(config(env_file, "--services").stdout.split()) == {
+        "demo",
+        "runners",
+        "shop",
+        "keeper",
+    }
     assert config(env_file, "--quiet").returncode == 0
 
 

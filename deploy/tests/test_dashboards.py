@@ -14,7 +14,8 @@ from stages import DEPLOY
 from typescript import compile_typescript, spoilt
 
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
-CHOICES = {"pools": ("namespace", "project", "env", "domain"), "service": ("namespace",)}
+POOL = ("namespace", "project", "env", "domain")
+CHOICES = {"pools": POOL, "stock": POOL, "service": ("namespace",)}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -56,7 +57,7 @@ def test_ids_are_unique(dashboard: dict[str, Any]) -> None:
 
 def test_dashboards_are_told_apart() -> None:
     for name in ("uid", "title"):
-        assert len({dashboard[name] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 2
+        assert len({dashboard[name] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 3
 
 
 @EACH
@@ -118,7 +119,8 @@ def test_panels_do_not_overlap_and_stay_within_the_page(dashboard: dict[str, Any
 @EACH
 def test_gauges_that_every_worker_sets_are_never_summed_over_workers(dashboard: dict[str, Any]) -> None:
     gauges = re.compile(
-        r"(?<!:)botfarm_(users|waiters|oldest_wait_seconds|reaper_lag_seconds|encrypted_values|db_dead_tuples)\b"
+        r"(?<!:)botfarm_(users|users_health|oldest_dirty_seconds|waiters|oldest_wait_seconds|reaper_lag_seconds"
+        r"|encrypted_values|db_dead_tuples)\b"
     )
     for panel in panels(dashboard):
         for target in panel["targets"]:

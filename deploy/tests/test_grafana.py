@@ -15,7 +15,7 @@ from support.processes import running
 HOME = Path("/usr/share/grafana")
 
 
-def test_grafana_shows_both_dashboards(tmp_path: Path) -> None:
+def test_grafana_shows_all_dashboards(tmp_path: Path) -> None:
     server = shutil.which("grafana-server")
     if server is None or not HOME.is_dir():
         skip("grafana-server", "Grafana is not installed")

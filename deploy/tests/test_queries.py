@@ -46,7 +46,7 @@ def test_each_variable_has_choices(prometheus: Prometheus, dashboard: str) -> No
         "env": ["preprod", "prod", "stage"],
         "domain": ["canary", "regular"],
     }
-    assert choices == {"namespace": [], **(pools if dashboard == "pools" else {})}
+    assert choices == {"namespace": [], **(pools if dashboard != "service" else {})}
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])

@@ -171,6 +171,13 @@ def test_the_runners_of_the_demo_have_leases(api: httpx.Client) -> None:
         owners |= {lease["owner"] for lease in leases if (lease["owner"] or "").startswith("runner-")}
 
 
+def test_the_keeper_of_the_demo_finds_its_accounts_healthy(api: httpx.Client) -> None:
+    deadline = time.monotonic() + 120
+    while not api.get("/users", params={"env": "stage", "health": "ok"}).raise_for_status().json()["items"]:
+        assert time.monotonic() < deadline, api.get("/users", params={"env": "stage"}).text
+        time.sleep(0.5)
+
+
 def _query(prometheus: httpx.Client, query: str) -> list[dict[str, dict[str, str]]]:
     return list(prometheus.get("/query", params={"query": query}).json()["data"]["result"])
 
@@ -210,8 +217,10 @@ def test_a_replica_that_is_killed_costs_no_request_that_comes_after(stack: Stack
     assert survivor in stack.containers("api")
 
 
-def test_runners_that_are_stopped_give_back_what_they_hold(stack: Stack, api: httpx.Client) -> None:
-    stack.compose("stop", "--timeout", "40", "runners")
+def test_runners_and_a_keeper_that_are_stopped_give_back_what_they_hold(
+    stack: Stack, api: httpx.Client
+) -> None:
+    stack.compose("stop", "--timeout", "40", "runners", "keeper")
     leases = api.get("/leases", params={"state": "active"}).json()["items"]
     assert [lease["owner"] for lease in leases] == []
 

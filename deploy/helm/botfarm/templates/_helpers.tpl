@@ -22,14 +22,19 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- .Values.existingSecret | default (include "botfarm.name" .) }}
 {{- end }}
 
-{{- /* What every container has: its image, its rights, its environment and its secrets. */}}
-{{- define "botfarm.container" -}}
-image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- /* The rights of every container. */}}
+{{- define "botfarm.restricted" -}}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* What every container of the image has: its rights, its environment and its secrets. */}}
+{{- define "botfarm.container" -}}
+image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{ include "botfarm.restricted" . }}
 env:
   - {name: BOTFARM_SECRETS_DIR, value: /run/secrets/botfarm}
   {{- range $name, $value := .Values.settings }}
@@ -113,4 +118,60 @@ checksum/secret: {{ toJson .root.Values.secret | sha256sum }}
 {{- with .values.podAnnotations }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- /* A CronJob's name may have 52 characters, a keeper's own has up to 20. */}}
+{{- define "botfarm.keeperName" -}}
+{{ include "botfarm.name" .root | trunc 24 | trimSuffix "-" }}-{{ .component }}
+{{- end }}
+
+{{- /* The pods of one keeper: (dict "root" $ "component" "keeper-NAME" "values" an entry of keepers). */}}
+{{- define "botfarm.keeperPod" -}}
+{{- $args := list "chores" "run" "--project" .values.project "--env" .values.env }}
+{{- with .values.domain }}{{ $args = concat $args (list "--domain" .) }}{{ end }}
+{{- range $key, $value := .values.labels }}{{ $args = concat $args (list "--label" (printf "%s=%s" $key $value)) }}{{ end }}
+{{- if not .values.schedule }}{{ $args = append $args "--forever" }}{{ end }}
+metadata:
+  labels: {{- include "botfarm.labels" . | nindent 4 }}
+  {{- with .values.podAnnotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "botfarm.name" .root }}
+  {{- include "botfarm.pod" . | trim | nindent 2 }}
+  {{- if .values.schedule }}
+  restartPolicy: Never  # what failed stays, with its log
+  {{- end }}
+  # The keeper passes SIGTERM to its command, waits for the end of it, and releases its lease.
+  terminationGracePeriodSeconds: 60
+  containers:
+    - name: keeper
+      image: {{ .values.image | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      {{- include "botfarm.restricted" . | nindent 6 }}
+      command: [botfarm]
+      args: {{ concat $args (list "--") .values.command | toJson }}
+      env:
+        - {name: BOTFARM_URL, value: "http://{{ include "botfarm.name" .root }}-api:{{ .root.Values.service.port }}"}
+        - {name: BOTFARM_TOKEN_FILE, value: /run/secrets/botfarm/botfarm_token}
+        - {name: HOME, value: /tmp}
+      {{- with .values.envFrom }}
+      envFrom: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts:
+        - {name: secrets, mountPath: /run/secrets/botfarm, readOnly: true}
+        - {name: tmp, mountPath: /tmp}
+      {{- $resources := dict "requests" (dict "cpu" "50m" "memory" "128Mi") "limits" (dict "memory" "512Mi") }}
+      resources: {{- .values.resources | default $resources | toYaml | nindent 8 }}
+  volumes:
+    - name: secrets
+      projected:
+        defaultMode: 0440
+        sources:
+          - secret:
+              name: {{ .values.tokenSecret }}
+              items:
+                - {key: botfarm_token, path: botfarm_token}
+    - name: tmp
+      emptyDir: {}
 {{- end }}
