@@ -21,7 +21,7 @@ help: ## Show this list
 run: $(READY) ## Run the whole farm here: PostgreSQL, API, worker, demo data (Ctrl-C ends it)
 	@exec $(BIN)/botfarm dev
 
-demo: $(READY) ## Run 200 tests of a demo shop with a farm, and without one, side by side (a minute)
+demo: $(READY) ## Run tests of a demo shop with a farm and without, with a keeper and without (a minute and a half)
 	@cd examples/shop && exec ../../$(BIN)/python -m demo
 
 test: $(READY) ## Run all tests, on a real PostgreSQL
@@ -59,7 +59,7 @@ lint: $(READY)
 types: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --package botfarm_client
-	@MYPYPATH=examples/shop $(BIN)/mypy --package shop --package demo
+	@MYPYPATH=examples/shop $(BIN)/mypy --package shop --package demo --package keeper
 
 layers: $(READY)
 	@$(BIN)/lint-imports

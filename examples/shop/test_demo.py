@@ -55,7 +55,23 @@ def test_it_shows_that_accounts_of_ones_own_are_enough_and_a_shared_one_is_not(f
     assert failed
     assert thrown_out[0] == 0 < min(thrown_out[1], int(failed[1]))
     assert re.search(r"\d+ x You have been signed out: somebody else signed in", demo.output)
+    assert_the_kept_project_lasts_and_the_other_one_does_not(demo.output)
     assert_nothing_is_left(folder)
+
+
+def assert_the_kept_project_lasts_and_the_other_one_does_not(output: str) -> None:
+    unkept, kept = (
+        {end: int(count) for count, end in re.findall(r"(\d+) ([^,\n]+)", runs)}
+        for runs in re.findall(r"^  (?:no|a) keeper +(.+)$", output, re.MULTILINE)
+    )
+    assert unkept["got no account"] >= 2, "ten runs leave a full cart in one of eight accounts"
+    assert sum(unkept.values()) == sum(kept.values()) == 40
+    assert kept["passed"] >= 36
+    assert kept.keys() <= {"passed", "could not sign in"}
+    assert "8 of 8 in service" in output
+    healed = re.search(r"healed +(\d+) times", output)
+    assert healed
+    assert int(healed[1]) >= 10
 
 
 def test_ctrl_c_ends_all_of_it(folder: Path) -> None:

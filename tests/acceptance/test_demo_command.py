@@ -1,4 +1,4 @@
-"""`botfarm demo`, and the token that it keeps for the runners of the demo."""
+"""`botfarm demo`, and the tokens that it keeps for the runners and the keeper of the demo."""
 
 import subprocess
 from pathlib import Path
@@ -11,9 +11,11 @@ from support.processes import run_botfarm
 WANTED = {"project": "shop", "env": "stage"}
 
 
-def demo(database_url: str, token_file: Path) -> subprocess.CompletedProcess[str]:
+def demo(
+    database_url: str, token_file: Path, *, option: str = "--runner-token"
+) -> subprocess.CompletedProcess[str]:
     environment = {"BOTFARM_DATABASE_URL": served(database_url), "BOTFARM_ENCRYPTION_KEYS": KEYS}
-    return run_botfarm("demo", "--runner-token", str(token_file), environment=environment)
+    return run_botfarm("demo", option, str(token_file), environment=environment)
 
 
 async def test_the_runners_token_takes_users_of_the_shop_in_stage_and_no_more(
@@ -38,6 +40,19 @@ async def test_the_runners_token_takes_users_of_the_shop_in_stage_and_no_more(
         assert (await api.delete(f"/tokens/{made['id']}")).status_code == 204
     assert demo(database_url, token_file).returncode == 0
     assert token_file.read_text().strip() != token, "it was revoked"
+
+
+async def test_the_keepers_token_gets_chores_of_the_shop_in_stage(database_url: str, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    finished = demo(database_url, token_file, option="--keeper-token")
+    assert finished.returncode == 0, finished.stderr
+    keeper = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
+    async with api_client(test_settings(database_url)) as api:
+        chore = await api.post("/leases", json={**WANTED, "purpose": "chore"}, headers=keeper)
+        assert chore.status_code == 201, chore.text
+        assert chore.json()["users"][0]["due"] == ["check"]
+        elsewhere = {**WANTED, "project": "bank", "purpose": "chore"}
+        assert (await api.post("/leases", json=elsewhere, headers=keeper)).status_code in {403, 404}
 
 
 def test_a_file_that_cannot_be_written_is_one_line(database_url: str, tmp_path: Path) -> None:

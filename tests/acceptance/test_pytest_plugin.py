@@ -230,6 +230,43 @@ def test_users_that_a_test_reports_as_broken_are_released_as_broken(run: Run, fa
     assert [lease["outcome"] for lease in farm.leases(project)] == ["broken", "ok"]
 
 
+def test_an_exception_has_a_reason_and_a_mark_names_the_only_user_that_broke(
+    run: Run, farm: LiveFarm
+) -> None:
+    project = farm.project(users=4)
+    suite = """
+        import pytest
+
+        class Captcha(Exception): ...
+        class Banned(Exception): ...
+        pytestmark = pytest.mark.botfarm(broken_on={Captcha: "captcha", Banned: "locked_out"})
+
+        def test_banned(botfarm_user):
+            raise Banned("no such luck")
+
+        @pytest.mark.botfarm(count=2)
+        def test_one_of_two(botfarm_lease):
+            giver, taker = botfarm_lease().users
+            taker.mark("broken", reason="mfa", note="at sign-in")
+            raise Captcha
+
+        def test_passes(botfarm_user):
+            botfarm_user.mark("dirty", note="a full cart")
+
+        @pytest.mark.botfarm(broken_on={Captcha: "bad luck"})
+        def test_misspelt(botfarm_user): ...
+    """
+    result = run(suite, project=project)
+    result.assert_outcomes(passed=1, failed=2, errors=1)
+    result.stdout.fnmatch_lines(["botfarm: broken_on has no such reason: 'bad luck'; there are credential_*"])
+    banned, one_of_two, passes = farm.leases(project)
+    assert (banned["outcome"], banned["reason"], banned["note"]) == ("broken", "locked_out", "Banned")
+    assert sorted(
+        (user.get("outcome", "ok"), user.get("reason"), user.get("note")) for user in one_of_two["users"]
+    ) == [("broken", "mfa", "at sign-in"), ("ok", None, None)]
+    assert (passes["outcome"], passes["note"]) == ("dirty", "a full cart")
+
+
 def test_workers_share_nothing_and_a_crash_disturbs_nobody(run: Run, farm: LiveFarm) -> None:
     ttl, lock_delay = 5, 1
     project = farm.project(users=8, lock_delay=lock_delay)

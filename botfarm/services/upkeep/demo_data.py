@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.projects import Project, ProjectPolicy
+from botfarm.domain.projects import Cleaning, Project, ProjectPolicy
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
 from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.access.tokens import Tokens
@@ -15,6 +15,8 @@ from botfarm.services.stock.users import Users
 PROJECTS = ("shop", "bank")
 USERS_PER_POOL = 5
 LANGUAGES = ("de", "en", "fr")
+KEPT = ProjectPolicy(cleaning=Cleaning.ON_DIRTY, check_every=60)
+"""So often that somebody who looks at the dashboards sees a keeper at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,16 @@ class DemoCounts:
     users: int
 
 
-async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
-    """Adds what is missing of two projects with five users in each pool. Returns how much was added."""
+async def add_demo_data(projects: Projects, users: Users, *, kept: bool = False) -> DemoCounts:
+    """Adds what is missing of two projects with five users in each pool. Returns how much was added.
+
+    `kept`: a keeper is there, so the policy of the first project gives it chores, unless the project is there already.
+    """
     new_projects = new_users = 0
     for name in PROJECTS:
+        policy = KEPT if kept and name == PROJECTS[0] else ProjectPolicy()
         try:
-            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=ProjectPolicy())
+            project = await projects.create(THIS_MACHINE, project_id=None, name=name, policy=policy)
             new_projects += 1
         except ProjectExistsError:
             project = await projects.look_up(EVERYTHING, name)
@@ -38,15 +44,17 @@ async def add_demo_data(projects: Projects, users: Users) -> DemoCounts:
     return DemoCounts(new_projects, new_users)
 
 
-async def token_for_runners(tokens: Tokens, authentication: TokenAuthentication, *, held: str) -> str:
-    """A token for runners of the first project in stage: `held` if it is still in force, else a new one."""
+async def token_of_the_demo(
+    tokens: Tokens, authentication: TokenAuthentication, role: Role, *, held: str
+) -> str:
+    """A token for the first project in stage: `held` if it is still in force, else a new one."""
     try:
         await authentication.principal_of(f"Bearer {held}")
     except UnauthenticatedError:
         made = await tokens.create(
             THIS_MACHINE,
-            name="demo-runners",
-            role=Role.RUNNER,
+            name=f"demo-{role}s",
+            role=role,
             projects=PROJECTS[:1],
             envs=[Env.STAGE],
             max_leases=None,

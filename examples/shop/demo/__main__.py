@@ -1,18 +1,26 @@
-"""`make demo`: a suite with an account for each test, and the same suite with one account for all."""
+"""`make demo`: a suite with an account for each test, and with one account for all; then accounts that break."""
 
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from demo import healing
 from demo.figures import Farm, Spread
 from demo.processes import DemoError, signals_end_the_demo
-from demo.stage import PROJECT, Stage, set_stage
+from demo.stage import Stage, set_stage
 from demo.suite import Outcome, run_suite
 
-ACCOUNTS, WORKERS = 12, 16
+PROJECT, ACCOUNTS, WORKERS = "webshop", 12, 16
+COLORS: dict[healing.End, str] = {
+    "passed": "green",
+    "could not sign in": "yellow",
+    "met a full cart": "red",
+    "got no account": "red",
+}
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -25,15 +33,17 @@ def main() -> int:
             console.print(
                 f"Starting a shop with {ACCOUNTS} accounts, and a farm that leases them ...", style="dim"
             )
-            with set_stage(folder, accounts=ACCOUNTS) as stage:
+            with set_stage(folder, accounts=ACCOUNTS + 2 * healing.ACCOUNTS) as stage:
+                stage.add_project(PROJECT, stage.accounts[:ACCOUNTS])
                 leased = with_the_farm(stage, folder)
                 shared = with_one_account(stage, folder)
+                unkept, kept = with_broken_accounts(stage)
     except KeyboardInterrupt:
         return 130
     except DemoError as error:
         console.print(f"The demo could not run: {error}", markup=False)
         return 1
-    return verdict(leased, shared)
+    return verdict(leased, shared, unkept, kept)
 
 
 def with_the_farm(stage: Stage, folder: Path) -> Outcome:
@@ -53,7 +63,7 @@ def with_the_farm(stage: Stage, folder: Path) -> Outcome:
 
 
 def with_one_account(stage: Stage, folder: Path) -> Outcome:
-    account = json.loads(stage.accounts.read_text().splitlines()[0])
+    account = json.loads(stage.accounts[0])
     console.print(
         "\n[bold]All tests share one account[/]  (the same suite, SHOP_LOGIN from the CI's settings)"
     )
@@ -66,13 +76,39 @@ def with_one_account(stage: Stage, folder: Path) -> Outcome:
     return outcome
 
 
-def verdict(leased: Outcome, shared: Outcome) -> int:
+def with_broken_accounts(stage: Stage) -> tuple[healing.Outcome, healing.Outcome]:
+    console.print(
+        f"\n[bold]Tests break accounts[/]  ({healing.RUNS} runs in each of two projects: every "
+        f"{healing.CART_EVERY}th leaves a full cart,\n{healing.PASSWORDS} change the password and do not say so)"
+    )
+    unkept, kept = healing.both_projects(stage, stage.accounts[ACCOUNTS:])
+    for name, outcome in (("no keeper", unkept), ("a keeper", kept)):
+        show(name, runs(outcome))
+        show(
+            "",
+            f"[bold]{sparkline(outcome.in_service)}[/]  {outcome.in_service[-1]} of {healing.ACCOUNTS} in service",
+        )
+    show("healed", f"{kept.healed} times, by python -m keeper")
+    return unkept, kept
+
+
+def verdict(leased: Outcome, shared: Outcome, unkept: healing.Outcome, kept: healing.Outcome) -> int:
     is_right = leased.passed and not leased.failed and not leased.thrown_out and shared.failed
-    if is_right:
-        console.print("\n[bold green]Nobody got in anybody's way, until they shared.[/]\n")
+    if is_right and unkept.runs_dry and kept.stays_healthy:
+        console.print(
+            "\n[bold green]Nobody got in anybody's way, until they shared. Kept accounts last.[/]\n"
+        )
         return 0
     console.print("\n[bold red]That is not what this demo is to show.[/]\n")
     return 1
+
+
+def runs(outcome: healing.Outcome) -> str:
+    return ", ".join(f"[{COLORS[end]}]{outcome.ends[end]} {end}[/]" for end in COLORS if outcome.ends[end])
+
+
+def sparkline(in_service: Sequence[int]) -> str:
+    return "".join("·▁▂▃▄▅▆▇█"[number] for number in in_service)
 
 
 def show_tests(outcome: Outcome) -> None:

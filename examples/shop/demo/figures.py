@@ -54,7 +54,7 @@ class Farm:
             watching.join()
 
     def figures(self) -> Figures:
-        leases = self._items("leases", project_id=self._pool()["project_id"], limit=1000)
+        leases = self._items("leases", project_id=self.pool()["project_id"], limit=1000)
         held = sorted(_seconds(lease["acquired_at"], lease["ended_at"]) for lease in leases)
         return Figures(
             leases=len(leases),
@@ -67,11 +67,11 @@ class Farm:
 
     def _watch(self, over: Event) -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):
-            pool = self._pool()
+            pool = self.pool()
             self._most_waiting = max(self._most_waiting, pool["waiting"])
             self._most_leased = max(self._most_leased, pool["leased"])
 
-    def _pool(self) -> dict[str, Any]:
+    def pool(self) -> dict[str, Any]:
         (pool,) = (each for each in self._items("pools") if each["project"] == self._project)
         return pool
 

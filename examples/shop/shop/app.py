@@ -1,6 +1,7 @@
 """A tiny web shop. One session for each account: a second sign-in throws the first out."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -16,12 +17,15 @@ from shop import pages
 from shop.accounts import Account, Accounts
 
 COOKIE = "shop_session"
+SESSION_SECONDS = 8 * 3600
 CustomersPage = Callable[[Request, Account], Awaitable[Response]]
 
 
 class Shop:
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, *, support_key: str) -> None:
+        """`support_key`: what the support desk asks for; without one the desk is closed."""
         self._accounts = accounts
+        self._support_key = support_key
 
     def routes(self) -> list[Route]:
         return [
@@ -30,6 +34,8 @@ class Shop:
             Route("/sign-in", self.sign_in, methods=["POST"]),
             Route("/sign-out", self.sign_out, methods=["POST"]),
             Route("/account", self._signed_in(self.account)),
+            Route("/account/password", self._signed_in(self.change_password), methods=["POST"]),
+            Route("/support/accounts/{login}/password", self.set_password, methods=["POST"]),
             Route("/cart", self._signed_in(self.cart)),
             Route("/cart", self._signed_in(self.add_to_cart), methods=["POST"]),
             Route("/cart/empty", self._signed_in(self.empty_cart), methods=["POST"]),
@@ -52,7 +58,7 @@ class Shop:
             content = pages.sign_in_form("This is not the password of an account.")
             return HTMLResponse(pages.page("Sign in", content, login=None), HTTPStatus.FORBIDDEN)
         answer = _see("/account")
-        answer.set_cookie(COOKIE, key, httponly=True, samesite="lax")
+        answer.set_cookie(COOKIE, key, max_age=SESSION_SECONDS, httponly=True, samesite="lax")
         return answer
 
     async def sign_out(self, request: Request) -> Response:
@@ -63,6 +69,24 @@ class Shop:
 
     async def account(self, request: Request, account: Account) -> Response:  # noqa: ARG002
         return HTMLResponse(pages.page("Your account", f"<p>{account.login}</p>", login=account.login))
+
+    async def change_password(self, request: Request, account: Account) -> Response:
+        password = (await _form(request)).get("password", "")
+        if not password:
+            return HTMLResponse("The new password is missing.", HTTPStatus.BAD_REQUEST)
+        self._accounts.set_password(account.login, password)
+        return _see("/account")
+
+    async def set_password(self, request: Request) -> Response:
+        """For the support desk, which helps where the password is not known."""
+        key = request.headers.get("X-Support-Key", "")
+        if not self._support_key or not secrets.compare_digest(key.encode(), self._support_key.encode()):
+            return HTMLResponse("This is not the key of the support desk.", HTTPStatus.FORBIDDEN)
+        password = (await _form(request)).get("password", "")
+        if not password:
+            return HTMLResponse("The new password is missing.", HTTPStatus.BAD_REQUEST)
+        self._accounts.set_password(request.path_params["login"], password)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def cart(self, request: Request, account: Account) -> Response:  # noqa: ARG002
         return HTMLResponse(pages.page("Cart", pages.cart_content(account.cart), login=account.login))
@@ -116,8 +140,9 @@ class Slow:
         await self._app(scope, receive, send)
 
 
-def create_app(accounts: Accounts, *, latency: float = 0) -> Starlette:
-    return Starlette(routes=Shop(accounts).routes(), middleware=[Middleware(Slow, seconds=latency)])
+def create_app(accounts: Accounts, *, support_key: str = "", latency: float = 0) -> Starlette:
+    shop = Shop(accounts, support_key=support_key)
+    return Starlette(routes=shop.routes(), middleware=[Middleware(Slow, seconds=latency)])
 
 
 def _see(path: str) -> RedirectResponse:
