@@ -40,6 +40,8 @@ _CLOSED = """
         RETURNING leases.*
     )"""
 
+# The usual release, of a test or a hold and with a verdict that quarantines nobody, has a statement with only what it
+# can change, because PostgreSQL prepares every expression of a statement at each execution.
 _DIRTIED = f"(u.status = 'active' AND wanted.outcome IS NOT NULL AND {CLEANED})"
 RELEASE = text(f"""
     WITH wanted AS MATERIALIZED (
