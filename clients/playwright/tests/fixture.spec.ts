@@ -12,6 +12,7 @@ test.describe.configure({ mode: "default" });
 const first = <Value>(values: Map<string, Value>): Value => [...values.values()][0]!;
 
 test("of the shop's suite only the first test of each user signs in, and nobody is thrown out", async () => {
+  test.setTimeout(300_000); // a suite of 21 tests, each in a browser
   const project = await Project.ofTheShop(2);
   const before = await shopStats();
   const ran = await run(project, { folder: OF_THE_SHOP, workers: 3, env: { CI: "", BUILD_URL: "" } });
