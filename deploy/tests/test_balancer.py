@@ -1,13 +1,17 @@
 """deploy/haproxy/haproxy.cfg in a real HAProxy before a real API: which addresses it trusts and refuses."""
 
+import json
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -109,7 +113,7 @@ def test_where_none_is_named_nobody_is_believed(farm: FarmProcesses, tmp_path: P
             assert address_seen(url, source, [("X-Forwarded-For", "203.0.113.7")]) == source
 
 
-@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/%6cogin"])
+@pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/%6cogin", "/ui/sign-in"])
 def test_a_flood_of_logins_ends_at_the_balancer_whatever_address_it_makes_up(
     farm: FarmProcesses, tmp_path: Path, path: str
 ) -> None:
@@ -135,3 +139,33 @@ def test_half_a_head_is_not_waited_for(balancer: str) -> None:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: fa")
         received = b"".join(iter(lambda: connection.recv(4_096), b""))
     assert re.match(rb"HTTP/1.\S 408 ", received)
+
+
+def test_the_farm_is_told_that_a_waiting_caller_has_hung_up(balancer: str) -> None:
+    """Else a later release would grant a user to nobody, for the whole time of a lease."""
+    with client(balancer) as holder:
+
+        def waiting() -> list[object]:
+            return list(holder.get("/api/v1/leases/waiting").json()["items"])
+
+        project = {"id": str(uuid4()), "name": "one-user"}
+        pool = {"project_id": project["id"], "env": "stage"}
+        user = {**pool, "login": "only@shop.test", "password": "secret", "domain": "regular"}
+        assert holder.post("/api/v1/projects", json=project).status_code == httpx.codes.CREATED
+        assert holder.post("/api/v1/users", json=user).status_code == httpx.codes.CREATED
+        taken = holder.post("/api/v1/leases", json=pool).json()
+        caller = HTTPConnection(urlsplit(balancer).netloc)
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        caller.request("POST", "/api/v1/leases", json.dumps({**pool, "wait_seconds": 60}), headers)
+        until(waiting)
+        caller.close()
+        until(lambda: not waiting())
+        assert holder.post(f"/api/v1/leases/{taken['id']}/release").status_code == httpx.codes.OK
+        assert holder.post("/api/v1/leases", json=pool).status_code == httpx.codes.CREATED
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

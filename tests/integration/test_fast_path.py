@@ -146,6 +146,7 @@ async def refusals(farm_of: FarmOf) -> None:
 CONFORMANCE = [getattr(test_conformance, name) for name in dir(test_conformance) if name.startswith("test_")]
 
 
+@pytest.mark.usefixtures("code_clock")
 @pytest.mark.parametrize("case", [*CONFORMANCE, refusals])
 def test_the_fast_path_and_the_framework_answer_log_count_and_audit_alike(
     case: Case, postgres_url: str, template: str

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 
 from botfarm.db.postgres import listener as listening
+from botfarm.domain.leases import Grant
+from botfarm.domain.pools import PoolCounts
 from botfarm.errors import (
     CallerGoneError,
     IdempotencyKeyReusedError,
@@ -238,6 +240,39 @@ class TestRepeatedRequest:
             assert (await former).lease.id == (await latter).lease.id
             assert (await latter).replayed
             assert await replicas.tickets() == []
+
+    async def test_one_that_does_not_wait_ends_the_wait_of_the_former_request(
+        self, replicas: Replicas
+    ) -> None:
+        """So an interrupted caller gets no user, even if the farm is not told that it has hung up."""
+        pool = await replicas.occupied_pool()
+        async with replicas.replica() as one, replicas.replica() as other:
+            former = one.wait(pool, owner="former", **KEY)
+            behind = one.wait(pool, owner="behind")
+            await replicas.until_waiting(2)
+            assert isinstance(await other.ask(pool, **KEY), PoolCounts)
+            await replicas.free(other, pool)
+            await behind
+            former.hang_up()
+            with pytest.raises(CallerGoneError):
+                await former
+            assert replicas.order == ["behind"]
+
+    async def test_one_that_does_not_wait_gets_the_lease_that_the_former_is_just_granted(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool()
+        async with replicas.replica() as one, replicas.replica() as other:
+            former = one.wait(pool, **KEY)
+            await replicas.until_waiting()
+            async with replicas.held_grants():
+                await replicas.free(one, pool)
+                await farm.until_blocked()
+                latter = asyncio.create_task(other.ask(pool, **KEY))
+                await farm.until_blocked(2)  # by the ticket that is being deleted
+            grant = await latter
+            assert isinstance(grant, Grant)
+            assert grant.lease.id == (await former).lease.id
 
     async def test_a_grant_whose_ticket_was_taken_over_grants_no_other_users(
         self, farm: Farm, replicas: Replicas

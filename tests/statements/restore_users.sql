@@ -2,7 +2,7 @@
 -- Skips active and retired users.
 
 WITH chosen AS MATERIALIZED (
-    SELECT u.id FROM users AS u
+    SELECT u.id, u.status, u.status_until FROM users AS u
     WHERE u.id = ANY (CAST(:ids AS uuid[])) AND (CAST(:scope_projects AS uuid[]) IS NULL
        OR u.project_id = ANY (CAST(:scope_projects AS uuid[])))
   AND (CAST(:scope_envs AS text[]) IS NULL OR u.env = ANY (CAST(:scope_envs AS text[]))) ORDER BY u.id FOR UPDATE
@@ -21,4 +21,5 @@ CASE WHEN u.pending_password IS NOT NULL OR coalesce(CAST(:clean AS boolean), (p
 failures = 0, failed_chores = 0, health_reason = NULL,
 health = CASE u.health WHEN 'failing' THEN 'unknown' ELSE u.health END
 FROM chosen, c, projects AS p WHERE u.id = chosen.id AND p.id = u.project_id AND u.status IN ('dirty', 'quarantined')
-RETURNING u.id, u.project_id, u.env, u.domain, p.name AS project_name
+RETURNING u.id, u.project_id, u.env, u.domain, p.name AS project_name,
+chosen.status = u.status AND u.status_reason IS NOT NULL AND (chosen.status_until > c.now) IS NOT FALSE AS is_replaced

@@ -1,51 +1,33 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Row,
-    Select,
     and_,
-    case,
     delete,
     func,
     literal,
-    literal_column,
     not_,
     select,
     text,
-    true,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from botfarm.db.shared.scope_filter import in_scope
-from botfarm.db.shared.tables import LeaseRow, ProjectRow, UserRow
-from botfarm.db.shared.user_state import STATUS, USER_STATE
+from botfarm.db.shared.tables import UserRow
 from botfarm.domain.access import Scope
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import REJECTED
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Domain, Env, Pool
-from botfarm.domain.users import MAX_LABELS, POLICY, User, UserChanges, UserFilter, UserState, UserStatus
+from botfarm.domain.users import MAX_LABELS, POLICY, UserChanges, UserStatus
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
-
-u, p = aliased(UserRow, name="u"), aliased(ProjectRow, name="p")
-clock = select(func.clock_timestamp().label("now")).subquery("c")  # as USER_STATE wants it
-# A list is paged by the columns of the pool index, so the cost of a page depends only on its rows.
-_KEYSET = (u.project_id, u.env, u.domain, u.id)
-UserCursor = tuple[UUID, str, str, UUID]
-_NOTHING: UserCursor = (UUID(int=0), "", "", UUID(int=0))
-"""Before every user."""
-
 
 INSERT_USERS = text("""
     INSERT INTO users (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
@@ -134,7 +116,7 @@ class LockedUser:
 
 async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> LockedUser | None:
     """Locks the user until the transaction ends. None when the scope has no such user."""
-    found = select(UserRow).where(UserRow.id == user_id, _within(scope, UserRow)).with_for_update()
+    found = select(UserRow).where(UserRow.id == user_id, _within(scope)).with_for_update()
     row = await session.scalar(found)
     if row is None:
         return None
@@ -197,64 +179,12 @@ def _trust_again(row: UserRow) -> None:
 async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Pool | None:
     """Deletes the user. Returns its pool, or None when there is no such user or a lease on it is live."""
     live = and_(UserRow.locktime.is_not(None), UserRow.expires_at > func.clock_timestamp())
-    here = and_(UserRow.id == user_id, _within(scope, UserRow))
+    here = and_(UserRow.id == user_id, _within(scope))
     statement = (
         delete(UserRow).where(here, not_(live)).returning(UserRow.project_id, UserRow.env, UserRow.domain)
     )
     row = (await session.execute(statement)).one_or_none()
     return Pool(row.project_id, Env(row.env), Domain(row.domain)) if row else None
-
-
-async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User | None:
-    statement = _select_users(scope).where(u.id == user_id, _within(scope, u))
-    row = (await session.execute(statement)).one_or_none()
-    return _user(row) if row else None
-
-
-async def list_users(
-    session: AsyncSession, chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
-) -> list[User]:
-    """Lists users in the order of the pool index: by project, env, domain, id."""
-    rows = await session.execute(listing(chosen, scope, after=after, limit=limit))
-    return [_user(row) for row in rows]
-
-
-def listing(
-    chosen: UserFilter, scope: Scope, *, after: UserCursor | None, limit: int
-) -> Select[*tuple[Any, ...]]:
-    """The statement of `list_users`."""
-    statement = _select_users(scope).where(_within(scope, u)).order_by(*_KEYSET).limit(limit)
-    if chosen.project_id is not None:
-        # `<=` instead of `=`, because with `=` the planner would walk the whole project up to the cursor.
-        after = max(after or _NOTHING, (chosen.project_id, *_NOTHING[1:]), key=lambda cursor: cursor[0])
-        statement = statement.where(u.project_id <= chosen.project_id)
-    if after is not None:
-        statement = statement.where(tuple_(*_KEYSET) > after)
-    for column, value in ((u.env, chosen.env), (u.domain, chosen.domain)):
-        if value is not None:
-            statement = statement.where(column == value)
-    if chosen.login is not None:
-        statement = statement.where(u.login_key == login_key(chosen.login))
-    if chosen.labels:
-        statement = statement.where(u.labels.contains(dict(chosen.labels)))
-    if chosen.health is not None:
-        statement = statement.where(u.health == chosen.health.value)
-    if chosen.state is not None:
-        statement = statement.where(literal_column(USER_STATE) == chosen.state.value)
-        if chosen.state in _FOUND_BY:
-            statement = statement.where(text(_FOUND_BY[chosen.state]))
-    return statement
-
-
-# By which index users of a state are found, because few of a pool are in it. These are texts, not parameters, because
-# the planner uses an index of a part of the table only where a literal shows that all rows are in that part.
-_OF_OPEN_LEASES = "SELECT unnest(user_ids) FROM leases WHERE ended_at IS NULL"
-_FOUND_BY = {
-    UserState.QUARANTINED: "u.status = 'quarantined'",
-    UserState.RETIRED: "u.status = 'retired'",
-    UserState.DIRTY: f"u.id IN (SELECT id FROM users WHERE status <> 'active' UNION ALL {_OF_OPEN_LEASES})",
-    **dict.fromkeys((UserState.LEASED, UserState.HELD, UserState.CHORE), f"u.id IN ({_OF_OPEN_LEASES})"),
-}
 
 
 def _refused(error: IntegrityError) -> Exception:
@@ -268,90 +198,5 @@ def _refused(error: IntegrityError) -> Exception:
             return error
 
 
-def _within(scope: Scope, users: type[UserRow]) -> ColumnElement[bool]:
-    return in_scope(scope, project_id=users.project_id, env=users.env)
-
-
-def cursor_of(user: User) -> UserCursor:
-    return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
-
-
-def _last_lease(scope: Scope) -> ColumnElement[Any]:
-    """Id of the user's last lease. NULL if the user was in another scope at that time."""
-    if scope.is_whole:
-        return u.lease_id.label("lease_id")
-    here = in_scope(scope, project_id=LeaseRow.project_id, env=LeaseRow.env)
-    return select(LeaseRow.id).where(LeaseRow.id == u.lease_id, here).scalar_subquery().label("lease_id")
-
-
-def _select_users(scope: Scope) -> Select[*tuple[Any, ...]]:
-    in_force = case((u.expires_at > clock.c.now, u.expires_at))
-    return (
-        select(
-            u.id,
-            u.created_at,
-            u.login,
-            u.project_id,
-            u.env,
-            u.domain,
-            u.locktime,
-            u.expires_at,
-            u.available_at,
-            _last_lease(scope),
-            u.labels,
-            literal_column(STATUS).label("status"),
-            u.status_reason,
-            u.status_since,
-            u.status_by,
-            u.status_until,
-            u.health,
-            u.health_reason,
-            u.checked_at,
-            u.healthy_at,
-            u.failures,
-            u.rotated_at,
-            u.pending_password.is_not(None).label("is_rotating"),
-            u.session_expires_at,
-            u.secrets.is_not(None).label("has_secrets"),
-            u.totp_seed.is_not(None).label("has_totp"),
-            literal_column(USER_STATE).label("state"),
-            (u.expires_at > clock.c.now).label("locked"),
-            func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
-        )
-        .join(p, p.id == u.project_id)
-        .join(clock, true())
-    )
-
-
-def _user(row: Row[Any]) -> User:
-    state, status = UserState(row.state), UserStatus(row.status)
-    return User(
-        id=row.id,
-        created_at=row.created_at,
-        login=row.login,
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
-        state=state,
-        locktime=row.locktime if row.locked else None,
-        expires_at=row.expires_at if row.locked else None,
-        busy_for=max(0.0, round(float(row.busy_for), 3))
-        if row.locked or state is UserState.RESTING
-        else None,
-        available_at=row.available_at,
-        lease_id=row.lease_id,
-        labels=row.labels,
-        status=status,
-        status_reason=row.status_reason if status is not UserStatus.ACTIVE else None,
-        status_since=row.status_since if status is not UserStatus.ACTIVE else None,
-        status_by=row.status_by if status is not UserStatus.ACTIVE else None,
-        status_until=row.status_until if status is UserStatus.QUARANTINED else None,
-        health=Health(row.health),
-        health_reason=row.health_reason,
-        checked_at=row.checked_at,
-        healthy_at=row.healthy_at,
-        failures=row.failures,
-        rotated_at=row.rotated_at,
-        is_rotating=row.is_rotating,
-        session_expires_at=row.session_expires_at,
-        has_secrets=row.has_secrets,
-        has_totp=row.has_totp,
-    )
+def _within(scope: Scope) -> ColumnElement[bool]:
+    return in_scope(scope, project_id=UserRow.project_id, env=UserRow.env)

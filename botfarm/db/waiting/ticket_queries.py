@@ -20,9 +20,9 @@ from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.listener import SAY_FREED
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.user_state import CHORE_AT, CLOCK, IS_DIRTY, free_at
-from botfarm.domain.leases import LeaseRequest, Purpose
+from botfarm.domain.leases import LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
-from botfarm.domain.waiting import Place, Queue
+from botfarm.domain.waiting import PRIORITY_STEP, Place, Queue
 
 # Conditions on `FROM {TICKETS}`. A ticket that only keeps a place for its key has no replica and is not live.
 TICKETS = "tickets AS t JOIN replicas AS r ON r.id = t.replica"
@@ -56,7 +56,7 @@ INSERT = text(f"""
                                   replica, deadline, principal, owner, idempotency_key, fingerprint, purpose)
         OVERRIDING SYSTEM VALUE
         SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
-               arrived_at - priority * interval '60 seconds', arrived_at,
+               arrived_at - priority * interval '{PRIORITY_STEP} seconds', arrived_at,
                :replica, deadline, principal, owner, idempotency_key, fingerprint, purpose
         FROM new ORDER BY principal, idempotency_key, id
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
@@ -156,6 +156,12 @@ WITHDRAW = text(f"""
           AND (({LIVE_TICKET}) OR t.id IN (SELECT id FROM mine))
     )
     SELECT line.id, line.place, line.waiting FROM line JOIN mine ON mine.id = line.id""")
+
+# The place is kept, as it is when a caller hangs up.
+END_WAIT = text(f"""
+    UPDATE tickets SET replica = NULL, deadline = clock_timestamp() + make_interval(secs => {KEPT_FOR})
+    WHERE principal = :principal AND idempotency_key = :idempotency_key AND fingerprint = :fingerprint
+      AND replica IS NOT NULL""")
 
 HEARTBEAT = text("""
     INSERT INTO replicas (id, seen_at) VALUES (:replica, clock_timestamp())
@@ -266,6 +272,15 @@ async def withdraw_tickets(
     }
     rows = await session.execute(WITHDRAW, parameters)
     return {row.id: LastPlace(row.place, row.waiting) for row in rows}
+
+
+async def end_wait(session: AsyncSession, *, principal: str, terms: LeaseTerms) -> None:
+    """Ends the wait of the same request under the same key, at whichever replica: its ticket is not granted.
+
+    Waits for a grant of the ticket that is in flight.
+    """
+    parameters = {"idempotency_key": terms.idempotency_key, "fingerprint": terms.fingerprint}
+    await session.execute(END_WAIT, {"principal": principal, **parameters})
 
 
 async def record_heartbeat(session: AsyncSession, replica: UUID) -> None:
