@@ -16,7 +16,7 @@ from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
 from workers.jobs import Heartbeat, Job, run_tick
 from workers.probes import create_probes
-from workers.upkeep_jobs import fill_login_keys, prune, prune_tickets, reap, refresh_gauges
+from workers.upkeep_jobs import fill_login_keys, prune, prune_tickets, reap, refresh_gauges, roll_up
 
 logger = get_logger(__name__)
 
@@ -24,6 +24,7 @@ PRUNE_INTERVAL = 3_600.0
 TICKETS_INTERVAL = 60.0
 PROBE_CONNECTIONS = 100
 LOGINS_INTERVAL = 60.0
+ROLLUPS_INTERVAL = 60.0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -58,7 +59,8 @@ def _jobs(services: Services, settings: Settings, stop: asyncio.Event) -> list[J
         Job("gauges", settings.gauges_interval, partial(refresh_gauges, services.maintenance)),
         Job("tickets", TICKETS_INTERVAL, partial(prune_tickets, services.maintenance)),
         Job("logins", LOGINS_INTERVAL, partial(fill_login_keys, services.maintenance, stop)),
-        Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance, stop)),
+        Job("prune", PRUNE_INTERVAL, partial(prune, services.maintenance, services.rollups, stop)),
+        Job("rollups", ROLLUPS_INTERVAL, partial(roll_up, services.rollups, stop)),
     ]
     for job in jobs:
         metrics.worker_job_failures_total.labels(job.name)

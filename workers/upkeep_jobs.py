@@ -4,6 +4,7 @@ import asyncio
 
 from botfarm.logs import get_logger
 from botfarm.services.upkeep.maintenance import Maintenance
+from botfarm.services.usage.rolling_up import Rollups
 
 logger = get_logger(__name__)
 
@@ -41,10 +42,24 @@ async def fill_login_keys(maintenance: Maintenance, stop: asyncio.Event) -> None
         )
 
 
-async def prune(maintenance: Maintenance, stop: asyncio.Event) -> None:
+async def roll_up(rollups: Rollups, stop: asyncio.Event) -> None:
+    """Ends early when `stop` is set, because a long history takes longer than the worker is given to end."""
+    stretches = await rollups.roll_up(stop)
+    if stretches > 1:
+        logger.info("rolled up how the pools were used", stretches=stretches)
+
+
+async def prune(maintenance: Maintenance, rollups: Rollups, stop: asyncio.Event) -> None:
     """Ends early when `stop` is set, because a backlog may take longer than the worker is given to end."""
     leases = await maintenance.prune_history(stop)
     refusals = await maintenance.prune_refusals(stop)
     audit_entries = await maintenance.prune_audit(stop)
-    if leases or refusals or audit_entries:
-        logger.info("pruned history", leases=leases, refusals=refusals, audit_entries=audit_entries)
+    old_rollups = await rollups.prune()
+    if leases or refusals or audit_entries or old_rollups:
+        logger.info(
+            "pruned history",
+            leases=leases,
+            refusals=refusals,
+            audit_entries=audit_entries,
+            rollups=old_rollups,
+        )

@@ -8,6 +8,7 @@ from typing import Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.shared.rolled_up import ROLLED_UP_TO
 from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool
 
@@ -30,10 +31,10 @@ COUNT = text("""
     DO UPDATE SET requests = r.requests + excluded.requests, waited = r.waited + excluded.waited,
                   longest_wait = greatest(r.longest_wait, excluded.longest_wait)""")
 
-PRUNE = text("""
+PRUNE = text(f"""
     WITH old AS MATERIALIZED (
         SELECT ctid FROM refused_requests
-        WHERE minute < clock_timestamp() - make_interval(days => :days) LIMIT :batch
+        WHERE minute < clock_timestamp() - make_interval(days => :days) AND minute < {ROLLED_UP_TO} LIMIT :batch
     )
     DELETE FROM refused_requests USING old WHERE refused_requests.ctid = old.ctid
     RETURNING 1""")
@@ -82,5 +83,5 @@ async def count_refusals(session: AsyncSession, refused: Mapping[Refusal, Refuse
 
 
 async def prune_refusals(session: AsyncSession, *, days: int, batch: int) -> int:
-    """Deletes up to `batch` rows of minutes more than `days` days ago. Returns their number."""
+    """Deletes up to `batch` rows that are rolled up, of minutes more than `days` days ago. Returns their number."""
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())

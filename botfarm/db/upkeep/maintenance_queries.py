@@ -5,10 +5,13 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from botfarm.db.shared.rolled_up import ROLLED_UP_TO
+
 # Fences rise with time, so old leases come first, and no index on ended_at is needed.
-PRUNE = text("""
+PRUNE = text(f"""
     WITH old AS MATERIALIZED (
-        SELECT id, fence, user_ids FROM leases WHERE ended_at < clock_timestamp() - make_interval(days => :days)
+        SELECT id, fence, user_ids FROM leases
+        WHERE ended_at < clock_timestamp() - make_interval(days => :days) AND ended_at < {ROLLED_UP_TO}
         ORDER BY fence LIMIT :batch
     ),
     of_users AS (
@@ -53,7 +56,7 @@ CONNECTIONS = text("""
 
 
 async def prune_leases(session: AsyncSession, *, days: int, batch: int) -> int:
-    """Deletes up to `batch` leases that ended more than `days` days ago. Returns their number."""
+    """Deletes up to `batch` leases that are rolled up and ended more than `days` days ago. Returns their number."""
     return len((await session.execute(PRUNE, {"days": days, "batch": batch})).all())
 
 

@@ -5,7 +5,6 @@ of user does not hold up the whole queue. And a grant takes any users that match
 where its grant could take the very user that an earlier ticket needs.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 
 from botfarm.domain.waiting import Place, Queue
@@ -18,18 +17,18 @@ def grantable(queue: Queue) -> list[Place]:
     starve a big one.
     """
     users = _Users(queue.free)
-    earlier: Counter[int] = Counter()  # by sets of labels: the users that earlier tickets want
-    granting: Counter[int] = Counter()  # the users that the grantable ones of these want
+    earlier: dict[int, int] = {}  # by sets of labels: the users that earlier tickets want
+    granting: dict[int, int] = {}  # the users that the grantable ones of these want
     places = []
     for place in queue.places:
-        wanted, this = place.wanted, Counter({place.wanted: place.count})
-        together = granting + this
-        if users.suffice(wanted, earlier + this) and all(
-            users.suffice(each, together) for each in granting if users.in_common(each, wanted)
-        ):
+        wanted = place.wanted
+        earlier[wanted] = earlier.get(wanted, 0) + place.count
+        if not users.suffice(wanted, earlier):
+            continue
+        together = {**granting, wanted: granting.get(wanted, 0) + place.count}
+        if all(users.suffice(each, together) for each in granting if users.in_common(each, wanted)):
             places.append(place)
             granting = together
-        earlier += this
     return places
 
 
