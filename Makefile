@@ -10,10 +10,11 @@ READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
 OPS_READY := .venv/.ops-ready
+PAGE_READY := .venv/.page-ready
 UPKEEP := .venv/upkeep
 UPKEEP_READY := .venv/.upkeep-ready
 
-.PHONY: help ci run demo test test-demo test-ops test-playwright bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help ci run demo test test-demo test-in-browsers test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in a minute and a half
 test-playwright: $(READY) ## Test the npm package with real browsers (Node.js 20; as root installs Chromium)
 	@sh clients/playwright/test.sh
 
+test-page: $(PAGE_READY) ## Test the page for people in a real browser (as root installs Chromium)
+	@CHROMIUM=$$(sh deploy/tests/find-chromium.sh) && export CHROMIUM && $(BIN)/python -m pytest -n 2 --dist load tests/page
+
+screenshots: $(PAGE_READY) ## Make the pictures of the page in docs/page/ from the demo farm
+	@CHROMIUM=$$(sh deploy/tests/find-chromium.sh) && export CHROMIUM && PYTHONPATH=tests $(BIN)/python tests/page/screenshots.py
+
 test-demo: $(READY) ## Test the demo: what it shows, and that it cleans up after itself (two minutes)
 	@$(BIN)/python -m pytest -n 0 examples/shop/test_demo.py
 
@@ -47,9 +54,15 @@ check: lint types layers ## Linters, types and import layers
 ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory $(PAGE_READY) $(OPS_READY)
+	@sh deploy/tests/find-chromium.sh > /dev/null
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-ops test-in-browsers
+
+# One after the other, beside test-ops, which waits for most of its time.
+test-in-browsers:
 	@$(MAKE) --no-print-directory test-playwright
+	@$(MAKE) --no-print-directory test-page
 	@$(MAKE) --no-print-directory test-demo
-	@$(MAKE) --no-print-directory test-ops
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -88,6 +101,10 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 
 $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(PAGE_READY): $(READY) requirements/page.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/page.txt
 	@touch $@
 
 $(UPKEEP_READY): $(READY) requirements/upkeep.txt

@@ -7,6 +7,7 @@ from functools import partial
 
 from benchmarks.database import durability, fetch_value, running_postgres
 from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.pages import measure_pages
 from benchmarks.plan import read_plan
 from benchmarks.plot import draw
 from benchmarks.pools import measure_pools
@@ -36,7 +37,7 @@ def main() -> int:
             flush=True,
         )
         run = Run(plan, tools, postgres, results)
-        for measure in (measure_throughput, measure_pools, measure_waiting):
+        for measure in (measure_throughput, measure_pools, measure_waiting, measure_pages):
             run.say(measure.__name__)
             run.measure(measure.__name__, partial(measure, run))
     ratios = compute_ratios(results, plan)

@@ -24,6 +24,8 @@ KEY_RING = KeyRing.parse(KEYS)
 _ADMIN = secrets.token_urlsafe(24)
 _GRANTED = re.compile(r'^botfarm_acquire_total\{[^}]*result="granted"[^}]*\} (\S+)$', re.MULTILINE)
 
+_CHECK_OUTS = re.compile(r"^botfarm_db_pool_wait_seconds_count (\S+)$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
@@ -33,6 +35,10 @@ class Api:
     def pairs(self) -> int:
         """Leases granted since the process started, from its metrics."""
         return int(sum(float(value) for value in _GRANTED.findall(self._metrics())))
+
+    def check_outs(self) -> float:
+        """How often the process has taken a connection to the database, for a statement or a transaction."""
+        return float(_CHECK_OUTS.findall(self._metrics())[0])
 
     def batch_size(self) -> tuple[float, float] | None:
         """Sum and count of the metric `botfarm_batch_size`. None for a build without the metric."""

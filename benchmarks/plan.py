@@ -22,6 +22,8 @@ class Plan:
     waiters: int = 1_000
     idle_seconds: int = 10
     wakes: int = 300
+    pages: int = 300
+    """Open pages at one process."""
     grants: int = 10_000
     """Grants of the fairness row."""
     expired: int = 100_000
@@ -53,6 +55,7 @@ _SMOKE = Plan(
     waiters=100,
     idle_seconds=1,
     wakes=20,
+    pages=30,
     grants=300,
     expired=10_000,
     memory_pairs=2_000,

@@ -61,6 +61,12 @@ TARGETS = {
         5, "release sent → waiter at another replica has its answer, p99 ÷ an uncontended acquire"
     ),
     "overtaken": _at_most(0, "tickets overtaken by one that came more than 100 ms later"),
+    "open_pages_cpu": _at_most(
+        0.05, "{pages:,} open pages of a quiet farm: share of a core of their process"
+    ),
+    "open_pages_queries": _at_most(
+        1.5, "the same: queries a second of their process, beyond those without them"
+    ),
     "reap_p99": _at_most(2, "acquire p99 while {expired:,} expired leases are reaped ÷ before"),
     "memory_growth": _at_most(
         1.1, "resident memory after {memory_pairs:,} pairs ÷ after {memory_pairs_before:,}"
@@ -90,6 +96,8 @@ def compute_ratios(results: Results, plan: Plan) -> dict[str, float | None]:
             "wake", "from_release_sent_p99_ms", "wake", "acquire_p50_ms"
         ),
         "overtaken": lambda: results.median("fairness", "overtaken"),
+        "open_pages_cpu": lambda: results.median("open-pages", "cpu"),
+        "open_pages_queries": lambda: results.median("open-pages", "queries_per_second"),
         "reap_p99": lambda: results.median("reaping", "ratio"),
         "memory_growth": lambda: results.median("memory", "growth"),
     }

@@ -22,7 +22,7 @@ _COLUMNS = {
     "failures": "refused",
 }
 _WHOLE = 100  # values from here on are shown without decimals
-_SINGLE = ("idle-waiters", "wake", "fairness", "reaping", "memory")
+_SINGLE = ("idle-waiters", "wake", "fairness", "open-pages", "reaping", "memory")
 
 
 @dataclass(frozen=True, slots=True)

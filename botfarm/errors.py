@@ -13,7 +13,7 @@ BotfarmError
 ├── ConflictError
 │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
 │   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
-│   ├── RotationPendingError, NoRotationError
+│   ├── RotationPendingError, NoRotationError, ChangedMeanwhileError
 │   ├── PoolExhaustedError
 │   │   └── CallerGoneError
 │   ├── PoolTooSmallError
@@ -165,6 +165,10 @@ class RotationPendingError(ConflictError):
 
 class NoRotationError(ConflictError):
     """No new password of this user is pending."""
+
+
+class ChangedMeanwhileError(ConflictError):
+    """It has changed since this page was made, so nothing was done."""
 
 
 class PoolExhaustedError(ConflictError):

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from botfarm.crypto import totp
 from botfarm.db.postgres import engine
@@ -16,6 +17,10 @@ from support.code_clock import CodeClock
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 from support.processes import end_fork_server, heed_signals
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -108,10 +108,12 @@ def _greet(settings: Settings, url: str, operator: str) -> None:
     token = "$BOTFARM_BOOTSTRAP_TOKEN" if given else _kept(settings, "token", _new_token)  # not ours to show
     headers = f"""-H "Authorization: Bearer {token}" -H 'Content-Type: application/json'"""
     typer.echo(f"""
-botfarm is running: {url} (API documentation: {url}/docs)
+botfarm is running: {url}
 
+  page      {url}/ui
+  sign in   {operator}
+  API       {url}/docs
   token     {token}
-  operator  {operator}
 
 Lease a user of the demo project, with curl or from the command line:
 

@@ -14,11 +14,14 @@ def login_key(login: str) -> str:
     and `DOMAIN\name` have a normal form, too.
     """
     local, at, host = unicodedata.normalize("NFC", login).rpartition("@")
-    return _folded(local) + at + _ace(host) if local else _folded(login)
+    return folded(local) + at + _ace(host) if local else folded(login)
 
 
-def _folded(text: str) -> str:
-    """Decomposes before folding, as Unicode's caseless match (D145) does: folding may reorder marks."""
+def folded(text: str) -> str:
+    """The text without a difference of case.
+
+    Decomposes before folding, as Unicode's caseless match (D145) does: folding may reorder marks.
+    """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
@@ -27,7 +30,7 @@ def _ace(host: str) -> str:
     try:
         mapped = idna.uts46_remap(host, std3_rules=False)
     except idna.IDNAError:  # no host at all, such as one with a control character
-        return _folded(host)
+        return folded(host)
     return ".".join(map(_a_label, mapped.split(".")))
 
 

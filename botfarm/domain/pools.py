@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -46,8 +47,10 @@ class PoolCounts:
     """Seconds until time alone frees the next user; null when it will free none."""
     waiting: int = 0
     """Tests that wait."""
+    waiting_since: datetime | None = None
+    """When the oldest waiting request arrived; null when none waits."""
     oldest_wait: float | None = None
-    """Seconds that the oldest waiting request has waited; null when none waits."""
+    """Seconds since then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Users, which are the test accounts of the farm, and the lines of an import."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,10 +42,10 @@ class UserStatus(StrEnum):
 
 
 POLICY = "policy"
-"""Who has changed a user's status, when the project's policy has."""
+"""Stands in `status_by` where a person's or a token's name would, when the policy has changed a status."""
 
 BY_HAND = "hand"
-"""Who has changed a user's status in metrics, when an operator or a token has."""
+"""Stands for all operators and tokens in metrics of changes of a status."""
 
 CLEANING_FAILED = "cleaning_failed"
 """The reason of a quarantine after too many chores that failed."""
@@ -91,6 +92,22 @@ class User:
     @property
     def is_retired(self) -> bool:
         return self.status is UserStatus.RETIRED
+
+    @property
+    def version(self) -> str:
+        """Differs after each change by hand or by policy, but not after a lease.
+
+        By it a change notices that somebody else was faster.
+        """
+        labels = sorted(self.labels.items())
+        status = (
+            self.status,
+            self.status_reason,
+            self.status_since,
+            self.status_by,
+            self.status_until,
+        )
+        return hashlib.sha256(repr((self.login, self.pool, labels, status)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,8 @@ class UserFilter:
     health: Health | None = None
     login: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    search: str | None = None
+    """A part of the login, in upper or lower case."""
 
 
 class BulkAction(StrEnum):
@@ -177,6 +196,8 @@ class BulkChange:
 @dataclass(frozen=True, slots=True)
 class BulkFailure:
     id: UUID
+    login: str | None
+    """Null when the scope has no such user."""
     problem: str
     """The slug of the problem that the change of this user alone would have met."""
 
@@ -186,6 +207,8 @@ class BulkResult:
     matched: int
     done: int
     """Of a dry run: what would be done."""
+    replaced: int
+    """Of those done: users that were quarantined or retired already and got another reason."""
     failed: tuple[BulkFailure, ...]
 
 

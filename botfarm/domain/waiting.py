@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Domain, Env, Pool
+
+PRIORITY_STEP = 60
+"""Seconds: a ticket ranks by its arrival, earlier by so much for each step of its priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,16 @@ class Ticket:
     """Seconds since the request arrived. Retries under its key do not change that moment."""
     ends_in: float
     """Seconds until the request is answered, at the latest."""
+    expected_in: float | None
+    """Seconds until it probably gets its users: by the requests before it, and by how long users of the pool were held.
+
+    Null when no lease of the pool tells, and for keepers.
+    """
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the request is answered, at the latest."""
+        return self.arrived_at + timedelta(seconds=round(self.waited + self.ends_in))
 
 
 @dataclass(frozen=True, slots=True)

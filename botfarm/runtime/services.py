@@ -32,6 +32,7 @@ from botfarm.services.shared.notifier import Notifier
 from botfarm.services.shared.shutdown import Shutdown
 from botfarm.services.shared.ttl_cache import CacheRefresher
 from botfarm.services.stock.bulk import Bulk
+from botfarm.services.stock.farm_changes import FarmChanges
 from botfarm.services.stock.history import History
 from botfarm.services.stock.importing import Importing
 from botfarm.services.stock.pools import Pools
@@ -42,6 +43,10 @@ from botfarm.services.upkeep.after_restore import AfterRestore
 from botfarm.services.upkeep.key_usage import KeyUsage
 from botfarm.services.upkeep.maintenance import Maintenance
 from botfarm.services.upkeep.reencryption import Reencryption
+from botfarm.services.usage.capacity import Capacity
+from botfarm.services.usage.lease_stats import LeaseStats
+from botfarm.services.usage.pool_stats import PoolStats
+from botfarm.services.usage.rolling_up import Rollups
 from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.settings import Settings
 
@@ -51,10 +56,11 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Ordered by room: access, stock, leasing and waiting, upkeep; then what several rooms share."""
+    """Ordered by room: access, stock, leasing and waiting, usage, upkeep; then what several rooms share."""
 
     authentication: TokenAuthentication
     sessions: Sessions
+    credential_check: CredentialCheck
     operators: Operators
     tokens: Tokens
     audit: Audit
@@ -66,6 +72,7 @@ class Services:
     history: History
     importing: Importing
     pools: Pools
+    farm_changes: FarmChanges
 
     acquiring: Acquiring
     user_acquiring: UserAcquiring
@@ -74,6 +81,11 @@ class Services:
     one_time_codes: OneTimeCodes
     waiting_room: WaitingRoom
     refusals: Refusals
+
+    rollups: Rollups
+    pool_stats: PoolStats
+    capacity: Capacity
+    lease_stats: LeaseStats
 
     maintenance: Maintenance
     after_restore: AfterRestore
@@ -107,8 +119,11 @@ async def open_services(
         closing.callback(passwords.close)
         authentication = TokenAuthentication(database, _bootstrap_token(settings))
         sessions = Sessions(database, key_ring, passwords, LoginThrottle(), shutdown)
+        credential_check = CredentialCheck(authentication, sessions)
 
         projects, pools = Projects(database), Pools(database)
+        farm_changes = FarmChanges(database, shutdown)
+        closing.push_async_callback(farm_changes.close)
 
         leases = Leases(database, key_ring, notifier, max_batch=_max_batch(settings))
         one_time_codes = OneTimeCodes(database, key_ring, leases, shutdown)
@@ -120,7 +135,7 @@ async def open_services(
             key_ring=key_ring,
             projects=projects,
             pools=pools,
-            credential_check=CredentialCheck(authentication, sessions),
+            credential_check=credential_check,
             refusals=refusals,
             one_time_codes=one_time_codes,
             notifier=notifier,
@@ -134,6 +149,7 @@ async def open_services(
         yield Services(
             authentication=authentication,
             sessions=sessions,
+            credential_check=credential_check,
             operators=Operators(database, passwords),
             tokens=Tokens(database),
             audit=Audit(database),
@@ -144,6 +160,7 @@ async def open_services(
             history=History(database),
             importing=Importing(database, key_ring, notifier),
             pools=pools,
+            farm_changes=farm_changes,
             acquiring=acquiring,
             user_acquiring=user_acquiring,
             leases=leases,
@@ -151,6 +168,10 @@ async def open_services(
             one_time_codes=one_time_codes,
             waiting_room=waiting_room,
             refusals=refusals,
+            rollups=Rollups(database),
+            pool_stats=PoolStats(database),
+            capacity=Capacity(database, projects, pools),
+            lease_stats=LeaseStats(database),
             maintenance=Maintenance(database, notifier, clock, history_days=settings.history_days),
             after_restore=AfterRestore(database),
             key_usage=key_usage,

@@ -17,10 +17,12 @@ from botfarm.web import probe_routes
 from botfarm.web.api import (
     audit_routes,
     auth_routes,
+    capacity_routes,
     import_routes,
     lease_routes,
     pool_routes,
     project_routes,
+    stats_routes,
     token_routes,
     user_routes,
     waiting_routes,
@@ -30,6 +32,24 @@ from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, sho
 from botfarm.web.http.fast_path import FastPath
 from botfarm.web.http.request_log import RequestLog
 from botfarm.web.http.session_cookie import SessionCookie
+from botfarm.web.pages import (
+    access_pages,
+    audit_pages,
+    capacity_pages,
+    change_stream,
+    hold_pages,
+    lease_pages,
+    pool_pages,
+    sign_in_pages,
+    site_pages,
+    user_action_pages,
+    user_bulk_pages,
+    user_import_pages,
+    user_list_pages,
+    user_pages,
+    waiting_pages,
+)
+from botfarm.web.pages.page_routing import FRAGMENTS_AT_ONCE
 
 
 def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
@@ -58,6 +78,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         # The framework's own tracing would record bodies, and bodies hold passwords.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.fragment_turns = asyncio.Semaphore(FRAGMENTS_AT_ONCE)
     app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure, port=settings.port)
     app.include_router(auth_routes.router)
     for routes in (
@@ -67,10 +88,31 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         waiting_routes,  # before lease_routes, whose `/leases/{lease_id}` would match `/leases/waiting`
         lease_routes,
         pool_routes,
+        capacity_routes,
+        stats_routes,
         token_routes,
         audit_routes,
     ):
         app.include_router(routes.router, dependencies=[bearer, session])
+    for pages in (
+        sign_in_pages,
+        pool_pages,
+        waiting_pages,
+        audit_pages,
+        capacity_pages,
+        access_pages,
+        change_stream,
+        user_list_pages,
+        user_bulk_pages,
+        user_import_pages,
+        user_pages,
+        user_action_pages,
+        lease_pages,
+        hold_pages,
+        site_pages,  # the last one, because it answers for every other address
+    ):
+        app.include_router(pages.router)
+    app.include_router(site_pages.root)
     app.include_router(probe_routes.probes)
     if settings.metrics_port is None:
         app.include_router(probe_routes.metrics)

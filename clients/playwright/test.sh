@@ -8,15 +8,7 @@ node --version 2>/dev/null | grep -Eq '^v(2[0-9]|[3-9][0-9])\.' || {
     exit 1
 }
 
-find_chromium() {
-    command -v chromium || command -v chromium-browser || command -v google-chrome
-}
-CHROMIUM=${CHROMIUM:-$(find_chromium || true)}
-if [ -z "$CHROMIUM" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    sh ../../deploy/tests/install-packages.sh chromium fonts-dejavu-core
-    CHROMIUM=$(find_chromium)
-fi
-[ -n "$CHROMIUM" ] || { echo "Install Chromium, or say where it is: CHROMIUM=/path/to/chromium" >&2; exit 1; }
+CHROMIUM=$(sh ../../deploy/tests/find-chromium.sh)
 export CHROMIUM
 
 install() {

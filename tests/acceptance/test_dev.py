@@ -93,7 +93,7 @@ def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
 ) -> None:
     with running_botfarm("dev", environment=environment) as first:
         lease = lease_by_the_printed_line(first)
-        password = first.wait_for(r"operator +admin, password (\S+)")[1]
+        password = first.wait_for(r"sign in +admin, password (\S+)")[1]
         sign_in(first, password)
         server = postgres_pid(environment)
         first.kill()
@@ -108,7 +108,7 @@ def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
             assert len(client.get("/users", params={"limit": 1000}).json()["items"]) == 60
         assert password not in second.output
         sign_in(second, password)
-        change = second.wait_for(r"operator +admin; a new password: (.+)")[1]
+        change = second.wait_for(r"sign in +admin; a new password: (.+)")[1]
         assert database_password(environment) not in second.output
         url_file = Path(environment["BOTFARM_DATA_DIR"]) / "database-url"
         assert not asyncio.run(may_do_anything(url_file.read_text().strip()))
@@ -129,7 +129,7 @@ def test_a_database_with_operators_gets_no_other(environment: dict[str, str], da
     add = ("operators", "add", "ann", "--role", "admin")
     run_botfarm(*add, environment=environment, stdin=PASSWORD).check_returncode()
     with running_botfarm("dev", environment=environment) as dev:
-        assert dev.wait_for(r"operator +(.+)")[1] == "ann"
+        assert dev.wait_for(r"sign in +(.+)")[1] == "ann"
         shown = run_botfarm("operators", "list", "--json", environment=environment)
         assert [each["name"] for each in json.loads(shown.stdout)["items"]] == ["ann"]
 

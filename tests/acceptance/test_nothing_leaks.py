@@ -119,6 +119,10 @@ def right_bodies(world: World) -> dict[str, Json | None]:
         "get_totp": None,
         "write_back": {"password": WRITTEN, "secrets": {SECRET_NAME: SECRET}},
         "get_pools": None,
+        "get_capacity": None,
+        "get_pool_stats": None,
+        "get_user_stats": None,
+        "get_holder_stats": None,
         "create_token": {"name": "ci", "role": "runner", "projects": ["shop"], "envs": ["stage"],
                          "max_leases": 1, "expires_in": 60},
         "get_tokens": None,
@@ -166,6 +170,7 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
             await sign_everybody_in(farm, canaries)
             await succeed(farm, world)
             await ask_for_a_code_that_is_far_away(farm, world, database_url)
+            await refuse_crowds(farm, world, database_url)
             async with crowd_that_guesses(farm):
                 await refuse(farm, world, canaries)
                 ids = [UUID(world["odd"]), UUID(world["also odd"])]
@@ -280,10 +285,13 @@ async def look_at_everything(farm: Driver, world: World) -> None:
     for caller in ("admin", "operator"):
         for name in ("get_projects", "get_project", "get_users", "get_user", "get_user_history", "get_leases",
                      "get_waiting",
-                     "get_pools",
+                     "get_pools", "get_pool_stats", "get_user_stats", "get_holder_stats",
                      "get_tokens", "get_audit"):  # fmt: skip
             answer = await farm.ask(name, caller=caller, path=world)
             assert answer.status_code == 200, answer.text
+        asked = {"project_id": world["project_id"], "quantile": "0.9"}
+        answer = await farm.ask("get_capacity", caller=caller, params=asked)
+        assert answer.status_code == 200, answer.text
     for state in ("active", "ended"):
         await farm.ask("get_leases", params={"state": state, "owner": PASSWORD, "principal": SECRET})
 
@@ -327,6 +335,23 @@ async def refuse(farm: Driver, world: World, canaries: Canaries) -> None:
     await refuse_by_state(farm, world)
     await refuse_second_import(farm, world)
     await refuse_operators(farm)
+
+
+async def refuse_crowds(farm: Driver, world: World, database_url: str) -> None:
+    """As many as wait for a replay or for statistics while their tables are locked; the others are refused."""
+    project = {"project_id": world["project_id"]}
+    for name, asked, table in (
+        ("get_capacity", project, "refused_requests"),
+        ("get_user_stats", {}, "rollup_hours"),
+        ("get_holder_stats", {}, "rollup_hours"),
+    ):
+        async with connection_to(database_url) as sql, sql.transaction():
+            await sql.execute(f"LOCK TABLE {table}")
+            crowd = [asyncio.create_task(farm.ask(name, params=asked)) for _ in range(12)]
+            async with asyncio.timeout(60):
+                while 429 not in farm.seen(name):
+                    await asyncio.sleep(0.01)
+        await asyncio.gather(*crowd)
 
 
 async def refuse_second_import(farm: Driver, world: World) -> None:
@@ -407,6 +432,7 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
         (404, "acquire_lease", {"json": lease("held", project="nowhere")}),
         (404, "acquire_lease", {"json": lease(SECRET)}),
         (429, "acquire_lease", {"json": lease("forced"), "caller": "limited"}),
+        (404, "get_capacity", {"params": {"project_id": GONE}}),
         (404, "create_token", {"json": {"name": "x", "role": "viewer", "projects": [SECRET], "envs": ["*"]}}),
         *((403, name, {"path": world, "caller": "other"}) for name in of_the_holder),
         (403, "write_back", {"path": world, "caller": "other", "json": credentials}),
@@ -514,6 +540,8 @@ def command_lines(*processes: Process) -> str:
 async def be_unavailable(farm: Driver, world: World) -> None:
     for name, body in right_bodies(world).items():
         content = {} if body is None else content_of(farm.operations[name], body)
+        if "project_id" in farm.operations[name].parameters("query"):
+            content = {"params": {"project_id": world["project_id"]}}
         caller = "operator" if name == "logout" else "admin"
         answer = await farm.ask(name, caller=caller, path=world, **content)
         assert answer.status_code == 503, f"{name}: {answer.text}"

@@ -60,9 +60,9 @@ def live(url: str) -> Iterator[LiveFarm]:
 
 
 @contextmanager
-def runner(project: LiveProject, *, ttl: int) -> Iterator[Process]:
+def runner(project: LiveProject, *, ttl: int, **settings: str) -> Iterator[Process]:
     command = (sys.executable, "-c", RUNNER, str(ttl))
-    with running(*command, environment=project.environment()) as process:
+    with running(*command, environment={**project.environment(), **settings}) as process:
         yield process
 
 
@@ -229,11 +229,21 @@ def test_a_runner_that_stood_still_for_too_long_knows_it_when_it_goes_on(live: L
         assert sleeper.wait() == 0
 
 
-def test_a_runner_that_is_interrupted_while_it_waits_leaves_no_user_behind(live: LiveFarm) -> None:
+@pytest.mark.parametrize("is_told", [True, False], ids=["the farm is told", "a balancer keeps it to itself"])
+async def test_a_runner_that_is_interrupted_while_it_waits_leaves_no_user_behind(
+    live: LiveFarm, is_told: bool
+) -> None:
     project = live.project_for_sdk(1)
+    async with proxy_to(project.url) as balancer:
+        if not is_told:
+            balancer.hide_ends()
+        await asyncio.to_thread(_interrupt_a_wait, project, balancer.url)
+
+
+def _interrupt_a_wait(project: LiveProject, url: str) -> None:
     with project.farm() as farm:
         held = farm.acquire()
-        with runner(project, ttl=60) as waiting:
+        with runner(project, ttl=60, BOTFARM_URL=url) as waiting:
             until(lambda: project.waiting() == 1)
             waiting.interrupt()
             waiting.wait()

@@ -31,16 +31,16 @@ async def test_the_users_of_a_filter_leave_service_and_come_back(api: httpx.Asyn
         await create_user(api, project_id, labels={"tenant": "a" if number < 3 else "b"})
     leased = (await api.post("/leases", json={**LEASE, "labels": {"tenant": "a"}})).json()
     wanted = {"action": "quarantine", "reason": "moves", "filter": {"labels": {"tenant": "a"}}}
-    assert await bulk(api, **wanted, dry_run=True) == {"matched": 3, "done": 3, "failed": []}
+    assert await bulk(api, **wanted, dry_run=True) == {"matched": 3, "done": 3, "replaced": 0, "failed": []}
     assert await states(api) == ["free", "free", "free", "leased"]
-    assert await bulk(api, **wanted) == {"matched": 3, "done": 3, "failed": []}
+    assert await bulk(api, **wanted) == {"matched": 3, "done": 3, "replaced": 0, "failed": []}
     assert await states(api) == ["free", "quarantined", "quarantined", "quarantined"]
     await api.post(f"/leases/{leased['id']}/release")
     assert await states(api) == ["free", "quarantined", "quarantined", "quarantined"]
     entries = (await api.get("/audit", params={"action": "quarantine_user"})).json()["items"]
     assert [entry["details"]["reason"] for entry in entries] == ["moves"] * 3
     assert await bulk(api, action="restore", filter={"state": "quarantined"}) == {
-        "matched": 3, "done": 3, "failed": [],
+        "matched": 3, "done": 3, "replaced": 0, "failed": [],
     }  # fmt: skip
     assert await states(api) == ["free"] * 4
 
@@ -60,7 +60,24 @@ async def test_what_cannot_be_done_is_said_for_each_user(api: httpx.AsyncClient)
     assert {each["id"]: each["problem"] for each in result["failed"]} == {
         ids[1]: "user-busy", ids[3]: "no-such-user",
     }  # fmt: skip
+    assert {each["id"]: each["login"] for each in result["failed"]} == {
+        ids[1]: leased["login"], ids[3]: None,
+    }  # fmt: skip
     assert [user["id"] for user in (await api.get("/users")).json()["items"]] == [leased["id"]]
+
+
+async def test_reasons_that_a_change_replaces_are_counted(api: httpx.AsyncClient) -> None:
+    """So that the second of two people learns that somebody was there before."""
+    project_id = await create_project(api)
+    over, there, free = [await create_user(api, project_id) for _ in range(3)]
+    await api.post(f"/users/{over['id']}/quarantine", json={"reason": "a", "until": "2020-01-01T00:00:00Z"})
+    await api.post(f"/users/{there['id']}/quarantine", json={"reason": "first"})
+    for action, replaced in (("quarantine", 1), ("quarantine", 3), ("retire", 0), ("retire", 3)):
+        wanted = {"action": action, "reason": "second", "filter": {"all": True}}
+        for dry_run in (True, False):
+            result = await bulk(api, **wanted, dry_run=dry_run)
+            assert result == {"matched": 3, "done": 3, "replaced": replaced, "failed": []}
+    assert (await api.get(f"/users/{free['id']}")).json()["status_reason"] == "second"
 
 
 async def test_labels_are_merged(api: httpx.AsyncClient) -> None:
@@ -68,7 +85,8 @@ async def test_labels_are_merged(api: httpx.AsyncClient) -> None:
     full = await create_user(api, project_id, labels={f"k{n}": "" for n in range(64)})
     user = await create_user(api, project_id, labels={"old": "1", "kept": "2"})
     result = await bulk(api, action="label", labels={"old": None, "new": "3"}, filter={"all": True})
-    assert result == {"matched": 2, "done": 1, "failed": [{"id": full["id"], "problem": "invalid-request"}]}
+    failure = {"id": full["id"], "login": full["login"], "problem": "invalid-request"}
+    assert result == {"matched": 2, "done": 1, "replaced": 0, "failed": [failure]}
     assert (await api.get(f"/users/{user['id']}")).json()["labels"] == {"kept": "2", "new": "3"}
 
 

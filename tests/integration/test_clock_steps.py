@@ -1,19 +1,23 @@
 """The database's clock is stepped: no user is granted while a holder may use it, and no user is lost."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import Lease
 from botfarm.domain.pools import Pool
 from botfarm.errors import LeaseLapsedError, PoolExhaustedError, UserBusyError
 from botfarm.services.upkeep import maintenance
 from support.app import api_client
 from support.farm import OTHER_RUNNER, RUNNER, Farm, open_farm, test_settings
+from support.rollups import hours_ago, roll_up, rollups
 
 HOUR = 3_600.0
 
@@ -192,3 +196,46 @@ async def test_an_api_process_notices_a_step_by_itself(
                 await clock.step(HOUR)
                 await asyncio.sleep(0.2)
         assert "the database's clock was stepped" in caplog.text
+
+
+async def test_hours_that_a_step_back_repeats_count_all_leases_once(farm: Farm, clock: Clock) -> None:
+    pool = await farm.pool(1)
+    begun = await hours_ago(farm, 0)
+    for _ in range(3):  # two hours pass and are closed, each with a lease
+        await farm.services.leases.release(OTHER_RUNNER, (await until_free(farm, pool)).id)
+        await roll_up(farm)
+        await clock.step(HOUR)
+        await farm.services.maintenance.follow_clock()
+    assert sum(row["granted"] for row in (await rollups(farm, pool)).values()) == 3
+    await clock.step(-3 * HOUR)
+    await farm.services.maintenance.follow_clock()
+    await farm.user(pool)  # the other one rests until the hour of its release comes again
+    await farm.services.leases.release(OTHER_RUNNER, (await until_free(farm, pool)).id)
+    await roll_up(farm)
+    rows = await rollups(farm, pool)
+    assert [rows[begun + timedelta(hours=hour)]["granted"] for hour in range(3)] == [2, 1, 1]
+    for _ in range(4):  # and once more, until the clock is where it was
+        await clock.step(HOUR)
+        await roll_up(farm)
+    assert sum(row["granted"] for row in (await rollups(farm, pool)).values()) == 4
+    assert sum(json.loads(row["ends"]).get("ok", 0) for row in (await rollups(farm, pool)).values()) == 4
+
+
+async def test_a_step_forward_leaves_out_the_users_in_service_whom_nobody_counted(
+    farm: Farm, clock: Clock
+) -> None:
+    pool = await farm.pool(1)
+    await roll_up(farm)
+    await clock.step(60)
+    await roll_up(farm)
+    seconds = "SELECT sum(in_service_seconds) FROM rollups"
+    counted = await farm.sql.fetchval(seconds)
+    assert 60 <= counted < 75
+    await clock.step(30 * HOUR)
+    await roll_up(farm)
+    assert await farm.sql.fetchval(seconds) == counted
+    await clock.step(-30 * HOUR)
+    await clock.step(60)
+    await roll_up(farm)
+    assert 120 <= await farm.sql.fetchval(seconds) < 150
+    assert list(await farm.services.pool_stats.recent_waits(EVERYTHING)) == [pool]

@@ -143,24 +143,30 @@ async def test_many_users_are_changed_by_a_filter_or_by_their_ids(farm_of: FarmO
     ids = await ids_of(farm, 3)
     wanted = {"action": "quarantine", "filter": {"labels": {"tenant": "a"}}, "reason": "a moves"}
     dry = await farm.api.post("/users/bulk", json={**wanted, "dry_run": True})
-    assert (dry.status_code, dry.json()) == (200, {"matched": 2, "done": 2, "failed": []})
+    assert (dry.status_code, dry.json()) == (200, {"matched": 2, "done": 2, "replaced": 0, "failed": []})
     assert await states(farm, ids) == ["free"] * 3
     done = await farm.api.post("/users/bulk", json=wanted)
-    assert done.json() == {"matched": 2, "done": 2, "failed": []}
+    assert done.json() == {"matched": 2, "done": 2, "replaced": 0, "failed": []}
     assert sorted(await states(farm, ids)) == ["free", "quarantined", "quarantined"]
     restore = {"action": "restore", "filter": {"state": "quarantined"}}
     assert (await farm.api.post("/users/bulk", json=restore)).json()["done"] == 2
     assert (await farm.api.post("/users/bulk", json=restore)).json() == {
         "matched": 0,
         "done": 0,
+        "replaced": 0,
         "failed": [],
     }
     named = {"action": "retire", "ids": [ids[0], NOBODY], "reason": "gone"}
     told = (await farm.api.post("/users/bulk", json=named)).json()
-    assert told == {"matched": 1, "done": 1, "failed": [{"id": NOBODY, "problem": "no-such-user"}]}
+    missing = {"id": NOBODY, "login": None, "problem": "no-such-user"}
+    assert told == {"matched": 1, "done": 1, "replaced": 0, "failed": [missing]}
+    assert (await farm.api.post("/users/bulk", json=named)).json()["replaced"] == 1
     again = {"action": "quarantine", "ids": ids, "reason": "all"}
-    told = (await farm.api.post("/users/bulk", json=again)).json()
-    assert told == {"matched": 3, "done": 2, "failed": [{"id": ids[0], "problem": "user-retired"}]}
+    login = (await farm.api.get(f"/users/{ids[0]}")).json()["login"]
+    retired = {"id": ids[0], "login": login, "problem": "user-retired"}
+    for replaced in (0, 2):
+        told = (await farm.api.post("/users/bulk", json=again)).json()
+        assert told == {"matched": 3, "done": 2, "replaced": replaced, "failed": [retired]}
 
 
 async def test_a_leased_user_is_labelled_and_not_deleted(farm_of: FarmOf) -> None:
@@ -173,7 +179,8 @@ async def test_a_leased_user_is_labelled_and_not_deleted(farm_of: FarmOf) -> Non
     assert labelled.json()["done"] == 2
     deleted = (await farm.api.post("/users/bulk", json={"action": "delete", **everything})).json()
     held = lease["users"][0]["id"]
-    assert deleted == {"matched": 2, "done": 1, "failed": [{"id": held, "problem": "user-busy"}]}
+    busy = {"id": held, "login": lease["users"][0]["login"], "problem": "user-busy"}
+    assert deleted == {"matched": 2, "done": 1, "replaced": 0, "failed": [busy]}
     await farm.post(lease, "release")
     assert (await farm.taken(labels={"plan": "paid"}))["users"][0]["id"] == held
 

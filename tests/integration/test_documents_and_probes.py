@@ -21,7 +21,8 @@ async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
         "release_lock", "acquire_lease", "get_leases", "get_waiting", "get_lease", "renew_lease", "release_lease",
         "force_release_lease", "get_pools", "get_totp", "write_back", "create_token", "get_tokens", "delete_token",
         "get_audit", "login", "logout", "quarantine_user", "restore_user", "retire_user", "change_users",
-        "get_user_history", "start_rotation", "confirm_rotation",
+        "get_user_history", "start_rotation", "confirm_rotation", "get_pool_stats", "get_user_stats",
+        "get_holder_stats", "get_capacity",
     }  # fmt: skip
     for operation in operations.values():
         for status, answer in operation["responses"].items():

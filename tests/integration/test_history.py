@@ -15,6 +15,7 @@ from botfarm.domain.leases import LeaseFilter, Outcome, Reason
 from botfarm.errors import PoolExhaustedError
 from support.farm import MANAGER, RUNNER, Farm
 from support.http import LEASE, create_project, create_user
+from support.rollups import roll_up
 
 EVERYBODY = MANAGER.scope
 
@@ -131,6 +132,7 @@ async def test_old_counts_of_refused_requests_are_pruned(farm: Farm) -> None:
     await farm.services.refusals.close()
     assert await farm.services.maintenance.prune_refusals(asyncio.Event()) == 0
     await farm.sql.execute("UPDATE refused_requests SET minute = minute - interval '400 days'")
+    await roll_up(farm)
     assert await farm.services.maintenance.prune_refusals(asyncio.Event()) == 1
 
 

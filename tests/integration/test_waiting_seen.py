@@ -42,6 +42,26 @@ async def test_the_queue_is_listed_in_its_order(farm: Farm, database_url: str) -
         assert await listed(api, domain="canary") == []
 
 
+async def test_it_says_when_users_will_probably_come(farm: Farm, database_url: str) -> None:
+    pool, other = await farm.pool(2), await farm.pool(1)
+    for _ in range(3):
+        await farm.release(await farm.acquire(pool))
+    await farm.sql.execute("UPDATE leases SET acquired_at = ended_at - interval '60 s'")
+    await farm.acquire(pool)
+    await farm.acquire(pool)
+    here = await forge_replica(farm)
+    await forge_ticket(farm, pool, here, waited=20, count=2)
+    await forge_ticket(farm, pool, here, waited=10)
+    await forge_ticket(farm, other, here)
+    async with api_client(test_settings(database_url)) as api:
+        # Two users that are held for a minute each: one comes back every 30 seconds.
+        assert [item["expected_in"] for item in await listed(api, project_id=str(pool.project_id))] == [
+            60,
+            90,
+        ]
+        assert [item["expected_in"] for item in await listed(api, project_id=str(other.project_id))] == [None]
+
+
 async def test_tickets_that_are_not_live_are_not_in_the_queue(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(1)
     here, dead = await forge_replica(farm), await forge_replica(farm, seen_ago=6)

@@ -15,6 +15,7 @@ from botfarm.process.http_server import listen, url_of
 from botfarm.services.upkeep.maintenance import REAP_BATCH
 from support.farm import RUNNER, Farm, test_settings
 from support.proxy import proxy_to
+from support.rollups import roll_up, rollups
 from support.tickets import forge_replica, forge_ticket
 from workers.scheduler import work_with_probes
 
@@ -105,6 +106,7 @@ async def test_old_history_is_pruned_and_live_leases_never(farm: Farm) -> None:
     await farm.sql.execute(
         "UPDATE leases SET ended_at = ended_at - interval '400 days' WHERE id = $1", old.id
     )
+    await roll_up(farm)
     assert await farm.services.maintenance.prune_history(asyncio.Event()) == 1
     assert {row["id"] for row in await farm.sql.fetch("SELECT id FROM leases")} == {recent.id, live.id}
 
@@ -118,6 +120,7 @@ async def test_a_worker_that_is_to_stop_leaves_the_rest_of_a_long_history_to_the
     await farm.sql.execute(
         "UPDATE leases SET ended_at = expires_at - interval '400 days', ended_by = 'expired'"
     )
+    await roll_up(farm)
     async with worker(database_url), asyncio.timeout(60):
         while await farm.sql.fetchval("SELECT count(*) FROM leases") == old:
             await asyncio.sleep(0.01)
@@ -143,6 +146,16 @@ async def test_the_worker_shows_how_the_pools_are_used(farm: Farm, database_url:
         for probe in ("/livez", "/readyz"):  # on a busy machine, ticks of 100 ms may be late
             while (await client.get(probe)).status_code != 200:
                 await asyncio.sleep(0.01)
+
+
+async def test_the_worker_rolls_up_how_the_pools_were_used(farm: Farm, database_url: str) -> None:
+    pool = await farm.pool(1)
+    await farm.release(await farm.acquire(pool))
+    async with worker(database_url), asyncio.timeout(60):
+        while not await rollups(farm, pool):
+            await asyncio.sleep(0.01)
+    (found,) = (await rollups(farm, pool)).values()
+    assert (found["granted"], found["ends"]) == (1, '{"ok": 1}')
 
 
 async def test_a_worker_survives_a_database_that_is_away(farm: Farm, database_url: str) -> None:

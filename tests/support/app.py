@@ -1,8 +1,9 @@
 """The application in this process, called directly or on a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -24,6 +25,13 @@ def _application(settings: Settings) -> FastAPI:
         if router := getattr(route, "original_router", None):
             app.router.routes[index] = _built_routes.setdefault(id(router), route)
     return app
+
+
+def routes_of(router: Any) -> Iterator[Any]:
+    """All routes, those of included routers too."""
+    for route in router.routes:
+        included = getattr(route, "original_router", None)
+        yield from routes_of(included) if included else [route]
 
 
 @asynccontextmanager

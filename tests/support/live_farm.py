@@ -112,9 +112,10 @@ def live_farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
 
 
 @contextmanager
-def serving(database_url: str, *, port: int = 0) -> Iterator[tuple[Process, str]]:
+def serving(database_url: str, *, port: int = 0, **settings: str) -> Iterator[tuple[Process, str]]:
     """A farm that takes requests, and its URL."""
     environment = {
+        **settings,
         **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEYS,
         "BOTFARM_BOOTSTRAP_TOKEN": TOKEN,

@@ -15,7 +15,7 @@ from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.postgres.listener import Listener
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Grant, LeaseRequest, LeaseTerms
-from botfarm.domain.pools import Pool
+from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.services.access.credential_check import CredentialCheck
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords
@@ -108,6 +108,12 @@ class Replica:
         task = asyncio.create_task(granted())
         self.tasks.append(task)
         return Waiting(task, connection)
+
+    async def ask(self, pool: Pool, **terms: Any) -> Grant | PoolCounts:
+        """A request that does not wait."""
+        caller = Principal("runner", Role.RUNNER, EVERYTHING)
+        request = LeaseRequest(caller, pool, {}, 1, 0, LeaseTerms(**terms))
+        return await self.grants.grant_now(request, will_wait=False, deadline=time.monotonic() + PATIENCE)
 
     async def until_leaving(self) -> None:
         """Until each of its requests has noticed that its wait is over."""

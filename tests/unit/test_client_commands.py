@@ -42,6 +42,7 @@ COMMANDS = {
         "release",
         "force-release",
     ),
+    "stats": ("pools", "users", "holders"),
     "tokens": ("list", "create", "revoke"),
     "chores": ("run", "rotate", "confirm"),
 }

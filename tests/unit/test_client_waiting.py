@@ -16,6 +16,7 @@ TICKET = {
     "arrived_at": "2026-11-23T15:34:25Z",
     "waited": 83.2,
     "ends_in": 12.0,
+    "expected_in": 240.4,
 }
 
 
@@ -33,10 +34,11 @@ def test_the_line_is_a_table() -> None:
         "OWNER",
         "PRINCIPAL",
         "WAITED",
+        "EXPECTED",
         "ENDS",
     ]
     assert line.split("  ")[0] == "shop"
-    for cell in ("team=red", "job 7", "token:ci:abc", "1m23s", "in 12s"):
+    for cell in ("team=red", "job 7", "token:ci:abc", "1m23s", "in about 4m", "in 12s"):
         assert cell in line
 
 

@@ -22,8 +22,9 @@ from botfarm.db.leasing import (
     release_queries,
     user_grant_queries,
 )
-from botfarm.db.stock import history_queries, pool_queries, status_queries, user_queries
+from botfarm.db.stock import change_queries, history_queries, pool_queries, status_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
+from botfarm.db.usage import demand_queries, rollup_queries
 from botfarm.db.waiting import ticket_queries, waiting_list_queries
 from botfarm.domain.leases import Purpose
 
@@ -120,6 +121,11 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "POST /leases without a grant: counts matching users and waiting requests, for the 409 or the wait.",
         "Requests that ask at the same time share one count.",
     ),
+    "look_for_changes": (
+        change_queries.LOOK,
+        "Once a second while a page is open: marks of what the pages show, by project and env.",
+        "A process compares them with those of the look before, and rings at the pages of the scopes that differ.",
+    ),
     "count_pools": (
         pool_queries.COUNT_POOLS,
         "GET /pools, and the worker's job `gauges`.",
@@ -149,6 +155,26 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         waiting_list_queries.WAITING,
         "GET /leases/waiting: the live tickets of the scope.",
         "Ordered pool by pool, in the order in which they are served.",
+    ),
+    "roll_up": (
+        rollup_queries.ROLL_UP,
+        "The worker's job `rollups`: replaces the rollups of some hours, and of the hour under way, by new ones.",
+        "Reads leases by their fences. Leaves the seconds of users in service, which another statement counts.",
+    ),
+    "close_hours": (
+        rollup_queries.CLOSE,
+        "The worker's job `rollups`, after the statement before: closes hours in which nothing changes any more.",
+        "Keeps the fences of the leases that are live then, because they began in hours that are not read again.",
+    ),
+    "first_fence": (
+        demand_queries.FIRST_FENCE,
+        "GET /capacity: finds the first lease since a time by the fences, which grow with time.",
+        "Reads one row of the index for each step of a binary search.",
+    ),
+    "leases_of_pool": (
+        demand_queries.LEASES,
+        "GET /capacity: a page of the leases of one pool since then, the newest first.",
+        "Walks the index of the fences, over the leases of all pools.",
     ),
     "insert_users": (
         user_queries.INSERT_USERS,

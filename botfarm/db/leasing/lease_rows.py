@@ -36,7 +36,7 @@ LEASE_COLUMNS = """
 
 USER_COLUMNS = """
     u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.locktime, u.labels"""
-"""What a statement that changes users returns of them for `LEASE_COLUMNS`."""
+"""The columns of changed users that a statement must return so that `LEASE_COLUMNS` can be made from them."""
 
 SEALED = "u.password, u.secrets, u.totp_seed, u.pending_password"
 CREDENTIALS = """

@@ -137,7 +137,7 @@ class Release:
     principal: str
     verdict: Verdict
     of_users: Mapping[UUID, Verdict] = field(default_factory=dict)
-    """What is said of these users alone."""
+    """Verdicts on single users, by their ids; `verdict` is for the others."""
     rest: Rest = "cooldown"
 
 

@@ -1,4 +1,4 @@
-"""What the end of its lease makes of a user, for the statements that end leases."""
+"""Status, health and counters of a user after its lease, as SQL for the statements that end leases."""
 
 from botfarm.db.shared.user_state import CLEANED, with_status
 from botfarm.domain.leases import BLAMELESS, Reason

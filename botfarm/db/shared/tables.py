@@ -55,6 +55,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(),
         list[UUID]: ARRAY(Uuid()),
         list[str]: ARRAY(Text()),
+        list[int]: ARRAY(BigInteger()),
         bytes: LargeBinary(),
     }
 
@@ -122,6 +123,26 @@ class UserRow(Base):
             "status",
             "id",
             postgresql_where=text("status <> 'active'"),
+        ),
+        Index(
+            "ix_users_dirty",
+            "project_id",
+            "env",
+            "domain",
+            "id",
+            postgresql_where=text(
+                "status = 'dirty' OR (status = 'quarantined' AND status_until IS NOT NULL)"
+            ),
+        ),
+        # Nor does a usual release change its health: only a check by a keeper or a quarantine does.
+        Index(
+            "ix_users_health",
+            "project_id",
+            "env",
+            "domain",
+            "health",
+            "id",
+            postgresql_where=text("health IN ('failing', 'unreachable')"),
         ),
         {
             "postgresql_with": {
@@ -273,6 +294,48 @@ class RefusedRequestsRow(Base):
     waited: Mapped[float] = mapped_column(Float())
     """Seconds, of all together."""
     longest_wait: Mapped[float] = mapped_column(Float())
+
+
+class RollupRow(Base):
+    """How the tests of one pool used it within one hour. Kept longer than leases and refused requests."""
+
+    __tablename__ = "rollups"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02}},)
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    env: Mapped[str] = mapped_column(primary_key=True)
+    domain: Mapped[str] = mapped_column(primary_key=True)
+    granted: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    exhausted: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    timeout: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    gone: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    quota: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    waits: Mapped[list[int]] = mapped_column(server_default=text("'{}'"))
+    """Granted requests by the bucket of their wait; see `WAIT_BOUNDS`."""
+    longest_wait: Mapped[float] = mapped_column(Float(), server_default="0")
+    busy_seconds: Mapped[float] = mapped_column(Float(), server_default="0")
+    in_service_seconds: Mapped[float] = mapped_column(Float(), server_default="0")
+    """Counted by the worker as time passes. All other columns follow from leases, refused requests and tickets."""
+    peak_demand: Mapped[int] = mapped_column(server_default="0")
+    ends: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Users by the end of their lease: `{"ok": 40, "broken:captcha": 2, "expired": 1}`."""
+
+
+class RollupHourRow(Base):
+    """What rollups of an hour start from. The latest hour with `carried` is the first that is not closed."""
+
+    __tablename__ = "rollup_hours"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    first_fence: Mapped[int | None] = mapped_column(BigInteger)
+    """Leases with lower fences began before the hour."""
+    carried: Mapped[list[int] | None]
+    """Fences of those among them that were live when it began."""
+    observed_until: Mapped[datetime | None]
+    """When users in service were last counted."""
+    observed_seconds: Mapped[float] = mapped_column(Float(), server_default="0")
+    """For how much of the hour the counts hold."""
 
 
 class ReplicaRow(Base):

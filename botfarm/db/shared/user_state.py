@@ -30,8 +30,14 @@ STATUS = f"""
               CASE WHEN {CLEANED} OR {is_unclean()} OR u.pending_password IS NOT NULL THEN 'dirty' ELSE 'active' END
          ELSE u.status END"""
 
+IN_SERVICE = f"(({STATUS}) IN ('active', 'dirty') OR ({IS_LIVE} AND coalesce(u.purpose, 'test') = 'test'))"
+"""Whether the user is neither quarantined nor retired. A test that has it keeps it in service until its release."""
+
+# The first case says the same as those after it, at once for the users of whom there are most.
 USER_STATE = f"""
-    CASE WHEN u.status = 'retired' THEN 'retired'
+    CASE WHEN u.status = 'active' AND u.locktime IS NULL THEN
+              CASE WHEN u.available_at > c.now THEN 'resting' ELSE 'free' END
+         WHEN u.status = 'retired' THEN 'retired'
          WHEN {IS_LIVE} AND u.purpose = 'chore' THEN 'chore'
          WHEN {IS_LIVE} AND u.purpose = 'hold' THEN 'held'
          WHEN ({STATUS}) NOT IN ('active', 'dirty') THEN ({STATUS})
@@ -107,24 +113,33 @@ def with_status(status: str, now: str) -> str:
     status_until = CASE {status} WHEN u.status THEN u.status_until END"""
 
 
+SEEN = f"""
+    SELECT u.project_id, u.env, u.domain, u.health, p.name AS project_name, c.now,
+           {USER_STATE} AS state, {free_at()} AS free_at,
+           coalesce(u.status_since, u.expires_at) AS state_since"""
+"""The columns that the counts below want, of users `u` with their projects `p` and the clock.
+
+In a subquery with `OFFSET 0`, because the planner would else work the state out once for each count.
+"""
+
+
 def _count_of(health: Health) -> str:
-    return f"count(*) FILTER (WHERE u.health = '{health}' AND u.status <> 'retired') AS health_{health}"
+    return f"count(*) FILTER (WHERE health = '{health}' AND state <> 'retired') AS health_{health}"
 
 
 # A user that a lease has left dirty unseen is dirty since the lease's end.
 POOL_HEALTH = f"""
     {", ".join(map(_count_of, Health))},
-    extract(epoch FROM min(c.now) - min(coalesce(u.status_since, u.expires_at)) FILTER (
-        WHERE {USER_STATE} = 'dirty'))::float8 AS oldest_dirty"""
+    extract(epoch FROM min(now) - min(state_since) FILTER (WHERE state = 'dirty'))::float8 AS oldest_dirty"""
 
-POOL_COUNTS = f"""
-    count(*) FILTER (WHERE u.status <> 'retired') AS total,
-    count(*) FILTER (WHERE {USER_STATE} = 'free') AS free,
-    count(*) FILTER (WHERE {USER_STATE} = 'leased') AS leased,
-    count(*) FILTER (WHERE {USER_STATE} = 'resting') AS resting,
-    count(*) FILTER (WHERE {USER_STATE} = 'dirty') AS dirty,
-    count(*) FILTER (WHERE {USER_STATE} = 'chore') AS chore,
-    count(*) FILTER (WHERE {USER_STATE} = 'held') AS held,
-    count(*) FILTER (WHERE {USER_STATE} = 'quarantined') AS quarantined,
-    count(*) FILTER (WHERE {USER_STATE} = 'retired') AS retired,
-    extract(epoch FROM min({free_at()}) FILTER (WHERE {free_at()} > c.now) - min(c.now))::float8 AS next_free_in"""
+POOL_COUNTS = """
+    count(*) FILTER (WHERE state <> 'retired') AS total,
+    count(*) FILTER (WHERE state = 'free') AS free,
+    count(*) FILTER (WHERE state = 'leased') AS leased,
+    count(*) FILTER (WHERE state = 'resting') AS resting,
+    count(*) FILTER (WHERE state = 'dirty') AS dirty,
+    count(*) FILTER (WHERE state = 'chore') AS chore,
+    count(*) FILTER (WHERE state = 'held') AS held,
+    count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
+    count(*) FILTER (WHERE state = 'retired') AS retired,
+    extract(epoch FROM min(free_at) FILTER (WHERE free_at > now) - min(now))::float8 AS next_free_in"""

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.scope_filter import scope_parameters, within
-from botfarm.db.stock import user_queries
+from botfarm.db.stock import user_reading_queries
 from botfarm.db.stock.status_queries import ChangedUser, changed_user
 from botfarm.domain.access import Scope
 from botfarm.domain.pools import Domain, Env, Pool
@@ -45,7 +45,7 @@ LABEL = text(f"""
     RETURNING u.id, u.project_id, u.env, u.domain, p.name AS project_name""")
 
 WHY_NOT = text(f"""
-    SELECT u.id, u.status, u.locktime IS NOT NULL AND u.expires_at > clock_timestamp() AS is_leased
+    SELECT u.id, u.login, u.status, u.locktime IS NOT NULL AND u.expires_at > clock_timestamp() AS is_leased
     FROM users AS u WHERE u.id = ANY (CAST(:ids AS uuid[])) AND {within("u")}""")
 
 
@@ -54,7 +54,7 @@ async def find(
 ) -> list[tuple[UUID, Pool]]:
     """Up to `limit` users of the scope with their pools, in the order of the pool index."""
     if isinstance(chosen, UserFilter):
-        users = await user_queries.list_users(session, chosen, scope, after=None, limit=limit)
+        users = await user_reading_queries.list_users(session, chosen, scope, after=None, limit=limit)
         return [(user.id, user.pool) for user in users]
     rows = await session.execute(NAMED, {"ids": list(chosen), **scope_parameters(scope)})
     return [(row.id, Pool(row.project_id, Env(row.env), Domain(row.domain))) for row in rows]
@@ -89,11 +89,11 @@ async def why_not(
     for user_id in ids:
         row = found.get(user_id)
         if row is None:
-            failures.append(BulkFailure(user_id, "no-such-user"))
+            failures.append(BulkFailure(user_id, None, "no-such-user"))
         elif action is BulkAction.DELETE and row.is_leased:
-            failures.append(BulkFailure(user_id, "user-busy"))
+            failures.append(BulkFailure(user_id, row.login, "user-busy"))
         elif action is BulkAction.LABEL:
-            failures.append(BulkFailure(user_id, "invalid-request"))
+            failures.append(BulkFailure(user_id, row.login, "invalid-request"))
         elif row.status == "retired":
-            failures.append(BulkFailure(user_id, "user-retired"))
+            failures.append(BulkFailure(user_id, row.login, "user-retired"))
     return failures

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.scope_filter import scope_parameters, within
-from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH
+from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH, SEEN
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
@@ -15,16 +15,17 @@ from botfarm.domain.pools import Domain, Env, Pool, PoolCounts, PoolUsage
 COUNT_POOLS = text(f"""
     WITH lines AS (
         SELECT t.project_id, t.env, t.domain, count(*) AS waiting,
+               min(t.arrived_at) AS waiting_since,
                extract(epoch FROM clock_timestamp() - min(t.arrived_at))::float8 AS oldest_wait
         FROM {TICKETS} WHERE t.purpose = 'test' AND {LIVE_TICKET} GROUP BY t.project_id, t.env, t.domain
     ),
     pools AS (
-        SELECT p.name AS project_name, u.project_id, u.env, u.domain, {POOL_COUNTS}, {POOL_HEALTH}
-        FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
-        WHERE {within("u")}
-        GROUP BY p.name, u.project_id, u.env, u.domain
+        SELECT project_name, project_id, env, domain, {POOL_COUNTS}, {POOL_HEALTH}
+        FROM ({SEEN} FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
+              WHERE {within("u")} OFFSET 0) AS seen
+        GROUP BY project_name, project_id, env, domain
     )
-    SELECT pools.*, coalesce(lines.waiting, 0) AS waiting, lines.oldest_wait
+    SELECT pools.*, coalesce(lines.waiting, 0) AS waiting, lines.waiting_since, lines.oldest_wait
     FROM pools LEFT JOIN lines USING (project_id, env, domain)
     ORDER BY project_name, env, domain""")
 
@@ -33,8 +34,8 @@ COUNT_POOL = text(f"""
     SELECT {POOL_COUNTS},
            (SELECT count(*) FROM {TICKETS}
             WHERE {OF_POOL.format("t")} AND t.purpose = 'test' AND {LIVE_TICKET}) AS waiting
-    FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
-    WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb)""")
+    FROM ({SEEN} FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
+          WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb) OFFSET 0) AS seen""")
 
 
 async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:

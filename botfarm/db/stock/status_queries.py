@@ -1,7 +1,7 @@
 """The statements that change whether users may be leased: by hand, and by the policy of their project."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,18 +17,22 @@ from botfarm.domain.leases import REJECTED
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import CLEANING_FAILED, POLICY
 
+# Of a quarantine whose time is over nothing is left to replace. A restored user has no reason.
+_IS_REPLACED = """
+    chosen.status = u.status AND u.status_reason IS NOT NULL AND (chosen.status_until > c.now) IS NOT FALSE"""
+
 
 # A leased user stays leased: what its release would make of it gives way to a quarantine and a retirement.
 def _change(changes: str, *, only: str) -> TextClause:
     return text(f"""
     WITH chosen AS MATERIALIZED (
-        SELECT u.id FROM users AS u
+        SELECT u.id, u.status, u.status_until FROM users AS u
         WHERE u.id = ANY (CAST(:ids AS uuid[])) AND {within("u")} ORDER BY u.id FOR UPDATE
     ),
     c AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM chosen) > 0)
     UPDATE users AS u SET {changes}
     FROM chosen, c, projects AS p WHERE u.id = chosen.id AND p.id = u.project_id AND {only}
-    RETURNING u.id, u.project_id, u.env, u.domain, p.name AS project_name""")
+    RETURNING u.id, u.project_id, u.env, u.domain, p.name AS project_name, {_IS_REPLACED} AS is_replaced""")
 
 
 QUARANTINE = _change(
@@ -101,6 +105,8 @@ class ChangedUser:
     id: UUID
     pool: Pool
     project_name: str
+    is_replaced: bool = False
+    """True when it was quarantined or retired already and got another reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ async def _changed(
     session: AsyncSession, statement: TextClause, ids: Collection[UUID], scope: Scope, **parameters: object
 ) -> list[ChangedUser]:
     rows = await session.execute(statement, {"ids": list(ids), **scope_parameters(scope), **parameters})
-    return [changed_user(row) for row in rows]
+    return [replace(changed_user(row), is_replaced=row.is_replaced) for row in rows]
 
 
 def changed_user(row: Row[Any]) -> ChangedUser:

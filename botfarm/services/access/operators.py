@@ -74,9 +74,11 @@ class Operators:
             await _record(session, "add_operator", operator, role=role.value, **scope_details(scope))
         return operator
 
-    async def list(self) -> list[Operator]:
+    async def list(self, scope: Scope = EVERYTHING) -> list[Operator]:
+        """Those whose own scope is within this one."""
         async with self._database.autocommit() as session:
-            return await operator_queries.list_operators(session)
+            operators = await operator_queries.list_operators(session)
+        return [operator for operator in operators if scope.contains(operator.scope)]
 
     async def disable(self, name: str, *, revoke_tokens: bool = False) -> SignedOut:
         """Disables the operator and ends all sessions.

@@ -14,6 +14,7 @@ from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
+from botfarm.db.waiting import ticket_queries
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool, PoolCounts
@@ -65,17 +66,19 @@ class Grants:
         """Grants a request that has no ticket, or returns the counts of the users that match.
 
         With `will_wait`, returns the counts instead of retrying under the pool's lock, because earlier
-        requests may still be joining the queue. The deadline (monotonic clock) is for a connection.
+        requests may still be joining the queue. Without it, an earlier request under the same key waits no
+        more, because its caller has posted again. The deadline (monotonic clock) is for a connection.
         Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
         """
         if request.principal.max_leases is None:
             lease = await self._requests.submit(_kind(request), request)
             if lease is not None:
                 return Grant(lease)
-            outcome = await self._replay_or_count(request)
+            outcome = await self._replay_or_count(request, will_wait=will_wait)
             if isinstance(outcome, Grant) or will_wait or not _is_enough(outcome, request):
                 return outcome
-        return await self._limiter.run(partial(self._grant_alone, request), deadline=deadline)
+        alone = partial(self._grant_alone, request, will_wait=will_wait)
+        return await self._limiter.run(alone, deadline=deadline)
 
     async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
         """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
@@ -108,15 +111,15 @@ class Grants:
         async with self._database.direct() as executor:
             return await self._grant(executor, requests, ticket_ids)
 
-    async def _replay_or_count(self, request: LeaseRequest) -> Grant | PoolCounts:
+    async def _replay_or_count(self, request: LeaseRequest, *, will_wait: bool) -> Grant | PoolCounts:
         if request.terms.idempotency_key is not None:
             async with self._database.transaction() as session:
-                replayed = await replay(session, request.principal, request.terms)
+                replayed = await _replay(session, request, will_wait=will_wait)
             if replayed:
                 return replayed
         return await self._pools.count(request.pool, request.labels)
 
-    async def _grant_alone(self, request: LeaseRequest) -> Grant | PoolCounts:
+    async def _grant_alone(self, request: LeaseRequest, *, will_wait: bool) -> Grant | PoolCounts:
         """For a request with a quota, and for a request that found too few users although enough are free.
 
         Other statements held some of the users then. Two batches can so deny each other the last users. Under
@@ -128,7 +131,7 @@ class Grants:
             (lease,) = await self._grant(session, [request], None)
             if lease is not None:
                 return Grant(lease)
-            replayed = await replay(session, request.principal, request.terms)
+            replayed = await _replay(session, request, will_wait=will_wait)
             return replayed or await pool_queries.count_pool(session, request.pool, labels=request.labels)
 
     async def _grant(
@@ -171,6 +174,13 @@ async def replay(session: AsyncSession, principal: Principal, terms: LeaseTerms)
         raise IdempotencyKeyEndedError
     await audit_queries.record_of_lease(session, principal, f"replay_{lease.operation}", live)
     return Grant(live, replayed=True)
+
+
+async def _replay(session: AsyncSession, request: LeaseRequest, *, will_wait: bool) -> Grant | None:
+    if request.terms.idempotency_key is not None and not will_wait:
+        # First, because the ticket of the earlier request may be granted until then.
+        await ticket_queries.end_wait(session, principal=request.principal.name, terms=request.terms)
+    return await replay(session, request.principal, request.terms)
 
 
 async def _check_quota(session: AsyncSession, request: LeaseRequest) -> None:

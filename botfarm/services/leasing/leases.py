@@ -13,7 +13,7 @@ from botfarm.db.leasing import advisory_locks, lease_queries, lease_reading_quer
 from botfarm.db.leasing.lease_queries import Renewal
 from botfarm.db.leasing.release_queries import Release
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries
+from botfarm.db.stock import user_reading_queries
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.leases import EndedBy, Lease, LeaseFilter, LeaseOperation, Verdict
 from botfarm.domain.paging import Page
@@ -109,14 +109,14 @@ class Leases:
                 raise UseReleaseLeaseError
             await self.release(principal, lease.id)
         async with self._database.autocommit() as session:
-            user = await user_queries.get_user(session, user_id, principal.scope)
+            user = await user_reading_queries.get_user(session, user_id, principal.scope)
         if user is None:
             raise NoSuchUserError
         return user
 
     async def force_release(self, principal: Principal, lease_id: UUID, *, reason: str) -> Lease:
         """Ends the lease of any holder. A lease that has ended stays as it is. Raises NoSuchLeaseError."""
-        lease = await self._existing(principal.scope, lease_id)
+        lease = await self.look_up(principal.scope, lease_id)
         async with self._database.transaction() as session:
             await advisory_locks.lock_pool(session, lease.pool)
             forced = await release_queries.force_release(session, lease_id, principal.scope, reason=reason)
@@ -127,7 +127,7 @@ class Leases:
                 )
             judgement = await _judge(session, forced) if forced else None
         if forced is None:
-            return await self._existing(principal.scope, lease_id)
+            return await self.look_up(principal.scope, lease_id)
         if judgement:
             judgement.count()
         self._notifier.freed(forced.pool.project_id)
@@ -177,12 +177,12 @@ class Leases:
                 raise NoSuchLeaseError
             return lease
         async with self._database.autocommit() as session:
-            user = await user_queries.get_user(session, user_id, principal.scope)
+            user = await user_reading_queries.get_user(session, user_id, principal.scope)
         if user is None:
             raise NoSuchUserError
         if user.locktime is None or user.lease_id is None:
             return None
-        lease = await self._existing(principal.scope, user.lease_id)
+        lease = await self.look_up(principal.scope, user.lease_id)
         if lease.principal != principal.name:
             raise NotTheHolderError
         if lease.operation is not LeaseOperation.ACQUIRE_LOCK and len(lease.users) == 1:
@@ -208,6 +208,8 @@ class Leases:
         """
         lease = await self.held_before(principal, wanted.lease_id)
         _check_users(lease, wanted.of_users)
+        if not lease.is_live:
+            return None
         async with self._database.transaction() as session:
             await advisory_locks.lock_pool(session, lease.pool)
             released = await release_queries.release_judged(session, wanted)
@@ -218,7 +220,8 @@ class Leases:
         self._notifier.freed(released.pool.project_id)
         return released
 
-    async def _existing(self, scope: Scope, lease_id: UUID) -> Lease:
+    async def look_up(self, scope: Scope, lease_id: UUID) -> Lease:
+        """The lease without credentials. Raises NoSuchLeaseError."""
         async with self._database.autocommit() as session:
             lease = await lease_reading_queries.get_lease(session, lease_id, scope)
         if lease is None:
@@ -227,7 +230,7 @@ class Leases:
 
     async def held_before(self, principal: Principal, lease_id: UUID) -> Lease:
         """The lease of the principal, live or ended. Raises NoSuchLeaseError, NotTheHolderError."""
-        lease = await self._existing(principal.scope, lease_id)
+        lease = await self.look_up(principal.scope, lease_id)
         if lease.principal != principal.name:
             raise NotTheHolderError
         return lease

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from botfarm.db.leasing import user_grant_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries
+from botfarm.db.stock import user_reading_queries
 from botfarm.domain.access import Principal, Role
 from botfarm.domain.leases import Grant, LeaseOperation, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
@@ -126,7 +126,7 @@ class UserAcquiring:
                 latest=self._clock.latest(),
             )
             grant = Grant(lease) if lease else await replay(session, principal, terms)
-            user = None if grant else await user_queries.get_user(session, user_id, principal.scope)
+            user = None if grant else await user_reading_queries.get_user(session, user_id, principal.scope)
         outcome = grant or user
         if outcome is None:
             raise NoSuchUserError

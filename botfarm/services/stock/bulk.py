@@ -41,16 +41,17 @@ class Bulk:
         if len(users) > MAX_USERS:
             message = f"matches more than {MAX_USERS:,} users: narrow it".replace(",", " ")
             raise InvalidRequestError(FieldError("filter", "invalid", message))
-        failed = [BulkFailure(user_id, "no-such-user") for user_id in _missing(chosen, users)]
-        done = 0
+        failed = [BulkFailure(user_id, None, "no-such-user") for user_id in _missing(chosen, users)]
+        done = replaced = 0
         for pool, batch in _batches(users):
             changed, failures = await self._change_batch(principal, pool, batch, change, dry_run=dry_run)
             done += len(changed)
+            replaced += sum(each.is_replaced for each in changed)
             failed += failures
             if not dry_run:
                 count_changed(change.action, changed)
                 self._notifier.freed(pool.project_id)
-        return BulkResult(matched=len(users), done=done, failed=tuple(failed))
+        return BulkResult(matched=len(users), done=done, replaced=replaced, failed=tuple(failed))
 
     async def _change_batch(
         self, principal: Principal, pool: Pool, ids: Sequence[UUID], change: BulkChange, *, dry_run: bool

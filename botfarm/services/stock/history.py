@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import history_queries, user_queries
+from botfarm.db.stock import history_queries, user_reading_queries
 from botfarm.db.stock.history_queries import Found, Position
 from botfarm.domain.access import Scope
 from botfarm.domain.paging import Page
@@ -24,7 +24,7 @@ class History:
         """The newest first. Pages neither skip nor repeat an entry. Raises NoSuchUserError."""
         before = Position(*decode_bigints(cursor, 2)) if cursor else Position(MAX_BIGINT, MAX_BIGINT)
         async with self._database.autocommit() as session:
-            if await user_queries.get_user(session, user_id, scope) is None:
+            if await user_reading_queries.get_user(session, user_id, scope) is None:
                 raise NoSuchUserError
             leases = await history_queries.leases_of_user(
                 session, user_id, scope, before=before.fence, limit=limit + 1

@@ -43,9 +43,16 @@ class Importing:
         self._is_importing = False
 
     async def import_users(
-        self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+        self,
+        principal: Principal,
+        lines: AsyncIterator[UserLine | LineError],
+        *,
+        skip_errors: bool,
+        dry_run: bool = False,
     ) -> ImportResult:
         """Creates all users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
+
+        A dry run does the same, and takes it back.
 
         One import at a time in each process, because its users are in memory.
 
@@ -56,12 +63,17 @@ class Importing:
             raise SlowDownError("Another import is under way at this replica.", retry_after=RETRY_AFTER)
         self._is_importing = True
         try:
-            return await self._import(principal, lines, skip_errors=skip_errors)
+            return await self._import(principal, lines, skip_errors=skip_errors, dry_run=dry_run)
         finally:
             self._is_importing = False
 
     async def _import(
-        self, principal: Principal, lines: AsyncIterator[UserLine | LineError], *, skip_errors: bool
+        self,
+        principal: Principal,
+        lines: AsyncIterator[UserLine | LineError],
+        *,
+        skip_errors: bool,
+        dry_run: bool,
     ) -> ImportResult:
         users, pools, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
@@ -76,6 +88,8 @@ class Importing:
             if errors and not skip_errors:
                 raise _rejected(errors)
             await _record(session, principal, created)
+            if dry_run:
+                await session.rollback()
         for project_id in {pool.project_id for pool in created}:
             self._notifier.freed(project_id)
         skipped = len({error.line for error in errors})

@@ -27,11 +27,19 @@ class Pools:
         self._database = database
         self._counts_at_once = asyncio.Semaphore(COUNTS_AT_ONCE)
         self._counts = GroupedBatcher[_Kind, None, PoolCounts](self._count, max_batch=MAX_BATCH)
+        self._lists = GroupedBatcher[Scope, None, Sequence[PoolUsage]](self._list, max_batch=MAX_BATCH)
 
-    async def list(self, scope: Scope) -> list[PoolUsage]:
-        """Every pool of the scope that has users, with its counts at one moment."""
+    async def list(self, scope: Scope) -> Sequence[PoolUsage]:
+        """Every pool of the scope that has users, with its counts at a moment after the call.
+
+        Equal scopes share a statement, because a change makes all open pages ask at once.
+        """
+        return await self._lists.submit(scope, None)
+
+    async def _list(self, scope: Scope, requests: Sequence[None]) -> Sequence[Sequence[PoolUsage]]:
         async with self._database.autocommit() as session:
-            return await pool_queries.count_pools(session, scope)
+            pools = await pool_queries.count_pools(session, scope)
+        return [pools] * len(requests)
 
     async def waiting(self, scope: Scope, chosen: TicketFilter) -> Sequence[Ticket]:
         """The waiting requests, pool by pool, in the order in which they will be served."""

@@ -9,27 +9,40 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm import metrics
 from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import status_queries, user_queries
+from botfarm.db.stock import status_queries, user_reading_queries
 from botfarm.db.stock.status_queries import ChangedUser
 from botfarm.domain.access import Principal
 from botfarm.domain.users import BY_HAND, BulkAction, User
 from botfarm.errors import NoSuchUserError, UserRetiredError
 from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.users import lock_as_seen
 
 
 class UserStatuses:
+    """`seen` is the version of the user that the caller has seen, by default any.
+
+    With it each method raises ChangedMeanwhileError when the user has another version by now.
+    """
+
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
         self._notifier = notifier
 
     async def quarantine(
-        self, principal: Principal, user_id: UUID, *, reason: str, until: datetime | None
+        self,
+        principal: Principal,
+        user_id: UUID,
+        *,
+        reason: str,
+        until: datetime | None,
+        seen: str | None = None,
     ) -> User:
         """Takes the user out of service, a leased one from its release on.
 
         Raises NoSuchUserError, UserRetiredError.
         """
         async with self._database.transaction() as session:
+            await lock_as_seen(session, principal.scope, user_id, seen)
             changed = await status_queries.quarantine(
                 session, [user_id], principal.scope, by=principal.name, reason=reason, until=until
             )
@@ -42,7 +55,13 @@ class UserStatuses:
         return user
 
     async def restore(
-        self, principal: Principal, user_id: UUID, *, note: str | None, clean: bool | None
+        self,
+        principal: Principal,
+        user_id: UUID,
+        *,
+        note: str | None,
+        clean: bool | None,
+        seen: str | None = None,
     ) -> User:
         """Puts the user back into service: at once or, with `clean`, after a keeper.
 
@@ -50,6 +69,7 @@ class UserStatuses:
         Raises NoSuchUserError, UserRetiredError.
         """
         async with self._database.transaction() as session:
+            await lock_as_seen(session, principal.scope, user_id, seen)
             changed = await status_queries.restore(
                 session, [user_id], principal.scope, by=principal.name, clean=clean
             )
@@ -61,12 +81,15 @@ class UserStatuses:
         self._wake(changed)
         return user
 
-    async def retire(self, principal: Principal, user_id: UUID, *, reason: str) -> User:
+    async def retire(
+        self, principal: Principal, user_id: UUID, *, reason: str, seen: str | None = None
+    ) -> User:
         """Takes the user out of service for good, a leased one from its release on; its history stays.
 
         Raises NoSuchUserError.
         """
         async with self._database.transaction() as session:
+            await lock_as_seen(session, principal.scope, user_id, seen)
             changed = await status_queries.retire(
                 session, [user_id], principal.scope, by=principal.name, reason=reason
             )
@@ -79,7 +102,7 @@ class UserStatuses:
 
 
 async def _existing(session: AsyncSession, principal: Principal, user_id: UUID) -> User:
-    user = await user_queries.get_user(session, user_id, principal.scope)
+    user = await user_reading_queries.get_user(session, user_id, principal.scope)
     if user is None:
         raise NoSuchUserError
     return user

@@ -9,15 +9,23 @@ from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries
-from botfarm.db.stock.user_queries import NewUser, UserCursor
+from botfarm.db.stock import user_queries, user_reading_queries
+from botfarm.db.stock.user_queries import NewUser
+from botfarm.db.stock.user_reading_queries import UserCursor
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.logins import login_key
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import User, UserChanges, UserFilter
-from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchUserError, UserBusyError, UserExistsError
+from botfarm.errors import (
+    ChangedMeanwhileError,
+    ForbiddenError,
+    NoSuchProjectError,
+    NoSuchUserError,
+    UserBusyError,
+    UserExistsError,
+)
 from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.sealing import (
@@ -57,7 +65,7 @@ class Users:
                 session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
                 raise UserExistsError
-            user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+            user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
             await _record(session, principal, "create_user", user_id, pool, login=login)
         self._notifier.freed(pool.project_id)
         return user
@@ -66,19 +74,22 @@ class Users:
         async with self._database.autocommit() as session:
             return await _with_last_lease(session, user_id, scope)
 
-    async def update(self, principal: Principal, user_id: UUID, changes: UserChanges) -> User:
+    async def update(
+        self, principal: Principal, user_id: UUID, changes: UserChanges, *, seen: str | None = None
+    ) -> User:
         """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
 
-        UserBusyError for a move under a live lease.
+        UserBusyError for a move under a live lease; ChangedMeanwhileError unless the user has the version `seen`.
         """
         async with self._database.transaction() as session:
+            await lock_as_seen(session, principal.scope, user_id, seen)
             locked = await user_queries.lock_user(session, user_id, principal.scope)
             if locked is None:
                 raise NoSuchUserError
             before, after = locked.pool, _pool_after(locked.pool, changes)
             _require_pool(principal.scope, after)
             if locked.is_leased and after != before:
-                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
@@ -92,22 +103,28 @@ class Users:
         self._notifier.freed(after.project_id)
         return user
 
-    async def delete(self, principal: Principal, user_id: UUID) -> None:
-        """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live."""
+    async def delete(self, principal: Principal, user_id: UUID, *, seen: str | None = None) -> None:
+        """Its history stays. Raises NoSuchUserError; UserBusyError while a lease is live.
+
+        ChangedMeanwhileError unless the user has the version `seen`.
+        """
         async with self._database.transaction() as session:
+            await lock_as_seen(session, principal.scope, user_id, seen)
             pool = await user_queries.delete_user(session, user_id, principal.scope)
             if pool is None:
-                user = _existing(await user_queries.get_user(session, user_id, principal.scope))
+                user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
             await _record(session, principal, "delete_user", user_id, pool)
 
     async def list(self, scope: Scope, chosen: UserFilter, *, cursor: str | None, limit: int) -> Page[User]:
         after = _decode(cursor) if cursor else None
         async with self._database.autocommit() as session:
-            users = await user_queries.list_users(session, chosen, scope, after=after, limit=limit + 1)
+            users = await user_reading_queries.list_users(
+                session, chosen, scope, after=after, limit=limit + 1
+            )
         more = len(users) > limit
         page = tuple(users[:limit])
-        return Page(page, encode_cursor(*user_queries.cursor_of(page[-1])) if more else None)
+        return Page(page, encode_cursor(*user_reading_queries.cursor_of(page[-1])) if more else None)
 
     def _changed(self, user_id: UUID, before: SealedCredentials, changes: UserChanges) -> SealedCredentials:
         password, secrets = before.password, None if changes.removes_secrets else before.secrets
@@ -127,8 +144,20 @@ def user_busy(user: User) -> UserBusyError:
     return UserBusyError(locktime=user.locktime, expires_in=user.busy_for or 0.0)
 
 
+async def lock_as_seen(session: AsyncSession, scope: Scope, user_id: UUID, seen: str | None) -> None:
+    """Locks the user until the transaction ends, when the caller has seen a version of it.
+
+    Raises NoSuchUserError; ChangedMeanwhileError when the user has another version by now.
+    """
+    if seen is None:
+        return
+    await user_queries.lock_user(session, user_id, scope)
+    if _existing(await user_reading_queries.get_user(session, user_id, scope)).version != seen:
+        raise ChangedMeanwhileError
+
+
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:
-    user = _existing(await user_queries.get_user(session, user_id, scope))
+    user = _existing(await user_reading_queries.get_user(session, user_id, scope))
     last = await lease_reading_queries.get_lease(session, user.lease_id, scope) if user.lease_id else None
     return replace(user, last_lease=last)
 

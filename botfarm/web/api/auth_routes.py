@@ -34,10 +34,10 @@ async def login(farm: Farm, body: SignIn, request: Request, response: Response) 
 @public
 async def logout(farm: Farm, request: Request, response: Response) -> SignedOut:
     """End the session, if there is one, and clear its cookie."""
+    require_same_origin(request)  # also without a cookie, because the answer clears it
     cookie = _cookie(request)
     token = cookie.read(request)
     if token is not None:
-        require_same_origin(request)
         await farm.sessions.logout(token, address=address_of(request), request_id=_request_id(request))
     cookie.clear(response)
     return SignedOut()

@@ -58,6 +58,14 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+def _quantile(share: float) -> float:
+    if not 0 < share < 1:
+        raise _invalid(
+            "must be more than 0 and less than 1, as 0.95: no history promises that no request waits"
+        )
+    return share
+
+
 def labels_by_key(labels: Iterable[str]) -> dict[str, str]:
     """Reads texts `key:value`.
 
@@ -149,6 +157,11 @@ Owner = Annotated[Text, StringConstraints(max_length=200)]
 Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+Quantile = Annotated[
+    float,
+    AfterValidator(_quantile),
+    Field(json_schema_extra={"exclusiveMinimum": 0, "exclusiveMaximum": 1}),
+]
 Ttl = Annotated[Integer, Field(ge=1, le=MAX_TTL, description="Seconds.")]
 MaxHold = Annotated[Integer, Field(ge=1, le=2_592_000, description="Seconds.")]
 LockDelay = Annotated[Integer, Field(ge=0, le=86_400, description="Seconds.")]

@@ -24,10 +24,10 @@ async def read_users(request: Request) -> AsyncIterator[UserLine | LineError]:
     async for line in _lines(request):
         number += 1
         if number > MAX_LINES:
-            raise TooLargeError(f"An import has at most {MAX_LINES:,} lines: send several.")
+            raise too_many_lines()
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if text.strip():
-            for parsed in _parse(number, text):
+            for parsed in parse_line(number, text):
                 yield parsed
 
 
@@ -51,7 +51,12 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise MalformedJsonError("The body did not arrive whole.") from None
 
 
-def _parse(number: int, line: bytes) -> list[UserLine | LineError]:
+def too_many_lines() -> TooLargeError:
+    return TooLargeError(f"An import has at most {MAX_LINES:,} lines: send several.")
+
+
+def parse_line(number: int, line: bytes) -> list[UserLine | LineError]:
+    """The user of one line of JSON, or all that is wrong with it."""
     try:
         new = NewUser.model_validate_json(line)
     except ValidationError as error:

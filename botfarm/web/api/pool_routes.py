@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from botfarm.domain.access import Role
 from botfarm.domain.pools import PoolUsage
 from botfarm.web.api.responses import ListOut, PoolOut
@@ -10,6 +12,6 @@ router = api_router("pools")
 
 @router.get("/pools", response_model=ListOut[PoolOut], responses=raises())
 @needs(Role.VIEWER)
-async def get_pools(farm: Farm, caller: Caller) -> dict[str, list[PoolUsage]]:
+async def get_pools(farm: Farm, caller: Caller) -> dict[str, Sequence[PoolUsage]]:
     """How many users each pool has, and how they stand."""
     return {"items": await farm.pools.list(caller.scope)}

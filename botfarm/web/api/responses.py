@@ -1,7 +1,7 @@
 """Bodies of answers, read from the domain objects that routes return."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -179,12 +179,17 @@ class LeasedUserOut(OfPool, Identified):
 
 
 class BulkFailureOut(Identified):
+    login: Annotated[str | None, Field(description="Null for `no-such-user`.")]
     problem: Annotated[str, Field(description="The problem's slug, as the same change of one user has it.")]
 
 
 class BulkOut(ResponseBody):
     matched: int
     done: Annotated[int, Field(description="Of a dry run: what would be done.")]
+    replaced: Annotated[
+        int,
+        Field(description="Of those: users that were quarantined or retired already and got another reason."),
+    ]
     failed: list[BulkFailureOut]
 
 
@@ -284,6 +289,12 @@ class TicketOut(OfPool):
     arrived_at: datetime
     waited: Annotated[float, Field(description="Seconds since its first request under its key.")]
     ends_in: Annotated[float, Field(description="Seconds until it is answered, with users or without.")]
+    expected_in: Annotated[
+        float | None,
+        Field(
+            description="Seconds until it probably gets its users, by how long the pool's users were held lately."
+        ),
+    ]
 
 
 class PoolOut(OfPool):
@@ -300,6 +311,37 @@ class PoolOut(OfPool):
     waiting: int = Field(validation_alias=AliasPath("counts", "waiting"))
     oldest_wait: float | None = Field(validation_alias=AliasPath("counts", "oldest_wait"))
     next_free_in: float | None = Field(validation_alias=AliasPath("counts", "next_free_in"))
+
+
+class SizeReplayOut(ResponseBody):
+    """Waits in seconds; null where requests would wait for ever."""
+
+    users: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    share_over_goal: float
+
+
+class PoolCapacityOut(OfPool):
+    project: str = Field(validation_alias=AliasPath("project_name"))
+    in_service: int
+    needed: int | None = Field(
+        description="The least users that keep the goal on every day; null where the history does not tell."
+    )
+    worst_day: date | None = Field(description="The day of UTC that needs them.")
+    sizes: list[SizeReplayOut] = Field(description="The worst day in pools of other sizes.")
+    erlang_c: int | None = Field(
+        description="What the formula says for the worst day, for comparison: it knows no bursts and no office hours."
+    )
+    requests: int = Field(description="Requests of tests that were replayed.")
+    imputed: int = Field(description="Those that got no user, and are replayed with the median hold.")
+    rest_costs: int | None = Field(
+        description="How many of the needed users only the rest after leases needs."
+    )
+    days: int = Field(description="Days with requests.")
+    advice: str = Field(description="One sentence.")
+    limits: list[str] = Field(description="What the replay does not know, a sentence each.")
 
 
 class SessionOut(ResponseBody):

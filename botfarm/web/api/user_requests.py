@@ -17,6 +17,7 @@ from botfarm.web.api.fields import (
     Moment,
     Note,
     Password,
+    SearchText,
     SecretChanges,
     Secrets,
     TotpSeed,
@@ -94,6 +95,7 @@ class BulkFilter(RequestBody):
     state: UserState | None = None
     health: Health | None = None
     login: Login | None = None
+    search: SearchText = None
     labels: Labels = {}
     all: Annotated[bool, Field(validate_default=True, description="Needed where nothing else is given.")] = (
         False

@@ -54,6 +54,7 @@ async def get_users(
     state: UserState | None = None,
     health: Health | None = None,
     login: SearchText = None,
+    search: Annotated[SearchText, Query(description="A part of the login.")] = None,
     label: Annotated[
         list[Label] | None,
         Query(
@@ -63,7 +64,7 @@ async def get_users(
     cursor: Cursor = None,
 ) -> Page[User]:
     """The users that match, pool by pool, without passwords."""
-    chosen = UserFilter(project_id, env, domain, state, health, login, labels_by_key(label or []))
+    chosen = UserFilter(project_id, env, domain, state, health, login, labels_by_key(label or []), search)
     return await farm.users.list(caller.scope, chosen, cursor=cursor, limit=limit)
 
 

@@ -51,6 +51,7 @@ PROBLEMS: Mapping[type[BotfarmError], tuple[int, str]] = {
     errors.UserRetiredError: (409, "user-retired"),
     errors.RotationPendingError: (409, "rotation-pending"),
     errors.NoRotationError: (409, "no-rotation"),
+    errors.ChangedMeanwhileError: (409, "changed-meanwhile"),
     errors.PoolExhaustedError: (409, "pool-exhausted"),
     errors.CallerGoneError: (409, "pool-exhausted"),
     errors.PoolTooSmallError: (409, "pool-too-small"),
@@ -112,10 +113,11 @@ def documented(*kinds: type[BotfarmError]) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": ", ".join(names)} for status, names in slugs.items()}
 
 
-def problem_response(request: Request, error: BotfarmError) -> Response:
+def problem_of(request: Request, error: BotfarmError) -> dict[str, Any]:
+    """The fields of a problem that is answered, and counts it."""
     status, slug = PROBLEMS[type(error)]
     metrics.problems_total.labels(method_of(request.scope), template_of(request.scope), slug).inc()
-    problem = {
+    return {
         "type": f"{URN}{slug}",
         "title": slug.replace("-", " ").capitalize(),
         "status": status,
@@ -123,8 +125,14 @@ def problem_response(request: Request, error: BotfarmError) -> Response:
         **error.details,
         "request_id": request.state.request_id,
     }
+
+
+def problem_response(request: Request, error: BotfarmError) -> Response:
+    problem = problem_of(request, error)
     content = to_jsonable_python(problem)
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=_headers(error))
+    return JSONResponse(
+        content, status_code=problem["status"], media_type=MEDIA_TYPE, headers=problem_headers(error)
+    )
 
 
 def unfit_answer_response(request: Request, error: ResponseValidationError) -> Response:
@@ -154,7 +162,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(request, _invalid(error))
+        return problem_response(request, invalid_request(error))
 
     @app.exception_handler(ResponseValidationError)
     async def of_our_own_answer(request: Request, error: ResponseValidationError) -> Response:
@@ -169,7 +177,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return response
 
 
-def _headers(error: BotfarmError) -> dict[str, str]:
+def problem_headers(error: BotfarmError) -> dict[str, str]:
     match error:
         case errors.UnauthenticatedError():
             return {"WWW-Authenticate": "Bearer"}
@@ -184,7 +192,7 @@ def _headers(error: BotfarmError) -> dict[str, str]:
             return {}
 
 
-def _invalid(error: RequestValidationError) -> BotfarmError:
+def invalid_request(error: RequestValidationError) -> BotfarmError:
     """Field, code and message of each error: never `input` and `ctx`, where Pydantic keeps the values."""
     found = error.errors()
     if any(each["type"] == "json_invalid" for each in found):

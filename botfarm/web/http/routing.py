@@ -31,6 +31,9 @@ COMMON_ERRORS = (
 BODY_ERRORS = (errors.MalformedJsonError, errors.TooLargeError, errors.UnsupportedMediaTypeError)
 
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
 class FarmRoute(APIRoute):
     """Identifies the caller before the body is read. FastAPI reads the body before it runs dependencies."""
 
@@ -46,7 +49,7 @@ class FarmRoute(APIRoute):
             self.openapi_extra = {**(self.openapi_extra or {}), "x-needs-role": self.role.value}
 
     @override
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         parameters = _query_parameters(self.dependant)
 
@@ -55,12 +58,16 @@ class FarmRoute(APIRoute):
             _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
             limited = _limited(request, self.max_body_bytes, self.body_deadline)
-            response = await handle(Request(request.scope, limited))
+            response = await self.answer(handle, Request(request.scope, limited))
             if badge is not None:
                 give_badge(request, response, badge)
             return response
 
         return admitted
+
+    async def answer(self, handle: Handler, request: Request) -> Response:
+        """Answers a request whose caller was admitted."""
+        return await handle(request)
 
 
 class SignInRoute(FarmRoute):

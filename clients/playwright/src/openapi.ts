@@ -534,6 +534,88 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/capacity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Capacity
+         * @description How many users each pool needs: what was asked of it, replayed in pools of other sizes.
+         *
+         *     It takes seconds for a busy pool; an answer may be five minutes old.
+         */
+        get: operations["get_capacity"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stats/pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Pool Stats
+         * @description How pools were used by tests, step by step; the hour under way is at most a minute old.
+         */
+        get: operations["get_pool_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stats/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get User Stats
+         * @description How tests used each user, and how often it failed.
+         */
+        get: operations["get_user_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stats/holders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Holder Stats
+         * @description Who held users for longest, for tests and by hand.
+         */
+        get: operations["get_holder_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tokens": {
         parameters: {
             query?: never;
@@ -642,6 +724,11 @@ export interface components {
              */
             id: string;
             /**
+             * Login
+             * @description Null for `no-such-user`.
+             */
+            login: string | null;
+            /**
              * Problem
              * @description The problem's slug, as the same change of one user has it.
              */
@@ -660,6 +747,8 @@ export interface components {
             health?: components["schemas"]["Health"] | null;
             /** Login */
             login?: string | null;
+            /** Search */
+            search?: string | null;
             /**
              * Labels
              * @default {}
@@ -683,6 +772,11 @@ export interface components {
              * @description Of a dry run: what would be done.
              */
             done: number;
+            /**
+             * Replaced
+             * @description Of those: users that were quarantined or retired already and got another reason.
+             */
+            replaced: number;
             /** Failed */
             failed: components["schemas"]["BulkFailureOut"][];
         };
@@ -775,6 +869,28 @@ export interface components {
             details: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * HolderKind
+         * @enum {string}
+         */
+        HolderKind: "principal" | "owner" | "job";
+        /** HolderStatsOut */
+        HolderStatsOut: {
+            /**
+             * Holder
+             * @description Null for leases that name none.
+             */
+            holder: string | null;
+            /**
+             * Account Hours
+             * @description Two users for an hour are two.
+             */
+            account_hours: number;
+            /** Leases */
+            leases: number;
+            /** Expired Leases */
+            expired_leases: number;
         };
         /** ImportOut */
         ImportOut: {
@@ -1022,10 +1138,25 @@ export interface components {
             /** Code */
             code: string;
         };
+        /** ListOut[HolderStatsOut] */
+        ListOut_HolderStatsOut_: {
+            /** Items */
+            items: components["schemas"]["HolderStatsOut"][];
+        };
+        /** ListOut[PoolCapacityOut] */
+        ListOut_PoolCapacityOut_: {
+            /** Items */
+            items: components["schemas"]["PoolCapacityOut"][];
+        };
         /** ListOut[PoolOut] */
         ListOut_PoolOut_: {
             /** Items */
             items: components["schemas"]["PoolOut"][];
+        };
+        /** ListOut[PoolStatsOut] */
+        ListOut_PoolStatsOut_: {
+            /** Items */
+            items: components["schemas"]["PoolStatsOut"][];
         };
         /** ListOut[ProjectOut] */
         ListOut_ProjectOut_: {
@@ -1041,6 +1172,11 @@ export interface components {
         ListOut_TokenOut_: {
             /** Items */
             items: components["schemas"]["TokenOut"][];
+        };
+        /** ListOut[UserStatsOut] */
+        ListOut_UserStatsOut_: {
+            /** Items */
+            items: components["schemas"]["UserStatsOut"][];
         };
         /** LockRelease */
         LockRelease: {
@@ -1253,6 +1389,27 @@ export interface components {
          * @enum {string}
          */
         Outcome: "ok" | "dirty" | "broken";
+        /**
+         * OutcomesOut
+         * @description Users by how their leases ended: what the release said, else what ended it.
+         */
+        OutcomesOut: {
+            /** Ok */
+            ok: number;
+            /** Dirty */
+            dirty: number;
+            /** Broken */
+            broken: number;
+            /**
+             * Unused
+             * @description Released before anybody used them.
+             */
+            unused: number;
+            /** Expired */
+            expired: number;
+            /** Forced */
+            forced: number;
+        };
         /** PageOut[AuditEntryOut] */
         PageOut_AuditEntryOut_: {
             /** Items */
@@ -1293,6 +1450,70 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** PoolCapacityOut */
+        PoolCapacityOut: {
+            /**
+             * Project Id
+             * Format: uuid
+             */
+            project_id: string;
+            env: components["schemas"]["Env"];
+            domain: components["schemas"]["Domain"];
+            /** Project */
+            project: string;
+            /** In Service */
+            in_service: number;
+            /**
+             * Needed
+             * @description The least users that keep the goal on every day; null where the history does not tell.
+             */
+            needed: number | null;
+            /**
+             * Worst Day
+             * @description The day of UTC that needs them.
+             */
+            worst_day: string | null;
+            /**
+             * Sizes
+             * @description The worst day in pools of other sizes.
+             */
+            sizes: components["schemas"]["SizeReplayOut"][];
+            /**
+             * Erlang C
+             * @description What the formula says for the worst day, for comparison: it knows no bursts and no office hours.
+             */
+            erlang_c: number | null;
+            /**
+             * Requests
+             * @description Requests of tests that were replayed.
+             */
+            requests: number;
+            /**
+             * Imputed
+             * @description Those that got no user, and are replayed with the median hold.
+             */
+            imputed: number;
+            /**
+             * Rest Costs
+             * @description How many of the needed users only the rest after leases needs.
+             */
+            rest_costs: number | null;
+            /**
+             * Days
+             * @description Days with requests.
+             */
+            days: number;
+            /**
+             * Advice
+             * @description One sentence.
+             */
+            advice: string;
+            /**
+             * Limits
+             * @description What the replay does not know, a sentence each.
+             */
+            limits: string[];
+        };
         /** PoolOut */
         PoolOut: {
             /**
@@ -1328,6 +1549,25 @@ export interface components {
             oldest_wait: number | null;
             /** Next Free In */
             next_free_in: number | null;
+        };
+        /** PoolStatsOut */
+        PoolStatsOut: {
+            /**
+             * Project Id
+             * Format: uuid
+             */
+            project_id: string;
+            env: components["schemas"]["Env"];
+            domain: components["schemas"]["Domain"];
+            /** Project */
+            project: string;
+            /** @description Of the whole window. */
+            total: components["schemas"]["UsageOut"];
+            /**
+             * Steps
+             * @description All steps of the window, the oldest first.
+             */
+            steps: components["schemas"]["StepOut"][];
         };
         /**
          * Problem
@@ -1485,6 +1725,29 @@ export interface components {
          * @enum {string}
          */
         Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
+        /** RefusalsOut */
+        RefusalsOut: {
+            /**
+             * Exhausted
+             * @default 0
+             */
+            exhausted?: number;
+            /**
+             * Timeout
+             * @default 0
+             */
+            timeout?: number;
+            /**
+             * Gone
+             * @default 0
+             */
+            gone?: number;
+            /**
+             * Quota
+             * @default 0
+             */
+            quota?: number;
+        };
         /** Release */
         Release: {
             /** @default ok */
@@ -1577,6 +1840,76 @@ export interface components {
          */
         SignedOut: Record<string, never>;
         /**
+         * SizeReplayOut
+         * @description Waits in seconds; null where requests would wait for ever.
+         */
+        SizeReplayOut: {
+            /** Users */
+            users: number;
+            /** P50 */
+            p50: number | null;
+            /** P95 */
+            p95: number | null;
+            /** P99 */
+            p99: number | null;
+            /** Share Over Goal */
+            share_over_goal: number;
+        };
+        /**
+         * Step
+         * @description Of a window; both begin by UTC.
+         * @enum {string}
+         */
+        Step: "hour" | "day";
+        /** StepOut */
+        StepOut: {
+            /**
+             * Requests
+             * @description Granted and refused, when they were answered.
+             */
+            requests: number;
+            /** Granted */
+            granted: number;
+            /** Refused */
+            refused: number;
+            refusals: components["schemas"]["RefusalsOut"];
+            wait: components["schemas"]["WaitsOut"];
+            /**
+             * Utilisation
+             * @description Busy users by users in service; null where no worker counted users in service.
+             */
+            utilisation: number | null;
+            /**
+             * Busy Seconds
+             * @description Of all users together.
+             */
+            busy_seconds: number;
+            /**
+             * In Service Seconds
+             * @description Of all users together, as far as a worker was there to count them.
+             */
+            in_service_seconds: number;
+            /**
+             * Peak Demand
+             * @description The most users that were held and waited for at once.
+             */
+            peak_demand: number;
+            outcomes: components["schemas"]["OutcomesOut"];
+            /**
+             * Reasons
+             * @description Of users that were released dirty or broken.
+             */
+            reasons: {
+                [key: string]: number;
+            };
+            /**
+             * At
+             * Format: date-time
+             * @description The beginning of the step.
+             */
+            at: string;
+        };
+        /**
          * TicketOut
          * @description A request that waits.
          */
@@ -1623,6 +1956,11 @@ export interface components {
              * @description Seconds until it is answered, with users or without.
              */
             ends_in: number;
+            /**
+             * Expected In
+             * @description Seconds until it probably gets its users, by how long the pool's users were held lately.
+             */
+            expected_in: number | null;
         };
         /** TokenOut */
         TokenOut: {
@@ -1669,6 +2007,51 @@ export interface components {
              * @description Seconds until the next code.
              */
             expires_in: number;
+        };
+        /**
+         * UsageOut
+         * @description Of tests; keepers and holds are not counted.
+         */
+        UsageOut: {
+            /**
+             * Requests
+             * @description Granted and refused, when they were answered.
+             */
+            requests: number;
+            /** Granted */
+            granted: number;
+            /** Refused */
+            refused: number;
+            refusals: components["schemas"]["RefusalsOut"];
+            wait: components["schemas"]["WaitsOut"];
+            /**
+             * Utilisation
+             * @description Busy users by users in service; null where no worker counted users in service.
+             */
+            utilisation: number | null;
+            /**
+             * Busy Seconds
+             * @description Of all users together.
+             */
+            busy_seconds: number;
+            /**
+             * In Service Seconds
+             * @description Of all users together, as far as a worker was there to count them.
+             */
+            in_service_seconds: number;
+            /**
+             * Peak Demand
+             * @description The most users that were held and waited for at once.
+             */
+            peak_demand: number;
+            outcomes: components["schemas"]["OutcomesOut"];
+            /**
+             * Reasons
+             * @description Of users that were released dirty or broken.
+             */
+            reasons: {
+                [key: string]: number;
+            };
         };
         /** UserDetailsOut */
         UserDetailsOut: {
@@ -1787,6 +2170,11 @@ export interface components {
             /** Note */
             note: string | null;
         };
+        /**
+         * UserOrder
+         * @enum {string}
+         */
+        UserOrder: "failures" | "uses" | "busy" | "idle";
         /** UserOut */
         UserOut: {
             /**
@@ -1922,6 +2310,44 @@ export interface components {
          * @enum {string}
          */
         UserState: "free" | "leased" | "resting" | "dirty" | "chore" | "held" | "quarantined" | "retired";
+        /** UserStatsOut */
+        UserStatsOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Project Id
+             * Format: uuid
+             */
+            project_id: string;
+            env: components["schemas"]["Env"];
+            domain: components["schemas"]["Domain"];
+            /** Login */
+            login: string;
+            /**
+             * Uses
+             * @description Leases of tests.
+             */
+            uses: number;
+            /**
+             * Failures
+             * @description Releases as broken, but for `rate_limited` and `environment`.
+             */
+            failures: number;
+            /** @description Of the last failure. */
+            last_reason: components["schemas"]["Reason"] | null;
+            /** Busy Seconds */
+            busy_seconds: number;
+            /**
+             * Last Used
+             * @description Also before `since`; null: never.
+             */
+            last_used: string | null;
+            /** Quarantined Seconds */
+            quarantined_seconds: number;
+        };
         /**
          * UserStatus
          * @description Whether tests may have the user.
@@ -1941,6 +2367,20 @@ export interface components {
              * Format: uuid
              */
             id: string;
+        };
+        /**
+         * WaitsOut
+         * @description Seconds from the first request to the grant, of requests that were granted; null without any.
+         */
+        WaitsOut: {
+            /** P50 */
+            p50: number | null;
+            /** P95 */
+            p95: number | null;
+            /** P99 */
+            p99: number | null;
+            /** Max */
+            max: number | null;
         };
         /**
          * WriteBack
@@ -2708,6 +3148,8 @@ export interface operations {
                 state?: components["schemas"]["UserState"] | null;
                 health?: components["schemas"]["Health"] | null;
                 login?: string | null;
+                /** @description A part of the login. */
+                search?: string | null;
                 /** @description `key:value`; several, each with another key, must all match. */
                 label?: string[] | null;
                 /** @description `next_cursor` of the page before. */
@@ -5106,6 +5548,340 @@ export interface operations {
             };
             /** @description invalid-request */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_capacity: {
+        parameters: {
+            query: {
+                project_id: string;
+                env?: components["schemas"]["Env"] | null;
+                domain?: components["schemas"]["Domain"] | null;
+                /** @description How long a request may wait. */
+                goal_seconds?: number;
+                /** @description The share of requests that must keep the goal. */
+                quantile?: number;
+                /** @description Of UTC, the last of them today. */
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOut_PoolCapacityOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-project */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description slow-down */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_pool_stats: {
+        parameters: {
+            query?: {
+                project_id?: string | null;
+                env?: components["schemas"]["Env"] | null;
+                domain?: components["schemas"]["Domain"] | null;
+                /** @description A day before `until` when it is not given, or 14 days with `step=day`. */
+                since?: string | null;
+                /** @description Now when it is not given. */
+                until?: string | null;
+                /** @description Hours and days begin by UTC. */
+                step?: components["schemas"]["Step"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOut_PoolStatsOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_user_stats: {
+        parameters: {
+            query?: {
+                project_id?: string | null;
+                env?: components["schemas"]["Env"] | null;
+                domain?: components["schemas"]["Domain"] | null;
+                /** @description Of leases that began since then; 14 days ago when it is not given. */
+                since?: string | null;
+                /** @description The most first; `idle`: those that were not used for longest. */
+                sort?: components["schemas"]["UserOrder"];
+                /** @description More than 1000 is taken as 1000. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOut_UserStatsOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description slow-down */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_holder_stats: {
+        parameters: {
+            query?: {
+                project_id?: string | null;
+                /** @description Of leases that began since then; 14 days ago when it is not given. */
+                since?: string | null;
+                /** @description `job`: the pipeline and the job of the CI that the lease names, whatever the run. */
+                by?: components["schemas"]["HolderKind"];
+                /** @description More than 1000 is taken as 1000. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOut_HolderStatsOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description slow-down */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

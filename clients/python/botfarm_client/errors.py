@@ -15,7 +15,7 @@ BotfarmError
     ├── ConflictError
     │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
     │   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
-    │   ├── RotationPendingError, NoRotationError
+    │   ├── RotationPendingError, NoRotationError, ChangedMeanwhileError
     │   ├── PoolExhaustedError, PoolTooSmallError
     │   ├── IdempotencyKeyEndedError, WaitSupersededError
     │   └── LeaseIdRequiredError, UseReleaseLeaseError
@@ -151,6 +151,10 @@ class RotationPendingError(ConflictError, slug="rotation-pending"): ...
 
 
 class NoRotationError(ConflictError, slug="no-rotation"): ...
+
+
+class ChangedMeanwhileError(ConflictError, slug="changed-meanwhile"):
+    """Only forms of the farm's page meet it."""
 
 
 class PoolExhaustedError(ConflictError, slug="pool-exhausted"):

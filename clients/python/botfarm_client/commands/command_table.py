@@ -21,6 +21,10 @@ COMMANDS: CommandTable = {
         "botfarm_client.commands.audit:audit",
         "Show who did what, the newest first; all filters must match.",
     ),
+    "capacity": CommandEntry(
+        "botfarm_client.commands.capacity:capacity",
+        "Say how many users each pool needs, by a replay of what was asked of it.",
+    ),
     "chores": CommandEntry(
         "botfarm_client.commands.chores.group:chores",
         "What keepers do: clean users, check and renew them.",
@@ -40,6 +44,10 @@ COMMANDS: CommandTable = {
     "projects": CommandEntry(
         "botfarm_client.commands.projects:projects",
         "The systems under test, and how long their users may be held.",
+    ),
+    "stats": CommandEntry(
+        "botfarm_client.commands.stats.group:stats",
+        "How pools and users were used, and who used them.",
     ),
     "tokens": CommandEntry(
         "botfarm_client.commands.tokens.group:tokens",

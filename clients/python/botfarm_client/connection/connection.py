@@ -34,10 +34,11 @@ class Connection:
         return self._ask(self._requests.of_call(call))
 
     def get(self, path: str, **query: object) -> Json:
-        return self._ask(self._requests.of("GET", path, params=_given(query), timeout=timeout(0)))
+        return self._get(path, query)
 
-    def items(self, path: str, **query: object) -> list[Json]:
-        return self._items(self.get(path, **query))
+    def items(self, path: str, *, wait: float = 0, **query: object) -> list[Json]:
+        """`wait`: seconds that the farm may take on top of `ANSWER_TIMEOUT`."""
+        return self._items(self._get(path, query, wait=wait))
 
     def pages(self, path: str, *, limit: int | None, **query: object) -> tuple[list[Json], bool]:
         """At most `limit` items, over as many pages as needed, and whether there are more."""
@@ -80,6 +81,9 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _get(self, path: str, query: dict[str, object], *, wait: float = 0) -> Json:
+        return self._ask(self._requests.of("GET", path, params=_given(query), timeout=timeout(wait)))
 
     def _ask(self, request: httpx.Request) -> Json:
         if self._is_closed:

@@ -50,7 +50,7 @@ def broken_by(failure: BaseException, reasons: Reasons) -> Verdict | None:
 
 
 def ending(verdicts: Verdicts, failure: BaseException | None, reasons: Reasons) -> Verdict:
-    """What the release says of all users.
+    """The verdict on all users that were not marked, for the release at the end of a block.
 
     A holder that has marked a user as broken knows better than the exception, which names no user.
     """

@@ -1,4 +1,4 @@
-"""What a holder says of its users. It is kept until the release, which sends it."""
+"""The verdicts of a holder on its users. They are kept until the release, which sends them."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

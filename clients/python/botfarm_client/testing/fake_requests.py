@@ -36,7 +36,7 @@ _CHOICES = {
 _REASONS = {
     "credential_rejected", "locked_out", "captcha", "mfa", "data", "rate_limited", "environment", "other",
 }  # fmt: skip
-_OF_FILTER = {"project_id", "env", "domain", "state", "health", "login", "labels"}
+_OF_FILTER = {"project_id", "env", "domain", "state", "health", "login", "search", "labels"}
 
 
 def body_of(content: bytes) -> Json:

@@ -10,6 +10,9 @@ from botfarm_client.testing.fake_users import FakeProblem, FakeUser
 PRINCIPAL = "fake"
 """Who asks; the fake farm knows one token."""
 
+_MADE_BY = {"quarantine": "quarantined", "retire": "retired"}
+"""The status that an action with a reason makes."""
+
 
 class FakeStatuses:
     def __init__(self, stock: FakeStock, project_id: str) -> None:
@@ -29,15 +32,20 @@ class FakeStatuses:
             chosen = self._chosen(body.get("filter"), body.get("ids", []))
             unknown = set(body.get("ids", [])) - {user.id for user in chosen}
             failed = [
-                {"id": each, "problem": "no-such-user"} for each in body.get("ids", []) if each in unknown
+                {"id": each, "login": None, "problem": "no-such-user"}
+                for each in body.get("ids", [])
+                if each in unknown
             ]
-            done = 0
+            done = replaced = 0
             for user in chosen:
+                replaces = user.status == _MADE_BY.get(body["action"])
                 try:
                     done += self._carry_out(user, body["action"], body, dry_run=body.get("dry_run", False))
                 except FakeProblem as problem:
-                    failed.append({"id": user.id, "problem": problem.slug})
-            return {"matched": len(chosen), "done": done, "failed": failed}
+                    failed.append({"id": user.id, "login": user.login, "problem": problem.slug})
+                else:
+                    replaced += replaces
+            return {"matched": len(chosen), "done": done, "replaced": replaced, "failed": failed}
 
     def _carry_out(
         self, user: FakeUser, action: str, body: Mapping[str, Any], *, dry_run: bool = False
@@ -88,6 +96,8 @@ class FakeStatuses:
             "health": user.health,
             "login": user.login,
         }
-        return wanted.get("labels", {}).items() <= user.labels.items() and all(
-            wanted.get(name) in {None, value} for name, value in has.items()
+        is_found = (wanted.get("search") or "").casefold() in user.login.casefold()
+        has_labels = wanted.get("labels", {}).items() <= user.labels.items()
+        return (
+            is_found and has_labels and all(wanted.get(name) in {None, value} for name, value in has.items())
         )

@@ -41,6 +41,7 @@ def waiting(
         "owner": lambda ticket: ticket["owner"],
         "principal": lambda ticket: ticket["principal"],
         "waited": _waited,
+        "expected": lambda ticket: _about(ticket["expected_in"]),
         "ends": lambda ticket: f"in {format_duration(ticket['ends_in'])}",
     }
     print_table(columns, items)
@@ -48,3 +49,7 @@ def waiting(
 
 def _waited(ticket: dict[str, Any]) -> str:
     return format_duration(ticket["waited"])
+
+
+def _about(seconds: float | None) -> str:
+    return "" if seconds is None else f"in about {format_duration(seconds)}"

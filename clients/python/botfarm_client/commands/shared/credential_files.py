@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from botfarm_client.commands.shared.command_errors import CommandError, ExitCode
-from botfarm_client.commands.shared.json_objects import json_object
 from botfarm_client.commands.shared.prompts import read_password
+from botfarm_client.shared.json_objects import json_object
 from botfarm_client.shared.text_input import decoded, stripped
 
 SecretsFile = Annotated[

@@ -36,7 +36,7 @@ def print_json(document: object) -> None:
 def print_table(columns: Columns, items: Sequence[dict[str, Any]]) -> None:
     rows = [[escape_control_characters(_text(cell(item))) for cell in columns.values()] for item in items]
     headers = [name.upper() for name in columns]
-    if _somebody_looks():
+    if on_terminal():
         _print_on_terminal(headers, rows)
     else:
         _print_aligned([headers, *rows])
@@ -47,7 +47,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
     shown = {name: escape_control_characters(_text(value)) for name, value in fields.items() if _text(value)}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        label = typer.style(f"{name:<{width}}", bold=True) if _somebody_looks() else f"{name:<{width}}"
+        label = typer.style(f"{name:<{width}}", bold=True) if on_terminal() else f"{name:<{width}}"
         say(f"{label}{GAP}{value}")
 
 
@@ -65,7 +65,7 @@ def note_if_more(*, more: bool, shown: int) -> None:
         note(f"these are the first {shown}; --limit or --all shows more")
 
 
-def _somebody_looks() -> bool:
+def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 

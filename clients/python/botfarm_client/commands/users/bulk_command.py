@@ -18,9 +18,15 @@ from botfarm_client.commands.shared.options import (
     Url,
     Yes,
 )
-from botfarm_client.commands.shared.output import print_json, print_table, say
+from botfarm_client.commands.shared.output import Columns, print_json, print_table, say
 from botfarm_client.commands.shared.prompts import confirm
 from botfarm_client.commands.users.options import Health, State
+
+_FAILED: Columns = {
+    "login": lambda each: each.get("login"),
+    "id": lambda each: each["id"],
+    "problem": lambda each: each["problem"],
+}
 
 
 class Action(StrEnum):
@@ -76,9 +82,9 @@ def bulk(
     if as_json:
         print_json(result)
         return
-    would = "would be changed" if dry_run else "changed"
-    say(f"{result['matched']} users match, {result['done']} {would}, {len(result['failed'])} not.")
+    would = "would be " if dry_run else ""
+    say(f"{result['matched']} users match, {result['done']} {would}changed, {len(result['failed'])} not.")
+    if result.get("replaced"):  # a farm of the version before does not say
+        say(f"Of those, {result['replaced']} had another reason, which {would or 'is '}replaced.")
     if result["failed"]:
-        print_table(
-            {"id": lambda each: each["id"], "problem": lambda each: each["problem"]}, result["failed"]
-        )
+        print_table(_FAILED, result["failed"])

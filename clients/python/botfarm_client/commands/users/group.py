@@ -51,6 +51,7 @@ def list_users(
     state: Annotated[State | None, typer.Option("--state")] = None,
     health: Annotated[Health | None, typer.Option("--health")] = None,
     login: Annotated[str | None, typer.Option("--login", help="This login, in any spelling.")] = None,
+    search: Annotated[str | None, typer.Option("--search", help="A part of the login.")] = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     limit: Limit = DEFAULT_LIMIT,
     everything: All = False,
@@ -69,6 +70,7 @@ def list_users(
             state=state,
             health=health,
             login=login,
+            search=search,
             label=labels or None,
         )
         names = {} if as_json else project_names(farm)

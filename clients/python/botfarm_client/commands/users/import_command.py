@@ -1,7 +1,7 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -17,9 +17,17 @@ from botfarm_client.commands.shared.farm_access import open_farm
 from botfarm_client.commands.shared.lookups import project_id_of
 from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url
 from botfarm_client.commands.shared.output import counted, note, print_json, say
-from botfarm_client.commands.users.import_files import Format, format_of, read_csv, read_json_lines
 from botfarm_client.commands.users.import_upload import Imported, UserImport
 from botfarm_client.shared.control_characters import escape_control_characters
+from botfarm_client.shared.user_files import (
+    BadLine,
+    Format,
+    Record,
+    UserFileError,
+    format_of,
+    read_csv,
+    read_json_lines,
+)
 
 
 class OnError(StrEnum):
@@ -53,14 +61,25 @@ def import_users(
     """
     with _opened(path) as file, open_farm(url) as farm, _progress(file) as on_chunk:
         default_project = project_id_of(farm, project)
-        if (file_format or format_of(path.name, file)) is Format.CSV:
-            records = read_csv(file, needs_project=default_project is None)
+        records = _records(file, file_format, path.name, given={"project"} if default_project else ())
+        importing = UserImport(farm, default_project=default_project, on_chunk=on_chunk)
+        imported = importing.run(records, on_error=on_error)
+    _report(imported, on_error, as_json=as_json)
+
+
+def _records(
+    file: BufferedReader, file_format: Format | None, name: str, given: Collection[str]
+) -> Iterable[Record | BadLine]:
+    """Raises CommandError for errors of the whole file, before anything is sent."""
+    try:
+        if (file_format or format_of(name, file)) is Format.CSV:
+            records = read_csv(file, given=given)
         else:
             records = read_json_lines(file)
-        first = list(islice(records, 1))  # errors of the whole file are found before anything is sent
-        importing = UserImport(farm, default_project=default_project, on_chunk=on_chunk)
-        imported = importing.run(chain(first, records), on_error=on_error)
-    _report(imported, on_error, as_json=as_json)
+        first = list(islice(records, 1))
+    except UserFileError as error:
+        raise CommandError(f"{error}; see `botfarm users import --help`") from None
+    return chain(first, records)
 
 
 def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:

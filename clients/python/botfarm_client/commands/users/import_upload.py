@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botfarm_client.commands.users.import_files import BadLine, Record
 from botfarm_client.connection.api_calls import Json
 from botfarm_client.errors import ProblemError
-from botfarm_client.shared.ids import is_id
+from botfarm_client.shared.user_files import BadLine, Record, with_project_id
 
 if TYPE_CHECKING:
     from botfarm_client.connection.connection import Connection
@@ -75,7 +74,9 @@ class UserImport:
 
     def _encoded(self, record: Record | BadLine) -> bytes:
         self._lines.append(record.line)
-        checked = record if isinstance(record, BadLine) else self._with_project(record)
+        checked = record
+        if isinstance(record, Record):
+            checked = with_project_id(record, self._projects, self._default_project)
         if isinstance(checked, Record) and _has_too_large_secrets(checked):
             checked = BadLine(record.line, "secrets", "too-large")
         if isinstance(checked, Record):
@@ -85,20 +86,6 @@ class UserImport:
             checked = BadLine(record.line, "", "too-large")
         self._bad_lines[record.line] = checked
         return _PLACEHOLDER
-
-    def _with_project(self, record: Record) -> Record | BadLine:
-        """Replaces the project's name by its id, as the API requires."""
-        user = dict(record.user)
-        named = user.pop("project", None)
-        if user.get("project_id"):
-            return BadLine(record.line, "project", "also-project_id") if named else Record(record.line, user)
-        chosen = named or self._default_project
-        if chosen is None:
-            return BadLine(record.line, "project", "missing")
-        project_id = self._projects.get(chosen) if isinstance(chosen, str) else None
-        if project_id is None and not (isinstance(chosen, str) and is_id(chosen)):
-            return BadLine(record.line, "project", "no-such-project")
-        return Record(record.line, {**user, "project_id": project_id or chosen})
 
     def _in_file_order(self, errors: list[Json]) -> list[BadLine]:
         """All bad lines. For a placeholder, the reason found here replaces the farm's."""

@@ -1,15 +1,16 @@
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from io import BufferedReader, BytesIO
 from typing import Any, cast
 
 import pytest
 
-from botfarm_client.commands.shared.command_errors import CommandError
-from botfarm_client.commands.shared.json_objects import json_object
-from botfarm_client.commands.users.import_files import (
+from botfarm_client.shared import user_files
+from botfarm_client.shared.json_objects import json_object
+from botfarm_client.shared.user_files import (
     BadLine,
     Format,
     Record,
+    UserFileError,
     format_of,
     read_csv,
     read_json_lines,
@@ -22,8 +23,8 @@ def file_of(content: bytes) -> BufferedReader:
     return BufferedReader(cast("Any", BytesIO(content)))
 
 
-def csv_of(content: bytes, *, needs_project: bool = False) -> list[Record | BadLine]:
-    return list(read_csv(file_of(content), needs_project=needs_project))
+def csv_of(content: bytes, *, given: Collection[str] = ("project",)) -> list[Record | BadLine]:
+    return list(read_csv(file_of(content), given=given))
 
 
 def lines_of(records: Iterable[Record | BadLine]) -> list[int]:
@@ -67,6 +68,16 @@ def test_a_quote_that_is_open_at_the_end_of_a_long_file() -> None:
     assert not [record for record in records[1:] if isinstance(record, BadLine)]
 
 
+def test_a_record_takes_a_limited_number_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each broken one might read the whole file again."""
+    monkeypatch.setattr(user_files, "MAX_RECORD_LINES", 3)
+    rows = b'a@x.test,"\n\n\n",stage,regular\nb@x.test,p,stage,regular\n'
+    records = csv_of(HEADER + rows)
+    assert records[0] == BadLine(2, "", "broken-quotes")
+    assert isinstance(records[-1], Record)
+    assert records[-1].line == 6
+
+
 def test_rows_of_another_length_are_bad_unless_a_spreadsheet_filled_them_up() -> None:
     rows = b"a,p,stage\nb,p,stage,regular,more\nc,p,stage,regular,,\n"
     few, many, filled = csv_of(HEADER + rows)
@@ -104,10 +115,19 @@ def test_a_line_that_is_not_utf_8_is_one_bad_line() -> None:
     assert good.user["password"] == "café"
 
 
+def test_fields_that_are_given_need_no_column_and_no_cell() -> None:
+    given = {"project", "env", "domain"}
+    (short,) = csv_of(b"login,password\na,p\n", given=given)
+    assert user_of(short) == {"login": "a", "password": "p"}
+    named, empty = csv_of(HEADER + b"a,p,stage,canary\nb,,,\n", given=given)
+    assert user_of(named) == {"login": "a", "password": "p", "env": "stage", "domain": "canary"}
+    assert user_of(empty) == {"login": "b", "password": ""}
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_files_of_spreadsheets_are_read(delimiter: str) -> None:
     text = "login, password ,env,domain,project\r\na@x.test,p,stage,regular,shop\r\n".replace(",", delimiter)
-    (record,) = csv_of(text.encode("utf-8-sig"), needs_project=True)
+    (record,) = csv_of(text.encode("utf-8-sig"), given=())
     assert isinstance(record, Record)
     assert record.user["project"] == "shop"
 
@@ -117,7 +137,7 @@ def test_files_of_spreadsheets_are_read(delimiter: str) -> None:
     [b"", b"\n\n", b"hunter2@x.test,hunter2,stage,regular\n", "login,password,env,domain\n".encode("utf-16")],
 )
 def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: bytes) -> None:
-    with pytest.raises(CommandError, match="the first row must name the columns") as raised:
+    with pytest.raises(UserFileError, match="the first row must name the columns") as raised:
         csv_of(content)
     assert "hunter2" not in str(raised.value)
 
@@ -132,8 +152,8 @@ def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: by
     ],
 )
 def test_invalid_columns_are_named(header: bytes, message: str) -> None:
-    with pytest.raises(CommandError, match=message):
-        csv_of(header, needs_project=True)
+    with pytest.raises(UserFileError, match=message):
+        csv_of(header, given=())
 
 
 def test_json_lines_keep_their_numbers_past_blank_and_broken_ones() -> None:
@@ -164,7 +184,7 @@ def test_the_format_is_told_by_the_name_or_the_first_character(
 
 
 def test_a_json_array_is_told_how_to_become_lines() -> None:
-    with pytest.raises(CommandError, match="one object a line"):
+    with pytest.raises(UserFileError, match="one object a line"):
         format_of("-", file_of(b'[{"login": 1}]'))
 
 
@@ -208,7 +228,7 @@ def test_names_of_columns_are_known_in_any_case_and_a_label_keeps_its_own() -> N
     (record,) = csv_of(b"LOGIN,Password, Env ,dOMAIN,Totp_Seed,Label.Team\na,p,stage,regular,JBSW,red\n")
     assert user_of(record)["labels"] == {"Team": "red"}
     assert user_of(record)["totp_seed"] == "JBSW"
-    with pytest.raises(CommandError, match="two columns called 'env'"):
+    with pytest.raises(UserFileError, match="two columns called 'env'"):
         csv_of(b"login,password,env,domain,ENV\n")
 
 
@@ -242,7 +262,7 @@ def test_a_cell_may_be_as_long_as_the_farm_takes_it(size: int) -> None:
 
 
 def test_a_line_that_no_import_could_take_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm_client.commands.users.import_files.MAX_CELL", 100)
+    monkeypatch.setattr("botfarm_client.shared.user_files.MAX_CELL", 100)
     rows = b"a," + b"x" * 200 + b',stage,regular\nb,"' + b"y\n" * 200 + b"c,p,stage,regular\n"
     records = csv_of(HEADER + rows)
     assert records[:2] == [BadLine(2, "", "too-large"), BadLine(3, "", "broken-quotes")]

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BufferedReader, TextIOWrapper
@@ -10,8 +10,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from botfarm_client.commands.shared.command_errors import CommandError
-from botfarm_client.commands.shared.json_objects import json_object
+from botfarm_client.shared.ids import is_id
+from botfarm_client.shared.json_objects import json_object
 
 REQUIRED = ("login", "password", "env", "domain")
 OPTIONAL = ("project", "project_id", "labels", "secrets", "totp_seed")
@@ -19,9 +19,15 @@ LABEL = "label."
 DELIMITERS = ",;\t"
 MAX_CELL = 67_108_864
 """Characters. A whole import has no more bytes, so a longer cell has a quote that is never closed."""
+MAX_RECORD_LINES = 5_000
+"""Of one record, because a quote that is never closed takes all lines up to here, and they are read again."""
 _MARK = b"\xef\xbb\xbf"
 _SEPARATOR = re.compile(r'"?sep=([^"\r\n])\1*"?[,;\s]*', re.IGNORECASE)
 """Excel reads it in the first line, and writes it back with further delimiters."""
+
+
+class UserFileError(Exception):
+    """The file as a whole cannot be read: the message says why and what to do, and repeats no value."""
 
 
 class Format(StrEnum):
@@ -53,7 +59,7 @@ def format_of(name: str, file: BufferedReader) -> Format:
         return Format.JSONL
     start = file.peek(1024).removeprefix(_MARK).lstrip()[:1]
     if start == b"[":
-        raise CommandError("this is one JSON array: give one object a line (`jq -c '.[]'` makes that of it)")
+        raise UserFileError("this is one JSON array: give one object a line (`jq -c '.[]'` makes that of it)")
     return Format.JSONL if start == b"{" else Format.CSV
 
 
@@ -67,16 +73,36 @@ def read_json_lines(file: Iterable[bytes]) -> Iterator[Record | BadLine]:
         yield BadLine(number, "", "not-a-json-object") if user is None else Record(number, user)
 
 
-def read_csv(file: BufferedReader, *, needs_project: bool) -> Iterator[Record | BadLine]:
-    """The records of CSV. Raises CommandError if the first row does not name the columns."""
+def with_project_id(
+    record: Record, projects: Mapping[str, str], default_project: str | None
+) -> Record | BadLine:
+    """Replaces the project's name by its id, as the API requires. `projects` are ids by name."""
+    user = dict(record.user)
+    named = user.pop("project", None)
+    if user.get("project_id"):
+        return BadLine(record.line, "project", "also-project_id") if named else Record(record.line, user)
+    chosen = named or default_project
+    if chosen is None:
+        return BadLine(record.line, "project", "missing")
+    project_id = projects.get(chosen) if isinstance(chosen, str) else None
+    if project_id is None and not (isinstance(chosen, str) and is_id(chosen)):
+        return BadLine(record.line, "project", "no-such-project")
+    return Record(record.line, {**user, "project_id": project_id or chosen})
+
+
+def read_csv(file: BufferedReader, *, given: Collection[str] = ()) -> Iterator[Record | BadLine]:
+    """The records of CSV. Raises UserFileError if the first row does not name the columns.
+
+    `given` are the fields that need no column, because the caller has a value for rows without one.
+    """
     # Invalid UTF-8 becomes lone surrogates, so that it spoils one line and not the whole file.
     text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         lines = _Lines(text)
         rows = _rows(lines, delimiter=_delimiter(lines))
-        columns = _columns(next(rows, None), needs_project=needs_project)
+        columns = _columns(next(rows, None), given)
         for row in rows:
-            yield _record(row, columns)
+            yield _record(row, columns, given)
     finally:
         text.detach()  # the caller closes the file
 
@@ -93,6 +119,8 @@ class _Lines(Iterator[str]):
 
     @override
     def __next__(self) -> str:
+        if len(self.taken) == MAX_RECORD_LINES:
+            raise csv.Error("a record of too many lines")
         line = self._waiting.pop() if self._waiting else next(self._lines)
         self.count += 1
         self.taken.append(line)
@@ -155,7 +183,7 @@ def _rows(lines: _Lines, *, delimiter: str) -> Iterator[tuple[int, list[str]] | 
             yield line, row
 
 
-def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bool) -> list[str]:
+def _columns(first: tuple[int, list[str]] | BadLine | None, given: Collection[str]) -> list[str]:
     """Checks the names of columns.
 
     An error repeats them only if they are names: without such a row they are values.
@@ -163,26 +191,27 @@ def _columns(first: tuple[int, list[str]] | BadLine | None, *, needs_project: bo
     names = [_column(name) for name in first[1]] if isinstance(first, tuple) else []
     while names and not names[-1]:
         names.pop()
-    missing = [name for name in REQUIRED if name not in names]
+    missing = [name for name in REQUIRED if name not in names and name not in given]
     if missing:
-        raise CommandError(
-            f"the first row must name the columns, in UTF-8: {', '.join(missing)} not found;"
-            " see `botfarm users import --help`"
-        )
+        raise UserFileError(f"the first row must name the columns, in UTF-8: {', '.join(missing)} not found")
     known = {*REQUIRED, *OPTIONAL}
     for number, name in enumerate(names, start=1):
         if not name:  # an empty column for layout, as long as its cells are empty too
             continue
         if name not in known and (name == LABEL or not name.startswith(LABEL)):
-            raise CommandError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
+            raise UserFileError(f"column {number} is called {name!r}: only {LABEL}NAME can be added")
         if name in names[: number - 1]:
-            raise CommandError(f"there are two columns called {name!r}")
-    if needs_project and not {"project", "project_id"} & set(names):
-        raise CommandError("there is no column project or project_id: add one, or say --project")
+            raise UserFileError(f"there are two columns called {name!r}")
+    if not {"project", "project_id"} & {*names, *given}:
+        raise UserFileError(
+            "there is no column project or project_id: add one, or give the project for rows that name none"
+        )
     return names
 
 
-def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record | BadLine:
+def _record(
+    row: tuple[int, list[str]] | BadLine, columns: list[str], given: Collection[str]
+) -> Record | BadLine:
     if isinstance(row, BadLine):
         return row
     line, cells = row
@@ -196,7 +225,7 @@ def _record(row: tuple[int, list[str]] | BadLine, columns: list[str]) -> Record 
         if not _is_unicode(cell):
             return BadLine(line, name, "not-utf-8")
     found = dict(zip(columns, cells, strict=True))
-    user: dict[str, Any] = {name: found[name] for name in REQUIRED}
+    user: dict[str, Any] = {name: found[name] for name in REQUIRED if found.get(name) or name not in given}
     user |= {name: found[name] for name in ("project", "project_id", "totp_seed") if found.get(name)}
     for name in ("labels", "secrets"):
         if found.get(name):

@@ -1,0 +1,70 @@
+"""Who may do what: the tokens of machines, which are made and revoked here, and the operators."""
+
+from typing import Annotated
+
+from fastapi import Form, Request, Response
+
+from botfarm.domain.access import Role
+from botfarm.domain.pools import Env
+from botfarm.services.access.tokens import MadeToken, default_life
+from botfarm.web.api.fields import Text, TokenName
+from botfarm.web.api.requests import EVERYTHING
+from botfarm.web.http.dependencies import Caller, Farm
+from botfarm.web.http.roles import needs
+from botfarm.web.pages.page_routing import page_router, see
+from botfarm.web.pages.rendering import render
+
+router = page_router()
+
+DAY = 86_400
+
+
+@router.get("/access")
+@needs(Role.ADMIN)
+async def access_page(farm: Farm, caller: Caller, request: Request) -> Response:
+    return await _access(farm, caller, request)
+
+
+@router.post("/access/tokens")
+@needs(Role.ADMIN)
+async def make_token(
+    farm: Farm,
+    caller: Caller,
+    request: Request,
+    name: Annotated[TokenName, Form()],
+    role: Annotated[Role, Form()],
+    project: Annotated[Text, Form()] = EVERYTHING,
+    env: Annotated[Env | None, Form()] = None,
+    max_leases: Annotated[int | None, Form(ge=1, le=1_000_000)] = None,
+    days: Annotated[int | None, Form(ge=1, le=3_650)] = None,
+) -> Response:
+    """Answers with the page that shows the token, and no redirection, because nothing keeps the token."""
+    made = await farm.tokens.create(
+        caller,
+        name=name,
+        role=role,
+        projects=None if project == EVERYTHING else [project],
+        envs=None if env is None else [env],
+        max_leases=max_leases,
+        expires_in=days * DAY if days else default_life(caller),
+    )
+    return await _access(farm, caller, request, made)
+
+
+@router.post("/access/tokens/{token_id}/revoke")
+@needs(Role.ADMIN)
+async def revoke_token(farm: Farm, caller: Caller, token_id: Text) -> Response:
+    await farm.tokens.revoke(caller, token_id)
+    return see("/ui/access")
+
+
+async def _access(farm: Farm, caller: Caller, request: Request, made: MadeToken | None = None) -> Response:
+    return render(
+        request,
+        "access.html",
+        title="Access",
+        made=made,
+        tokens=await farm.tokens.list(caller.scope),
+        operators=await farm.operators.list(caller.scope),
+        projects=await farm.projects.list(caller.scope),
+    )

@@ -1,0 +1,53 @@
+"""One user: how it stands, who has it, and what became of it."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from fastapi import Request, Response
+
+from botfarm.domain.access import Role
+from botfarm.domain.users import User
+from botfarm.web.http.dependencies import Caller, Cursor, Farm
+from botfarm.web.http.roles import needs
+from botfarm.web.pages.done_words import Did
+from botfarm.web.pages.page_routing import LivePageRoute, page_router
+from botfarm.web.pages.rendering import render
+
+router = page_router(route_class=LivePageRoute)
+
+ENTRIES = 20
+HOUR, DAY = 3_600, 86_400
+QUARANTINES = (HOUR, 8 * HOUR, DAY, 7 * DAY)
+HOLDS = (HOUR // 4, HOUR, 4 * HOUR, 8 * HOUR, DAY)
+
+
+@router.get("/users/{user_id:uuid}")
+@needs(Role.VIEWER)
+async def user_page(
+    farm: Farm, caller: Caller, request: Request, user_id: UUID, did: Did | None = None, cursor: Cursor = None
+) -> Response:
+    user = await farm.users.get(caller.scope, user_id)
+    project = await farm.projects.look_up(caller.scope, user.pool.project_id)
+    longest_hold = project.policy.max_hold
+    return render(
+        request,
+        "user.html",
+        title=user.login,
+        is_live=True,
+        next_in=_next_change(user),
+        did=did,
+        user=user,
+        project=project,
+        history=await farm.history.list(caller.scope, user_id, cursor=cursor, limit=ENTRIES),
+        cursor=cursor,
+        quarantines=QUARANTINES,
+        holds=[*(each for each in HOLDS if each < longest_hold), longest_hold],
+    )
+
+
+def _next_change(user: User) -> float | None:
+    """Seconds until a lease, a rest or a quarantine ends by itself."""
+    ends = [] if user.busy_for is None else [user.busy_for]
+    if user.status_until is not None:
+        ends.append(max(0.0, (user.status_until - datetime.now(UTC)).total_seconds()))
+    return min(ends, default=None)

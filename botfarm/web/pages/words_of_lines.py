@@ -1,0 +1,38 @@
+"""What is wrong with a line of an import, in words: the codes are those of the API and of the reader of files."""
+
+_WORDS = {
+    "also-project_id": "Give the project by its name or by its id, not both.",
+    "broken-quotes": "A quote is opened and never closed, or text follows a closed one.",
+    "dict_type": "This must be a JSON object.",
+    "extra_forbidden": "There is no such field.",
+    "forbidden": "Your scope does not have this env.",
+    "missing": "This is missing.",
+    "no-such-project": "There is no such project.",
+    "not-a-json-object": "This is not a JSON object.",
+    "not-utf-8": "This is not text in UTF-8.",
+    "string_type": "This must be text.",
+    "too-few-columns": "The line has fewer columns than the first row names.",
+    "too-large": "The line is too large.",
+    "too-many-columns": "The line has more columns than the first row names.",
+    "too_long": "This is too long.",
+    "too_short": "This is empty.",
+    "user-exists": "The project and env have a user of this login already, or an earlier line of the file has.",
+    "uuid_parsing": "This is not the id of a project.",
+}
+_WORDS_OF_FIELDS = {
+    ("domain", "enum"): "This must be regular or canary.",
+    ("env", "enum"): "This must be prod, preprod or stage.",
+    (
+        "labels",
+        "invalid",
+    ): "At most 64 labels; keys of 1 to 63 characters without a colon, values of at most 255.",
+    ("login", "invalid"): "This must be an e-mail address.",
+    ("password", "invalid"): "This must be valid Unicode without the NUL character.",
+    ("secrets", "invalid"): "This must be a JSON object of at most 256 KiB, nested at most 20 deep.",
+    ("totp_seed", "invalid"): "This is no seed of one-time codes: base32, or an otpauth address.",
+}
+
+
+def words_of(field: str, code: str) -> str:
+    """The code itself where there are no words for it."""
+    return _WORDS_OF_FIELDS.get((field, code)) or _WORDS.get(code, code)
