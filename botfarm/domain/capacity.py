@@ -42,11 +42,11 @@ class PoolCapacity:
     """The day that needs them."""
     sizes: Sequence[SizeReplay]
     erlang_c: int | None
-    """What the formula says for the worst day."""
+    """The users that the formula asks for on the worst day."""
     requests: int
     """Requests of tests that were replayed."""
     imputed: int
-    """Those of them that got no user, so that their hold is the median of the pool."""
+    """The requests among them that got no user. Their hold is the median of the pool."""
     rest_costs: int | None
     """How many of the needed users would not be needed if users did not rest."""
     days: int

@@ -42,14 +42,16 @@ from botfarm.web.pages import (
     pool_pages,
     sign_in_pages,
     site_pages,
+    waiting_pages,
+)
+from botfarm.web.pages.page_routing import FRAGMENTS_AT_ONCE
+from botfarm.web.pages.users import (
     user_action_pages,
     user_bulk_pages,
     user_import_pages,
     user_list_pages,
     user_pages,
-    waiting_pages,
 )
-from botfarm.web.pages.page_routing import FRAGMENTS_AT_ONCE
 
 
 def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:

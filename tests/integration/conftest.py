@@ -9,15 +9,18 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
 from botfarm.db.leasing import pool_grant_queries
+from botfarm.domain.access import Role
 from botfarm.services.granting import grants
 from botfarm.services.stock import importing, users
 from botfarm_client.testing import FakePolicy, FakeUser
 from support.conformance import POLICY, FarmOf, Subject, fake_subject, real_subject, user
-from support.farm import open_farm
+from support.farm import Farm, open_farm
 from support.farm_beside_model import World
+from support.pages import Browser, SignIn, browser_of
 
 Make = Callable[[Sequence[FakeUser], FakePolicy, int | None], AbstractAsyncContextManager[Subject]]
 
@@ -50,3 +53,19 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
         stack = AsyncExitStack()
         yield World(runner, runner.run(stack.enter_async_context(open_farm(database_url))), ids)
         runner.run(stack.aclose())
+
+
+@pytest.fixture
+def admin(api: httpx.AsyncClient) -> Browser:
+    """With the bootstrap token."""
+    return Browser(api)
+
+
+@pytest.fixture
+async def sign_in(api: httpx.AsyncClient, farm: Farm) -> AsyncIterator[SignIn]:
+    async with AsyncExitStack() as stack:
+
+        async def sign_in(name: str, role: Role) -> Browser:
+            return Browser(await stack.enter_async_context(browser_of(farm, api, role, name=name)))
+
+        yield sign_in

@@ -268,7 +268,6 @@ def run_machine(machine: type[FarmBesideModel], world: World) -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             derandomize=False,
             print_blob=True,
             report_multiple_bugs=False,

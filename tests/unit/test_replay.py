@@ -2,7 +2,7 @@
 
 from math import inf
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from botfarm.services.usage.replay import Request, replay
@@ -78,7 +78,6 @@ REQUESTS = st.lists(
 ).map(lambda requests: sorted(requests, key=lambda request: request.arrival))
 
 
-@settings(deadline=None)
 @given(REQUESTS, st.integers(3, 8), st.integers(1, 8))
 def test_more_users_never_make_a_wait_longer_when_all_ask_alike(
     requests: list[Request], fewer: int, more: int
@@ -94,7 +93,6 @@ def test_with_labels_more_users_can_make_a_wait_longer() -> None:
     assert replay(requests, {**MIXED, frozenset({ANY}): 2}) == [0, 0, 0, 20, 110]
 
 
-@settings(deadline=None)
 @given(REQUESTS, st.integers(1, 8))
 def test_no_more_users_are_in_use_than_there_are(requests: list[Request], size: int) -> None:
     waits = replay(requests, users(size))
@@ -106,7 +104,6 @@ def test_no_more_users_are_in_use_than_there_are(requests: list[Request], size: 
         assert in_use <= size
 
 
-@settings(deadline=None)
 @given(REQUESTS, st.integers(3, 8))
 def test_the_same_requests_always_wait_alike(requests: list[Request], size: int) -> None:
     assert replay(requests, users(size)) == replay(list(requests), users(size))

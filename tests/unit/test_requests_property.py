@@ -34,7 +34,7 @@ def bodies(model: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_object_fits_or_is_refused(model: type[BaseModel], data: st.DataObject) -> None:
     body = data.draw(bodies(model))
@@ -62,7 +62,7 @@ def _texts(value: object) -> list[str]:
 
 
 @given(metadata=st.dictionaries(st.text(max_size=5), values, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_accepted_metadata_is_answered_unchanged(metadata: dict[str, Any]) -> None:
     try:
         taken = lease_requests.LockRequest.model_validate({"metadata": metadata}).metadata

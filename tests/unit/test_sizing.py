@@ -93,7 +93,6 @@ COUNTS = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(COUNTS, st.integers(1, 200))
 def test_a_scaled_pool_has_the_size_and_keeps_every_kind(users: dict[frozenset[int], int], size: int) -> None:
     pool = scaled(users, size)

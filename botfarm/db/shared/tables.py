@@ -323,7 +323,10 @@ class RollupRow(Base):
 
 
 class RollupHourRow(Base):
-    """What rollups of an hour start from. The latest hour with `carried` is the first that is not closed."""
+    """The state in which an hour began, from which its rollups are computed again.
+
+    The latest hour with `carried` is the first that is not closed.
+    """
 
     __tablename__ = "rollup_hours"
 

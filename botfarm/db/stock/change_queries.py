@@ -43,7 +43,7 @@ LOOK = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the farm shows at one moment."""
+    """The marks and the newest numbers that one look has read."""
 
     marks: Mapping[tuple[str, Place], str]
     """By what is counted: open leases, or tickets."""

@@ -67,10 +67,10 @@ def listing(
 
 
 def _later(chosen: UserFilter, after: UserCursor | None) -> ColumnElement[bool]:
-    """What comes after the cursor.
+    """The condition on rows behind the cursor.
 
-    In one project without its column, because the planner expects few rows that are in this project and, by one
-    comparison of all columns, behind a cursor in it.
+    In one project it leaves the project's column out. With it the planner would expect few rows that are in this
+    project and, by one comparison of all columns, behind a cursor in it.
     """
     if after is None:
         return true()

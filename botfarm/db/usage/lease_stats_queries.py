@@ -187,7 +187,7 @@ async def list_users(
 
 
 async def quarantines(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, list[StatusEvent]]:
-    """What put these users out of service and back, the oldest first."""
+    """The changes of the status of these users, from the audit, the oldest first."""
     found: dict[UUID, list[StatusEvent]] = {}
     for row in await session.execute(QUARANTINES, {"ids": [str(each) for each in ids]}):
         until = datetime.fromisoformat(row.until) if row.until else None
@@ -205,7 +205,7 @@ async def list_holders(
     first_fence: int,
     limit: int,
 ) -> Sequence[HolderUse]:
-    """Those who held users for longest, of tests and by hand."""
+    """The holders with the longest holds, for tests and by hand."""
     parameters = {
         "project_id": project_id,
         "since": since,

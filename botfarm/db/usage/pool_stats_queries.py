@@ -80,7 +80,7 @@ async def list_pools(
 async def list_steps(
     session: AsyncSession, scope: Scope, chosen: PoolStatsFilter, window: Window
 ) -> dict[Pool, dict[datetime, UsageStep]]:
-    """What each pool of the scope was used for in each step; steps without anything are missing."""
+    """The figures of each pool of the scope, step by step; steps without any are missing."""
     parameters = {**_parameters(scope, chosen, window), "step": window.step.value}
     ends: dict[tuple[Pool, datetime], dict[str, int]] = {}
     for row in await session.execute(ENDS, parameters):

@@ -13,7 +13,7 @@ from botfarm.db.stock.status_queries import ChangedUser
 from botfarm.domain.access import Principal
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import BulkAction, BulkChange, BulkFailure, BulkResult, UserFilter
-from botfarm.errors import FieldError, InvalidRequestError
+from botfarm.errors import ChangedMeanwhileError, FieldError, InvalidRequestError
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.user_status import count_changed, record_changed
 
@@ -28,19 +28,28 @@ class Bulk:
         self._notifier = notifier
 
     async def change(
-        self, principal: Principal, chosen: UserFilter | Sequence[UUID], change: BulkChange, *, dry_run: bool
+        self,
+        principal: Principal,
+        chosen: UserFilter | Sequence[UUID],
+        change: BulkChange,
+        *,
+        dry_run: bool,
+        at_most: int | None = None,
     ) -> BulkResult:
         """Changes the users batch by batch; what cannot be done for a user is in the result.
 
         A dry run does the same, and takes it back. When the process dies in between, the batches before are done;
         once more does the rest.
-        Raises InvalidRequestError when the filter matches too many.
+        Raises InvalidRequestError when the filter matches too many, and ChangedMeanwhileError when it matches more
+        than `at_most`, the number that the caller has seen.
         """
         async with self._database.autocommit() as session:
             users = await bulk_queries.find(session, chosen, principal.scope, limit=MAX_USERS + 1)
         if len(users) > MAX_USERS:
             message = f"matches more than {MAX_USERS:,} users: narrow it".replace(",", " ")
             raise InvalidRequestError(FieldError("filter", "invalid", message))
+        if at_most is not None and len(users) > at_most:
+            raise ChangedMeanwhileError
         failed = [BulkFailure(user_id, None, "no-such-user") for user_id in _missing(chosen, users)]
         done = replaced = 0
         for pool, batch in _batches(users):

@@ -140,7 +140,7 @@ class Reader:
 
 
 class _Known:
-    """What the looks before have seen."""
+    """The marks and numbers that earlier looks have read."""
 
     def __init__(self) -> None:
         self._marks: Mapping[tuple[str, Place], str] = {}
@@ -170,7 +170,7 @@ class _Numbers:
 
 
 def _concerns(scope: Scope, changed: Collection[Place]) -> bool:
-    """Whether the scope sees one of the places. What belongs to no project concerns those who see everything."""
+    """Whether a place is within the scope. A change without a project concerns only a scope of everything."""
     return any(
         scope.is_whole
         if project_id is None

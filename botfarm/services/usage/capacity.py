@@ -14,7 +14,7 @@ from botfarm.domain.access import Scope
 from botfarm.domain.capacity import PoolCapacity, WaitGoal
 from botfarm.domain.pools import Domain, Env, Pool, PoolUsage
 from botfarm.domain.projects import ProjectPolicy
-from botfarm.errors import SlowDownError
+from botfarm.services.shared.turns import Turns
 from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
 from botfarm.services.usage.advice import advice_of, limits_of
@@ -29,8 +29,6 @@ MAX_REQUESTS = 200_000
 BATCH = 1_000
 MAX_ASKING = 4
 """Requests of one process that a replay is made for, or that wait for their turn."""
-RETRY_AFTER = 10
-"""Seconds."""
 # Seconds for which an answer is kept.
 KEPT_FOR = 300.0
 MAX_KEPT = 100
@@ -51,8 +49,7 @@ class Capacity:
         self._projects = projects
         self._pools = pools
         # A replay takes seconds of the processor. So a process has one at a time, in a thread.
-        self._turn = asyncio.Lock()
-        self._asking = 0
+        self._turns = Turns(1, asking=MAX_ASKING, busy="Others wait for a replay at this replica.")
         self._kept: dict[object, tuple[float, PoolCapacity]] = {}
 
     async def of_pools(
@@ -77,25 +74,19 @@ class Capacity:
             and env in {None, usage.pool.env}
             and domain in {None, usage.pool.domain}
         ]
-        if self._asking >= MAX_ASKING:
-            raise SlowDownError("Others wait for a replay at this replica.", retry_after=RETRY_AFTER)
-        self._asking += 1
-        try:
+        async with self._turns.one():
             return [await self._of_pool(usage, project.policy, goal) for usage in pools]
-        finally:
-            self._asking -= 1
 
     async def _of_pool(self, usage: PoolUsage, policy: ProjectPolicy, goal: WaitGoal) -> PoolCapacity:
         key = usage.pool, usage.counts.total, usage.counts.quarantined, policy, goal
-        async with self._turn:
-            kept_until, capacity = self._kept.get(key, (0.0, None))
-            if capacity is None or kept_until < time.monotonic():
-                record = await self._read(usage.pool, goal)
-                capacity = await asyncio.to_thread(_capacity_of, usage, record, policy, goal)
-                if len(self._kept) >= MAX_KEPT:
-                    self._kept.clear()
-                self._kept[key] = time.monotonic() + KEPT_FOR, capacity
-            return capacity
+        kept_until, capacity = self._kept.get(key, (0.0, None))
+        if capacity is None or kept_until < time.monotonic():
+            record = await self._read(usage.pool, goal)
+            capacity = await asyncio.to_thread(_capacity_of, usage, record, policy, goal)
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = time.monotonic() + KEPT_FOR, capacity
+        return capacity
 
     async def _read(self, pool: Pool, goal: WaitGoal) -> _Record:
         async with self._database.long_reading(patience=PATIENCE) as session:

@@ -1,8 +1,6 @@
 """How users were used, and who used them, since some moment: from the leases that are kept."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +13,8 @@ from botfarm.db.usage.lease_stats_queries import FoundUser, StatusEvent
 from botfarm.domain.access import Scope
 from botfarm.domain.usage import HolderKind, HolderUse, PoolStatsFilter, UserOrder, UserUse
 from botfarm.domain.users import UserStatus
-from botfarm.errors import FieldError, InvalidRequestError, SlowDownError
+from botfarm.errors import FieldError, InvalidRequestError
+from botfarm.services.shared.turns import Turns
 
 USUAL = timedelta(days=14)
 """How far back, when nothing is asked for."""
@@ -24,8 +23,6 @@ MAX_LEASES = 2_000_000
 PATIENCE = 10.0
 MAX_ASKING = 8
 """Requests of one process that read, or wait for their turn."""
-RETRY_AFTER = 10
-"""Seconds."""
 AT_ONCE = 2
 """Few readings at a time, because each holds a connection for up to `PATIENCE` seconds."""
 
@@ -33,8 +30,7 @@ AT_ONCE = 2
 class LeaseStats:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._asking = 0
+        self._turns = Turns(AT_ONCE, asking=MAX_ASKING, busy="Others wait for statistics at this replica.")
 
     async def users(
         self,
@@ -50,7 +46,7 @@ class LeaseStats:
         Raises InvalidRequestError for a time that is not in the past, and for more than two million leases of the
         scope, and SlowDownError when others wait already.
         """
-        async with self._reading() as session:
+        async with self._turns.one(), self._database.long_reading(patience=PATIENCE) as session:
             reading = await _begin(session, scope, since)
             found = await lease_stats_queries.list_users(
                 session,
@@ -71,7 +67,7 @@ class LeaseStats:
 
         Raises InvalidRequestError as `users` does.
         """
-        async with self._reading() as session:
+        async with self._turns.one(), self._database.long_reading(patience=PATIENCE) as session:
             reading = await _begin(session, scope, since)
             return await lease_stats_queries.list_holders(
                 session,
@@ -82,18 +78,6 @@ class LeaseStats:
                 first_fence=reading.first_fence,
                 limit=limit,
             )
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncSession]:
-        """Raises SlowDownError when too many wait for their turn."""
-        if self._asking >= MAX_ASKING:
-            raise SlowDownError("Others wait for statistics at this replica.", retry_after=RETRY_AFTER)
-        self._asking += 1
-        try:
-            async with self._turns, self._database.long_reading(patience=PATIENCE) as session:
-                yield session
-        finally:
-            self._asking -= 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,21 +107,15 @@ def error_page(request: Request, error: BotfarmError) -> Response:
 def page_before(request: Request) -> str:
     """The farm's page with the form or link that led here, else the first page."""
     referer = urlsplit(request.headers.get("referer", ""))
-    same = referer.netloc == request.headers.get("host") and referer.path != request.url.path
-    return (
-        local_page(f"{referer.path}?{referer.query}" if referer.query else referer.path)
-        if same
-        else FIRST_PAGE
-    )
+    if referer.netloc != request.headers.get("host") or referer.path == request.url.path:
+        return FIRST_PAGE
+    return local_page(f"{referer.path}?{referer.query}" if referer.query else referer.path)
 
 
 def local_page(address: str) -> str:
     """The address when it is one of our pages, else that of the first page: a link must not lead elsewhere."""
-    return (
-        address
-        if address.startswith(f"{PREFIX}/") and "\\" not in address and address.isprintable()
-        else FIRST_PAGE
-    )
+    is_ours = address.startswith(f"{PREFIX}/") and "\\" not in address and address.isprintable()
+    return address if is_ours else FIRST_PAGE
 
 
 def _to_sign_in(request: Request, error: UnauthenticatedError) -> Response:

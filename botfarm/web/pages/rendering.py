@@ -43,13 +43,14 @@ def render(
     page = _environment()
     about = {"caller": getattr(request.state, "principal", None), "path": request.url.path}
     fragment = page.get_template(template).render(about, **figures)
-    etag = f'"{hashlib.sha256(fragment.encode()).hexdigest()[:32]}"'
-    headers = {"Cache-Control": "no-store", "ETag": etag, "Vary": FRAGMENT}
+    # None for a page that is not live, because it may have a password, which a digest would help to guess.
+    etag = f'"{hashlib.sha256(fragment.encode()).hexdigest()[:32]}"' if is_live else None
+    headers = {"Cache-Control": "no-store", "Vary": FRAGMENT, **({"ETag": etag} if etag else {})}
     next_second = None if next_in is None else min(math.ceil(next_in) + 1, LONGEST_PAUSE)
     if next_second is not None:
         headers[NEXT_CHANGE] = str(next_second)
     if is_fragment(request):
-        if request.headers.get("if-none-match") == etag:
+        if etag and request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
         return HTMLResponse(fragment, status, headers)
     layout = page.get_template("layout.html")
@@ -86,7 +87,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"static": static_address, "may": _may, "Role": Role}
+    environment.globals |= {"static": static_address, "may": _may}
     environment.filters |= {"duration": format_duration, "links": links_of}
     return environment
 

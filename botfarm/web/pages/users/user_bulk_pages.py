@@ -11,7 +11,14 @@ from pydantic import Field, ValidationError
 
 from botfarm.domain.access import Principal, Role
 from botfarm.domain.users import MAX_LABELS, BulkAction, BulkResult
-from botfarm.errors import FieldError, InvalidRequestError, NoSuchUserError, UserBusyError, UserRetiredError
+from botfarm.errors import (
+    ChangedMeanwhileError,
+    FieldError,
+    InvalidRequestError,
+    NoSuchUserError,
+    UserBusyError,
+    UserRetiredError,
+)
 from botfarm.runtime.services import Services
 from botfarm.web.api.fields import Note, Text
 from botfarm.web.api.requests import RequestBody
@@ -19,9 +26,9 @@ from botfarm.web.api.user_requests import BulkFilter, BulkRequest
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.error_responses import PROBLEMS
 from botfarm.web.http.roles import needs
-from botfarm.web.pages.chosen_users import ChosenUsers, UsersFilter
 from botfarm.web.pages.page_routing import page_router, see
 from botfarm.web.pages.rendering import render
+from botfarm.web.pages.users.chosen_users import ChosenUsers, UsersFilter
 
 router = page_router()
 
@@ -75,20 +82,25 @@ async def bulk_page(
     if not form.confirmed:
         result = await _change(farm, caller, chosen, form, dry_run=True)
         return _page(request, chosen, form, result, is_done=False)
-    now = await _change(farm, caller, chosen, form, dry_run=True)
-    grown = form.seen_matched is not None and now.matched > form.seen_matched
-    if grown or now.replaced > form.seen_replaced:
+    if form.action in _WITH_REASON:
+        now = await _change(farm, caller, chosen, form, dry_run=True)
+        if now.replaced > form.seen_replaced:
+            return _page(request, chosen, form, now, is_done=False, is_overtaken=True)
+    try:
+        result = await _change(farm, caller, chosen, form, dry_run=False)
+    except ChangedMeanwhileError:
+        now = await _change(farm, caller, chosen, form, dry_run=True)
         return _page(request, chosen, form, now, is_done=False, is_overtaken=True)
-    result = await _change(farm, caller, chosen, form, dry_run=False)
     return _page(request, chosen, form, result, is_done=True)
 
 
 async def _change(
     farm: Services, caller: Principal, chosen: ChosenUsers, form: BulkForm, *, dry_run: bool
 ) -> BulkResult:
-    """Raises InvalidRequestError, RequestValidationError."""
+    """Raises InvalidRequestError, RequestValidationError, and ChangedMeanwhileError when more users match by now."""
     body = _body(chosen, form, dry_run=dry_run)
-    return await farm.bulk.change(caller, body.chosen(), body.change(), dry_run=dry_run)
+    at_most = None if dry_run else form.seen_matched
+    return await farm.bulk.change(caller, body.chosen(), body.change(), dry_run=dry_run, at_most=at_most)
 
 
 def _body(chosen: ChosenUsers, form: BulkForm, *, dry_run: bool) -> BulkRequest:

@@ -18,8 +18,8 @@ from botfarm.web.http.roles import needs
 from botfarm.web.pages.chosen_pool import ChosenPool, PoolFilter, chosen_pool
 from botfarm.web.pages.page_routing import UploadRoute, page_router, see
 from botfarm.web.pages.rendering import render
-from botfarm.web.pages.uploaded_users import read_users
-from botfarm.web.pages.words_of_lines import words_of
+from botfarm.web.pages.users.uploaded_users import read_users
+from botfarm.web.pages.users.words_of_lines import words_of
 from botfarm_client.shared.user_files import UserFileError
 
 router = page_router(route_class=UploadRoute)

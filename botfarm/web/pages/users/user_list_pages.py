@@ -10,9 +10,9 @@ from botfarm.domain.health import Health
 from botfarm.domain.users import BulkAction, User, UserState
 from botfarm.web.http.dependencies import Caller, Cursor, Farm
 from botfarm.web.http.roles import needs
-from botfarm.web.pages.chosen_users import UsersFilter
 from botfarm.web.pages.page_routing import LivePageRoute, page_router
 from botfarm.web.pages.rendering import render
+from botfarm.web.pages.users.chosen_users import UsersFilter
 
 USERS_OF_A_PAGE = 100
 
@@ -30,7 +30,7 @@ async def users_page(
         "users.html",
         title="Users",
         is_live=True,
-        next_in=min(_changes_by_time(page.items), default=None),
+        next_in=next_change(page.items),
         chosen=chosen,
         page=page,
         is_first=cursor is None,
@@ -40,8 +40,12 @@ async def users_page(
     )
 
 
-def _changes_by_time(users: Iterable[User]) -> Iterator[float]:
-    """Seconds until a lease, a rest or a quarantine of one of the users ends by itself."""
+def next_change(users: Iterable[User]) -> float | None:
+    """Seconds until a lease, a rest or a quarantine of one of the users ends by itself; null when none will."""
+    return min(_changes(users), default=None)
+
+
+def _changes(users: Iterable[User]) -> Iterator[float]:
     now = datetime.now(UTC)
     for user in users:
         if user.busy_for is not None:

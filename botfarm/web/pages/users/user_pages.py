@@ -1,17 +1,16 @@
 """One user: how it stands, who has it, and what became of it."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from fastapi import Request, Response
 
 from botfarm.domain.access import Role
-from botfarm.domain.users import User
 from botfarm.web.http.dependencies import Caller, Cursor, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.done_words import Did
 from botfarm.web.pages.page_routing import LivePageRoute, page_router
 from botfarm.web.pages.rendering import render
+from botfarm.web.pages.users.user_list_pages import next_change
 
 router = page_router(route_class=LivePageRoute)
 
@@ -34,7 +33,7 @@ async def user_page(
         "user.html",
         title=user.login,
         is_live=True,
-        next_in=_next_change(user),
+        next_in=next_change([user]),
         did=did,
         user=user,
         project=project,
@@ -43,11 +42,3 @@ async def user_page(
         quarantines=QUARANTINES,
         holds=[*(each for each in HOLDS if each < longest_hold), longest_hold],
     )
-
-
-def _next_change(user: User) -> float | None:
-    """Seconds until a lease, a rest or a quarantine ends by itself."""
-    ends = [] if user.busy_for is None else [user.busy_for]
-    if user.status_until is not None:
-        ends.append(max(0.0, (user.status_until - datetime.now(UTC)).total_seconds()))
-    return min(ends, default=None)

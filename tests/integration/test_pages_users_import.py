@@ -1,0 +1,151 @@
+"""The import of a file of users on the page."""
+
+import re
+from tempfile import SpooledTemporaryFile
+
+import httpx
+import pytest
+
+from botfarm.domain.access import Role
+from support.farm import Farm
+from support.http import create_project
+from support.pages import Browser, SignIn, text_of
+
+SECRET = "hunter2-canary"
+
+
+async def states(api: httpx.AsyncClient) -> list[str]:
+    return sorted(user["state"] for user in (await api.get("/users")).json()["items"])
+
+
+BAD_FILE = f"""login,password,env,domain,project
+ann@shop.test,{SECRET},stage,regular,shop
+not-an-address,{SECRET},stage,regular,shop
+bob@shop.test,{SECRET},moon,{SECRET},shop
+cat@shop.test,{SECRET},stage,regular,nowhere
+dan@shop.test,{SECRET},stage
+ANN@shop.test,{SECRET},stage,regular,shop
+"eve@shop.test,{SECRET},stage,regular,shop
+"""
+WRONG = [
+    "3 login This must be an e-mail address.",
+    "4 env This must be prod, preprod or stage.",
+    "4 domain This must be regular or canary.",
+    "5 project There is no such project.",
+    "6 the line The line has fewer columns than the first row names.",
+    "7 login The project and env have a user of this login already, or an earlier line of the file has.",
+    "8 the line A quote is opened and never closed, or text follows a closed one.",
+]
+
+
+@pytest.mark.parametrize("step", ["check", "import"])
+async def test_all_that_is_wrong_is_named_by_its_line_and_nothing_is_created(
+    admin: Browser, api: httpx.AsyncClient, step: str
+) -> None:
+    await create_project(api)
+    page = await admin.upload(BAD_FILE, step=step)
+    assert page.status_code == 422
+    rows = page.text[page.text.index('<table id="errors">') :].partition("</tbody>")[0]
+    found = [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in rows.split("<tr>")[2:]]
+    assert found == WRONG
+    assert "users.csv: 6 lines are wrong. Nothing was created" in text_of(page)
+    assert SECRET not in page.text
+    assert await states(api) == []
+
+
+async def test_a_check_creates_nothing_and_an_import_everybody(
+    api: httpx.AsyncClient, sign_in: SignIn, farm: Farm
+) -> None:
+    await create_project(api)
+    ann = await sign_in("Ann", Role.MANAGER)
+    assert (await ann.get("/ui/users/import?project=shop&env=stage")).status_code == 200
+    lines = "login,password,label.team\nann@shop.test,p,red\nbob@shop.test,p,\n"
+    pool = {"project": "shop", "env": "stage", "domain": "canary"}
+    check = await ann.upload(lines, step="check", **pool)
+    assert "nothing is wrong. 2 users would be created; nothing was yet." in text_of(check)
+    assert "<option selected>canary</option>" in check.text
+    assert await states(api) == []
+    done = await ann.upload(lines, step="import", **pool)
+    assert (done.status_code, done.headers["location"]) == (303, "/ui/users/import?created=2")
+    assert "2 users created." in text_of(await ann.get(done.headers["location"]))
+    users = (await api.get("/users", params={"label": "team:red"})).json()["items"]
+    assert [(user["login"], user["env"], user["domain"]) for user in users] == [
+        ("ann@shop.test", "stage", "canary")
+    ]
+    by = await farm.sql.fetch("SELECT principal FROM audit WHERE action = 'import_users'")
+    assert [row["principal"] for row in by] == ["operator:Ann"]
+    again = await ann.upload(lines, step="import", **pool)
+    assert "2 lines are wrong" in text_of(again)
+
+
+async def test_json_lines_are_imported_too(admin: Browser, api: httpx.AsyncClient) -> None:
+    project_id = await create_project(api)
+    lines = [
+        '{"login": "ann@shop.test", "password": "p", "env": "prod", "project": "shop", "secrets": {"pin": 7}}',
+        f'{{"login": "bob@shop.test", "password": "p", "project_id": "{project_id}"}}',
+    ]
+    done = await admin.upload("\n".join(lines), "users.jsonl", env="stage", domain="regular")
+    assert done.status_code == 303
+    users = (await api.get("/users")).json()["items"]
+    assert sorted((user["env"], user["has_secrets"]) for user in users) == [("prod", True), ("stage", False)]
+    wrong = await admin.upload('{"login": "cat@shop.test"}\n{"password": "' + SECRET, "users.jsonl")
+    assert "1 project This is missing." in text_of(wrong)
+    assert "2 the line This is not a JSON object." in text_of(wrong)
+    assert SECRET not in wrong.text
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        ("", "users.csv", "the first row must name the columns"),
+        (f"a@shop.test,{SECRET},stage,regular\n", "users.csv", "login, password, env, domain not found"),
+        ("login,password,env,domain\n", "users.csv", "there is no column project or project_id"),
+        ("login,password,env,domain,colour\n", "users.csv", "column 5 is called 'colour'"),
+        ('[{"login": 1}]', "users.txt", "one JSON array"),
+    ],
+)
+async def test_a_file_that_is_none_of_users_is_told_so(
+    admin: Browser, content: str, name: str, words: str
+) -> None:
+    page = await admin.upload(content, name)
+    assert page.status_code == 422
+    assert words in text_of(page)
+    assert SECRET not in page.text
+
+
+async def test_a_file_with_passwords_is_never_written_to_the_disk(
+    admin: Browser, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rollover(_: object) -> None:
+        raise AssertionError("the file goes to the disk")
+
+    monkeypatch.setattr(SpooledTemporaryFile, "rollover", rollover)
+    await create_project(api)
+    seven_megabytes = "login,password,env,domain,project,secrets\n" + "".join(
+        f'u{n}@shop.test,p,stage,regular,shop,"{{""a"": ""{"x" * 100_000}""}}"\n' for n in range(70)
+    )
+    assert (await admin.upload(seven_megabytes)).status_code == 303
+    assert len(await states(api)) == 70
+
+
+async def test_a_file_over_16_mib_is_refused(admin: Browser) -> None:
+    page = await admin.upload(b"x" * 16_777_216)
+    assert page.status_code == 413
+    assert "The body is larger than this operation takes." in page.text
+
+
+async def test_an_import_stays_within_the_scope_of_the_caller(api: httpx.AsyncClient) -> None:
+    await create_project(api)
+    await create_project(api, name="other")
+    made = {"name": "m", "role": "manager", "projects": ["shop"], "envs": ["stage"]}
+    token = (await api.post("/tokens", json=made)).json()["token"]
+    limited = Browser(
+        httpx.AsyncClient(transport=api._transport, headers={"Authorization": f"Bearer {token}"})
+    )
+    page = await limited.upload(
+        "login,password,env,domain,project\na@shop.test,p,stage,regular,other\nb@shop.test,p,prod,regular,shop\n"
+    )
+    assert "2 project There is no such project." in text_of(page)
+    assert "3 env Your scope does not have this env." in text_of(page)
+    assert ">other<" not in page.text
+    assert await states(api) == []
