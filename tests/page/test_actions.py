@@ -1,9 +1,9 @@
 """What people do on the pages, with scripts and without."""
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
-from support.browser import Visit, Watcher
+from support.browser import Visit, Watcher, press, quarantine, unfold
 from support.page_stock import PageFarm
 
 WRONG_FILE = b"""login,password,env,domain
@@ -26,19 +26,9 @@ def user(stocked: PageFarm) -> str:
     return f"/ui/users/{one['id']}"
 
 
-async def unfold(page: Page, name: str) -> None:
-    await page.locator("summary").get_by_text(name, exact=True).click()
-
-
-async def press(page: Page, name: str) -> None:
-    await page.get_by_role("button", name=name, exact=True).click()
-
-
 async def test_a_manager_quarantines_and_restores_a_user(scripts: bool, user: str, visit: Visit) -> None:
     page = await visit("manager", user, java_script_enabled=scripts)
-    await unfold(page, "Quarantine")
-    await page.get_by_role("textbox", name="Reason").fill("a captcha since noon")
-    await press(page, "Quarantine")
+    await quarantine(page, "a captcha since noon")
     standing = page.locator("#standing")
     await expect(standing).to_contain_text("quarantined")
     await expect(standing).to_contain_text("a captcha since noon")
@@ -56,9 +46,7 @@ async def test_the_second_of_two_people_is_told_what_has_become_of_the_user(
     first, second = await visit("manager", user), await visit("admin", user)
     await unfold(second, "Retire")
     await second.get_by_role("textbox", name="Reason").fill("not needed")
-    await unfold(first, "Quarantine")
-    await first.get_by_role("textbox", name="Reason").fill("a captcha")
-    await press(first, "Quarantine")
+    await quarantine(first, "a captcha")
     await expect(first.locator("#standing")).to_contain_text("quarantined")
     await press(second, "Retire")
     await expect(second.get_by_role("alert")).to_be_visible()

@@ -37,6 +37,21 @@ async def open_browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+async def unfold(page: Page, name: str) -> None:
+    await page.locator("summary").get_by_text(name, exact=True).click()
+
+
+async def press(page: Page, name: str) -> None:
+    await page.get_by_role("button", name=name, exact=True).click()
+
+
+async def quarantine(page: Page, reason: str) -> None:
+    """By the form on the page of a user."""
+    await unfold(page, "Quarantine")
+    await page.get_by_role("textbox", name="Reason").fill(reason)
+    await press(page, "Quarantine")
+
+
 class Watcher:
     """Notes errors, violations of the content security policy, dialogs and requests to other origins."""
 
