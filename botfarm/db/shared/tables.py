@@ -263,6 +263,7 @@ class LeaseUserRow(Base):
     __tablename__ = "lease_users"
     __table_args__ = (
         CheckConstraint("outcome IN ('ok', 'dirty', 'broken')", name="outcome"),
+        Index("ix_lease_users_said", "fence", postgresql_where=text("outcome IS NOT NULL")),
         {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
     )
 

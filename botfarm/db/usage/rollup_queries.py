@@ -18,8 +18,12 @@ from botfarm.domain.usage import WAIT_BOUNDS
 
 _LAST_FENCE = 2**63 - 1
 
+# 100,000 leases are sorted and kept in some 20 MB each, which would else be written to disk.
+ROOM = text("SET LOCAL work_mem = '64MB'")
+
 _HOUR_OF = "date_trunc('hour', {0}, 'UTC')"
 _POOL = "project_id, env, domain"
+_SINCE, _UNTIL, _NOW = (f"CAST(:{moment}_seconds AS float8)" for moment in ("since", "until", "now"))
 # Rows of a pool are sorted and joined by one number of 64 bits, which takes half the time.
 _POOL_NUMBER = (
     "uuid_hash_extended({0}.project_id, hashtextextended({0}.env, hashtextextended({0}.domain, 0)))"
@@ -60,6 +64,10 @@ FIRST_BEYOND = text("""
     SELECT fence FROM leases WHERE fence >= :first_fence AND acquired_at >= :since ORDER BY fence LIMIT 1""")
 
 
+_LEASE_COLUMNS = f"""fence, {_POOL}, user_ids, waited, outcome, reason, ended_by, requested_at, acquired_at, ended_at,
+               expires_at"""
+
+
 def _leases(columns: str) -> str:
     """The leases of tests that may overlap the hours. With only one bound the planner may read all others too."""
     is_of_test = "coalesce(purpose, 'test') = 'test'"
@@ -72,62 +80,58 @@ def _leases(columns: str) -> str:
 # Times are seconds since 1970, hours are numbers. `demand` are users that were wanted from `wanted` on and held from
 # `began` to `ended`. When requests of a minute were refused is known to the minute, and how long they waited on
 # average. A clock that was stepped back may have ended a lease before it began. At one moment ends come before
-# requests. Parts are added up instead of joined, because the planner knows nothing of their sizes.
+# requests. What is said of one user is instead of what is said of all of its lease. Parts are added up instead of
+# joined, and their hours are looked at last, because the planner knows nothing of their sizes.
 ROLL_UP = text(f"""
-    WITH c AS MATERIALIZED (
-        SELECT date_part('epoch', CAST(:since AS timestamptz)) AS since,
-               date_part('epoch', CAST(:until AS timestamptz)) AS until,
-               date_part('epoch', CAST(:now AS timestamptz)) AS now
-    ),
-    l AS MATERIALIZED (
-        SELECT fence, {_POOL}, {
-    _POOL_NUMBER.format("found")
-} AS pool, user_ids, cardinality(user_ids) AS users,
-               waited, outcome, reason, coalesce(ended_by, 'expired') AS ended_by,
+    WITH l AS MATERIALIZED (
+        SELECT fence, {_POOL_NUMBER.format("found")} AS pool, cardinality(user_ids) AS users, waited,
+               coalesce(ended_by, 'expired') AS ended_by,
+               CASE ended_by WHEN 'released' THEN coalesce(outcome, 'unused') || coalesce(':' || reason, '')
+                             ELSE coalesce(ended_by, 'expired') END AS how,
                date_part('epoch', least(requested_at, acquired_at)) AS wanted,
                date_part('epoch', acquired_at) AS began,
                date_part('epoch', CASE WHEN ended_at IS NOT NULL THEN ended_at
                                        WHEN expires_at <= :now THEN expires_at END) AS ended
-        FROM ({
-    _leases(
-        f"fence, {_POOL}, user_ids, waited, outcome, reason, ended_by, requested_at, acquired_at, ended_at, expires_at"
-    )
-}
-        ) AS found
+        FROM ({_leases(_LEASE_COLUMNS)}) AS found
+    ),
+    said AS MATERIALIZED (
+        SELECT fence, outcome || coalesce(':' || reason, '') AS how FROM lease_users
+        WHERE outcome IS NOT NULL AND fence >= :first_fence AND fence < :beyond
+        UNION ALL
+        SELECT fence, outcome || coalesce(':' || reason, '') FROM lease_users
+        WHERE outcome IS NOT NULL AND fence = ANY (CAST(:carried AS bigint[]))
     ),
     refused AS MATERIALIZED (
         SELECT {_POOL}, {_POOL_NUMBER.format("f")} AS pool, result, count, requests, waited, f.minute,
-               least(date_part('epoch', f.minute) + 30, c.now) AS ended
-        FROM refused_requests AS f, c
+               least(date_part('epoch', f.minute) + 30, {_NOW}) AS ended
+        FROM refused_requests AS f
         WHERE f.purpose = 'test' AND f.minute >= :since AND f.minute < CAST(:until AS timestamptz) + interval '10 min'
     ),
     waiting AS MATERIALIZED (
-        SELECT {_POOL}, {
-    _POOL_NUMBER.format("t")
-} AS pool, t.count, date_part('epoch', t.arrived_at) AS wanted
+        SELECT {_POOL}, {_POOL_NUMBER.format("t")} AS pool, t.count, date_part('epoch', t.arrived_at) AS wanted
         FROM {TICKETS} WHERE t.purpose = 'test' AND {LIVE_TICKET}
     ),
     demand AS MATERIALIZED (
-        SELECT pool, users, wanted, began, greatest(coalesce(ended, c.now), wanted) AS ended FROM l, c
+        SELECT pool, users, wanted, began, greatest(coalesce(ended, {_NOW}), wanted) AS ended FROM l
         UNION ALL
         SELECT pool, count * requests, ended - waited / requests, ended, ended FROM refused
         WHERE result IN ('timeout', 'gone')
         UNION ALL
-        SELECT pool, count, wanted, greatest(wanted, c.now), greatest(wanted, c.now) FROM waiting, c
+        SELECT pool, count, wanted, greatest(wanted, {_NOW}), greatest(wanted, {_NOW}) FROM waiting
     ),
     spans AS (
         SELECT floor(wanted / 3600) AS hour, pool, users, began, ended FROM demand
         WHERE floor(wanted / 3600) = floor(ended / 3600)
         UNION ALL
         SELECT h.hour, pool, users, began, ended
-        FROM demand, c, generate_series(CAST(floor(greatest(wanted, c.since) / 3600) AS bigint),
-                                        CAST(ceil(least(ended, c.until) / 3600) AS bigint) - 1) AS h (hour)
+        FROM demand, generate_series(CAST(floor(greatest(wanted, {_SINCE}) / 3600) AS bigint),
+                                     CAST(ceil(least(ended, {_UNTIL}) / 3600) AS bigint) - 1) AS h (hour)
         WHERE floor(wanted / 3600) <> floor(ended / 3600)
     ),
     busy AS MATERIALIZED (
         SELECT hour, pool, sum(users * greatest(0, least(ended, hour * 3600 + 3600) - greatest(began, hour * 3600)))
                            AS seconds
-        FROM spans, c WHERE hour * 3600 >= c.since AND hour * 3600 < c.until GROUP BY hour, pool
+        FROM spans GROUP BY hour, pool
     ),
     moments AS (
         SELECT pool, wanted AS at, users AS change FROM demand
@@ -142,40 +146,36 @@ ROLL_UP = text(f"""
     ),
     peaks AS (
         SELECT floor(at / 3600) AS hour, pool, max(users) AS users
-        FROM levels, c WHERE at >= c.since AND at < c.until GROUP BY 1, pool
+        FROM levels GROUP BY 1, pool
     ),
     grants AS (
         SELECT floor(began / 3600) AS hour, pool,
                width_bucket(waited, CAST(ARRAY[{", ".join(map(str, WAIT_BOUNDS))}] AS float8[])) AS bucket,
                count(*) AS requests, max(waited) AS longest_wait
-        FROM l, c WHERE began >= c.since AND began < c.until GROUP BY 1, pool, bucket
+        FROM l GROUP BY 1, pool, bucket
     ),
     ends AS (
-        SELECT floor(ended / 3600) AS hour, pool,
-               CASE ended_by WHEN 'released' THEN
-                   coalesce(lu.outcome, l.outcome, 'unused')
-                   || coalesce(':' || CASE WHEN lu.outcome IS NULL THEN l.reason ELSE lu.reason END, '')
-                   ELSE ended_by END AS how,
-               count(*) AS users
-        FROM c, l CROSS JOIN unnest(user_ids) AS of_lease (user_id)
-        LEFT JOIN LATERAL (
-            SELECT * FROM lease_users WHERE lease_users.user_id = of_lease.user_id AND lease_users.fence = l.fence
-            OFFSET 0
-        ) AS lu ON true
-        WHERE ended >= c.since AND ended < c.until GROUP BY 1, pool, how
+        SELECT floor(ended / 3600) AS hour, pool, how, sum(users) AS users
+        FROM (SELECT ended, pool, how, users FROM l
+              UNION ALL
+              SELECT l.ended, l.pool, instead.how, instead.users
+              FROM said JOIN l USING (fence), LATERAL (VALUES (l.how, -1), (said.how, 1)) AS instead (how, users)
+              WHERE l.ended_by = 'released') AS ended_users
+        WHERE ended IS NOT NULL GROUP BY 1, pool, how HAVING sum(users) > 0
     ),
     there AS MATERIALIZED (
         SELECT date_part('epoch', r.hour) / 3600 AS hour, {_POOL}, {_POOL_NUMBER.format("r")} AS pool
         FROM rollups AS r WHERE r.hour >= :since AND r.hour < :until
     ),
     pools AS (
-        SELECT pool, {_POOL} FROM l UNION SELECT pool, {_POOL} FROM refused UNION SELECT pool, {
-    _POOL
-} FROM waiting
+        SELECT pool, {_POOL}
+        FROM (SELECT pool, min(fence) AS fence FROM l GROUP BY pool) AS first JOIN leases USING (fence)
+        UNION SELECT pool, {_POOL} FROM refused
+        UNION SELECT pool, {_POOL} FROM waiting
         UNION SELECT pool, {_POOL} FROM there
     ),
     parts (hour, pool, granted, waits, longest_wait, exhausted, timeout, gone, quota, busy_seconds, peak_demand, ends)
-    AS (
+    AS MATERIALIZED (
         SELECT hour, pool, sum(requests), ARRAY[{_COUNTS}], max(longest_wait), 0, 0, 0, 0, 0::float8, 0,
                CAST(NULL AS jsonb)
         FROM grants GROUP BY hour, pool
@@ -187,7 +187,7 @@ ROLL_UP = text(f"""
                CASE result WHEN 'timeout' THEN requests ELSE 0 END,
                CASE result WHEN 'gone' THEN requests ELSE 0 END,
                CASE result WHEN 'quota' THEN requests ELSE 0 END, 0, 0, NULL
-        FROM refused WHERE minute < :until
+        FROM refused
         UNION ALL
         SELECT hour, pool, 0, NULL, 0, 0, 0, 0, 0, seconds, 0, NULL FROM busy
         UNION ALL
@@ -200,7 +200,8 @@ ROLL_UP = text(f"""
     SELECT to_timestamp(hour * 3600), {_POOL}, sum(granted), coalesce(max(waits), '{{}}'),
            coalesce(max(longest_wait), 0), sum(exhausted), sum(timeout), sum(gone), sum(quota), sum(busy_seconds),
            max(peak_demand), coalesce((array_agg(ends) FILTER (WHERE ends IS NOT NULL))[1], '{{}}')
-    FROM parts JOIN pools USING (pool) GROUP BY hour, {_POOL}
+    FROM parts JOIN pools USING (pool) WHERE hour >= {_SINCE} / 3600 AND hour < {_UNTIL} / 3600
+    GROUP BY hour, {_POOL}
     ON CONFLICT (hour, {_POOL}) DO UPDATE SET
         granted = excluded.granted, waits = excluded.waits, longest_wait = excluded.longest_wait,
         exhausted = excluded.exhausted, timeout = excluded.timeout, gone = excluded.gone, quota = excluded.quota,
@@ -328,13 +329,10 @@ async def fence_beyond(session: AsyncSession, *, first_fence: int, since: dateti
 
 async def roll_up(session: AsyncSession, stretch: Stretch) -> None:
     """Replaces the rollups of these hours. The seconds of users in service stay."""
-    parameters = {
-        **stretch.parameters(),
-        "since": stretch.since,
-        "until": stretch.until,
-        "now": stretch.now,
-    }
-    await session.execute(ROLL_UP, parameters)
+    moments = {"since": stretch.since, "until": stretch.until, "now": stretch.now}
+    seconds = {f"{name}_seconds": moment.timestamp() for name, moment in moments.items()}
+    await session.execute(ROOM)
+    await session.execute(ROLL_UP, {**stretch.parameters(), **moments, **seconds})
 
 
 async def close_before(session: AsyncSession, stretch: Stretch, hour: datetime, *, known: int) -> None:
