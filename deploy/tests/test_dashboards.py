@@ -15,7 +15,7 @@ from typescript import compile_typescript, spoilt
 
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)
 POOL = ("namespace", "project", "env", "domain")
-CHOICES = {"pools": POOL, "stock": POOL, "service": ("namespace",)}
+CHOICES = {"capacity": POOL, "pools": POOL, "stock": POOL, "service": ("namespace",)}
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -57,7 +57,7 @@ def test_ids_are_unique(dashboard: dict[str, Any]) -> None:
 
 def test_dashboards_are_told_apart() -> None:
     for name in ("uid", "title"):
-        assert len({dashboard[name] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 3
+        assert len({dashboard[name] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS) == 4
 
 
 @EACH

@@ -121,6 +121,15 @@ async def test_a_burst_needs_a_user_for_each_request(farm: Farm, api: httpx.Asyn
     )
 
 
+async def test_a_pool_that_is_too_large_says_how_many_were_never_needed(farm: Farm, api: httpx.AsyncClient) -> None:
+    pool = await farm.pool(5, cooldown=30)
+    for after in (0, 65, 95, 95):
+        await leased(farm, pool, after=after)
+    answer = await ask(api, pool, goal_seconds=0)
+    assert answer["needed"] == 3
+    assert answer["advice"].endswith("; 2 of the 5 were never needed at once")
+
+
 async def test_after_an_expiry_users_rest_for_the_lock_delay(farm: Farm, api: httpx.AsyncClient) -> None:
     pool = await farm.pool(1, lock_delay=300)
     for after in (0, 60):

@@ -12,7 +12,9 @@ def advice_of(capacity: PoolCapacity, goal: WaitGoal, demand: Demand, *, refused
     begin = f"{capacity.pool.env}/{capacity.pool.domain}: {capacity.in_service} in service"
     kept = f"would keep {_percent(goal.quantile)} of waits {_within(goal)}"
     if capacity.needed is not None and capacity.worst_day is not None:
-        return f"{begin}, {capacity.needed} {kept} (worst day {_day(capacity.worst_day)})"
+        spare = capacity.in_service - demand.peak
+        unneeded = f"; {spare} of the {capacity.in_service} were never needed at once" if spare > 0 else ""
+        return f"{begin}, {capacity.needed} {kept} (worst day {_day(capacity.worst_day)}){unneeded}"
     if capacity.requests:
         return f"{begin}, no number of users with these labels {kept}"
     if was_cut:

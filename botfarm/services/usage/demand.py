@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
 from uuid import UUID
 
@@ -25,6 +26,8 @@ class Demand:
     """Requests of tests for labels that no user in service has: they are left out."""
     median_hold: float | None
     """Seconds; null when no test has had a lease."""
+    peak: int
+    """The most users that were wanted at once, if each request had got its users when it came."""
 
 
 def demand_of(
@@ -56,11 +59,19 @@ def demand_of(
         imputed=sum(request.wanted in known for request in imputed),
         unmatched=sum(request.is_test for request in asked) - tests,
         median_hold=median_hold,
+        peak=_peak_of(met),
     )
 
 
 def _arrival(request: Request) -> float:
     return request.arrival
+
+
+def _peak_of(requests: Sequence[Request]) -> int:
+    """With the rests after leases, because users that rest are nobody's. At one moment ends come before requests."""
+    changes = [(request.arrival, request.count) for request in requests]
+    changes += [(request.arrival + request.out, -request.count) for request in requests]
+    return max(accumulate(change for _, change in sorted(changes)), default=0)
 
 
 class _LabelSets:
