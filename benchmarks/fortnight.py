@@ -209,6 +209,8 @@ async def _main() -> None:
             domain=chosen.domain,
             user_ids=[user["id"] for user in users],
         )
+        # The worker rolls up all hours again, because these may be closed.
+        await connection.execute("UPDATE rollup_hours SET carried = NULL")
         print(f"{len(history.leases)} leases, {len(history.refused)} refused requests")
     finally:
         await connection.close()
