@@ -121,7 +121,9 @@ async def test_a_burst_needs_a_user_for_each_request(farm: Farm, api: httpx.Asyn
     )
 
 
-async def test_a_pool_that_is_too_large_says_how_many_were_never_needed(farm: Farm, api: httpx.AsyncClient) -> None:
+async def test_a_pool_that_is_too_large_says_how_many_were_never_needed(
+    farm: Farm, api: httpx.AsyncClient
+) -> None:
     pool = await farm.pool(5, cooldown=30)
     for after in (0, 65, 95, 95):
         await leased(farm, pool, after=after)
