@@ -58,7 +58,7 @@ class Waits:
         wanted, bounds = share * total, pairwise((0.0, *WAIT_BOUNDS, max(self.longest, WAIT_BOUNDS[-1])))
         for count, upto, (low, high) in zip(self.counts, accumulate(self.counts), bounds, strict=True):
             if count and upto >= wanted:
-                return min(self.longest, low + (high - low) * (wanted - upto + count) / count)
+                return min(self.longest, high, low + (high - low) * (wanted - upto + count) / count)
         return self.longest
 
     @property

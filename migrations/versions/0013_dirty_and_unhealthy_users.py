@@ -1,4 +1,4 @@
-"""Indexes of the users that are or may be dirty, of those that do not work, and of what is said of single users.
+"""Indexes of the users that are or may be dirty, and of those that do not work.
 
 Revision ID: 0013
 Revises: 0012
@@ -14,10 +14,9 @@ branch_labels = None
 depends_on = None
 
 INDEXES = {
-    "ix_users_dirty": "users (project_id, env, domain, id) "
+    "ix_users_dirty": "(project_id, env, domain, id) "
     "WHERE status = 'dirty' OR (status = 'quarantined' AND status_until IS NOT NULL)",
-    "ix_users_health": "users (project_id, env, domain, health, id) WHERE health IN ('failing', 'unreachable')",
-    "ix_lease_users_said": "lease_users (fence) WHERE outcome IS NOT NULL",
+    "ix_users_health": "(project_id, env, domain, health, id) WHERE health IN ('failing', 'unreachable')",
 }
 
 
@@ -25,9 +24,9 @@ def upgrade() -> None:
     with op.get_context().autocommit_block():
         for name, rows in INDEXES.items():
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {rows}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON users {rows}")
 
 
 def downgrade() -> None:
     for name in INDEXES:
-        op.drop_index(name)
+        op.drop_index(name, "users")

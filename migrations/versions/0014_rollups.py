@@ -14,7 +14,14 @@ branch_labels = None
 depends_on = None
 
 
+INDEX = "ix_lease_users_said"
+
+
 def upgrade() -> None:
+    # Outside of a transaction, so it may be done again.
+    with op.get_context().autocommit_block():
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {INDEX}")
+        op.execute(f"CREATE INDEX CONCURRENTLY {INDEX} ON lease_users (fence) WHERE outcome IS NOT NULL")
     op.create_table(
         "rollups",
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
@@ -49,5 +56,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index(INDEX, "lease_users")
     op.drop_table("rollup_hours")
     op.drop_table("rollups")
