@@ -58,7 +58,8 @@ FIRST_TIME = text("""
 
 AFTER_BATCH = text("""
     SELECT acquired_at FROM leases WHERE fence = (
-        SELECT fence FROM leases WHERE fence >= :first_fence AND fence < :beyond ORDER BY fence OFFSET :batch LIMIT 1)""")
+        SELECT fence FROM leases WHERE fence >= :first_fence AND fence < :beyond
+        ORDER BY fence OFFSET :batch LIMIT 1)""")
 
 FIRST_BEYOND = text("""
     SELECT fence FROM leases WHERE fence >= :first_fence AND acquired_at >= :since ORDER BY fence LIMIT 1""")
