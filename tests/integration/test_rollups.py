@@ -235,7 +235,7 @@ async def test_a_crash_at_any_statement_leaves_what_was_there(
         await farm.sql.execute("SELECT pg_terminate_backend($1)", pid)
         await session.execute(text("SELECT 1"))
 
-    for statement in ("roll_up", "close_before", "last_observed", "observe"):
+    for statement in ("roll_up", "last_observed", "observe"):
         with monkeypatch.context() as patch:
             patch.setattr(rolling_up.rollup_queries, statement, crash)
             with pytest.raises(DatabaseUnavailableError):

@@ -1,8 +1,9 @@
 -- The worker's job `rollups`: replaces the rollups of some hours, and of the hour under way, by new ones.
--- Reads leases by their fences. Leaves the seconds of users in service, which another statement counts.
+-- Reads leases by their fences, and leaves the seconds of users in service. Closes settled hours for good.
 
 WITH l AS MATERIALIZED (
     SELECT fence, uuid_hash_extended(found.project_id, hashtextextended(found.env, hashtextextended(found.domain, 0))) AS pool, cardinality(user_ids) AS users, waited,
+           ended_at IS NULL AS is_open,
            coalesce(ended_by, 'expired') AS ended_by,
            CASE ended_by WHEN 'released' THEN coalesce(outcome, 'unused') || coalesce(':' || reason, '')
                          ELSE coalesce(ended_by, 'expired') END AS how,
@@ -117,6 +118,17 @@ AS MATERIALIZED (
     SELECT hour, pool, 0, NULL, 0, 0, 0, 0, 0, 0, users, NULL FROM peaks
     UNION ALL
     SELECT hour, pool, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL FROM there
+),
+first AS MATERIALIZED (
+    SELECT coalesce(min(fence) FILTER (WHERE began >= CAST(:closing_seconds AS float8)), max(fence) + 1, :first_fence) AS fence
+    FROM l WHERE fence >= :first_fence
+),
+closed AS (
+    INSERT INTO rollup_hours (hour, first_fence, carried)
+    SELECT to_timestamp(CAST(:closing_seconds AS float8)), first.fence, ARRAY(
+        SELECT l.fence FROM l WHERE l.fence < first.fence AND (l.is_open OR l.ended > CAST(:closing_seconds AS float8)) ORDER BY l.fence)
+    FROM first WHERE CAST(:closing_seconds AS float8) IS NOT NULL
+    ON CONFLICT (hour) DO UPDATE SET first_fence = excluded.first_fence, carried = excluded.carried
 )
 INSERT INTO rollups AS r (hour, project_id, env, domain, granted, waits, longest_wait, exhausted, timeout, gone, quota,
                           busy_seconds, peak_demand, ends)

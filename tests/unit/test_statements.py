@@ -159,12 +159,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "roll_up": (
         rollup_queries.ROLL_UP,
         "The worker's job `rollups`: replaces the rollups of some hours, and of the hour under way, by new ones.",
-        "Reads leases by their fences. Leaves the seconds of users in service, which another statement counts.",
-    ),
-    "close_hours": (
-        rollup_queries.CLOSE,
-        "The worker's job `rollups`, after the statement before: closes hours in which nothing changes any more.",
-        "Keeps the fences of the leases that are live then, because they began in hours that are not read again.",
+        "Reads leases by their fences, and leaves the seconds of users in service. Closes settled hours for good.",
     ),
     "first_fence": (
         demand_queries.FIRST_FENCE,

@@ -23,7 +23,9 @@ ROOM = text("SET LOCAL work_mem = '64MB'")
 
 _HOUR_OF = "date_trunc('hour', {0}, 'UTC')"
 _POOL = "project_id, env, domain"
-_SINCE, _UNTIL, _NOW = (f"CAST(:{moment}_seconds AS float8)" for moment in ("since", "until", "now"))
+_SINCE, _UNTIL, _NOW, _CLOSING = (
+    f"CAST(:{moment}_seconds AS float8)" for moment in ("since", "until", "now", "closing")
+)
 # Rows of a pool are sorted and joined by one number of 64 bits, which takes half the time.
 _POOL_NUMBER = (
     "uuid_hash_extended({0}.project_id, hashtextextended({0}.env, hashtextextended({0}.domain, 0)))"
@@ -82,10 +84,12 @@ def _leases(columns: str) -> str:
 # `began` to `ended`. When requests of a minute were refused is known to the minute, and how long they waited on
 # average. A clock that was stepped back may have ended a lease before it began. At one moment ends come before
 # requests. What is said of one user is instead of what is said of all of its lease. Parts are added up instead of
-# joined, and their hours are looked at last, because the planner knows nothing of their sizes.
+# joined, and their hours are looked at last, because the planner knows nothing of their sizes. The hours before
+# `closing` are closed: without a lease since then, the next one has a higher fence than all before.
 ROLL_UP = text(f"""
     WITH l AS MATERIALIZED (
         SELECT fence, {_POOL_NUMBER.format("found")} AS pool, cardinality(user_ids) AS users, waited,
+               ended_at IS NULL AS is_open,
                coalesce(ended_by, 'expired') AS ended_by,
                CASE ended_by WHEN 'released' THEN coalesce(outcome, 'unused') || coalesce(':' || reason, '')
                              ELSE coalesce(ended_by, 'expired') END AS how,
@@ -195,6 +199,17 @@ ROLL_UP = text(f"""
         SELECT hour, pool, 0, NULL, 0, 0, 0, 0, 0, 0, users, NULL FROM peaks
         UNION ALL
         SELECT hour, pool, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL FROM there
+    ),
+    first AS MATERIALIZED (
+        SELECT coalesce(min(fence) FILTER (WHERE began >= {_CLOSING}), max(fence) + 1, :first_fence) AS fence
+        FROM l WHERE fence >= :first_fence
+    ),
+    closed AS (
+        INSERT INTO rollup_hours (hour, first_fence, carried)
+        SELECT to_timestamp({_CLOSING}), first.fence, ARRAY(
+            SELECT l.fence FROM l WHERE l.fence < first.fence AND (l.is_open OR l.ended > {_CLOSING}) ORDER BY l.fence)
+        FROM first WHERE {_CLOSING} IS NOT NULL
+        ON CONFLICT (hour) DO UPDATE SET first_fence = excluded.first_fence, carried = excluded.carried
     )
     INSERT INTO rollups AS r (hour, {_POOL}, granted, waits, longest_wait, exhausted, timeout, gone, quota,
                               busy_seconds, peak_demand, ends)
@@ -212,22 +227,6 @@ ROLL_UP = text(f"""
           IS DISTINCT FROM
           (excluded.granted, excluded.waits, excluded.longest_wait, excluded.exhausted, excluded.timeout,
            excluded.gone, excluded.quota, excluded.busy_seconds, excluded.peak_demand, excluded.ends)""")
-
-# The hours before `hour` are closed. Without a lease since then, the next one has a higher fence than all before.
-CLOSE = text(f"""
-    WITH first AS MATERIALIZED (
-        SELECT coalesce(
-            (SELECT fence FROM leases WHERE fence >= :first_fence AND fence < :beyond AND acquired_at >= :hour
-             ORDER BY fence LIMIT 1),
-            (SELECT max(fence) + 1 FROM leases WHERE fence >= :first_fence AND fence < :beyond),
-            :first_fence) AS fence
-    )
-    INSERT INTO rollup_hours (hour, first_fence, carried)
-    SELECT :hour, first.fence, ARRAY(
-        SELECT l.fence FROM ({_leases("fence, ended_at")}) AS l
-        WHERE l.fence < first.fence AND (l.ended_at IS NULL OR l.ended_at > :hour) ORDER BY l.fence)
-    FROM first
-    ON CONFLICT (hour) DO UPDATE SET first_fence = excluded.first_fence, carried = excluded.carried""")
 
 FORGET = text("""
     UPDATE rollup_hours SET carried = NULL
@@ -328,18 +327,19 @@ async def fence_beyond(session: AsyncSession, *, first_fence: int, since: dateti
     return int(await session.scalar(FIRST_BEYOND, parameters) or _LAST_FENCE)
 
 
-async def roll_up(session: AsyncSession, stretch: Stretch) -> None:
-    """Replaces the rollups of these hours. The seconds of users in service stay."""
+async def roll_up(session: AsyncSession, stretch: Stretch, *, closing: datetime | None, known: int) -> None:
+    """Replaces the rollups of these hours, and closes the hours before `closing`. The seconds of users in service stay.
+
+    Forgets which leases were live but at the last `known` times at which hours were closed.
+    """
     moments = {"since": stretch.since, "until": stretch.until, "now": stretch.now}
     seconds = {f"{name}_seconds": moment.timestamp() for name, moment in moments.items()}
+    closing_seconds = None if closing is None else closing.timestamp()
     await session.execute(ROOM)
-    await session.execute(ROLL_UP, {**stretch.parameters(), **moments, **seconds})
-
-
-async def close_before(session: AsyncSession, stretch: Stretch, hour: datetime, *, known: int) -> None:
-    """Closes the hours before `hour`. Forgets which leases were live but at the last `known` times."""
-    await session.execute(CLOSE, {**stretch.parameters(), "hour": hour})
-    await session.execute(FORGET, {"known": known})
+    parameters = {**stretch.parameters(), **moments, **seconds, "closing_seconds": closing_seconds}
+    await session.execute(ROLL_UP, parameters)
+    if closing is not None:
+        await session.execute(FORGET, {"known": known})
 
 
 async def last_observed(session: AsyncSession, *, since: datetime, until: datetime) -> datetime | None:

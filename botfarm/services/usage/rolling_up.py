@@ -65,9 +65,8 @@ async def _roll_up_next(session: AsyncSession) -> bool:
             session, first_fence=start.first_fence, since=until + OUT_OF_ORDER
         )
         stretch = Stretch(since, until, start.now, start.first_fence, start.carried, beyond)
-    await rollup_queries.roll_up(session, stretch)
-    if start.hour is None or settled > since:
-        await rollup_queries.close_before(session, stretch, settled, known=KNOWN_HOURS)
+    closing = settled if start.hour is None or settled > since else None
+    await rollup_queries.roll_up(session, stretch, closing=closing, known=KNOWN_HOURS)
     if is_current:
         await _observe(session, start.now)
     return is_current
