@@ -18,7 +18,7 @@ from botfarm.domain.usage import WAIT_BOUNDS
 
 _LAST_FENCE = 2**63 - 1
 
-# 100,000 leases are sorted and kept in some 20 MB each, which would else be written to disk.
+# 250,000 leases are sorted and kept in some 50 MB, which would else be written to disk.
 ROOM = text("SET LOCAL work_mem = '64MB'")
 
 _HOUR_OF = "date_trunc('hour', {0}, 'UTC')"

@@ -10,7 +10,7 @@ from botfarm.db.usage import rollup_queries
 from botfarm.db.usage.rollup_queries import Observed, Stretch
 from botfarm.domain.usage import HOUR, KEPT_DAYS, Step
 
-BATCH = 100_000
+BATCH = 250_000
 """Leases that are rolled up in one transaction, if they are of more than one hour."""
 # An hour is closed when every transaction that began in it has ended.
 SETTLED_AFTER = timedelta(minutes=5)
