@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
+from botfarm_client.pytest_plugin.scopes import Node
 from botfarm_client.shared.text_input import variable
 
-TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
+TERMS = ("env", "domain", "user", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
 _SIGNATURE = f"botfarm({', '.join(f'{name}=...' for name in TERMS)})"
-MARKER = f"{_SIGNATURE}: the users that botfarm_user and botfarm_lease take"
+MARKER = f"{_SIGNATURE}: the users that botfarm_user, botfarm_lease and those of a class or module take"
 _SETTINGS = {
     "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
     "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),
     "env": ("ENV", "prod, preprod or stage, else BOTFARM_ENV"),
     "domain": ("DOMAIN", "canary or regular, which is the default"),
+    "user": ("LOGIN", "this user for every test that takes one, to reproduce a failure"),
     "wait": ("DURATION", "how long to wait for a user, such as 90 or 10m; 2m unless it is said"),
     "ttl": ("DURATION", "how long users stay taken when a run is killed; else as the project says"),
     "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),
@@ -52,12 +54,12 @@ def duration(config: pytest.Config, name: str) -> int | None:
     return None if value is None else _seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
 
 
-def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def terms(config: pytest.Config, node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     """The terms of a lease: the given ones, else the closest marker's, else the run's."""
-    found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain")}
+    found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain", "user")}
     found |= {name: duration(config, name) for name in ("wait", "ttl")}
-    markers = [] if item is None else list(item.iter_markers("botfarm"))
-    for source in (*(_of_marker(marker) for marker in reversed(markers)), given):
+    markers = reversed(list(node.iter_markers("botfarm")))
+    for source in (*(_of_marker(marker) for marker in markers), given):
         if unknown := source.keys() - set(TERMS):
             names = ", ".join(sorted(unknown))
             raise failure(f"unknown: {names}; there are {', '.join(TERMS)}")
