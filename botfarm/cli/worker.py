@@ -1,8 +1,9 @@
-from botfarm.cli.errors import one_line_errors
+from botfarm.cli.errors import one_line_errors, require_posix
 from workers.process import main
 
 
 @one_line_errors()
 def worker() -> None:
     """Run the scheduler: reaps expired locks, refreshes gauges, prunes history."""
+    require_posix()
     main()
