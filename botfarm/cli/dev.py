@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import typer
 
 from botfarm.cli.demo import add_to
-from botfarm.cli.errors import one_line_errors, require_posix
+from botfarm.cli.errors import one_line_errors
 from botfarm.cli.secret_files import write_secret
 from botfarm.crypto.key_ring import generate_key
 from botfarm.domain.access import EVERYTHING, Role
@@ -38,7 +38,6 @@ _SERVING_ROLE, _SERVING_PASSWORD_FILE = "botfarm_app", "database-app-password"
 @one_line_errors()
 def dev() -> None:
     """Run everything here: PostgreSQL, migrations, demo data, API and worker; Ctrl-C ends it."""
-    require_posix()
     settings = load_settings()
     configure_logging(settings.log_level)
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")

@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,12 +20,3 @@ def one_line_errors() -> Iterator[None]:
         ) from None
     except BotfarmError as error:
         raise CommandError(error.detail) from None
-
-
-def require_posix() -> None:
-    """Raises CommandError on Windows, where a server could not end its requests by a signal."""
-    if sys.platform == "win32":
-        raise CommandError(
-            "a farm does not run on Windows itself: run it in its container image, in WSL, or on Linux or macOS; "
-            "the commands over HTTP work here"
-        )

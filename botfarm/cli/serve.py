@@ -1,7 +1,7 @@
 import asyncio
 import socket
 
-from botfarm.cli.errors import one_line_errors, require_posix
+from botfarm.cli.errors import one_line_errors
 from botfarm.logs import configure_logging, get_logger
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
@@ -16,7 +16,6 @@ logger = get_logger(__name__)
 @one_line_errors()
 def serve() -> None:
     """Serve the API: one process, to be scaled by replicas."""
-    require_posix()
     settings = load_settings()
     settings.required_database_url()
     require_keys(settings)
