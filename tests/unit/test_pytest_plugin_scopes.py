@@ -231,16 +231,29 @@ def test_a_failed_test_keeps_the_users_of_its_class_and_worker_after_their_last_
     ]
 
 
-def test_one_user_is_wanted_for_a_run_or_by_a_marker(suite: pytest.Pytester) -> None:
-    suite.makepyfile("""
+def test_one_user_is_wanted_by_a_marker_and_for_a_whole_run(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_it="""
         import pytest
 
-        def test_it(botfarm_user):
-            assert botfarm_user.login == "c@x.test"
+        @pytest.mark.botfarm(labels={"plan": "paid"}, domain="canary")
+        def test_run(botfarm_user): ...
 
-        @pytest.mark.botfarm(user="d@x.test")
+        @pytest.mark.botfarm(labels={"plan": "paid"}, count=2)
         class TestMarked:
-            def test_it(self, botfarm_class_user):
-                assert botfarm_class_user.login == "d@x.test"
-    """)
-    run(suite, "--botfarm-user=c@x.test").assert_outcomes(passed=2)
+            pytestmark = pytest.mark.botfarm(user="d@x.test")
+
+            def test_it(self, botfarm_class_user): ...
+
+            @pytest.mark.botfarm(count=2)
+            def test_any(self, botfarm_lease):
+                assert botfarm_lease().users
+        """
+    )
+    marked = run(suite, "-k", "TestMarked")
+    marked.assert_outcomes(passed=2, deselected=1)
+    assert [line.split()[1] for line in ended(marked)] == ["d@x.test", "a@x.test,b@x.test"]
+    for_all = run(suite, "--botfarm-user=c@x.test")
+    for_all.assert_outcomes(passed=2, errors=1)
+    assert [line.split()[1] for line in ended(for_all)] == ["c@x.test", "c@x.test"]
+    for_all.stdout.fnmatch_lines(["botfarm: *user*"])

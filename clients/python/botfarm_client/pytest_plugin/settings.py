@@ -23,6 +23,7 @@ _SETTINGS = {
     "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),
 }
 _DURATIONS = ("wait", "ttl", "hold-failed")
+_OF_ANY_USER = {"labels", "count"}
 _VARIABLES = {"url": "BOTFARM_URL", "project": "BOTFARM_PROJECT", "env": "BOTFARM_ENV"}
 
 
@@ -56,14 +57,18 @@ def duration(config: pytest.Config, name: str) -> int | None:
 
 def terms(config: pytest.Config, node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     """The terms of a lease: the given ones, else the closest marker's, else the run's."""
-    found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain", "user")}
+    found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain")}
     found |= {name: duration(config, name) for name in ("wait", "ttl")}
     markers = reversed(list(node.iter_markers("botfarm")))
     for source in (*(_of_marker(marker) for marker in markers), given):
         if unknown := source.keys() - set(TERMS):
             names = ", ".join(sorted(unknown))
             raise failure(f"unknown: {names}; there are {', '.join(TERMS)}")
-        found |= source
+        # One user is wanted whatever its labels. A source that is closer to the test may want any user again.
+        overruled = _OF_ANY_USER if source.get("user") else {"user"} if source.keys() & _OF_ANY_USER else ()
+        found = {name: value for name, value in found.items() if name not in overruled} | {**source}
+    if user := setting(config, "user"):
+        found |= {"user": user, "labels": None}
     for name in ("wait", "ttl"):
         if found[name] is not None:
             is_number = name == "wait" and isinstance(found[name], float) and 0 <= found[name] < inf
