@@ -236,13 +236,13 @@ def test_one_user_is_wanted_by_a_marker_and_for_a_whole_run(suite: pytest.Pytest
         test_it="""
         import pytest
 
-        @pytest.mark.botfarm(labels={"plan": "paid"}, domain="canary")
+        pytestmark = pytest.mark.botfarm(labels={"plan": "paid"}, count=2)
+
+        @pytest.mark.botfarm(domain="canary", count=1)
         def test_run(botfarm_user): ...
 
-        @pytest.mark.botfarm(labels={"plan": "paid"}, count=2)
+        @pytest.mark.botfarm(user="d@x.test")
         class TestMarked:
-            pytestmark = pytest.mark.botfarm(user="d@x.test")
-
             def test_it(self, botfarm_class_user): ...
 
             @pytest.mark.botfarm(count=2)
@@ -254,6 +254,6 @@ def test_one_user_is_wanted_by_a_marker_and_for_a_whole_run(suite: pytest.Pytest
     marked.assert_outcomes(passed=2, deselected=1)
     assert [line.split()[1] for line in ended(marked)] == ["d@x.test", "a@x.test,b@x.test"]
     for_all = run(suite, "--botfarm-user=c@x.test")
-    for_all.assert_outcomes(passed=2, errors=1)
+    for_all.assert_outcomes(passed=2, failed=1)
     assert [line.split()[1] for line in ended(for_all)] == ["c@x.test", "c@x.test"]
     for_all.stdout.fnmatch_lines(["botfarm: *user*"])
