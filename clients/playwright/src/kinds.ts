@@ -4,8 +4,8 @@ import type { Wanted } from "./client";
 
 /** One user of a test. What it does not say is as the options of the run say. */
 export interface BotKind {
-  env?: string;
-  domain?: string;
+  env?: NonNullable<Wanted["env"]>;
+  domain?: NonNullable<Wanted["domain"]>;
   labels?: NonNullable<Wanted["labels"]>;
   /** The login of one particular user: domain and labels do not matter. */
   user?: string;
@@ -18,10 +18,10 @@ export interface WantedTogether {
 }
 
 /** What the farm is asked for one user of this kind. */
-export function ofKind(shared: Wanted, { env, domain, labels, user }: BotKind): Wanted {
-  const { domain: sharedDomain, labels: sharedLabels, ...rest } = shared;
-  const ofPool = { domain: domain ?? sharedDomain, labels: labels ?? sharedLabels };
-  return { ...rest, ...(env && { env }), ...(user ? { user } : withoutUndefined(ofPool)) };
+export function ofKind({ domain: usualDomain, labels: usualLabels, ...shared }: Wanted, kind: BotKind): Wanted {
+  const { env, user, domain = usualDomain, labels = usualLabels } = kind;
+  const asked = { ...shared, ...(env && { env }) };
+  return user ? { ...asked, user } : { ...asked, ...(domain && { domain }), ...(labels && { labels }) };
 }
 
 /**
@@ -44,8 +44,4 @@ export function together(all: readonly Wanted[]): WantedTogether[] {
 
 function particularity({ user, labels = {} }: Wanted): number {
   return user ? Number.POSITIVE_INFINITY : Object.keys(labels).length;
-}
-
-function withoutUndefined<Value extends object>(value: Value): Value {
-  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as Value;
 }

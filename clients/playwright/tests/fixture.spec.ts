@@ -159,6 +159,19 @@ test("a worker gives its user back before it waits for several, and keeps none o
   ]);
 });
 
+test("a test may have one particular user", async () => {
+  const project = await Project.ofTheShop(3);
+  const logins = (await project.users()).map(({ login }) => login).sort();
+  const ran = await run(project, { files: ["particular"], env: { LOGIN: logins[2]! } });
+  const status = (title: string) => ran.results.get(title)?.status;
+  expect([status("has it"), status("has it beside others"), status("misspelt")], ran.text).toEqual(["passed", "passed", "failed"]);
+  expect(ran.results.get("misspelt")?.errors[0]?.message).toContain("404 no-such-user");
+  await project.client().withLease({ user: logins[2]! }, async () => {
+    const second = await run(project, { files: ["particular"], env: { LOGIN: logins[2]! } });
+    expect(second.results.get("has it")?.errors[0]?.message).toContain(`/stage/${logins[2]} exhausted after 0 s`);
+  });
+});
+
 test("nothing goes on with a user that has been given back", async () => {
   const project = await Project.ofTheShop(1);
   const ran = await run(project, { files: ["afterwards"] });
