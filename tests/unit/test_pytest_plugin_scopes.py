@@ -54,12 +54,12 @@ def test_the_tests_of_a_class_or_module_have_one_user_on_the_terms_of_its_marker
         pytestmark = pytest.mark.botfarm(metadata={"suite": "checkout"})
         seen = []
 
+        @pytest.fixture(scope="class")
+        def signed_in(botfarm_class_user):
+            return botfarm_class_user.login
+
         @pytest.mark.botfarm(domain="canary")
         class TestPaid:
-            @pytest.fixture(scope="class")
-            def signed_in(self, botfarm_class_user):
-                return botfarm_class_user.login
-
             def test_one(self, signed_in):
                 seen.append(signed_in)
 
