@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from botfarm.domain.logins import Logins
+
 
 class Cleaning(StrEnum):
     """When a user waits for a keeper after a test."""
@@ -40,6 +42,8 @@ class ProjectPolicy:
     rotate_on_release: bool = False
     session_refresh: int = 0
     """How long before its end a kept session is refreshed; 0: never."""
+    logins: Logins = Logins.EMAIL
+    """Users that are there already keep their logins when this changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class ProjectChanges:
     rotate_every: int | None = None
     rotate_on_release: bool | None = None
     session_refresh: int | None = None
+    logins: Logins | None = None
 
 
 def id_or_name(text: str) -> UUID | str:

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import ProjectRow
 from botfarm.domain.access import Scope
-from botfarm.domain.projects import Project, ProjectChanges, ProjectPolicy
+from botfarm.domain.logins import Logins
+from botfarm.domain.projects import Cleaning, Project, ProjectChanges, ProjectPolicy
 from botfarm.errors import ProjectExistsError, ProjectInUseError
 
 
@@ -52,10 +53,13 @@ async def delete_project(session: AsyncSession, project_id: UUID) -> bool:
     return deleted is not None
 
 
-async def existing_projects(session: AsyncSession, ids: Collection[UUID], scope: Scope) -> set[UUID]:
-    """Those of the ids that are projects of the scope."""
+async def projects_of_scope(
+    session: AsyncSession, ids: Collection[UUID], scope: Scope
+) -> dict[UUID, Project]:
+    """The projects of the scope that have one of the ids, by their ids."""
     any_of_them = ProjectRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
-    return set(await session.scalars(select(ProjectRow.id).where(any_of_them, _within(scope))))
+    rows = await session.scalars(select(ProjectRow).where(any_of_them, _within(scope)))
+    return {row.id: _project(row) for row in rows}
 
 
 async def list_projects(session: AsyncSession, scope: Scope) -> list[Project]:
@@ -82,5 +86,7 @@ def _within(scope: Scope) -> ColumnElement[bool]:
 
 
 def _project(row: ProjectRow) -> Project:
-    policy = ProjectPolicy(**{field.name: getattr(row, field.name) for field in fields(ProjectPolicy)})
+    stored = {field.name: getattr(row, field.name) for field in fields(ProjectPolicy)}
+    enums = {"cleaning": Cleaning(row.cleaning), "logins": Logins(row.logins)}
+    policy = ProjectPolicy(**{**stored, **enums})
     return Project(id=row.id, created_at=row.created_at, name=row.name, policy=policy)

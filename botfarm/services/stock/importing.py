@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +16,7 @@ from botfarm.db.stock.user_queries import NewUser
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Pool
+from botfarm.domain.projects import Project
 from botfarm.domain.users import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
 from botfarm.services.shared.notifier import Notifier
@@ -78,7 +78,7 @@ class Importing:
         users, pools, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in pools}
-            projects = await project_queries.existing_projects(session, project_ids, principal.scope)
+            projects = await project_queries.projects_of_scope(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
             batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
             inserted: set[UUID] = set()
@@ -122,16 +122,22 @@ class Importing:
 
 
 def _checked(
-    users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
+    users: dict[int, NewUser], projects: Mapping[UUID, Project], scope: Scope
 ) -> tuple[list[list[NewUser]], list[LineError]]:
     """The users to insert, in batches and in the order of insertion, and the errors of the others."""
     errors: list[LineError] = []
     known: list[NewUser] = []
+    lines: dict[tuple[UUID, str, str], int] = {}  # the first of each account
     for line, user in users.items():
-        if user.pool.project_id not in projects:
+        project = projects.get(user.pool.project_id)
+        if project is None:
             errors.append(LineError(line, "project_id", "no-such-project"))
         elif not scope.has_env(user.pool.env):
             errors.append(LineError(line, "env", "forbidden"))
+        elif not project.policy.logins.allow(user.login):
+            errors.append(LineError(line, "login", "invalid"))
+        elif (first := lines.setdefault(user_queries.insert_order(user), line)) != line:
+            errors.append(LineError(line, "login", "duplicate", first))
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)
@@ -163,7 +169,7 @@ def _outcome(
 
 
 def _rejected(errors: list[LineError]) -> ImportRejectedError:
-    named = [asdict(error) for error in errors[:MAX_ERRORS]]
+    named = [error.shown() for error in errors[:MAX_ERRORS]]
     if len(errors) > MAX_ERRORS:
         return ImportRejectedError(named, "Too many lines are wrong: the first ones are named.")
     return ImportRejectedError(named)

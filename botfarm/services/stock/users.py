@@ -9,7 +9,7 @@ from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries, user_reading_queries
+from botfarm.db.stock import project_queries, user_queries, user_reading_queries
 from botfarm.db.stock.user_queries import NewUser
 from botfarm.db.stock.user_reading_queries import UserCursor
 from botfarm.domain.access import Principal, Scope
@@ -20,7 +20,9 @@ from botfarm.domain.pools import Domain, Env, Pool
 from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import (
     ChangedMeanwhileError,
+    FieldError,
     ForbiddenError,
+    InvalidRequestError,
     NoSuchProjectError,
     NoSuchUserError,
     UserBusyError,
@@ -56,11 +58,15 @@ class Users:
         secrets: Secrets | None = None,
         totp_seed: str | None = None,
     ) -> User:
-        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope."""
+        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope.
+
+        InvalidRequestError for a login that the project does not allow.
+        """
         _require_pool(principal.scope, pool)
         user_id = uuid4()
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
+            await _require_login(session, principal.scope, pool, login)
             if not await user_queries.insert_user(
                 session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
@@ -79,7 +85,8 @@ class Users:
     ) -> User:
         """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
 
-        UserBusyError for a move under a live lease; ChangedMeanwhileError unless the user has the version `seen`.
+        InvalidRequestError for a login that its project does not allow. UserBusyError for a move under a live
+        lease; ChangedMeanwhileError unless the user has the version `seen`.
         """
         async with self._database.transaction() as session:
             await lock_as_seen(session, principal.scope, user_id, seen)
@@ -91,6 +98,11 @@ class Users:
             if locked.is_leased and after != before:
                 user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
+            login = changes.login or locked.login
+            if login != locked.login:
+                await _require_login(session, principal.scope, after, login)
+            elif after.project_id != before.project_id:
+                await _require_login(session, principal.scope, after, login, field="project_id")
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -154,6 +166,18 @@ async def lock_as_seen(session: AsyncSession, scope: Scope, user_id: UUID, seen:
     await user_queries.lock_user(session, user_id, scope)
     if _existing(await user_reading_queries.get_user(session, user_id, scope)).version != seen:
         raise ChangedMeanwhileError
+
+
+async def _require_login(
+    session: AsyncSession, scope: Scope, pool: Pool, login: str, *, field: str = "login"
+) -> None:
+    """Raises NoSuchProjectError, and InvalidRequestError when the project does not allow such a login."""
+    project = await project_queries.get_project(session, pool.project_id, scope)
+    if project is None:
+        raise NoSuchProjectError
+    if not project.policy.logins.allow(login):
+        message = "the project's logins are e-mail addresses, and this user's would be none"
+        raise InvalidRequestError(FieldError(field, "invalid", message))
 
 
 async def _with_last_lease(session: AsyncSession, user_id: UUID, scope: Scope) -> User:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.access import Role
+from botfarm.domain.logins import Logins
 from botfarm.domain.pools import Env
 from botfarm.domain.projects import Cleaning, ProjectPolicy, id_or_name
 from botfarm.web.api.fields import (
@@ -32,6 +33,7 @@ EVERYTHING = "*"
 _POLICY = ProjectPolicy()
 # The default of a field that may be absent and must not be null, because null could not be merged.
 ABSENT: Any = None
+_LOGINS = Field(description="What new logins may be: addresses, or any printable text.")
 
 
 class RequestBody(BaseModel):
@@ -56,6 +58,7 @@ class NewProject(RequestBody):
     rotate_every: Interval = _POLICY.rotate_every
     rotate_on_release: bool = _POLICY.rotate_on_release
     session_refresh: Interval = _POLICY.session_refresh
+    logins: Annotated[Logins, _LOGINS] = _POLICY.logins
 
     def policy(self) -> ProjectPolicy:
         return ProjectPolicy(**self.model_dump(exclude={"id", "name"}))
@@ -80,6 +83,7 @@ class ProjectPatch(RequestBody):
     rotate_every: Interval = ABSENT
     rotate_on_release: bool = ABSENT
     session_refresh: Interval = ABSENT
+    logins: Annotated[Logins, _LOGINS] = ABSENT
 
 
 class NewToken(RequestBody):

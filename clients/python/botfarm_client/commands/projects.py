@@ -31,6 +31,11 @@ class Cleaning(StrEnum):
     REQUIRED = "required"
 
 
+class Logins(StrEnum):
+    EMAIL = "email"
+    ANY = "any"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
 DefaultTtl = Annotated[int | None, duration_option("--default-ttl", "How long a lease is, if not said.")]
 MaxTtl = Annotated[int | None, duration_option("--max-ttl", "How long a lease may be.")]
@@ -74,6 +79,11 @@ SessionRefresh = Annotated[
     duration_option("--session-refresh", "How long before its end a session is refreshed; 0: never."),
 ]
 
+LoginsOption = Annotated[
+    Logins | None,
+    typer.Option("--logins", help="New logins: e-mail addresses, or any text, such as phone numbers."),
+]
+
 
 @projects.command("list")
 def list_projects(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
@@ -112,6 +122,7 @@ def add(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -132,6 +143,7 @@ def add(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     with open_farm(url) as farm:
         _print(farm.post("/projects", {"name": name, **policy}), as_json=as_json)
@@ -157,6 +169,7 @@ def update(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -178,6 +191,7 @@ def update(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     if not changes:
         raise typer.BadParameter("say what to change")
@@ -213,7 +227,8 @@ def _print(project: dict[str, Any], *, as_json: bool) -> None:
         print_json(project)
     else:
         columns = {name: cell(project) for name, cell in _COLUMNS.items()}
-        print_fields(columns | _health(project) | {"created": format_moment(project["created_at"])})
+        logins = {"logins": project["logins"]}
+        print_fields(columns | logins | _health(project) | {"created": format_moment(project["created_at"])})
 
 
 def _health(project: dict[str, Any]) -> dict[str, object]:
