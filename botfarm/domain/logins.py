@@ -45,6 +45,12 @@ def login_key(login: str) -> str:
     return folded(local) + at + _ace(host) if local else folded(login)
 
 
+def parts_of_keys(part: str) -> set[str]:
+    """Texts, one of which is in the normal form of each login with this part, unless it cuts a label of the host."""
+    local, at, host = unicodedata.normalize("NFC", part).rpartition("@")
+    return {folded(part), folded(local) + at + _ace(host)}
+
+
 def folded(text: str) -> str:
     """The text without a difference of case.
 

@@ -227,7 +227,7 @@ BAD_LINES = [
     {"line": 5, "field": "project", "code": "no-such-project"},
     {"line": 6, "field": "", "code": "broken-quotes"},
     {"line": 7, "field": "env", "code": "enum"},
-    {"line": 8, "field": "login", "code": "user-exists"},
+    {"line": 8, "field": "login", "code": "duplicate", "earlier_line": 2},
     {"line": 9, "field": "", "code": "too-few-columns"},
 ]
 
@@ -239,7 +239,9 @@ def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
     path.write_text(BAD_CSV.replace("PROJECT", project))
     refused = botfarm("users", "import", str(path), exit_code=3)
     lines = [
-        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}" for bad in BAD_LINES
+        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}"
+        + (f" of line {bad['earlier_line']}" if "earlier_line" in bad else "")
+        for bad in BAD_LINES
     ]
     assert refused.err.splitlines()[:-1] == lines
     assert "nothing was created" in refused.err.splitlines()[-1]

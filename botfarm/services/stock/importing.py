@@ -76,11 +76,12 @@ class Importing:
         dry_run: bool,
     ) -> ImportResult:
         users, pools, errors = await self._read(lines)
-        async with self._database.transaction(patience=INSERT_PATIENCE) as session:
+        async with self._database.autocommit() as session:
             project_ids = {pool.project_id for pool in pools}
             projects = await project_queries.projects_of_scope(session, project_ids, principal.scope)
-            # In threads, because 100,000 users take seconds, in which other requests must be served.
-            batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+        # In threads, because 100,000 users take seconds, in which other requests must be served.
+        batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+        async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             inserted: set[UUID] = set()
             for batch in batches:
                 inserted |= await user_queries.insert_users(session, batch)
@@ -129,19 +130,26 @@ def _checked(
     known: list[NewUser] = []
     lines: dict[tuple[UUID, str, str], int] = {}  # the first of each account
     for line, user in users.items():
-        project = projects.get(user.pool.project_id)
-        if project is None:
-            errors.append(LineError(line, "project_id", "no-such-project"))
-        elif not scope.has_env(user.pool.env):
-            errors.append(LineError(line, "env", "forbidden"))
-        elif not project.policy.logins.allow(user.login):
-            errors.append(LineError(line, "login", "invalid"))
-        elif (first := lines.setdefault(user_queries.insert_order(user), line)) != line:
-            errors.append(LineError(line, "login", "duplicate", first))
+        wrong = _wrong(line, user, projects.get(user.pool.project_id), scope)
+        if not wrong and (first := lines.setdefault(user_queries.insert_order(user), line)) != line:
+            wrong = [LineError(line, "login", "duplicate", first)]
+        if wrong:
+            errors += wrong
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)
     return list(_batches(known)), errors
+
+
+def _wrong(line: int, user: NewUser, project: Project | None, scope: Scope) -> list[LineError]:
+    if project is None:
+        return [LineError(line, "project_id", "no-such-project")]
+    wrong = []
+    if not scope.has_env(user.pool.env):
+        wrong.append(LineError(line, "env", "forbidden"))
+    if not project.policy.logins.allow(user.login):
+        wrong.append(LineError(line, "login", "invalid"))
+    return wrong
 
 
 def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:

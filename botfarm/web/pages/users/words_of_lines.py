@@ -28,11 +28,7 @@ _WORDS_OF_FIELDS = {
         "labels",
         "invalid",
     ): "At most 64 labels; keys of 1 to 63 characters without a colon, values of at most 255.",
-    (
-        "login",
-        "invalid",
-    ): "This must be an e-mail address or, where the project allows any login, printable text without a "
-    "blank at either end.",
+    ("login", "invalid"): "This must be an e-mail address or, where any login is allowed, printable text.",
     ("password", "invalid"): "This must be valid Unicode without the NUL character.",
     ("secrets", "invalid"): "This must be a JSON object of at most 256 KiB, nested at most 20 deep.",
     ("totp_seed", "invalid"): "This is no seed of one-time codes: base32, or an otpauth address.",
