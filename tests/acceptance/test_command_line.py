@@ -210,6 +210,33 @@ def test_a_project_goes_by_its_name_and_by_its_id(botfarm: CommandLine, project:
     assert f"{project}-2" in botfarm("pools").out
 
 
+def test_a_project_of_any_logins_has_phone_numbers_and_each_once(
+    botfarm: CommandLine, tmp_path: Path
+) -> None:
+    desk = f"desk-{uuid4().hex[:8]}"
+    where = ("--project", desk, "--env", "stage")
+    assert botfarm("projects", "add", desk, "--json").json["logins"] == "email"
+    for login in ("+49 170 1234567", "SHOP\\Anna"):
+        assert "login: " in botfarm.error("users", "add", login, *where, exit_code=1, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "any")
+        botfarm("users", "add", login, *where, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "email")
+    assert "email" in botfarm("projects", "show", desk).out
+    assert botfarm("users", "show", "shop\\anna", "--json").json["login"] == "SHOP\\Anna"
+    found = botfarm("users", "list", "--project", desk, "--search", "+49 170", "--json").json["items"]
+    assert [user["login"] for user in found] == ["+49 170 1234567"]
+
+    spellings = ("jürgen@x.test", "ju\u0308rgen@x.test", "a@bücher.test", "a@xn--bcher-kva.test")
+    users = [{"login": each, "password": "p", "env": "stage", "domain": "regular"} for each in spellings]
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(f"{json.dumps(user)}\n" for user in users))
+    refused = botfarm("users", "import", str(path), "--project", desk, exit_code=3)
+    assert refused.err.splitlines()[:-1] == [
+        "line 2: login: duplicate of line 1",
+        "line 4: login: duplicate of line 3",
+    ]
+
+
 BAD_CSV = """\
 login,password,env,domain,project,label.team
 a@x.test,"first

@@ -1137,6 +1137,11 @@ export interface components {
             field: string;
             /** Code */
             code: string;
+            /**
+             * Earlier Line
+             * @description Of a `duplicate`: the first line of the account.
+             */
+            earlier_line?: number;
         };
         /** ListOut[HolderStatsOut] */
         ListOut_HolderStatsOut_: {
@@ -1197,6 +1202,12 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * Logins
+         * @description What a project asks of new logins; every one is printable, without a blank at either end.
+         * @enum {string}
+         */
+        Logins: "email" | "any";
         /** MadeTokenOut */
         MadeTokenOut: {
             /** Id */
@@ -1327,6 +1338,11 @@ export interface components {
              * @default 0
              */
             session_refresh?: number;
+            /**
+             * @description What new logins may be: addresses, or any printable text.
+             * @default email
+             */
+            logins?: components["schemas"]["Logins"];
         };
         /** NewToken */
         NewToken: {
@@ -1633,6 +1649,7 @@ export interface components {
             rotate_on_release: boolean;
             /** Session Refresh */
             session_refresh: number;
+            logins: components["schemas"]["Logins"];
         };
         /**
          * ProjectPatch
@@ -1703,6 +1720,8 @@ export interface components {
              * @description Seconds; 0: never.
              */
             session_refresh?: number;
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
         };
         /**
          * Purpose
