@@ -181,10 +181,11 @@ class _Patience:
 
 
 def _pool(wanted: Json) -> str:
-    """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+    """`project/env/domain`, as far as the caller gave them; of a hold of one user, its id."""
     if user_id := wanted.get("user_id"):
         return str(user_id)
-    return "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
+    names = (wanted.get("project") or wanted["project_id"], wanted["env"], wanted.get("domain"))
+    return "/".join(filter(None, names))
 
 
 def _new_keys() -> Iterator[str]:

@@ -148,7 +148,7 @@ class HeldLease(Generic[UserT, EventT]):
         self.id = lease_clock.lease_id
         self.fence = int(grant.answer["fence"])
         self.pool = pool
-        """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+        """`project/env/domain`, as far as the caller gave them; of a hold of one user, its id."""
         self.users = users
         self.lost = lost
         """Set when the lease is lost, before its users can be leased to anybody else."""
