@@ -36,7 +36,7 @@ def test_an_acquire_that_is_interrupted_gives_back_what_it_took(fake: FakeFarm, 
 def test_the_error_of_an_exhausted_pool_names_the_pool(farm: Botfarm) -> None:
     with farm.lease(count=2, ttl=40), pytest.raises(PoolExhaustedError) as raised:
         farm.acquire(wait=0)
-    assert str(raised.value) == "pool shop/stage/regular exhausted: 0 waiting, next free in 41 s"
+    assert str(raised.value) == "pool shop/stage exhausted: 0 waiting, next free in 41 s"
     with pytest.raises(NoSuchPoolError):
         farm.acquire(domain="canary")
     with pytest.raises(InvalidRequestError):

@@ -144,7 +144,7 @@ class Botfarm:
             grant: Grant | None = carry_out(source.steps(), self._connection)
             if grant is None:
                 return None
-            return Lease(grant, self._connection, self._renewer, pool=source.pool)
+            return Lease(grant, self._connection, self._renewer)
         except BotfarmError:
             raise
         except BaseException:
