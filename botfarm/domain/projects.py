@@ -68,11 +68,13 @@ class Project:
         """The domain of a request that names none."""
         return self.domains[0]
 
-    def lacking(self, env: str, domain: str) -> Literal["env", "domain"] | None:
-        """Which of the two the project does not have; null when it has both."""
-        if env not in self.envs:
-            return "env"
-        return None if domain in self.domains else "domain"
+    def lacking(self, env: str, domain: str) -> list[Literal["env", "domain"]]:
+        """Which of the two the project does not have."""
+        lacks: dict[Literal["env", "domain"], bool] = {
+            "env": env not in self.envs,
+            "domain": domain not in self.domains,
+        }
+        return [field for field, is_lacking in lacks.items() if is_lacking]
 
     def within(self, scope: Scope) -> "Project":
         """As the scope sees it: other envs do not exist for it."""

@@ -82,11 +82,11 @@ async def test_an_invalid_operator_is_refused_and_changes_nothing(
     assert len(await audited(farm)) == 1
 
 
-@pytest.mark.parametrize(("projects", "envs"), [(["nowhere"], ["*"]), (["*"], ["production"])])
+@pytest.mark.parametrize(("projects", "envs"), [(["nowhere"], ["*"]), (["*"], ["Production"])])
 async def test_a_scope_of_an_unknown_project_or_env_is_refused(
     farm: Farm, projects: list[str], envs: list[str]
 ) -> None:
-    with pytest.raises(OperatorError, match=r"no project|an env is"):
+    with pytest.raises(OperatorError, match=r"no project|name of an env is"):
         await farm.services.operators.scope_of(projects, envs)
 
 

@@ -16,7 +16,7 @@ from botfarm_client.leasing.chore_line import FIRST_REST, LONGEST_REST, TRIES, C
 from botfarm_client.leasing.verdicts import Verdict
 
 Answer = Callable[[httpx.Request], httpx.Response]
-LEASE = {"id": "the lease", "expires_in": 600}
+LEASE = {"id": "the lease", "domain": "regular", "expires_in": 600}
 ENVIRONMENT = Verdict("broken", "environment")
 
 

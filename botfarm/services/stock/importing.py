@@ -135,7 +135,7 @@ def _checked(
         elif not scope.has_env(user.pool.env):
             errors.append(LineError(line, "env", "forbidden"))
         elif lacking := project.lacking(user.pool.env, user.pool.domain):
-            errors.append(LineError(line, lacking, "unknown"))
+            errors += (LineError(line, field, "unknown") for field in lacking)
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)

@@ -223,12 +223,13 @@ async def _require_in_project(session: AsyncSession, scope: Scope, pool: Pool) -
     project = (await project_queries.lock_projects(session, [pool.project_id], scope)).get(pool.project_id)
     if project is None:
         raise NoSuchProjectError
-    lacking = project.lacking(pool.env, pool.domain)
-    if lacking:
-        names = project.within(scope).envs if lacking == "env" else project.domains
-        raise InvalidRequestError(
-            FieldError(lacking, "unknown", f"must be one that the project has: {', '.join(names)}")
-        )
+    names = {"env": project.within(scope).envs, "domain": project.domains}
+    unknown = [
+        FieldError(field, "unknown", f"must be one that the project has: {', '.join(names[field])}")
+        for field in project.lacking(pool.env, pool.domain)
+    ]
+    if unknown:
+        raise InvalidRequestError(*unknown)
 
 
 def _existing(user: User | None) -> User:
