@@ -11,7 +11,7 @@ import pytest
 from botfarm.db.stock.user_queries import NewUser, insert_user
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from support.farm import Farm
 from support.http import assert_problem, create_project, create_user
 
@@ -194,7 +194,7 @@ async def test_of_two_spellings_at_once_the_second_waits_for_the_first(
     """Forced order: the first has inserted its user and not committed when the second comes."""
     project_id = await create_project(api)
     first, second = PAIRS[0]
-    pool = Pool(UUID(project_id), Env.STAGE, Domain.REGULAR)
+    pool = Pool(UUID(project_id), "stage", "regular")
     async with farm.database.transaction() as session:
         new = NewUser(uuid4(), first, login_key(first), SealedCredentials("v1.x.y"), pool, "{}")
         assert await insert_user(session, new)

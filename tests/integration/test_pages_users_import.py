@@ -29,8 +29,8 @@ ANN@shop.test,{SECRET},stage,regular,shop
 """
 WRONG = [
     "3 login This must be an e-mail address or, where any login is allowed, printable text.",
-    "4 env This must be prod, preprod or stage.",
-    "4 domain This must be regular or canary.",
+    "4 env The project has no such env.",
+    "4 domain The project has no such domain.",
     "5 project There is no such project.",
     "6 the line The line has fewer columns than the first row names.",
     "7 login Line 2 has the same account.",

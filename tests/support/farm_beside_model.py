@@ -18,7 +18,7 @@ from botfarm import errors
 from botfarm.crypto.key_ring import KeyRing
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Grant, Lease, LeaseTerms, Purpose
-from botfarm.domain.pools import Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectPolicy
 from botfarm.domain.users import LineError, UserLine, UserStatus
 from botfarm.runtime.services import Services
@@ -178,7 +178,7 @@ class FarmBesideModel(RuleBasedStateMachine):
     def import_all(self, lines: list[UserLine], *, skip_errors: bool) -> list[UUID]:
         """The ids of those that were created."""
         before, refused = dict(self.model.users), []
-        first: dict[tuple[UUID, Env, str], int] = {}
+        first: dict[tuple[UUID, str, str], int] = {}
         for line in lines:
             account = (line.pool.project_id, line.pool.env, line.login.lower())
             is_known = line.pool.project_id in self.model.projects

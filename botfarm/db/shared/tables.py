@@ -41,8 +41,6 @@ metadata = MetaData(
 )
 fence_sequence = Sequence("fence", metadata=metadata)
 
-_ENVS = "env IN ('prod', 'preprod', 'stage')"
-_DOMAINS = "domain IN ('canary', 'regular')"
 _ROLES = "role IN ('viewer', 'runner', 'keeper', 'manager', 'admin')"
 _CLOCK = func.clock_timestamp()
 
@@ -68,6 +66,9 @@ class ProjectRow(Base):
         CheckConstraint(
             "default_ttl >= 1 AND max_ttl >= 1 AND max_hold >= 1 AND lock_delay >= 0 AND cooldown >= 0",
             name="policy",
+        ),
+        CheckConstraint(
+            "cardinality(envs) BETWEEN 1 AND 32 AND cardinality(domains) BETWEEN 1 AND 32", name="names"
         ),
         CheckConstraint("cleaning IN ('off', 'on_dirty', 'required')", name="cleaning"),
         CheckConstraint("logins IN ('email', 'any')", name="logins"),
@@ -97,6 +98,8 @@ class ProjectRow(Base):
     rotate_on_release: Mapped[bool] = mapped_column(server_default="false")
     session_refresh: Mapped[int] = mapped_column(server_default="0")
     logins: Mapped[Logins] = mapped_column(Text(), server_default="email")
+    envs: Mapped[list[str]] = mapped_column(server_default="{prod,preprod,stage}")
+    domains: Mapped[list[str]] = mapped_column(server_default="{regular,canary}")
 
 
 class UserRow(Base):
@@ -104,8 +107,6 @@ class UserRow(Base):
 
     __tablename__ = "users"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("status IN ('active', 'dirty', 'quarantined', 'retired')", name="status"),
         CheckConstraint("(status = 'active') = (status_since IS NULL)", name="status_since"),
@@ -360,8 +361,6 @@ class TicketRow(Base):
 
     __tablename__ = "tickets"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("count >= 1", name="count"),
         CheckConstraint("purpose IN ('test', 'chore')", name="purpose"),

@@ -79,7 +79,7 @@ class Importing:
         users, pools, no_emails, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in pools}
-            projects = await project_queries.projects_of_scope(session, project_ids, principal.scope)
+            projects = await project_queries.lock_projects(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
             check = partial(_checked, users, no_emails, projects, principal.scope)
             batches, refused = await asyncio.to_thread(check)
@@ -157,6 +157,8 @@ def _wrong(
     wrong = []
     if not scope.has_env(pool.env):
         wrong.append(LineError(line, "env", "forbidden"))
+    else:
+        wrong += [LineError(line, field, "unknown") for field in project.lacking(pool.env, pool.domain)]
     if project.policy.logins is Logins.EMAIL and not is_email:
         wrong.append(LineError(line, "login", "invalid"))
     return wrong
