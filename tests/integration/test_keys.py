@@ -420,7 +420,7 @@ class TestServer:
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
             await old.sql.execute("UPDATE users SET password = 'v1.k7.AAAA'")
-            request = {"project_id": str(pool.project_id), "env": pool.env.value}
+            request = {"project_id": str(pool.project_id), "env": pool.env}
             assert_problem(await api.post("/leases", json=request), 500, "internal")
             looks: list[Any] = []
             monkeypatch.setattr(readiness.Readiness, "look", _counting(readiness.Readiness.look, looks))
@@ -476,8 +476,8 @@ async def fill(farm: Farm, pool: Pool, users: int) -> None:
                 f"{each}@shop.test",
                 key_ring.encrypt(PASSWORD, row_id=each, field="password"),
                 pool.project_id,
-                pool.env.value,
-                pool.domain.value,
+                pool.env,
+                pool.domain,
             )
             for each in ids
         ],
