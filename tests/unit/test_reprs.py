@@ -111,7 +111,7 @@ HOLDERS |= {
         vars(Botfarm("http://farm.test", CANARY)),
     ),
     "a call": lambda: Call(method="PATCH", path="/", json={"password": CANARY, "secrets": SECRETS}),
-    "Grant": lambda: Grant(GRANTED, 0.0),
+    "Grant": lambda: Grant(GRANTED, 0.0, "shop/stage/regular"),
     "a lease that is held": released,
     "a user of the fake farm": lambda: FakeUser("u", CANARY, secrets=SECRETS, totp=CANARY),
 }
