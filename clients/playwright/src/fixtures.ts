@@ -9,7 +9,6 @@ import { type BotKind, ofKind } from "./kinds";
 import { Keeper, leasesOf, type Scope } from "./keeper";
 import { maskInLog } from "./masks";
 import type { BotSession } from "./session";
-import type { Domain, Env } from "./types";
 
 const LONGEST_OWNER = 200;
 /** Milliseconds that a step of keeping the session after a test may take. */
@@ -19,8 +18,9 @@ export interface BotOptions {
   /** Name or id; else BOTFARM_PROJECT. */
   botProject: string | undefined;
   /** Else BOTFARM_ENV. */
-  botEnv: Env | undefined;
-  botDomain: Domain;
+  botEnv: string | undefined;
+  /** Else the first of the project's. */
+  botDomain: string | undefined;
   /** The user has all of them. */
   botLabels: Record<string, string>;
   /** The login of one particular user for `bot`: domain and labels do not matter. */
@@ -58,7 +58,7 @@ interface InnerFixtures {
 export const test = base.extend<BotOptions & BotFixtures & InnerFixtures, WorkerFixtures>({
   botProject: [undefined, { option: true }],
   botEnv: [undefined, { option: true }],
-  botDomain: ["regular", { option: true }],
+  botDomain: [undefined, { option: true }],
   botLabels: [{}, { option: true }],
   botUserLogin: [undefined, { option: true }],
   botKinds: [{}, { option: true }],
