@@ -111,7 +111,8 @@ class Leases:
         self._failed.add(item.nodeid)
         if self._scope is FUNCTION:
             self._keep()
-        for lease, seconds in self._to_keep() if self._scope is not FUNCTION else ():
+            return
+        for lease, seconds in self._to_keep():
             self._note_kept(lease, f"{format_duration(seconds)} after its last test")
 
     def story(self) -> str:
@@ -154,6 +155,7 @@ class Leases:
                 lease.renew(seconds)
             except BotfarmError as error:
                 self._notes[lease.id] = [f"not kept for a post-mortem: {error}"]
+                logger.warning("lease %s is not kept for a post-mortem: %s", lease.id, error)
             else:
                 self._kept.add(lease.id)
                 self._note_kept(lease, f"{format_duration(lease.expires_in)} from now on")
