@@ -212,6 +212,17 @@ class BulkResult:
     failed: tuple[BulkFailure, ...]
 
 
+class OnError(StrEnum):
+    """What an import does where a line is wrong, or where its user is there already."""
+
+    FAIL = "fail"
+    """It does nothing."""
+    SKIP = "skip"
+    """It passes over the line."""
+    UPDATE = "update"
+    """It changes a user that is there, and does nothing where a line is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class LineError:
     """An error in a line of an import. The first line is 1."""
@@ -237,5 +248,8 @@ class UserLine:
 @dataclass(frozen=True, slots=True)
 class ImportResult:
     created: int
+    updated: int
+    unchanged: int
+    """Users that were there and already had all that their lines say."""
     skipped: int
     errors: tuple[LineError, ...]

@@ -4,7 +4,7 @@ One row for each action; one for each pool of an import, and two for a user that
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.leases import Lease, LeaseOperation
-from botfarm.domain.pools import Env
+from botfarm.domain.pools import Env, Pool
 
 # An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
@@ -91,6 +91,35 @@ async def record(
         details=json.loads(json.dumps(dict(details or {}), default=str)),
     )
     await session.execute(statement)
+
+
+async def record_users(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    entries: Collection[tuple[UUID, Pool, Mapping[str, object]]],
+) -> None:
+    """As `record`, an entry for each of many users, with its pool and details."""
+    if not entries:
+        return
+    common = {
+        "principal": principal.name,
+        "address": principal.address,
+        "request_id": principal.request_id,
+        "action": action,
+        "target": "user",
+    }
+    rows = [
+        {
+            **common,
+            "target_id": str(user_id),
+            "project_id": pool.project_id,
+            "env": pool.env,
+            "details": dict(details),
+        }
+        for user_id, pool, details in entries
+    ]
+    await session.execute(insert(AuditRow), rows)
 
 
 async def record_of_lease(

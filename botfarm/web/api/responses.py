@@ -201,6 +201,8 @@ class LineErrorOut(ResponseBody):
 
 class ImportOut(ResponseBody):
     created: int
+    updated: int
+    unchanged: Annotated[int, Field(description="Users that were as their lines say already.")]
     skipped: int
     errors: list[LineErrorOut]
 

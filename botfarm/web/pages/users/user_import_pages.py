@@ -8,7 +8,7 @@ from fastapi import Form, Query, Request, Response, UploadFile
 
 from botfarm.domain.access import Role
 from botfarm.domain.pools import Domain, Env
-from botfarm.domain.users import ImportResult
+from botfarm.domain.users import ImportResult, OnError
 from botfarm.errors import ImportRejectedError
 from botfarm.services.stock.importing import MAX_ERRORS
 from botfarm.web.api.fields import SearchText
@@ -59,7 +59,9 @@ async def import_file(
         projects={each.name: str(each.id) for each in pool.projects},
     )
     try:
-        result = await farm.importing.import_users(caller, lines, skip_errors=False, dry_run=step == "check")
+        result = await farm.importing.import_users(
+            caller, lines, on_error=OnError.FAIL, dry_run=step == "check"
+        )
     except ImportRejectedError as error:
         return _page(request, pool, name=file.filename, rejected=error.details)
     except UserFileError as error:
