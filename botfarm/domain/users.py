@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from botfarm.domain.credentials import ClearCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
 from botfarm.domain.pools import Domain, Env, Pool
@@ -210,6 +211,14 @@ class BulkResult:
     replaced: int
     """Of those done: users that were quarantined or retired already and got another reason."""
     failed: tuple[BulkFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedUser:
+    user: User
+    project: str
+    credentials: ClearCredentials | None = field(default=None, repr=False)
+    """Null in an export without credentials."""
 
 
 class OnError(StrEnum):
