@@ -56,6 +56,13 @@ _HAND_OUT_CONDITIONS = {
     "until": "acquired_at < :until",
 }
 
+RECORD_USERS = text("""
+    INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+    SELECT :principal, CAST(:address AS text), CAST(:request_id AS text), :action, 'user',
+           target_id, project_id, env, CAST(details AS jsonb)
+    FROM unnest(CAST(:target_ids AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]),
+                CAST(:details AS text[])) AS entry (target_id, project_id, env, details)""")
+
 # The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
@@ -100,26 +107,17 @@ async def record_users(
     entries: Collection[tuple[UUID, Pool, Mapping[str, object]]],
 ) -> None:
     """As `record`, an entry for each of many users, with its pool and details."""
-    if not entries:
-        return
-    common = {
+    parameters = {
         "principal": principal.name,
         "address": principal.address,
         "request_id": principal.request_id,
         "action": action,
-        "target": "user",
+        "target_ids": [str(user_id) for user_id, _, _ in entries],
+        "project_ids": [pool.project_id for _, pool, _ in entries],
+        "envs": [pool.env for _, pool, _ in entries],
+        "details": [json.dumps(dict(details)) for _, _, details in entries],
     }
-    rows = [
-        {
-            **common,
-            "target_id": str(user_id),
-            "project_id": pool.project_id,
-            "env": pool.env,
-            "details": dict(details),
-        }
-        for user_id, pool, details in entries
-    ]
-    await session.execute(insert(AuditRow), rows)
+    await session.execute(RECORD_USERS, parameters)
 
 
 async def record_of_lease(
