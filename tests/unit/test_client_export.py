@@ -51,6 +51,14 @@ def test_json_lines_go_to_a_file_that_only_its_owner_may_read(tmp_path: Path) ->
     assert farm.body_of("POST /users/export") == {"credentials": True}
 
 
+def test_json_is_one_document(tmp_path: Path) -> None:
+    farm = FakeFarm({"POST /users/export": page(ANN)})
+    assert farm.run(*EXPORT, "--json").json == {"items": [ANN]}
+    path = tmp_path / "users.csv"
+    assert farm.run(*EXPORT, str(path), "--json").json == {"exported": 1, "file": str(path)}
+    assert path.read_text().startswith("login,")
+
+
 def test_all_pages_are_written() -> None:
     pages = [page(ANN, more="one"), page(more="two"), page({**ANN, "login": "bob@shop.test"})]
     farm = FakeFarm()

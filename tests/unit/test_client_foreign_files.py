@@ -1,7 +1,9 @@
 """Files that other programs write: Excel, PowerShell, and five password managers."""
 
+import gc
 from collections.abc import Mapping
 from io import BufferedReader, BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -146,6 +148,16 @@ def test_half_a_character_spoils_its_own_line(name: str) -> None:
     good, *bad = file_of(cut, {}, name)
     assert isinstance(good, Record)
     assert [type(each) for each in bad] == [BadLine]
+
+
+def test_a_file_that_is_closed_before_its_end_leaves_no_error_behind(tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("login,password\n" + "me@x.test,p\n" * 100_000)
+    with path.open("rb") as file:
+        users = UserFile(file, path.name, Reading(GIVEN))
+        next(users)
+    del users
+    gc.collect()  # an error here would be a warning, which fails a test
 
 
 @pytest.mark.parametrize("first_line", ["sep=;", "sep=\t"])

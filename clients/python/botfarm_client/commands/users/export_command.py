@@ -15,13 +15,14 @@ from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.lookups import project_id_of
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
+    AsJson,
     LabelOptions,
     MaybeDomain,
     MaybeEnv,
     MaybeProject,
     Url,
 )
-from botfarm_client.commands.shared.output import counted, note, on_terminal, say
+from botfarm_client.commands.shared.output import counted, note, on_terminal, print_json, say
 from botfarm_client.commands.users.options import State
 from botfarm_client.shared.control_characters import escape_control_characters
 from botfarm_client.shared.user_files.records import Format
@@ -53,6 +54,7 @@ def export_users(
             help="With passwords, secrets and seeds in clear, for admins; recorded in the audit.",
         ),
     ] = False,
+    as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Export users as CSV or JSON lines, as `users import` reads them.
@@ -75,13 +77,23 @@ def export_users(
         }
         users = _Counted(farm, {name: value for name, value in wanted.items() if value})
         users.read_ahead()  # a refusal comes before the file is made
-        with _opened(path) as write:
-            for text in written(users, chosen_format, with_credentials=with_credentials):
-                write(text)
+        if as_json and path is None:
+            print_json({"items": list(users)})
+        else:
+            with _opened(path) as write:
+                for text in written(users, chosen_format, with_credentials=with_credentials):
+                    write(text)
     if path:
-        say(f"Exported {counted(users.count, 'user')} to {path}.")
+        _report(users.count, path, as_json=as_json)
     if with_credentials:
         note("these are passwords in clear: delete the file when it has done its work")
+
+
+def _report(count: int, path: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"exported": count, "file": str(path)})
+    else:
+        say(f"Exported {counted(count, 'user')} to {path}.")
 
 
 class _Counted(Iterator[dict[str, Any]]):

@@ -29,7 +29,8 @@ def text_of(file: BufferedReader, *, newline: str) -> Iterator[TextIOWrapper]:
     try:
         yield text
     finally:
-        text.detach()  # the caller closes the file
+        if not file.closed:  # by the caller, when it gave up in the middle
+            text.detach()
 
 
 def format_of(name: str, file: BufferedReader) -> Format:
