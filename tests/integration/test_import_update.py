@@ -73,7 +73,7 @@ async def test_a_user_that_is_there_gets_what_its_line_says_and_keeps_the_rest(
     assert (found["login"], found["password"]) == ("u1@shop.test", NEW)
     assert found["secrets"] == {"pin": 8, "card": "1"}
     assert found["labels"] == {"team": "red", "plan": "paid"}
-    assert found["totp"]
+    assert (await api.get(f"/users/{found['id']}")).json()["has_totp"]
 
 
 async def test_a_null_removes_a_secret_and_a_line_may_bring_a_seed(api: httpx.AsyncClient) -> None:

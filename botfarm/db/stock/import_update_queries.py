@@ -13,7 +13,7 @@ from botfarm.db.stock.user_queries import NewUser
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import REJECTED
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import POLICY, UserStatus
 
 _PRESENT = """
@@ -81,7 +81,7 @@ async def present_users(session: AsyncSession, users: Collection[NewUser]) -> li
     """The stored users of the same project, env and login."""
     parameters = {
         "project_ids": [user.pool.project_id for user in users],
-        "envs": [user.pool.env.value for user in users],
+        "envs": [user.pool.env for user in users],
         "login_keys": [user.login_key for user in users],
     }
     return [_present(row) for row in await session.execute(BY_LOGIN, parameters)]
@@ -108,7 +108,7 @@ async def update_users(session: AsyncSession, updates: Sequence[UserUpdate]) -> 
 def _present(row: Row[Any]) -> PresentUser:
     return PresentUser(
         row.id,
-        Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        Pool(row.project_id, row.env, row.domain),
         row.login_key,
         SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password),
         row.labels,

@@ -179,11 +179,11 @@ def _outcome(key_ring: KeyRing, line: int, new: NewUser, user: PresentUser) -> O
 
 
 def _key(user: NewUser | PresentUser) -> tuple[UUID, str, str]:
-    return user.pool.project_id, user.pool.env.value, user.login_key
+    return user.pool.project_id, user.pool.env, user.login_key
 
 
 def _pool_order(pool: Pool) -> tuple[UUID, str, str]:
-    return pool.project_id, pool.env.value, pool.domain.value
+    return pool.project_id, pool.env, pool.domain
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -59,7 +59,7 @@ export interface paths {
         put?: never;
         /**
          * Create Project
-         * @description Add a system under test, and how long its users may be held.
+         * @description Add a system under test, its envs and domains, and how long its users may be held.
          */
         post: operations["create_project"];
         delete?: never;
@@ -91,7 +91,7 @@ export interface paths {
         head?: never;
         /**
          * Update Project
-         * @description Change its name or its lease policy; leases under way keep what they were granted.
+         * @description Change its name, its envs and domains or its policy; leases under way keep what they were granted.
          */
         patch: operations["update_project"];
         trace?: never;
@@ -727,7 +727,8 @@ export interface components {
             target_id: string;
             /** Project Id */
             project_id: string | null;
-            env: components["schemas"]["Env"] | null;
+            /** Env */
+            env: string | null;
             /** Details */
             details: {
                 [key: string]: unknown;
@@ -763,8 +764,10 @@ export interface components {
         BulkFilter: {
             /** Project Id */
             project_id?: string | null;
-            env?: components["schemas"]["Env"] | null;
-            domain?: components["schemas"]["Domain"] | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
             state?: components["schemas"]["UserState"] | null;
             health?: components["schemas"]["Health"] | null;
             /** Login */
@@ -835,11 +838,6 @@ export interface components {
          */
         Cleaning: "off" | "on_dirty" | "required";
         /**
-         * Domain
-         * @enum {string}
-         */
-        Domain: "canary" | "regular";
-        /**
          * Due
          * @description What a keeper is to do with the user of a chore.
          * @enum {string}
@@ -850,17 +848,14 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
-        /**
-         * Env
-         * @enum {string}
-         */
-        Env: "prod" | "preprod" | "stage";
         /** ExportRequest */
         ExportRequest: {
             /** Project Id */
             project_id?: string | null;
-            env?: components["schemas"]["Env"] | null;
-            domain?: components["schemas"]["Domain"] | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
             state?: components["schemas"]["UserState"] | null;
             /**
              * Labels
@@ -903,8 +898,10 @@ export interface components {
             login: string;
             /** Project */
             project: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Labels */
             labels: {
                 [key: string]: string;
@@ -1038,8 +1035,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Fence */
             fence: number;
             purpose: components["schemas"]["Purpose"];
@@ -1128,10 +1127,16 @@ export interface components {
              * @description Its name, instead of its id.
              */
             project?: string | null;
-            /** @description Of the pool. */
-            env?: components["schemas"]["Env"] | null;
-            /** @default regular */
-            domain?: components["schemas"]["Domain"];
+            /**
+             * Env
+             * @description Of the pool.
+             */
+            env?: string | null;
+            /**
+             * Domain
+             * @description By default the first of the project's.
+             */
+            domain?: string | null;
             /**
              * Labels
              * @default {}
@@ -1180,8 +1185,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /** Password */
@@ -1330,6 +1337,24 @@ export interface components {
             /** Name */
             name: string;
             /**
+             * Envs
+             * @default [
+             *       "prod",
+             *       "preprod",
+             *       "stage"
+             *     ]
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             * @default [
+             *       "regular",
+             *       "canary"
+             *     ]
+             */
+            domains?: string[];
+            /**
              * Default Ttl
              * @description Seconds.
              * @default 900
@@ -1427,7 +1452,7 @@ export interface components {
              * Envs
              * @description `["*"]` means all.
              */
-            envs: (components["schemas"]["Env"] | "*")[];
+            envs: string[];
             /**
              * Max Leases
              * @description Users held at the same time.
@@ -1453,8 +1478,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Labels
              * @default {}
@@ -1558,8 +1585,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** In Service */
@@ -1622,8 +1651,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** Total */
@@ -1658,8 +1689,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** @description Of the whole window. */
@@ -1705,6 +1738,16 @@ export interface components {
             created_at: string;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @description Those of the caller's scope.
+             */
+            envs: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             */
+            domains: string[];
             /** Default Ttl */
             default_ttl: number;
             /** Max Ttl */
@@ -1742,6 +1785,16 @@ export interface components {
         ProjectPatch: {
             /** Name */
             name?: string;
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -2020,8 +2073,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Id */
             id: number;
             purpose: components["schemas"]["Purpose"];
@@ -2166,8 +2221,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2288,8 +2345,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2375,8 +2434,10 @@ export interface components {
              * Format: uuid
              */
             project_id?: string;
-            env?: components["schemas"]["Env"];
-            domain?: components["schemas"]["Domain"];
+            /** Env */
+            env?: string;
+            /** Domain */
+            domain?: string;
             /**
              * Labels
              * @description Merged into the user's; null removes one.
@@ -2423,8 +2484,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /**
@@ -3076,7 +3139,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description project-exists */
+            /** @description project-exists, project-in-use */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3341,8 +3404,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 state?: components["schemas"]["UserState"] | null;
                 health?: components["schemas"]["Health"] | null;
                 login?: string | null;
@@ -4579,8 +4642,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
             };
             header?: never;
             path?: never;
@@ -4649,8 +4712,8 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["LeaseState"] | null;
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 user_id?: string | null;
                 owner?: string | null;
                 principal?: string | null;
@@ -5777,8 +5840,8 @@ export interface operations {
         parameters: {
             query: {
                 project_id: string;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description How long a request may wait. */
                 goal_seconds?: number;
                 /** @description The share of requests that must keep the goal. */
@@ -5870,8 +5933,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description A day before `until` when it is not given, or 14 days with `step=day`. */
                 since?: string | null;
                 /** @description Now when it is not given. */
@@ -5945,8 +6008,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description Of leases that began since then; 14 days ago when it is not given. */
                 since?: string | null;
                 /** @description The most first; `idle`: those that were not used for longest. */

@@ -16,7 +16,7 @@ from botfarm_client.commands.shared.command_errors import CommandError, ExitCode
 from botfarm_client.commands.shared.farm_access import open_farm
 from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.lookups import project_id_of
-from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Domain, Env, Url
+from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url
 from botfarm_client.commands.shared.output import counted, note, print_json, say
 from botfarm_client.commands.users.import_upload import Imported, UserImport
 from botfarm_client.shared.control_characters import escape_control_characters
@@ -50,8 +50,10 @@ def import_users(
     project: Annotated[
         str | None, typer.Option("--project", metavar="PROJECT", help="For rows that name none.")
     ] = None,
-    env: Annotated[Env | None, typer.Option("--env", help="For rows that name none.")] = None,
-    domain: Annotated[Domain | None, typer.Option("--domain", help="For rows that name none.")] = None,
+    env: Annotated[str | None, typer.Option("--env", metavar="ENV", help="For rows that name none.")] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="DOMAIN", help="For rows that name none.")
+    ] = None,
     column: Annotated[
         list[str],
         typer.Option(
