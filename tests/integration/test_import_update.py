@@ -103,7 +103,7 @@ async def test_with_a_bad_line_nobody_is_changed(api: httpx.AsyncClient) -> None
     assert [(each["line"], each["field"], each["code"]) for each in problem["errors"]] == [
         (2, "domain", "other-domain"),
         (3, "labels", "invalid"),
-        (4, "login", "user-exists"),
+        (4, "login", "duplicate"),
     ]
     users = (await api.get("/users")).json()["items"]
     assert len(users) == 3

@@ -80,12 +80,11 @@ class ImportUpdates:
         self._principal = principal
         self._key_ring = key_ring
         self._named = named
-        self._lines = {_key(user): line for line, user in reversed(named.items())}
-        """The first line of each user."""
+        self._lines = {_key(user): line for line, user in named.items()}
 
     async def run(self, *, dry_run: bool) -> Updated:
         """A dry run compares without a lock, and changes nothing."""
-        compared = Updated(errors=[*self._repeated()])
+        compared = Updated()
         left, differing = set(self._lines), list[PresentUser]()
         for lines in _batches(self._lines.values(), BATCH):
             users = [self._named[line] for line in lines]
@@ -129,11 +128,6 @@ class ImportUpdates:
     def _outcome(self, user: PresentUser) -> Outcome:
         line = self._lines[_key(user)]
         return _outcome(self._key_ring, line, self._named[line], user)
-
-    def _repeated(self) -> Iterator[LineError]:
-        for line, user in self._named.items():
-            if self._lines[_key(user)] != line:
-                yield LineError(line, "login", "user-exists")
 
     def _gone(self, users: Iterable[PresentUser], found: Collection[UUID]) -> Iterator[LineError]:
         for user in users:

@@ -55,7 +55,7 @@ async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
     counts = (imported.created, imported.updated, imported.unchanged, imported.skipped)
     yield b'{"created":%d,"updated":%d,"unchanged":%d,"skipped":%d,"errors":[' % counts
     for start in range(0, len(imported.errors), ERRORS_IN_A_PIECE):
-        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE])
+        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE], exclude_none=True)
         yield (b"," if start else b"") + piece[1:-1]
     yield b"]}"
 

@@ -1229,6 +1229,11 @@ export interface components {
             field: string;
             /** Code */
             code: string;
+            /**
+             * Earlier Line
+             * @description Of a `duplicate`: the first line of the account.
+             */
+            earlier_line?: number;
         };
         /** ListOut[HolderStatsOut] */
         ListOut_HolderStatsOut_: {
@@ -1289,6 +1294,12 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * Logins
+         * @description What a project asks of new logins; every one is printable, without a blank at either end.
+         * @enum {string}
+         */
+        Logins: "email" | "any";
         /** MadeTokenOut */
         MadeTokenOut: {
             /** Id */
@@ -1437,6 +1448,11 @@ export interface components {
              * @default 0
              */
             session_refresh?: number;
+            /**
+             * @description What new logins may be: addresses, or any printable text.
+             * @default email
+             */
+            logins?: components["schemas"]["Logins"];
         };
         /** NewToken */
         NewToken: {
@@ -1777,6 +1793,7 @@ export interface components {
             rotate_on_release: boolean;
             /** Session Refresh */
             session_refresh: number;
+            logins: components["schemas"]["Logins"];
         };
         /**
          * ProjectPatch
@@ -1857,6 +1874,8 @@ export interface components {
              * @description Seconds; 0: never.
              */
             session_refresh?: number;
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
         };
         /**
          * Purpose

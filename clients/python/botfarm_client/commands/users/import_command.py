@@ -3,7 +3,6 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from io import BufferedReader
 from itertools import chain, islice
@@ -126,7 +125,8 @@ def _report(imported: Imported, on_error: OnError, passed_over: list[str], *, as
     else:
         for bad in imported.bad_lines:
             where = f"{bad.field}: " if bad.field else ""
-            typer.echo(escape_control_characters(f"line {bad.line}: {where}{bad.code}"), err=True)
+            of = f" of line {bad.earlier_line}" if bad.earlier_line else ""
+            typer.echo(escape_control_characters(f"line {bad.line}: {where}{bad.code}{of}"), err=True)
         say(_sentence(imported, on_error, skipped))
         if passed_over:
             note(f"passed over: {', '.join(passed_over)}")
@@ -142,7 +142,7 @@ def _print_json(imported: Imported, skipped: int, passed_over: list[str]) -> Non
             "updated": imported.updated,
             "unchanged": imported.unchanged,
             "skipped": skipped,
-            "errors": [asdict(bad) for bad in imported.bad_lines],
+            "errors": [bad.shown() for bad in imported.bad_lines],
             "passed_over": passed_over,
         }
     )

@@ -1,7 +1,7 @@
 """The users of a file as records, each with the line of the file that it begins on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +28,11 @@ class BadLine:
     line: int
     field: str
     code: str
+    earlier_line: int | None = None
+    """The first line of the same account, where that is the error."""
+
+    def shown(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
