@@ -37,7 +37,9 @@ def _serve(source: Source, address: str) -> int:
             stage(CHECKOUT, FOLDER, source)
     except KeyboardInterrupt:
         server.terminate()
-    return server.wait()
+        server.wait()
+        return 0
+    return server.returncode
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,7 +42,7 @@ def _page(page: Path, checkout: Path, source: Source) -> bytes:
     text = page.read_text()
     for link in reversed(list(links_of(text))):
         target = (page.parent / link.path).resolve()
-        if link.path and not target.is_relative_to(checkout / "docs"):
+        if link.path and target.is_relative_to(checkout) and not target.is_relative_to(checkout / "docs"):
             text = _leading_out(text, link, target.relative_to(checkout), source)
     return text.encode()
 
@@ -52,6 +52,8 @@ def _leading_out(text: str, link: Link, path: Path, source: Source) -> str:
         anchor = f"#{link.anchor}" if link.anchor else ""
         address = f"{source.repository.rstrip('/')}/blob/{source.ref}/{path.as_posix()}{anchor}"
         return text[: link.start] + address + text[link.end :]
+    if not text.endswith("](", 0, link.start):
+        return text  # a definition below the text, which the build then refuses
     opening, closing = text.rindex("[", 0, link.start), text.index(")", link.end)
     return text[:opening] + text[opening + 1 : link.start - len("](")] + text[closing + 1 :]
 

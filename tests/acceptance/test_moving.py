@@ -20,7 +20,7 @@ JENKINS = {
         {
             "name": "alice@shop.test",
             "labels": "account paid",
-            "properties": [{"name": "PASSWORD", "value": "it's \"quoted\""}, {"name": "PIN", "value": "1234"}],
+            "properties": [{"name": "PASSWORD", "value": 'it\'s "quoted"'}, {"name": "PIN", "value": "1234"}],
         },
         {"name": "printer", "labels": "hardware", "properties": []},
     ]
@@ -118,7 +118,7 @@ def test_from_jenkins(farm: LiveFarm, folder: Path) -> None:
     assert "Created 1 user" in printed
     assert users(farm)["alice@shop.test"]["labels"] == {"account": "yes", "paid": "yes"}
     user = taken(farm, labels={"account": "yes"})
-    assert (user["password"], user["secrets"]) == ("it's \"quoted\"", {"PIN": "1234"})
+    assert (user["password"], user["secrets"]) == ('it\'s "quoted"', {"PIN": "1234"})
     assert not (folder / "accounts.jsonl").exists()
 
 
@@ -127,7 +127,7 @@ def test_the_step_of_the_jenkinsfile(farm: LiveFarm, folder: Path) -> None:
     step = re.findall(r"sh '''(.*?)'''", SECTIONS["From Jenkins' lockable resources"], re.DOTALL)[0]
     token = (folder / "tests.token").read_text().strip()
     typed(farm, folder, f"export BOTFARM_TOKEN='{token}'\n{step}")
-    assert (folder / "signed-in").read_text() == "alice@shop.test it's \"quoted\"\n"
+    assert (folder / "signed-in").read_text() == 'alice@shop.test it\'s "quoted"\n'
 
 
 def test_from_boskos(farm: LiveFarm, folder: Path) -> None:
