@@ -164,7 +164,7 @@ def test_accounts_that_were_taken_out_go_into_another_farm(farm: LiveFarm, folde
     for script in blocks("Taking accounts out", "sh"):
         typed(farm, folder, script)
     assert {user["state"] for user in users(farm).values()} == {"retired"}
-    exported = folder / "accounts.csv"
+    exported = folder / "taken-out.csv"
     assert stat.S_IMODE(exported.stat().st_mode) == stat.S_IRUSR | stat.S_IWUSR
-    typed(farm, folder, "botfarm users bulk delete --project shop --yes; botfarm users import accounts.csv")
+    typed(farm, folder, "botfarm users bulk delete --project shop --yes; botfarm users import taken-out.csv")
     assert taken(farm, labels={"role": "admin"})["password"] == "correct horse"
