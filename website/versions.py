@@ -19,7 +19,7 @@ START = f"""<!doctype html>
 <a href="{LATEST}/">botfarm</a>
 </html>
 """
-VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(.*)")
+VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)([a-z0-9.+-]*)")
 
 
 def put(site: Path, folder: Path, version: str) -> None:

@@ -57,7 +57,7 @@ def test_a_version_that_is_released_again_replaces_its_pages(tmp_path: Path) -> 
     assert (public / "latest/index.html").read_text() == "again"
 
 
-@pytest.mark.parametrize("name", ["v1.0.0", "main", "../1.0.0", "1.0"])
+@pytest.mark.parametrize("name", ["v1.0.0", "main", "../1.0.0", "1.0.0/../2", "1.0"])
 def test_what_is_no_version_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SystemExit, match="not a version"):
         put(site_of(tmp_path, "any"), tmp_path / "public", name)
