@@ -104,9 +104,11 @@ def test_what_only_the_html_shows_fails_the_build(checkout: Path) -> None:
         '<a href="gone/">gone</a> <a href="./#gone">gone</a> <img src="https://pictures.test/a.png">',
     )
     add(checkout, '<script src="//scripts.test/a.js"></script>')
+    add(checkout, "Text\n- meant as a list\n")
     assert refusal(checkout).splitlines() == [
         "other/index.html: loads https://pictures.test/a.png",
         "other/index.html: loads //scripts.test/a.js",
+        "other/index.html: no list, because there is no empty line before it: - meant as a list",
         "other/index.html: there is no ../gone/",
         "other/index.html: no anchor of that name: .././#gone",
     ]
