@@ -47,7 +47,7 @@ class Refusal:
     pool: Pool
     purpose: Purpose
     result: RefusalResult
-    labels: frozenset[tuple[str, str]]
+    labels: frozenset[tuple[str, str | tuple[str, ...] | None]]
     count: int
     priority: int
     wait_seconds: float
