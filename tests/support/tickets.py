@@ -23,14 +23,15 @@ async def forge_ticket(
     count: int = 1,
     waited: float = 60,
     ends_in: float = 60,
+    user_id: UUID | None = None,
     **labels: str,
 ) -> int:
     """Returns its id."""
     return int(
         await farm.sql.fetchval(
-            """INSERT INTO tickets (project_id, env, domain, labels, count, priority, rank, arrived_at,
+            """INSERT INTO tickets (project_id, env, domain, labels, user_id, count, priority, rank, arrived_at,
                                     replica, deadline, principal, owner)
-               SELECT $1, $2, $3, $8, $5, 0, arrived, arrived,
+               SELECT $1, $2, $3, $8, $9, $5, 0, arrived, arrived,
                       $4, clock_timestamp() + make_interval(secs => $7), 'elsewhere', 'a job'
                FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
                RETURNING id""",
@@ -42,5 +43,6 @@ async def forge_ticket(
             waited,
             ends_in,
             json.dumps(labels),
+            user_id,
         )
     )

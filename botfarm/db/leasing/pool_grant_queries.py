@@ -50,7 +50,8 @@ BY_NOW = "<= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 # primary key as soon as its statistics know only one pool, and then walks past every user of later pools.
 # With `u.project_id = :project_id` beside the row comparison it starts at the first user of the pool, not at
 # the hand, because it prefers an equality to find the start and then uses the row comparison only as a
-# filter. A request for one user walks from that user to itself. The clock is read after the users are locked, so a lease never starts before it could be granted.
+# filter. A request for one user walks from that user to itself, and starts nowhere else. The clock is read after
+# the users are locked, so a lease never starts before it could be granted.
 #
 # Users of a test are compared with a subquery of `p`, not joined with it, because the planner would sort a join.
 # Only for chores (`due`) is `taken` joined again, because each join of CTEs costs the square of a batch.

@@ -62,7 +62,8 @@ async def acquire_lease(
 ) -> Lease:
     """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
 
-    With `user`, the one user of this login. With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
+    With `user`, the one user of this login. With the purpose `chore`, users that wait for a keeper; with `hold`, a
+    user that a person keeps for a while.
     """
     terms = LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key, note=body.note)
     connection = RequestConnection(request)

@@ -141,6 +141,8 @@ class Acquiring:
             failure, PoolExhaustedError | QuotaExceededError
         ):  # the farm knows only the last request
             failure.pool, failure.waited = self.pool, waited
+            if isinstance(failure, PoolExhaustedError):
+                failure.user = self._wanted.get("user", "")
             if "waited" in failure.details:
                 failure.details["waited"] = round(waited, 3)
         if lost and may_pass(failure):
@@ -181,10 +183,11 @@ class _Patience:
 
 
 def _pool(wanted: Json) -> str:
-    """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+    """`project/env/domain`, as the caller gave them; for one user its login instead of the domain, or its id."""
     if user_id := wanted.get("user_id"):
         return str(user_id)
-    return "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
+    kind = wanted.get("user") or wanted["domain"]
+    return "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], kind))
 
 
 def _new_keys() -> Iterator[str]:
