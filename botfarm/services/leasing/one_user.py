@@ -20,7 +20,7 @@ class OneUser:
         async with self._database.autocommit() as session:
             found = await user_reading_queries.find_user(session, project_id, env, login)
         if found is None:
-            raise NoSuchUserError
+            raise NoSuchUserError("No user of this project and env has this login: check the spelling.")
         return found
 
     async def check(self, request: LeaseRequest, user_id: UUID, *, free_in: float | None) -> None:

@@ -183,7 +183,7 @@ def _in_utc(moment: datetime) -> datetime:
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(_storable)]
 Login = Annotated[str, StringConstraints(max_length=320), AfterValidator(_storable), AfterValidator(_login)]
-AskedLogin = Annotated[Text, StringConstraints(min_length=1, max_length=320)]
+AskedLogin = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_storable)]
 Owner = Annotated[Text, StringConstraints(max_length=200)]
 Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]

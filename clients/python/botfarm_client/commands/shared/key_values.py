@@ -32,11 +32,13 @@ def parse_wanted(texts: Iterable[str], *, option: str) -> dict[str, str | list[s
     for text in texts:
         if text.startswith("!") and "=" not in text:
             absent.append(text[1:])
-        else:
-            ((key, value),) = parse_pairs([text], option=option).items()
-            values.setdefault(key, []).append(value)
+            continue
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter("write it as key=value or !key", param_hint=option)
+        values.setdefault(key, []).append(value)
     if not all(absent):
-        raise typer.BadParameter("write it as !key", param_hint=option)
+        raise typer.BadParameter("write it as key=value or !key", param_hint=option)
     if both := sorted(values.keys() & absent):
         raise typer.BadParameter(f"{both[0]} cannot have a value and be absent", param_hint=option)
     one_or_several = {key: found[0] if len(found) == 1 else found for key, found in values.items()}
