@@ -1,6 +1,7 @@
 """Tickets and replicas without a process, as a test writes them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
 from botfarm.domain.pools import Pool
@@ -24,14 +25,15 @@ async def forge_ticket(
     waited: float = 60,
     ends_in: float = 60,
     user_id: UUID | None = None,
+    choices: Mapping[str, Sequence[str] | None] | None = None,
     **labels: str,
 ) -> int:
     """Returns its id."""
     return int(
         await farm.sql.fetchval(
-            """INSERT INTO tickets (project_id, env, domain, labels, user_id, count, priority, rank, arrived_at,
+            """INSERT INTO tickets (project_id, env, domain, labels, user_id, choices, count, priority, rank, arrived_at,
                                     replica, deadline, principal, owner)
-               SELECT $1, $2, $3, $8, $9, $5, 0, arrived, arrived,
+               SELECT $1, $2, $3, $8, $9, $10, $5, 0, arrived, arrived,
                       $4, clock_timestamp() + make_interval(secs => $7), 'elsewhere', 'a job'
                FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
                RETURNING id""",
@@ -44,5 +46,6 @@ async def forge_ticket(
             ends_in,
             json.dumps(labels),
             user_id,
+            choices and json.dumps(choices),
         )
     )
