@@ -31,8 +31,8 @@ async def forge_ticket(
     """Returns its id."""
     return int(
         await farm.sql.fetchval(
-            """INSERT INTO tickets (project_id, env, domain, labels, user_id, choices, count, priority, rank, arrived_at,
-                                    replica, deadline, principal, owner)
+            """INSERT INTO tickets (project_id, env, domain, labels, user_id, choices, count, priority, rank,
+                                    arrived_at, replica, deadline, principal, owner)
                SELECT $1, $2, $3, $8, $9, $10, $5, 0, arrived, arrived,
                       $4, clock_timestamp() + make_interval(secs => $7), 'elsewhere', 'a job'
                FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
