@@ -17,6 +17,10 @@ wanted AS MATERIALIZED (
          AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
+kept AS MATERIALIZED (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
+                THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
+),
 ahead AS MATERIALIZED (
     SELECT u.id,
 array_remove(ARRAY[
@@ -50,8 +54,8 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND ((u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR NOT (EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
-          OR u.id = ANY (ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL)))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
@@ -88,8 +92,8 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND ((u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR NOT (EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
-          OR u.id = ANY (ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL)))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
 ),

@@ -17,6 +17,10 @@ wanted AS MATERIALIZED (
          AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
+kept AS MATERIALIZED (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
+                THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
+),
 ahead AS MATERIALIZED (
     SELECT u.id, NULL AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
@@ -29,8 +33,8 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
-     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT (EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
-          OR u.id = ANY (ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL)))
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND (SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
@@ -46,8 +50,8 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
-     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT (EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
-          OR u.id = ANY (ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL)))
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND (SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
 ),

@@ -1,7 +1,11 @@
 -- The same for the keepers that wait: their queue, and the users that are dirty or due.
 -- A user that is not dirty does not count while a test waits.
 
-WITH t AS MATERIALIZED (
+WITH kept AS MATERIALIZED (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
+                THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
+),
+t AS MATERIALIZED (
     SELECT t.id, t.labels, t.choices, t.user_id, t.count, t.rank, t.replica = :replica AS is_ours,
            dense_rank() OVER (ORDER BY t.labels, t.choices, t.user_id) AS number
     FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
@@ -31,8 +35,8 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
      END AS available_at, ((u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR NOT (EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
-          OR u.id = ANY (ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL)))) AS may_have
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AS may_have
         FROM users AS u JOIN projects AS p ON p.id = u.project_id
         WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND (u.status IN ('active', 'dirty') OR u.status_until IS NOT NULL)
     ) AS g, (SELECT clock_timestamp() AS now) AS c

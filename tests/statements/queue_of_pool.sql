@@ -1,7 +1,8 @@
 -- A replica with waiting requests, when users may be free: reads the queue to find the next tickets.
 -- Returns one row: grantable tickets in order, free users by the tickets they match, next free user.
 
-WITH t AS MATERIALIZED (
+WITH
+t AS MATERIALIZED (
     SELECT t.id, t.labels, t.choices, t.user_id, t.count, t.rank, t.replica = :replica AS is_ours,
            dense_rank() OVER (ORDER BY t.labels, t.choices, t.user_id) AS number
     FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'

@@ -29,7 +29,7 @@ from botfarm.db.shared.user_state import (
     with_status,
 )
 from botfarm.db.shared.wanted_users import HAS_LABELS, label_parameters, user_range
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TESTS_WAIT, TICKETS
+from botfarm.db.waiting.ticket_queries import KEPT, LIVE_TICKET, NOT_KEPT, TICKETS
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.leases import Due, Lease, LeasedUser, LeaseOperation, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
@@ -61,6 +61,7 @@ def _grant(
     users: str,
     due: str = "",
     settled: str,
+    kept: str = "",
     unless: str,
     claimed: str = "",
     requested_at: str,
@@ -85,6 +86,7 @@ def _grant(
              AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                    address, request_id, priority, wait_seconds, since, note, ticket, position)
     ),
+    {kept}
     ahead AS MATERIALIZED (
         SELECT u.id, {due or "NULL"} AS due FROM {users}
         WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
@@ -170,10 +172,11 @@ _CHORE = {
     "project": "p.*",
     "users": f"users AS u CROSS JOIN p CROSS JOIN {CLOCK}",
     "due": DUE,
+    "kept": KEPT,
     "settled": f"{SETTLED}, {with_status(_CHORE_STATUS, 'l.acquired_at')}",
 }
 # A user that is not dirty goes to a test that waits, not to a keeper.
-_DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR NOT {TESTS_WAIT})"
+_DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR ({NOT_KEPT}))"
 # A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
 # never granted.
 _CLAIMED = {
@@ -188,7 +191,7 @@ _CLAIMED = {
 }
 _AT_ONCE = {"requested_at": "now - make_interval(secs => w.since)"}
 # A request that does not wait does not overtake the queue.
-GRANT = _grant(**_TEST, unless=f"{_FREE} AND NOT {TESTS_WAIT}", **_AT_ONCE)
+GRANT = _grant(**_TEST, kept=KEPT, unless=f"{_FREE} AND {NOT_KEPT}", **_AT_ONCE)
 GRANT_TICKETS = _grant(**_TEST, unless=_FREE, **_CLAIMED)
 GRANT_CHORES = _grant(**_CHORE, unless=f"{_DUE} AND NOT {_KEEPERS_WAIT}", **_AT_ONCE)
 GRANT_CHORE_TICKETS = _grant(**_CHORE, unless=_DUE, **_CLAIMED)

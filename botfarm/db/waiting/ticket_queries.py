@@ -83,15 +83,27 @@ HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
 
 
+_TESTS = f"{TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET}"
+KEPT = f"""kept AS MATERIALIZED (
+        SELECT CASE WHEN NOT EXISTS (SELECT FROM {_TESTS} AND t.user_id IS NULL)
+                    THEN ARRAY(SELECT t.user_id FROM {_TESTS} AND t.user_id IS NOT NULL) END AS user_ids
+    ),"""
+"""The users of the pool that are kept for tests that wait for them; null for all, because a test waits for any user."""
+NOT_KEPT = """(SELECT user_ids FROM kept) IS NOT NULL
+          AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))"""
+"""The first part depends on no user, so PostgreSQL evaluates it once, and then looks at no user."""
+
+
 # `s` is what tickets ask for, labels or one user, each once; `m` are the users that match each of these. If N
 # users are free for one of them, only its first N tickets can be granted, and later ones are left out. A ticket
 # that wants more users than are in service is left out, too: so is one for a user that is in no service. If no
 # ticket asks for labels, the labels of the users are not looked at. A user that tickets ask for is counted by
 # itself. MATERIALIZED, because the planner expects one ticket and would compute the other steps once for each of
 # a thousand.
-def _queue(purpose: Purpose, available_at: str, *, may_have: str = "true") -> TextClause:
+def _queue(purpose: Purpose, available_at: str, *, may_have: str = "true", kept: str = "") -> TextClause:
     return text(f"""
-    WITH t AS MATERIALIZED (
+    WITH {kept}
+    t AS MATERIALIZED (
         SELECT t.id, t.labels, t.choices, t.user_id, t.count, t.rank, t.replica = :replica AS is_ours,
                dense_rank() OVER (ORDER BY t.labels, t.choices, t.user_id) AS number
         FROM {TICKETS} WHERE {OF_POOL.format("t")} AND t.purpose = '{purpose}' AND {LIVE_TICKET}
@@ -133,18 +145,10 @@ def _queue(purpose: Purpose, available_at: str, *, may_have: str = "true") -> Te
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
 
-_TESTS = f"{TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET}"
-# The arrays and the first EXISTS do not depend on the user, so PostgreSQL evaluates them once.
-TESTS_WAIT = f"""(EXISTS (SELECT FROM {_TESTS} AND t.user_id IS NULL)
-              OR u.id = ANY (ARRAY(SELECT t.user_id FROM {_TESTS} AND t.user_id IS NOT NULL)))"""
-"""Whether a test waits that may get the user `u`: one that asks for this user, or one that asks for no user.
-
-A ticket for one user holds up nobody who asks for others.
-"""
 QUEUES = {
     Purpose.TEST: _queue(Purpose.TEST, free_at()),
     # A user that is not dirty goes to a test that waits, not to a keeper.
-    Purpose.CHORE: _queue(Purpose.CHORE, CHORE_AT, may_have=f"({IS_DIRTY} OR NOT {TESTS_WAIT})"),
+    Purpose.CHORE: _queue(Purpose.CHORE, CHORE_AT, may_have=f"({IS_DIRTY} OR ({NOT_KEPT}))", kept=KEPT),
 }
 
 # The deadline distinguishes a ticket from the same ticket after a retry took it over, which must stay.
