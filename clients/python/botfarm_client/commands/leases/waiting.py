@@ -37,7 +37,7 @@ def waiting(
         "place": lambda ticket: ticket["place"],
         "count": lambda ticket: ticket["count"],
         "labels": lambda ticket: format_wanted(ticket["labels"]),
-        "user": lambda ticket: ticket["login"],
+        "user": lambda ticket: ticket.get("login"),
         "priority": lambda ticket: ticket["priority"],
         "owner": lambda ticket: ticket["owner"],
         "principal": lambda ticket: ticket["principal"],
