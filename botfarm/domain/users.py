@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from botfarm.domain.health import Health
 from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 MAX_LABELS = 64
 """Labels of one user, at most."""
@@ -151,8 +151,8 @@ class UserChanges:
     totp_seed: str | None = field(default=None, repr=False)
     removes_totp_seed: bool = False
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     session_expires_at: datetime | None = None
 
@@ -162,8 +162,8 @@ class UserFilter:
     """Null means any; all of the labels must match."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     state: UserState | None = None
     health: Health | None = None
     login: str | None = None
@@ -219,6 +219,11 @@ class LineError:
     line: int
     field: str
     code: str
+    earlier_line: int | None = None
+    """The first line of the same account, where that is the error."""
+
+    def shown(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

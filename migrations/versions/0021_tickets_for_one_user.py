@@ -1,7 +1,7 @@
 """Tickets wait for one user, and for labels with alternatives.
 
 Revision ID: 0021
-Revises: 0014
+Revises: 0018
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0021"
-down_revision = "0014"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

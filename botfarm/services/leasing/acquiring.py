@@ -12,7 +12,7 @@ from botfarm.domain.leases import (
     LeaseTerms,
     Purpose,
 )
-from botfarm.domain.pools import Domain, Env, Pool, PoolCounts
+from botfarm.domain.pools import PoolCounts
 from botfarm.domain.wanted_labels import WantedLabels
 from botfarm.errors import (
     BotfarmError,
@@ -61,8 +61,8 @@ class Acquiring:
         principal: Principal,
         *,
         project: UUID | str,
-        env: Env,
-        domain: Domain,
+        env: str,
+        domain: str | None,
         user: str | None = None,
         labels: WantedLabels,
         count: int,
@@ -72,7 +72,9 @@ class Acquiring:
         wait_seconds: float,
         connection: CallerConnection,
     ) -> Grant:
-        """Takes `count` users of a pool, all or nothing. The project is named by its id or its name.
+        """Takes `count` users of a pool, all or nothing.
+
+        The project is named by its id or its name; without a domain it is the project's first.
 
         With the login of a `user` only this one, whatever its domain.
         Raises ForbiddenError for a purpose that needs another role, NoSuchProjectError, NoSuchPoolError,
@@ -82,11 +84,9 @@ class Acquiring:
         """
         if not principal.role.includes(_ROLES[purpose]):
             raise ForbiddenError(f"A {purpose} needs the role {_ROLES[purpose]}.")
-        found = await self._projects.look_up(principal.scope, project)
-        pool = Pool(found.id, env, domain)
-        if not principal.scope.has_env(env):
-            raise NoSuchPoolError
-        wanted = {"project": found.id, "env": env, "domain": domain, "labels": labels, "count": count}
+        domain = None if user is not None else domain
+        found, pool = await self._projects.look_up_pool(principal.scope, project, env, domain)
+        wanted = {"project": found.id, "env": env, "domain": pool.domain, "labels": labels, "count": count}
         user_id = None
         if user is not None:
             user_id, pool = await self._one_user.find(found.id, env, user)

@@ -5,7 +5,7 @@ from uuid import UUID
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import user_reading_queries
 from botfarm.domain.leases import LeaseRequest
-from botfarm.domain.pools import Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserState
 from botfarm.errors import NoSuchUserError
 from botfarm.services.stock.users import not_in_service
@@ -15,7 +15,7 @@ class OneUser:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find(self, project_id: UUID, env: Env, login: str) -> tuple[UUID, Pool]:
+    async def find(self, project_id: UUID, env: str, login: str) -> tuple[UUID, Pool]:
         """The user's id and its pool. Logins are compared by their normal form. Raises NoSuchUserError."""
         async with self._database.autocommit() as session:
             found = await user_reading_queries.find_user(session, project_id, env, login)

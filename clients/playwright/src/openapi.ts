@@ -59,7 +59,7 @@ export interface paths {
         put?: never;
         /**
          * Create Project
-         * @description Add a system under test, and how long its users may be held.
+         * @description Add a system under test, its envs and domains, and how long its users may be held.
          */
         post: operations["create_project"];
         delete?: never;
@@ -91,7 +91,7 @@ export interface paths {
         head?: never;
         /**
          * Update Project
-         * @description Change its name or its lease policy; leases under way keep what they were granted.
+         * @description Change its name, its envs and domains or its policy; leases under way keep what they were granted.
          */
         patch: operations["update_project"];
         trace?: never;
@@ -706,7 +706,8 @@ export interface components {
             target_id: string;
             /** Project Id */
             project_id: string | null;
-            env: components["schemas"]["Env"] | null;
+            /** Env */
+            env: string | null;
             /** Details */
             details: {
                 [key: string]: unknown;
@@ -742,8 +743,10 @@ export interface components {
         BulkFilter: {
             /** Project Id */
             project_id?: string | null;
-            env?: components["schemas"]["Env"] | null;
-            domain?: components["schemas"]["Domain"] | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
             state?: components["schemas"]["UserState"] | null;
             health?: components["schemas"]["Health"] | null;
             /** Login */
@@ -814,11 +817,6 @@ export interface components {
          */
         Cleaning: "off" | "on_dirty" | "required";
         /**
-         * Domain
-         * @enum {string}
-         */
-        Domain: "canary" | "regular";
-        /**
          * Due
          * @description What a keeper is to do with the user of a chore.
          * @enum {string}
@@ -829,11 +827,6 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
-        /**
-         * Env
-         * @enum {string}
-         */
-        Env: "prod" | "preprod" | "stage";
         /** ForcedRelease */
         ForcedRelease: {
             /** Reason */
@@ -954,8 +947,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Fence */
             fence: number;
             purpose: components["schemas"]["Purpose"];
@@ -1044,10 +1039,16 @@ export interface components {
              * @description Its name, instead of its id.
              */
             project?: string | null;
-            /** @description Of the pool. */
-            env?: components["schemas"]["Env"] | null;
-            /** @default regular */
-            domain?: components["schemas"]["Domain"];
+            /**
+             * Env
+             * @description Of the pool.
+             */
+            env?: string | null;
+            /**
+             * Domain
+             * @description By default the first of the project's.
+             */
+            domain?: string | null;
             /**
              * User
              * @description Of a test: the login of the one user that will do, whatever its domain.
@@ -1102,8 +1103,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /** Password */
@@ -1144,6 +1147,11 @@ export interface components {
             field: string;
             /** Code */
             code: string;
+            /**
+             * Earlier Line
+             * @description Of a `duplicate`: the first line of the account.
+             */
+            earlier_line?: number;
         };
         /** ListOut[HolderStatsOut] */
         ListOut_HolderStatsOut_: {
@@ -1204,6 +1212,12 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * Logins
+         * @description What a project asks of new logins; every one is printable, without a blank at either end.
+         * @enum {string}
+         */
+        Logins: "email" | "any";
         /** MadeTokenOut */
         MadeTokenOut: {
             /** Id */
@@ -1251,6 +1265,24 @@ export interface components {
             id?: string | null;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @default [
+             *       "prod",
+             *       "preprod",
+             *       "stage"
+             *     ]
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             * @default [
+             *       "regular",
+             *       "canary"
+             *     ]
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -1334,6 +1366,11 @@ export interface components {
              * @default 0
              */
             session_refresh?: number;
+            /**
+             * @description What new logins may be: addresses, or any printable text.
+             * @default email
+             */
+            logins?: components["schemas"]["Logins"];
         };
         /** NewToken */
         NewToken: {
@@ -1349,7 +1386,7 @@ export interface components {
              * Envs
              * @description `["*"]` means all.
              */
-            envs: (components["schemas"]["Env"] | "*")[];
+            envs: string[];
             /**
              * Max Leases
              * @description Users held at the same time.
@@ -1375,8 +1412,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Labels
              * @default {}
@@ -1464,8 +1503,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** In Service */
@@ -1528,8 +1569,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** Total */
@@ -1564,8 +1607,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** @description Of the whole window. */
@@ -1611,6 +1656,16 @@ export interface components {
             created_at: string;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @description Those of the caller's scope.
+             */
+            envs: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             */
+            domains: string[];
             /** Default Ttl */
             default_ttl: number;
             /** Max Ttl */
@@ -1640,6 +1695,7 @@ export interface components {
             rotate_on_release: boolean;
             /** Session Refresh */
             session_refresh: number;
+            logins: components["schemas"]["Logins"];
         };
         /**
          * ProjectPatch
@@ -1648,6 +1704,16 @@ export interface components {
         ProjectPatch: {
             /** Name */
             name?: string;
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -1710,6 +1776,8 @@ export interface components {
              * @description Seconds; 0: never.
              */
             session_refresh?: number;
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
         };
         /**
          * Purpose
@@ -1926,8 +1994,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Id */
             id: number;
             purpose: components["schemas"]["Purpose"];
@@ -2080,8 +2150,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2202,8 +2274,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2289,8 +2363,10 @@ export interface components {
              * Format: uuid
              */
             project_id?: string;
-            env?: components["schemas"]["Env"];
-            domain?: components["schemas"]["Domain"];
+            /** Env */
+            env?: string;
+            /** Domain */
+            domain?: string;
             /**
              * Labels
              * @description Merged into the user's; null removes one.
@@ -2337,8 +2413,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /**
@@ -2990,7 +3068,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description project-exists */
+            /** @description project-exists, project-in-use */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3158,8 +3236,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 state?: components["schemas"]["UserState"] | null;
                 health?: components["schemas"]["Health"] | null;
                 login?: string | null;
@@ -4396,8 +4474,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
             };
             header?: never;
             path?: never;
@@ -4466,8 +4544,8 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["LeaseState"] | null;
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 user_id?: string | null;
                 owner?: string | null;
                 principal?: string | null;
@@ -5594,8 +5672,8 @@ export interface operations {
         parameters: {
             query: {
                 project_id: string;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description How long a request may wait. */
                 goal_seconds?: number;
                 /** @description The share of requests that must keep the goal. */
@@ -5687,8 +5765,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description A day before `until` when it is not given, or 14 days with `step=day`. */
                 since?: string | null;
                 /** @description Now when it is not given. */
@@ -5762,8 +5840,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description Of leases that began since then; 14 days ago when it is not given. */
                 since?: string | null;
                 /** @description The most first; `idle`: those that were not used for longest. */

@@ -164,7 +164,7 @@ class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
     """
 
     pool = ""
-    """`project/env/domain`, as the caller gave them."""
+    """`project/env/domain`, as far as the caller gave them."""
     user = ""
     """The login of the one user that was asked for, if one was."""
 

@@ -11,11 +11,10 @@ from botfarm_client.commands.shared.key_values import parse_pairs, parse_wanted
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     Count,
-    Domain,
-    DomainOption,
     MetadataOptions,
     OneUser,
     Owner,
+    PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
@@ -37,7 +36,7 @@ def run_under_lease(
     *,
     project: PoolProject,
     env: PoolEnv,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     user: OneUser = None,
     label: WantedLabelOptions = [],  # noqa: B006  typer makes a new list for each call
     count: Count = 1,
