@@ -23,8 +23,6 @@ export type { Why } from "./verdicts";
 
 /** What is wanted of the farm; project and env may come from the settings. */
 export type Wanted = Partial<Omit<LeaseRequest, "wait_seconds" | "project_id">> & {
-  /** The login of one particular user. */
-  user?: string;
   /** Seconds to wait until users are free, as long as it takes several requests; 0 does not wait. */
   wait?: number;
 };

@@ -21,8 +21,8 @@ export interface BotOptions {
   botEnv: string | undefined;
   /** Else the first of the project's. */
   botDomain: string | undefined;
-  /** The user has all of them. */
-  botLabels: Record<string, string>;
+  /** For each label a value that the user has, several of which it has one, or null: it has no such label. */
+  botLabels: Record<string, string | string[] | null>;
   /** The login of one particular user for `bot`: domain and labels do not matter. */
   botUserLogin: string | undefined;
   /** The users of `bots`, by the names that the test gives them. */

@@ -367,7 +367,8 @@ export interface paths {
          * Acquire Lease
          * @description Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
          *
-         *     With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
+         *     With `user`, the one user of this login. With the purpose `chore`, users that wait for a keeper; with `hold`, a
+         *     user that a person keeps for a while.
          */
         post: operations["acquire_lease"];
         delete?: never;
@@ -1095,7 +1096,7 @@ export interface components {
              * @description Those that were asked for.
              */
             labels: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             } | null;
             /** Users */
             users: components["schemas"]["LeasedUserOut"][];
@@ -1138,11 +1139,17 @@ export interface components {
              */
             domain?: string | null;
             /**
+             * User
+             * @description Of a test: the login of the one user that will do, whatever its domain.
+             */
+            user?: string | null;
+            /**
              * Labels
+             * @description By key: a value that each user must have, a list of values of which it must have one, or null: it must not have this label.
              * @default {}
              */
             labels?: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             };
             /**
              * Count
@@ -2106,10 +2113,18 @@ export interface components {
             place: number;
             /** Count */
             count: number;
-            /** Labels */
+            /**
+             * Labels
+             * @description Those that are asked for.
+             */
             labels: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             };
+            /**
+             * Login
+             * @description Of the one user that it waits for.
+             */
+            login: string | null;
             /** Priority */
             priority: number;
             /** Principal */
@@ -4874,7 +4889,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user-busy, user-retired, pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
+            /** @description user-busy, user-dirty, user-quarantined, user-retired, pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
             409: {
                 headers: {
                     [name: string]: unknown;
