@@ -48,6 +48,8 @@ class Project:
     created_at: datetime
     name: str
     policy: ProjectPolicy
+    managed_by: str | None = None
+    """The file that made it; null for what was made by other ways."""
 
 
 @dataclass(frozen=True, slots=True)

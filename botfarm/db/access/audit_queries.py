@@ -4,8 +4,8 @@ One row for each action; one for each pool of an import, and two for a user that
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -79,18 +79,40 @@ async def record(
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Details are names and numbers that say what changed, as JSON; never a credential."""
-    statement = insert(AuditRow).values(
-        principal=principal.name,
-        address=principal.address,
-        request_id=principal.request_id,
-        action=action,
-        target=target,
-        target_id=str(target_id),
-        project_id=project_id,
-        env=env,
-        details=json.loads(json.dumps(dict(details or {}), default=str)),
-    )
-    await session.execute(statement)
+    deed = Deed(action, target, target_id, project_id, env, details or {})
+    await session.execute(insert(AuditRow).values(_row(principal, deed)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An action that is recorded."""
+
+    action: str
+    target: str
+    target_id: object
+    project_id: UUID | None = None
+    env: Env | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+async def record_all(session: AsyncSession, principal: Principal, deeds: Sequence[Deed]) -> None:
+    """Records many actions with few statements."""
+    if deeds:
+        await session.execute(insert(AuditRow), [_row(principal, deed) for deed in deeds])
+
+
+def _row(principal: Principal, deed: Deed) -> dict[str, object]:
+    return {
+        "principal": principal.name,
+        "address": principal.address,
+        "request_id": principal.request_id,
+        "action": deed.action,
+        "target": deed.target,
+        "target_id": str(deed.target_id),
+        "project_id": deed.project_id,
+        "env": deed.env,
+        "details": json.loads(json.dumps(dict(deed.details), default=str)),
+    }
 
 
 async def record_of_lease(

@@ -94,6 +94,8 @@ class ProjectRow(Base):
     rotate_every: Mapped[int] = mapped_column(server_default="0")
     rotate_on_release: Mapped[bool] = mapped_column(server_default="false")
     session_refresh: Mapped[int] = mapped_column(server_default="0")
+    managed_by: Mapped[str | None]
+    """The file that made it; null for what people and programs made by other ways."""
 
 
 class UserRow(Base):
@@ -144,6 +146,7 @@ class UserRow(Base):
             "id",
             postgresql_where=text("health IN ('failing', 'unreachable')"),
         ),
+        Index("ix_users_managed_by", "managed_by", "id", postgresql_where=text("managed_by IS NOT NULL")),
         {
             "postgresql_with": {
                 "fillfactor": 50,
@@ -194,6 +197,7 @@ class UserRow(Base):
     """The end of the last one-time code that was given."""
     purpose: Mapped[str | None]
     """Of the last lease; null for a test that the previous version granted."""
+    managed_by: Mapped[str | None]
 
 
 class LeaseRow(Base):
@@ -419,6 +423,7 @@ class TokenRow(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    managed_by: Mapped[str | None]
 
 
 class OperatorRow(Base):

@@ -14,10 +14,15 @@ from botfarm.errors import ProjectExistsError, ProjectInUseError
 
 
 async def insert_project(
-    session: AsyncSession, *, project_id: UUID, name: str, policy: ProjectPolicy
+    session: AsyncSession,
+    *,
+    project_id: UUID,
+    name: str,
+    policy: ProjectPolicy,
+    managed_by: str | None = None,
 ) -> Project:
     """Raises ProjectExistsError when the id or the name is taken."""
-    row = ProjectRow(id=project_id, name=name, **asdict(policy))
+    row = ProjectRow(id=project_id, name=name, managed_by=managed_by, **asdict(policy))
     session.add(row)
     try:
         await session.flush()
@@ -83,4 +88,6 @@ def _within(scope: Scope) -> ColumnElement[bool]:
 
 def _project(row: ProjectRow) -> Project:
     policy = ProjectPolicy(**{field.name: getattr(row, field.name) for field in fields(ProjectPolicy)})
-    return Project(id=row.id, created_at=row.created_at, name=row.name, policy=policy)
+    return Project(
+        id=row.id, created_at=row.created_at, name=row.name, policy=policy, managed_by=row.managed_by
+    )

@@ -61,10 +61,9 @@ class NewProject(RequestBody):
         return ProjectPolicy(**self.model_dump(exclude={"id", "name"}))
 
 
-class ProjectPatch(RequestBody):
+class ProjectPolicyPatch(RequestBody):
     """Fields that are absent stay as they are."""
 
-    name: ProjectName = ABSENT
     default_ttl: Ttl = ABSENT
     max_ttl: Ttl = ABSENT
     max_hold: MaxHold = ABSENT
@@ -80,6 +79,12 @@ class ProjectPatch(RequestBody):
     rotate_every: Interval = ABSENT
     rotate_on_release: bool = ABSENT
     session_refresh: Interval = ABSENT
+
+
+class ProjectPatch(ProjectPolicyPatch):
+    """Fields that are absent stay as they are."""
+
+    name: ProjectName = ABSENT
 
 
 class NewToken(RequestBody):
