@@ -17,8 +17,9 @@ async def lock_pool(session: AsyncSession, pool: Pool) -> None:
     await session.execute(ADVISORY_LOCK, {"name": f"{pool.project_id}/{pool.env}/{pool.domain}"})
 
 
-async def lock_configuration(session: AsyncSession) -> None:
-    """Makes other transactions that apply a configuration wait."""
+async def lock_configuration(session: AsyncSession, *, patience: float) -> None:
+    """Makes other transactions that apply a configuration wait, each up to `patience` seconds for a statement."""
+    await session.execute(text(f"SET LOCAL statement_timeout = {int(patience * 1000)}"))
     await session.execute(ADVISORY_LOCK, {"name": "configuration"})
 
 

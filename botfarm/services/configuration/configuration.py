@@ -38,7 +38,7 @@ class Configuration:
         """
         sealed = await sealed_seeds(self._key_ring, wanted)
         async with self._database.transaction(patience=PATIENCE) as session:
-            await advisory_locks.lock_configuration(session)
+            await advisory_locks.lock_configuration(session, patience=PATIENCE)
             known = await read_farm(session, principal, wanted)
             plan = make_plan(principal, wanted, known)
             if plan.fingerprint != fingerprint:
