@@ -30,7 +30,7 @@ from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectPolicy
 from botfarm.errors import FieldError, InvalidRequestError
-from botfarm.services.access.tokens import require_in_force
+from botfarm.services.access.tokens import default_life, require_in_force
 from botfarm.services.configuration.known_farm import KnownFarm
 from botfarm.services.configuration.planning import MAX_ERRORS, changed_meanwhile, settings_of, token_scope
 from botfarm.services.configuration.seeds import Sealed
@@ -211,7 +211,7 @@ class Applying:
             role=wanted.role,
             scope=token_scope(wanted, self._project_ids),
             max_leases=wanted.max_leases,
-            expires_in=wanted.expires_in,
+            expires_in=wanted.expires_in or default_life(self._principal),
             expires_at_most=self._principal.expires_at,
             created_by=self._principal.name,
             managed_by=self._wanted.name,

@@ -7,18 +7,18 @@ from pydantic import Field, StringConstraints
 from botfarm.domain.configuration import WantedFarm, WantedProject, WantedToken, WantedUser
 from botfarm.domain.pools import Domain, Env
 from botfarm.domain.projects import ProjectChanges
-from botfarm.web.api.fields import Labels, Login, Password, ProjectName, Secrets, TokenName, TotpSeed
+from botfarm.web.api.fields import Integer, Labels, Login, Password, ProjectName, Secrets, TokenName, TotpSeed
 from botfarm.web.api.requests import ABSENT, NewToken, ProjectPolicyPatch, RequestBody
 
 MAX_PROJECTS, MAX_USERS, MAX_TOKENS = 100, 10_000, 1_000
 
 
 class ConfiguredUser(RequestBody):
-    login: Login
+    login: Annotated[Login, Field(description="In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.")]
     env: Env
-    domain: Domain = ABSENT
+    domain: Annotated[Domain, Field(description="Absent: the first of the project, for a new user.")] = ABSENT
     labels: Annotated[
-        Labels, Field(description="All of them; absent: they stay as they are.")
+        Labels, Field(description="All that it has; absent: they stay as they are.")
     ] = ABSENT
     password: Annotated[
         Password, Field(description="Of a new user; one that exists keeps its own, as for the two below.")
@@ -49,6 +49,14 @@ class ConfiguredProject(RequestBody):
 
 
 class ConfiguredToken(NewToken):
+    max_leases: Annotated[
+        Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time; absent: any number.")
+    ] = None
+    expires_in: Annotated[
+        Integer | None,
+        Field(ge=1, le=315_360_000, description="Seconds, of a new token; absent: it does not expire."),
+    ] = None
+
     def wanted(self) -> WantedToken:
         projects, envs = self.chosen_projects, self.chosen_envs
         return WantedToken(
