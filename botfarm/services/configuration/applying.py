@@ -28,8 +28,8 @@ from botfarm.domain.configuration import (
 )
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Pool
-from botfarm.domain.projects import ProjectPolicy
-from botfarm.errors import FieldError, InvalidRequestError
+from botfarm.domain.projects import Project, ProjectPolicy
+from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, ProjectExistsError
 from botfarm.services.access.tokens import default_life, require_in_force
 from botfarm.services.configuration.known_farm import KnownFarm
 from botfarm.services.configuration.planning import MAX_ERRORS, changed_meanwhile, settings_of, token_scope
@@ -76,13 +76,7 @@ class Applying:
         wanted = self._wanted_project(change)
         settings = settings_of(wanted)
         if change.deed is Deed.CREATE:
-            project = await project_queries.insert_project(
-                self._session,
-                project_id=uuid4(),
-                name=wanted.name,
-                policy=ProjectPolicy(**settings),  # type: ignore[arg-type]
-                managed_by=self._wanted.name,
-            )
+            project = await self._new_project(wanted)
         else:
             changed = await project_queries.update_project(
                 self._session, self._project_ids[wanted.name], wanted.settings
@@ -95,6 +89,18 @@ class Applying:
         self.changed_projects.add(project.id)
         operation = "create_project" if change.deed is Deed.CREATE else "update_project"
         self._say(operation, change, project.id, project_id=project.id, **settings)
+
+    async def _new_project(self, wanted: WantedProject) -> Project:
+        try:
+            return await project_queries.insert_project(
+                self._session,
+                project_id=uuid4(),
+                name=wanted.name,
+                policy=ProjectPolicy(**settings_of(wanted)),
+                managed_by=self._wanted.name,
+            )
+        except ProjectExistsError:
+            raise changed_meanwhile() from None
 
     async def _new_users(self, sealed: Mapping[str, Sealed]) -> None:
         changes = list(self._changes(Kind.USER, Deed.CREATE))
@@ -111,7 +117,10 @@ class Applying:
         )
         for start in range(0, len(users), BATCH):
             batch = users[start : start + BATCH]
-            inserted = await user_queries.insert_users(self._session, batch, managed_by=self._wanted.name)
+            try:
+                inserted = await user_queries.insert_users(self._session, batch, managed_by=self._wanted.name)
+            except NoSuchProjectError:
+                raise changed_meanwhile() from None
             if len(inserted) < len(batch):
                 raise changed_meanwhile()
 

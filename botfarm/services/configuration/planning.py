@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from botfarm.db.stock.managed_queries import KnownUser
@@ -206,7 +207,7 @@ def changed_meanwhile() -> ChangedMeanwhileError:
     return ChangedMeanwhileError("The farm has changed since this plan was made, so nothing was done: plan again.")
 
 
-def settings_of(wanted: WantedProject) -> dict[str, object]:
+def settings_of(wanted: WantedProject) -> dict[str, Any]:
     """The settings that the file says; the others stay as they are."""
     return {name: value for name, value in asdict(wanted.settings).items() if value is not None}
 

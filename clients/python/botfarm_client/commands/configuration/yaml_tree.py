@@ -53,7 +53,7 @@ def read_yaml(content: bytes) -> Node:
     try:
         return _Composer().compose(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        raise FileErrors([FileError(_line(error), "", _problem(error))]) from None
+        raise FileErrors([_not_yaml(text, error)]) from None
     except yaml.YAMLError:  # a character that YAML has not
         raise FileErrors([FileError(_line_of_unreadable(text), "", "has a control character")]) from None
 
@@ -62,7 +62,9 @@ class _Composer:
     def __init__(self) -> None:
         self._open: list[ListNode | MapNode] = []
         self._keys: list[str | None] = []
-        """The key whose value comes next, for each open node; None for lists, and before a key."""
+        """The last key of each open node; None for lists, and before the first key."""
+        self._wants_value: list[bool] = []
+        """Of each open node, whether its last key has no value yet."""
         self._anchors: dict[str, Node] = {}
         self._names: list[str | None] = []
         """The anchor of each open node."""
@@ -114,11 +116,13 @@ class _Composer:
         assert not isinstance(node, Scalar)  # noqa: S101  for the type checker
         self._open.append(node)
         self._keys.append(None)
+        self._wants_value.append(False)
         self._names.append(event.anchor)
 
     def _leave(self) -> None:
         node, name = self._open.pop(), self._names.pop()
         self._keys.pop()
+        self._wants_value.pop()
         if name:
             self._anchors[name] = node
 
@@ -126,10 +130,12 @@ class _Composer:
         if isinstance(parent, ListNode):
             parent.items.append(node)
             return
-        key = self._keys[-1]
-        if key is not None:
-            parent.entries[key], self._keys[-1] = node, None
+        key, wants_value = self._keys[-1], self._wants_value[-1]
+        self._wants_value[-1] = not wants_value
+        if key is not None and wants_value:
+            parent.entries[key] = node
             return
+        self._keys[-1] = None
         if not isinstance(node, Scalar):
             raise FileErrors([FileError(line, self._path(), "a key must be text")])
         if node.text in parent.lines:
@@ -151,16 +157,13 @@ class _Composer:
         return FileErrors([FileError(event.start_mark.line + 1, self._path(), message)])
 
 
-def _line(error: yaml.MarkedYAMLError) -> int:
+def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> FileError:
     mark = error.problem_mark or error.context_mark
-    return mark.line + 1 if mark else 1
-
-
-def _problem(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "cannot be read"
-    if "'\\t'" in problem or "cannot start any token" in problem:
-        return "YAML is indented by spaces, and has no tabs, @, ` or % at the begin of a value without quotes"
-    return f"is not YAML: {problem}"
+    number = mark.line if mark else 0
+    line = text.split("\n")[number] if number <= text.count("\n") else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return FileError(number + 1, "", "is indented by a tab: YAML wants spaces")
+    return FileError(number + 1, "", f"is not YAML: {error.problem or 'cannot be read'}")
 
 
 def _line_of_unreadable(text: str) -> int:
