@@ -76,7 +76,9 @@ async def test_an_empty_farm_becomes_as_the_file_says_and_then_there_is_nothing_
 
 
 async def test_only_what_the_file_says_is_changed(api: httpx.AsyncClient) -> None:
-    await apply(api, file(user("anna@shop.test", labels={"plan": "paid", "old": "1"}), policy={"cooldown": 7}))
+    await apply(
+        api, file(user("anna@shop.test", labels={"plan": "paid", "old": "1"}), policy={"cooldown": 7})
+    )
     wanted = file(user("anna@shop.test", domain="canary", labels={"plan": "free"}), policy={"max_ttl": 99})
     planned = await plan(api, wanted)
     assert {
@@ -167,7 +169,12 @@ async def test_each_change_is_in_the_audit_without_a_credential(api: httpx.Async
     token = {"name": "ci", "role": "runner", "projects": ["shop"], "envs": ["*"]}
     await apply(api, file(user("anna@shop.test"), policy={"cooldown": 5}, tokens=[token]))
     await apply(
-        api, file(user("anna@shop.test", labels={"a": "b"}), policy={"cooldown": 6}, tokens=[{**token, "envs": ["stage"]}])
+        api,
+        file(
+            user("anna@shop.test", labels={"a": "b"}),
+            policy={"cooldown": 6},
+            tokens=[{**token, "envs": ["stage"]}],
+        ),
     )
     await apply(api, {"name": "shop-team", "prune": True})
     answer = await api.get("/audit")
@@ -205,7 +212,9 @@ async def test_one_bad_user_among_a_thousand_is_named_and_nothing_is_done(api: h
     fingerprint = (await plan(api, without))["fingerprint"]
     answer = await api.post("/config/apply", json={**without, "fingerprint": fingerprint})
     errors = assert_problem(answer, 422, "invalid-request")["errors"]
-    assert [(each["field"], each["code"]) for each in errors] == [("projects.0.users.700.password", "missing")]
+    assert [(each["field"], each["code"]) for each in errors] == [
+        ("projects.0.users.700.password", "missing")
+    ]
     assert (await api.get("/projects")).json()["items"] == []
     assert await users(api) == []
 

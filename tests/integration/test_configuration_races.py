@@ -17,6 +17,7 @@ from botfarm.domain.projects import ProjectChanges
 from botfarm.errors import ChangedMeanwhileError, DatabaseUnavailableError
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm
 
+
 def wanted(*logins: str, max_leases: int = 5, cooldown: int = 0, **labels: str) -> WantedFarm:
     users = tuple(WantedUser(login, Env.STAGE, labels=labels, password=PASSWORD) for login in logins)
     project = WantedProject("shop", ProjectChanges(cooldown=cooldown), users)

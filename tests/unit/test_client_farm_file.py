@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from botfarm_client.commands.configuration.farm_file import FarmFile, read_farm_file
-from botfarm_client.commands.configuration.file_errors import FileErrors
+from botfarm_client.commands.configuration.file_errors import FarmFileError
 from botfarm_client.commands.configuration.login_ranges import RangeError, expanded
 
 EXAMPLE = Path(__file__).parents[2] / "examples/farm.yaml"
@@ -19,7 +19,7 @@ def read(text: str | bytes, folder: Path = Path()) -> FarmFile:
 
 
 def errors(text: str | bytes) -> list[str]:
-    with pytest.raises(FileErrors) as found:
+    with pytest.raises(FarmFileError) as found:
         read(text)
     return [error.written("farm.yaml") for error in found.value.errors]
 
@@ -54,7 +54,9 @@ def test_a_range_stands_for_its_logins(login: str, first_and_last: tuple[str, st
     assert ((logins[0], logins[-1]), len(set(logins))) == (first_and_last, count)
 
 
-@pytest.mark.parametrize("login", ["u{2..1}", "u{a..z}", "u{1..}", "u{..}", "u{1..20000}", "u{1..999}{1..999}"])
+@pytest.mark.parametrize(
+    "login", ["u{2..1}", "u{a..z}", "u{1..}", "u{..}", "u{1..20000}", "u{1..999}{1..999}"]
+)
 def test_a_range_that_cannot_be_meant_is_refused(login: str) -> None:
     with pytest.raises(RangeError):
         expanded(login)
@@ -71,7 +73,9 @@ def test_a_text_is_read_as_it_is_written(written: str, value: str) -> None:
 
 
 def test_an_alias_repeats_what_its_anchor_has() -> None:
-    file = read(f"{USER}        labels: &paid {{plan: paid}}\n      - {{login: b@c.de, env: prod, labels: *paid}}\n")
+    file = read(
+        f"{USER}        labels: &paid {{plan: paid}}\n      - {{login: b@c.de, env: prod, labels: *paid}}\n"
+    )
     assert [user["labels"] for user in file.body["projects"][0]["users"]] == [{"plan": "paid"}] * 2
 
 
@@ -92,8 +96,10 @@ def test_an_alias_repeats_what_its_anchor_has() -> None:
         ),
         (
             USER + "        password: hunter2\n",
-            "farm.yaml:7: projects.shop.users[0].password: must be a map of keys and values "
-            "(A secret of a new user: {env: NAME} or {file: PATH})",
+            (
+                "farm.yaml:7: projects.shop.users[0].password: must be a map of keys and values "
+                "(A secret of a new user: {env: NAME} or {file: PATH})"
+            ),
         ),
         (
             USER + "        password: {env: A, file: b}\n",
@@ -182,19 +188,27 @@ def test_all_errors_of_a_file_are_named_at_once() -> None:
 
 
 def test_an_error_of_the_farm_is_at_the_line_of_the_file() -> None:
-    file = read(HEAD + '      - {login: a@b.de, env: stage}\n      - login: "u{1..3}@b.de"\n        env: stage\n')
+    file = read(
+        HEAD + '      - {login: a@b.de, env: stage}\n      - login: "u{1..3}@b.de"\n        env: stage\n'
+    )
     assert file.error("projects.0.users.3.env", "unknown").written("f") == (
         "f:7: projects.shop.users[1].env: u3@b.de: unknown"
     )
-    assert file.error("projects.0.policy.max_ttl", "bad").written("f") == "f:3: projects.shop.policy.max_ttl: bad"
+    assert (
+        file.error("projects.0.policy.max_ttl", "bad").written("f")
+        == "f:3: projects.shop.policy.max_ttl: bad"
+    )
     assert file.error("projects.0.name", "taken").written("f") == "f:3: projects.shop: taken"
     assert file.error("name", "bad").written("f") == "f:1: name: bad"
 
 
 def test_seeds_are_read_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = USER + "        password: {env: SEED}\n        secrets: {file: s.json}\n        totp_seed: {file: seed}\n"
+    text = (
+        USER
+        + "        password: {env: SEED}\n        secrets: {file: s.json}\n        totp_seed: {file: seed}\n"
+    )
     file, place = read(text, tmp_path), "projects.0.users.0"
-    with pytest.raises(FileErrors) as found:
+    with pytest.raises(FarmFileError) as found:
         file.with_seeds([place])
     assert [error.written("f").partition(": cannot")[0] for error in found.value.errors] == [
         "f:7: projects.shop.users[0].password: the variable SEED is not set",
@@ -205,9 +219,13 @@ def test_seeds_are_read_beside_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     tmp_path.joinpath("s.json").write_text('{"pin": 1}')
     tmp_path.joinpath("seed").write_text("JBSWY3DPEHPK3PXP\n")
     user = file.with_seeds([place])["projects"][0]["users"][0]
-    assert (user["password"], user["secrets"], user["totp_seed"]) == (" blank ", {"pin": 1}, "JBSWY3DPEHPK3PXP")
+    assert (user["password"], user["secrets"], user["totp_seed"]) == (
+        " blank ",
+        {"pin": 1},
+        "JBSWY3DPEHPK3PXP",
+    )
     assert "password" not in file.body["projects"][0]["users"][0]
     tmp_path.joinpath("s.json").write_text("hunter2")
-    with pytest.raises(FileErrors) as found:
+    with pytest.raises(FarmFileError) as found:
         file.with_seeds([place])
     assert "hunter2" not in found.value.errors[0].message

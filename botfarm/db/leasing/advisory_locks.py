@@ -1,5 +1,4 @@
-"""Advisory locks, held until the end of the transaction: of a pool, of a principal, and of the
-configuration.
+"""Advisory locks, held until the end of the transaction: of a pool, a principal, and the configuration.
 
 https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 """

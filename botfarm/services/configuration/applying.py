@@ -167,7 +167,11 @@ class Applying:
             user = locked[UUID(str(change.id))]
             self._say_of_user("retire_user", change, user.id, user.pool, reason=reason)
         await status_queries.retire(
-            self._session, [UUID(str(change.id)) for change in changes], self._principal.scope, by=self._principal.name, reason=reason
+            self._session,
+            [UUID(str(change.id)) for change in changes],
+            self._principal.scope,
+            by=self._principal.name,
+            reason=reason,
         )
 
     async def _locked(self) -> dict[UUID, KnownUser]:
@@ -196,7 +200,9 @@ class Applying:
         details = {each.field: each.after for each in change.differences}
         if change.deed is Deed.CREATE:
             token, written = await self._new_token(wanted)
-            self._say("create_token", change, token.id, name=wanted.name, **details, expires_at=token.expires_at)
+            self._say(
+                "create_token", change, token.id, name=wanted.name, **details, expires_at=token.expires_at
+            )
             return AppliedToken(wanted.name, token.id, written)
         changed = replace(
             self._known.tokens[wanted.name],
@@ -242,9 +248,7 @@ class Applying:
     def _wanted_token(self, change: Change) -> WantedToken:
         return self._wanted.tokens[_numbers(change)[0]]
 
-    def _say_of_user(
-        self, action: str, change: Change, user_id: UUID, pool: Pool, **details: object
-    ) -> None:
+    def _say_of_user(self, action: str, change: Change, user_id: UUID, pool: Pool, **details: object) -> None:
         place = {"project_id": pool.project_id, "env": pool.env}
         self._deeds.append(
             audit_queries.Deed(action, "user", user_id, **place, details=self._details(change, details))
@@ -270,9 +274,7 @@ class Applying:
 
     async def _record(self) -> None:
         for start in range(0, len(self._deeds), BATCH):
-            await audit_queries.record_all(
-                self._session, self._principal, self._deeds[start : start + BATCH]
-            )
+            await audit_queries.record_all(self._session, self._principal, self._deeds[start : start + BATCH])
 
 
 def _numbers(change: Change) -> list[int]:

@@ -17,9 +17,7 @@ PATIENCE = 60.0
 
 
 class Configuration:
-    def __init__(
-        self, database: Database, key_ring: KeyRing, notifier: Notifier, projects: Projects
-    ) -> None:
+    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier, projects: Projects) -> None:
         self._database = database
         self._key_ring = key_ring
         self._notifier = notifier

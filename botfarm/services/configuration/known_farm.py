@@ -50,9 +50,7 @@ async def read_farm(session: AsyncSession, principal: Principal, wanted: WantedF
     tokens: dict[str, Token] = {}
     if principal.role.includes(Role.ADMIN):
         for token in await token_queries.tokens_in_force(session, scope):
-            if token.name not in tokens or (
-                token.managed_by == wanted.name != tokens[token.name].managed_by
-            ):
+            if token.name not in tokens or (token.managed_by == wanted.name != tokens[token.name].managed_by):
                 tokens[token.name] = token
     return KnownFarm(
         projects=projects,

@@ -77,7 +77,7 @@ class _Planning:
             )
             if self._settle(where, thing, project.id, project.managed_by, differences):
                 self._require_admin_of_all_envs(where)
-        domain = _default_domain(project, wanted)
+        domain = _default_domain()
         for number, user in enumerate(wanted.users):
             self._user(f"{where}.users.{number}", project, wanted.name, domain, user)
 
@@ -186,12 +186,16 @@ class _Planning:
         known = self._known.projects
         for number, name in enumerate(sorted(wanted.projects or ())):
             if name not in known and name not in made_here:
-                self._refuse(f"{where}.projects", "no-such-project", f"there is no such project (number {number + 1})")
+                self._refuse(
+                    f"{where}.projects", "no-such-project", f"there is no such project (number {number + 1})"
+                )
         scope = token_scope(wanted, {name: project.id for name, project in known.items()})
         if not own.scope.contains(scope):
             self._refuse(where, "forbidden", "a token cannot have a wider scope than its maker's")
         if own.max_leases is not None and (wanted.max_leases is None or wanted.max_leases > own.max_leases):
-            self._refuse(f"{where}.max_leases", "forbidden", f"must be at most {own.max_leases}, as its maker's")
+            self._refuse(
+                f"{where}.max_leases", "forbidden", f"must be at most {own.max_leases}, as its maker's"
+            )
 
     def _terms_of(self, token: Token) -> dict[str, object]:
         scope = token.scope
@@ -204,7 +208,9 @@ class _Planning:
 
 
 def changed_meanwhile() -> ChangedMeanwhileError:
-    return ChangedMeanwhileError("The farm has changed since this plan was made, so nothing was done: plan again.")
+    return ChangedMeanwhileError(
+        "The farm has changed since this plan was made, so nothing was done: plan again."
+    )
 
 
 def settings_of(wanted: WantedProject) -> dict[str, Any]:
@@ -214,7 +220,9 @@ def settings_of(wanted: WantedProject) -> dict[str, Any]:
 
 def token_scope(wanted: WantedToken, ids: Mapping[str, UUID]) -> Scope:
     """The scope of a token, without projects that do not exist yet."""
-    projects = None if wanted.projects is None else frozenset(ids[name] for name in wanted.projects if name in ids)
+    projects = (
+        None if wanted.projects is None else frozenset(ids[name] for name in wanted.projects if name in ids)
+    )
     return Scope(projects, wanted.envs)
 
 
@@ -222,7 +230,7 @@ def _settings_of(project: Project) -> dict[str, object]:
     return {"name": project.name, **asdict(project.policy)}
 
 
-def _default_domain(project: Project | None, wanted: WantedProject) -> Domain:
+def _default_domain() -> Domain:
     """Of a new user whose domain the file does not say."""
     return Domain.REGULAR
 

@@ -35,7 +35,5 @@ async def sealed_seeds(key_ring: KeyRing, wanted: WantedFarm) -> dict[str, Seale
 
 def _sealed(key_ring: KeyRing, user: WantedUser, password: str) -> Sealed:
     user_id = uuid4()
-    credentials = seal(
-        key_ring, user_id, password=password, secrets=user.secrets, totp_seed=user.totp_seed
-    )
+    credentials = seal(key_ring, user_id, password=password, secrets=user.secrets, totp_seed=user.totp_seed)
     return Sealed(user_id, credentials)

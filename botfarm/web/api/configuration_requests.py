@@ -14,12 +14,12 @@ MAX_PROJECTS, MAX_USERS, MAX_TOKENS = 100, 10_000, 1_000
 
 
 class ConfiguredUser(RequestBody):
-    login: Annotated[Login, Field(description="In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.")]
+    login: Annotated[
+        Login, Field(description="In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.")
+    ]
     env: Env
     domain: Annotated[Domain, Field(description="Absent: the first of the project, for a new user.")] = ABSENT
-    labels: Annotated[
-        Labels, Field(description="All that it has; absent: they stay as they are.")
-    ] = ABSENT
+    labels: Annotated[Labels, Field(description="All that it has; absent: they stay as they are.")] = ABSENT
     password: Annotated[
         Password, Field(description="Of a new user; one that exists keeps its own, as for the two below.")
     ] = ABSENT
@@ -50,7 +50,8 @@ class ConfiguredProject(RequestBody):
 
 class ConfiguredToken(NewToken):
     max_leases: Annotated[
-        Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time; absent: any number.")
+        Integer | None,
+        Field(ge=1, le=1_000_000, description="Users held at the same time; absent: any number."),
     ] = None
     expires_in: Annotated[
         Integer | None,
@@ -74,11 +75,10 @@ class ConfigurationToPlan(RequestBody):
     projects: Annotated[list[ConfiguredProject], Field(max_length=MAX_PROJECTS)] = []
     tokens: Annotated[list[ConfiguredToken], Field(max_length=MAX_TOKENS)] = []
     prune: Annotated[
-        bool, Field(description="Retire the users and revoke the tokens that the file made and no longer names.")
+        bool,
+        Field(description="Retire the users and revoke the tokens that the file made and no longer names."),
     ] = False
-    adopt: Annotated[
-        bool, Field(description="Take over what the file names and did not make.")
-    ] = False
+    adopt: Annotated[bool, Field(description="Take over what the file names and did not make.")] = False
 
     def wanted(self) -> WantedFarm:
         return WantedFarm(

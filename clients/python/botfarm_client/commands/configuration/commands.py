@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from botfarm_client.commands.configuration.farm_file import FarmFile, read_farm_file
-from botfarm_client.commands.configuration.file_errors import FileError, FileErrors
+from botfarm_client.commands.configuration.file_errors import FarmFileError, Mistake
 from botfarm_client.commands.configuration.plan_view import print_plan
 from botfarm_client.commands.configuration.token_folder import require_folder, write_token
 from botfarm_client.commands.shared.command_errors import CommandError, ExitCode
@@ -71,7 +71,8 @@ def apply(
     prune: Prune = False,
     adopt: Adopt = False,
     tokens_to: Annotated[
-        Path | None, typer.Option("--tokens-to", metavar="DIR", help="Where new tokens are written, each to DIR/NAME.")
+        Path | None,
+        typer.Option("--tokens-to", metavar="DIR", help="Where new tokens are written, each to DIR/NAME."),
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -113,19 +114,21 @@ def _apply(farm: "Connection", file: FarmFile, tokens_to: Path | None, *, yes: b
             return _ask(farm, file, "/config/apply", body)
         except ChangedMeanwhileError:
             note("the farm has changed since this plan was made: here is the new one")
-    raise CommandError("the farm changes faster than it can be planned: nothing was done", exit_code=ExitCode.BUSY)
+    raise CommandError(
+        "the farm changes faster than it can be planned: nothing was done", exit_code=ExitCode.BUSY
+    )
 
 
 def _plan(farm: "Connection", file: FarmFile) -> Json:
-    """Raises FileErrors for new users without a password, and for what the farm refuses."""
+    """Raises FarmFileError for new users without a password, and for what the farm refuses."""
     planned = _ask(farm, file, "/config/plan", file.body)
     if missing := file.without_password(_new_users(planned)):
-        raise FileErrors(missing)
+        raise FarmFileError(missing)
     return planned
 
 
 def _ask(farm: "Connection", file: FarmFile, path: str, body: Json) -> Json:
-    """Raises FileErrors with the lines of what the farm refuses."""
+    """Raises FarmFileError with the lines of what the farm refuses."""
     try:
         return farm.send(Call(method="POST", path=path, json=body, patience=WORK_TIME))
     except InvalidRequestError as error:
@@ -147,7 +150,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     """Prints errors of the file one by one, in order of lines, as compilers do."""
     try:
         yield
-    except FileErrors as found:
+    except FarmFileError as found:
         errors = sorted(found.errors, key=lambda error: error.line)
         for error in errors[:SHOWN_ERRORS]:
             typer.echo(escape_control_characters(error.written(str(path))), err=True)
@@ -155,13 +158,13 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise CommandError(f"{count} in {path}; nothing was changed") from None
 
 
-def _of_the_file(file: FarmFile, error: InvalidRequestError) -> FileErrors | InvalidRequestError:
+def _of_the_file(file: FarmFile, error: InvalidRequestError) -> FarmFileError | InvalidRequestError:
     """The farm's errors at their lines in the file."""
-    errors: list[FileError] = [
+    errors: list[Mistake] = [
         file.error(str(each.get("field", "")), str(each.get("message") or each.get("code")))
         for each in error.details.get("errors") or []
     ]
-    return FileErrors(errors) if errors else error
+    return FarmFileError(errors) if errors else error
 
 
 def _new_users(planned: Json) -> list[str]:
@@ -173,9 +176,7 @@ def _new_tokens(planned: Json) -> list[str]:
 
 
 def _created(planned: Json, kind: str) -> list[dict[str, Any]]:
-    return [
-        each for each in planned["changes"] if each["deed"] == "create" and each["thing"]["kind"] == kind
-    ]
+    return [each for each in planned["changes"] if each["deed"] == "create" and each["thing"]["kind"] == kind]
 
 
 def _without_secret(token: Json) -> Json:

@@ -99,7 +99,9 @@ def _user(user: Json) -> Json:
 
 def _token(token: Json, names: Mapping[str, str], properties: Mapping[str, Any]) -> Json | None:
     """None for a token whose projects are all deleted."""
-    projects = [ALL] if token["projects"] == [ALL] else [names[each] for each in token["projects"] if each in names]
+    projects = (
+        [ALL] if token["projects"] == [ALL] else [names[each] for each in token["projects"] if each in names]
+    )
     named = {**token, "projects": projects}
     return _settings(named, properties) if projects else None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from botfarm_client.commands.configuration.file_errors import (
-    FileError,
-    FileErrors,
+    FarmFileError,
+    Mistake,
     path_in_list,
     path_in_map,
 )
@@ -39,8 +39,8 @@ class FarmFile:
     """By the place in the file."""
 
     def with_seeds(self, places: Iterable[str]) -> dict[str, Any]:
-        """The body with the secrets of the users at these places of the body. Raises FileErrors."""
-        errors: dict[FileError, None] = {}  # each once, also where a range stands for many users
+        """The body with the secrets of the users at these places of the body. Raises FarmFileError."""
+        errors: dict[Mistake, None] = {}  # each once, also where a range stands for many users
         body = {**self.body, "projects": [dict(project) for project in self.body["projects"]]}
         for project in body["projects"]:
             project["users"] = list(project["users"])
@@ -49,18 +49,20 @@ class FarmFile:
             users = body["projects"][int(project_number)]["users"]
             users[int(number)] = {**users[int(number)], **self._secrets(place, errors)}
         if errors:
-            raise FileErrors(list(errors))
+            raise FarmFileError(list(errors))
         return body
 
-    def without_password(self, places: Iterable[str]) -> list[FileError]:
+    def without_password(self, places: Iterable[str]) -> list[Mistake]:
         """Of the users at these places of the body those that have no seed of a password."""
-        missing = {self.places[place]: None for place in places if "password" not in self.seeds.get(place, {})}
+        missing = {
+            self.places[place]: None for place in places if "password" not in self.seeds.get(place, {})
+        }
         return [
-            FileError(self.lines[place], path_in_map(place, "password"), "is missing, and this user is new")
+            Mistake(self.lines[place], path_in_map(place, "password"), "is missing, and this user is new")
             for place in missing
         ]
 
-    def error(self, field_name: str, message: str) -> FileError:
+    def error(self, field_name: str, message: str) -> Mistake:
         """An error of the API at a field of the body, with its place and line in the file."""
         parts, rest = field_name.split("."), []
         while parts and ".".join(parts) not in self.places:
@@ -74,29 +76,29 @@ class FarmFile:
             place = path_in_map(place, part) if part else place
             line = self.lines.get(place, line)
         login = f"{self.logins[found]}: " if found in self.logins else ""
-        return FileError(line, place, f"{login}{message}")
+        return Mistake(line, place, f"{login}{message}")
 
-    def _secrets(self, place: str, errors: dict[FileError, None]) -> dict[str, Any]:
+    def _secrets(self, place: str, errors: dict[Mistake, None]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, seed in self.seeds.get(place, {}).items():
             try:
                 found[name] = seed.read(name)
             except SeedError as error:
                 written = path_in_map(self.places[place], name)
-                errors[FileError(self.lines[written], written, str(error))] = None
+                errors[Mistake(self.lines[written], written, str(error))] = None
         return found
 
 
 def read_farm_file(content: bytes, folder: Path) -> FarmFile:
-    """Raises FileErrors."""
+    """Raises FarmFileError."""
     reader = SchemaReader(json.loads(schema_text()))
     read = reader.read(read_yaml(content))
     if reader.errors:
-        raise FileErrors(reader.errors)
+        raise FarmFileError(reader.errors)
     building = _Building(folder, reader.lines)
     body = building.body(read)
     if building.errors:
-        raise FileErrors(building.errors)
+        raise FarmFileError(building.errors)
     return FarmFile(body, building.seeds, building.places, building.logins, reader.lines)
 
 
@@ -104,7 +106,7 @@ class _Building:
     """Turns maps by name into lists, and ranges of logins into users."""
 
     def __init__(self, folder: Path, lines: Mapping[str, int]) -> None:
-        self.errors: list[FileError] = []
+        self.errors: list[Mistake] = []
         self.seeds: dict[str, dict[str, Seed]] = {}
         self.places: dict[str, str] = {}
         self.logins: dict[str, str] = {}
@@ -132,7 +134,9 @@ class _Building:
         number = 0
         for index, user in enumerate(users):
             written = path_in_list(f"{project}.users", index)
-            seeds = {name: seed for name in SEEDS if name in user and (seed := self._seed(written, name, user))}
+            seeds = {
+                name: seed for name in SEEDS if name in user and (seed := self._seed(written, name, user))
+            }
             logins = self._logins(written, user["login"])
             for login in logins:
                 here = f"{place}.users.{number}"
@@ -164,4 +168,4 @@ class _Building:
             return None
 
     def _refuse(self, place: str, message: str) -> None:
-        self.errors.append(FileError(self._lines.get(place, 1), place, message))
+        self.errors.append(Mistake(self._lines.get(place, 1), place, message))

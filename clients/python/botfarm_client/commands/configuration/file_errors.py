@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class FileError:
+class Mistake:
     line: int
     place: str
     """As `projects.shop.users[3].login`; empty for the whole file."""
@@ -17,8 +17,8 @@ class FileError:
         return f"{name}:{self.line}:{place} {self.message}"
 
 
-class FileErrors(Exception):
-    def __init__(self, errors: Sequence[FileError]) -> None:
+class FarmFileError(Exception):
+    def __init__(self, errors: Sequence[Mistake]) -> None:
         super().__init__(f"{len(errors)} errors")
         self.errors = tuple(errors)
 

@@ -79,9 +79,13 @@ def _value(value: Any) -> str:
 def _note_left_alone(plan: Json) -> None:
     reasons = Counter(left["reason"] for left in plan["left_alone"])
     if number := reasons["not-managed"]:
-        note(f"{counted(number, 'thing')} of the file, made by other ways, left as they are: --adopt takes them over")
+        note(
+            f"{counted(number, 'thing')} of the file, made by other ways, left as they are: --adopt takes them over"
+        )
     if number := reasons["managed-elsewhere"]:
-        note(f"{counted(number, 'thing')} of the file, made by another file, left as they are: --adopt takes them over")
+        note(
+            f"{counted(number, 'thing')} of the file, made by another file, left as they are: --adopt takes them over"
+        )
 
 
 def _note_unnamed(plan: Json, *, prune: bool) -> None:
@@ -89,7 +93,9 @@ def _note_unnamed(plan: Json, *, prune: bool) -> None:
     if names and not prune:
         note(f"no longer in the file, and kept: {_some(names)}; --prune retires users and revokes tokens")
     if projects := list(_unnamed(plan, {"project"})):
-        note(f"no longer in the file, and kept: {_some(projects)}; `botfarm projects delete` deletes an empty one")
+        note(
+            f"no longer in the file, and kept: {_some(projects)}; `botfarm projects delete` deletes an empty one"
+        )
 
 
 def _unnamed(plan: Json, kinds: set[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from botfarm_client.commands.configuration.file_errors import FileError, path_in_list, path_in_map
+from botfarm_client.commands.configuration.file_errors import Mistake, path_in_list, path_in_map
 from botfarm_client.commands.configuration.yaml_tree import ListNode, MapNode, Node, Scalar
 from botfarm_client.shared.durations import TimeFormatError, parse_duration
 
@@ -27,7 +27,7 @@ class SchemaReader:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._nodes = 0
-        self.errors: list[FileError] = []
+        self.errors: list[Mistake] = []
         self.lines: dict[str, int] = {}
         """Of each place that was read."""
 
@@ -56,7 +56,11 @@ class SchemaReader:
 
     def _map(self, node: Node, schema: Schema, place: str) -> dict[str, Any] | None:
         if not isinstance(node, MapNode):
-            described = f" ({schema['description'].rstrip('.')})" if "properties" in schema and "description" in schema else ""
+            described = (
+                f" ({schema['description'].rstrip('.')})"
+                if "properties" in schema and "description" in schema
+                else ""
+            )
             self._refuse(node, place, f"must be a map of keys and values{described}")
             return None
         known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
@@ -67,7 +71,9 @@ class SchemaReader:
             if key in known or isinstance(others, Mapping):
                 found[key] = self._read(value, known.get(key, others), inner)
             else:
-                self.errors.append(FileError(node.lines[key], inner, f"there is no such key{_nearest(key, known)}"))
+                self.errors.append(
+                    Mistake(node.lines[key], inner, f"there is no such key{_nearest(key, known)}")
+                )
         for key in schema.get("required", ()):
             if key not in node.entries:
                 self._refuse(node, path_in_map(place, key), "is missing")
@@ -138,7 +144,7 @@ class SchemaReader:
         return definition
 
     def _refuse(self, node: Node, place: str, message: str) -> None:
-        self.errors.append(FileError(node.line, place, message))
+        self.errors.append(Mistake(node.line, place, message))
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

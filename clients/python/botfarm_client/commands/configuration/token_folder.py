@@ -28,7 +28,9 @@ def write_token(folder: Path, token: Json) -> Path:
     path = folder / token["name"]
     try:
         path.unlink(missing_ok=True)  # of an earlier token, perhaps with another mode
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
+        ) as file:
             file.write(f"{token['token']}\n")
     except OSError as error:
         raise CommandError(

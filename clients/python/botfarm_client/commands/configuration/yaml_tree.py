@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from botfarm_client.commands.configuration.file_errors import FileError, FileErrors, path_in_list, path_in_map
+from botfarm_client.commands.configuration.file_errors import (
+    FarmFileError,
+    Mistake,
+    path_in_list,
+    path_in_map,
+)
 
 MAX_DEPTH = 20
 MAX_BYTES = 4_194_304
@@ -42,20 +47,20 @@ Node = Scalar | ListNode | MapNode
 
 
 def read_yaml(content: bytes) -> Node:
-    """Raises FileErrors with the line and place of what is wrong."""
+    """Raises FarmFileError with the line and place of what is wrong."""
     if len(content) > MAX_BYTES:
-        raise FileErrors([FileError(1, "", f"is larger than {MAX_BYTES:,} bytes")])
+        raise FarmFileError([Mistake(1, "", f"is larger than {MAX_BYTES:,} bytes")])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise FileErrors([FileError(line, "", "is not UTF-8 text")]) from None
+        raise FarmFileError([Mistake(line, "", "is not UTF-8 text")]) from None
     try:
         return _Composer().compose(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        raise FileErrors([_not_yaml(text, error)]) from None
+        raise FarmFileError([_not_yaml(text, error)]) from None
     except yaml.YAMLError:  # a character that YAML has not
-        raise FileErrors([FileError(_line_of_unreadable(text), "", "has a control character")]) from None
+        raise FarmFileError([Mistake(_line_of_unreadable(text), "", "has a control character")]) from None
 
 
 class _Composer:
@@ -84,7 +89,7 @@ class _Composer:
             if isinstance(event, yaml.CollectionStartEvent):
                 self._enter(event, node)
         if root is None:
-            raise FileErrors([FileError(1, "", "is empty")])
+            raise FarmFileError([Mistake(1, "", "is empty")])
         return root
 
     def _node(self, event: yaml.Event) -> Node | None:
@@ -137,10 +142,10 @@ class _Composer:
             return
         self._keys[-1] = None
         if not isinstance(node, Scalar):
-            raise FileErrors([FileError(line, self._path(), "a key must be text")])
+            raise FarmFileError([Mistake(line, self._path(), "a key must be text")])
         if node.text in parent.lines:
             message = f"is there twice, first in line {parent.lines[node.text]}"
-            raise FileErrors([FileError(line, path_in_map(self._path(), node.text), message)])
+            raise FarmFileError([Mistake(line, path_in_map(self._path(), node.text), message)])
         parent.lines[node.text] = line
         self._keys[-1] = node.text
 
@@ -153,21 +158,21 @@ class _Composer:
                 path = path_in_map(path, key)
         return path
 
-    def _error(self, event: yaml.Event, message: str) -> FileErrors:
-        return FileErrors([FileError(event.start_mark.line + 1, self._path(), message)])
+    def _error(self, event: yaml.Event, message: str) -> FarmFileError:
+        return FarmFileError([Mistake(event.start_mark.line + 1, self._path(), message)])
 
 
-def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> FileError:
+def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
     number = mark.line if mark else 0
     line = text.split("\n")[number] if number <= text.count("\n") else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        return FileError(number + 1, "", "is indented by a tab: YAML wants spaces")
-    return FileError(number + 1, "", f"is not YAML: {error.problem or 'cannot be read'}")
+        return Mistake(number + 1, "", "is indented by a tab: YAML wants spaces")
+    return Mistake(number + 1, "", f"is not YAML: {error.problem or 'cannot be read'}")
 
 
 def _line_of_unreadable(text: str) -> int:
     for number, line in enumerate(text.split("\n"), start=1):
-        if any(ord(character) < 0x20 and character not in "\t\r" for character in line):
+        if any(character < " " and character not in "\t\r" for character in line):
             return number
     return 1
