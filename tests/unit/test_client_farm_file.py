@@ -9,7 +9,8 @@ from botfarm_client.commands.configuration.farm_file import FarmFile, read_farm_
 from botfarm_client.commands.configuration.file_errors import FarmFileError
 from botfarm_client.commands.configuration.login_ranges import RangeError, expanded
 
-EXAMPLE = Path(__file__).parents[2] / "examples/farm.yaml"
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLE, GUIDE = CHECKOUT / "examples/farm.yaml", CHECKOUT / "docs/as-code.md"
 HEAD = "name: team\nprojects:\n  shop:\n    users:\n"
 USER = HEAD + "      - login: anna@shop.test\n        env: stage\n"
 
@@ -31,9 +32,15 @@ def test_the_example_is_a_farm() -> None:
         "regular-19@shop.test", "regular-20@shop.test", "premium@shop.test",
     ]  # fmt: skip
     assert shop["policy"]["default_ttl"] == 900
-    assert shop["users"][0]["labels"] == {"plan": "free", "country": "no"}
+    assert shop["users"][0]["labels"] == {"plan": "free", "language": "fr"}
     assert (ci["name"], ci["max_leases"], keeper["envs"]) == ("shop-ci", 20, ["*"])
     assert "password" not in json.dumps(file.body)
+
+
+def test_the_guide_shows_the_whole_example() -> None:
+    _, _, shown = GUIDE.read_text().partition("```yaml\n")
+    _, _, example = EXAMPLE.read_text().partition("\n\n")
+    assert shown.partition("```")[0] == example
 
 
 @pytest.mark.parametrize(

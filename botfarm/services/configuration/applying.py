@@ -88,7 +88,7 @@ class Applying:
         self._project_ids[wanted.name] = project.id
         self.changed_projects.add(project.id)
         operation = "create_project" if change.deed is Deed.CREATE else "update_project"
-        self._say(operation, change, project.id, project_id=project.id, **settings)
+        self._say(operation, change, project.id, settings, project.id)
 
     async def _new_project(self, wanted: WantedProject) -> Project:
         try:
@@ -194,15 +194,13 @@ class Applying:
     async def _token(self, change: Change) -> AppliedToken | None:
         if change.deed is Deed.REVOKE:
             await token_queries.revoke_token(self._session, str(change.id), self._principal.scope)
-            self._say("delete_token", change, change.id, name=change.thing.name)
+            self._say("delete_token", change, change.id, {"name": change.thing.name})
             return None
         wanted = self._wanted_token(change)
-        details = {each.field: each.after for each in change.differences}
+        details = {"name": wanted.name, **{each.field: each.after for each in change.differences}}
         if change.deed is Deed.CREATE:
             token, written = await self._new_token(wanted)
-            self._say(
-                "create_token", change, token.id, name=wanted.name, **details, expires_at=token.expires_at
-            )
+            self._say("create_token", change, token.id, {**details, "expires_at": token.expires_at})
             return AppliedToken(wanted.name, token.id, written)
         changed = replace(
             self._known.tokens[wanted.name],
@@ -213,7 +211,7 @@ class Applying:
         )
         if not await token_queries.change_token(self._session, changed):
             raise changed_meanwhile()
-        self._say("update_token", change, change.id, name=wanted.name, **details)
+        self._say("update_token", change, change.id, details)
         return None
 
     async def _new_token(self, wanted: WantedToken) -> tuple[Token, str]:
@@ -249,24 +247,19 @@ class Applying:
         return self._wanted.tokens[_numbers(change)[0]]
 
     def _say_of_user(self, action: str, change: Change, user_id: UUID, pool: Pool, **details: object) -> None:
-        place = {"project_id": pool.project_id, "env": pool.env}
-        self._deeds.append(
-            audit_queries.Deed(action, "user", user_id, **place, details=self._details(change, details))
-        )
+        said = self._details(change, details)
+        self._deeds.append(audit_queries.Deed(action, "user", user_id, pool.project_id, pool.env, said))
 
     def _say(
         self,
         action: str,
         change: Change,
         target_id: object,
-        *,
+        details: Mapping[str, object],
         project_id: UUID | None = None,
-        **details: object,
     ) -> None:
         said = self._details(change, details)
-        self._deeds.append(
-            audit_queries.Deed(action, change.thing.kind, target_id, project_id=project_id, details=said)
-        )
+        self._deeds.append(audit_queries.Deed(action, change.thing.kind, target_id, project_id, details=said))
 
     def _details(self, change: Change, details: Mapping[str, object]) -> dict[str, object]:
         adopted = {"adopted": True} if change.deed is Deed.ADOPT else {}

@@ -25,7 +25,7 @@ def require_folder(folder: Path | None, names: list[str]) -> None:
 
 def write_token(folder: Path, token: Json) -> Path:
     """Writes a token to a file of its name, which only its owner may read."""
-    path = folder / token["name"]
+    path = folder / str(token["name"])
     try:
         path.unlink(missing_ok=True)  # of an earlier token, perhaps with another mode
         with os.fdopen(

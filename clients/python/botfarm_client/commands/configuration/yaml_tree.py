@@ -113,6 +113,8 @@ class _Composer:
                 return MapNode(line)
             case yaml.CollectionEndEvent():
                 self._leave()
+            case _:  # begins and ends of the document
+                pass
         return None
 
     def _enter(self, event: yaml.Event, node: Node) -> None:
