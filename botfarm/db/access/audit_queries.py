@@ -56,6 +56,15 @@ _HAND_OUT_CONDITIONS = {
     "until": "acquired_at < :until",
 }
 
+RECORD_ALL = text("""
+    INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+    SELECT CAST(:principal AS text), CAST(:address AS text), CAST(:request_id AS text),
+           action, target, target_id, project_id, env, CAST(details AS jsonb)
+    FROM unnest(CAST(:actions AS text[]), CAST(:targets AS text[]), CAST(:target_ids AS text[]),
+                CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:details AS text[]))
+         WITH ORDINALITY AS done (action, target, target_id, project_id, env, details, number)
+    ORDER BY number""")
+
 # The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
@@ -79,8 +88,18 @@ async def record(
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Details are names and numbers that say what changed, as JSON; never a credential."""
-    deed = Deed(action, target, target_id, project_id, env, details or {})
-    await session.execute(insert(AuditRow).values(_row(principal, deed)))
+    statement = insert(AuditRow).values(
+        principal=principal.name,
+        address=principal.address,
+        request_id=principal.request_id,
+        action=action,
+        target=target,
+        target_id=str(target_id),
+        project_id=project_id,
+        env=env,
+        details=json.loads(json.dumps(dict(details or {}), default=str)),
+    )
+    await session.execute(statement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +115,21 @@ class Deed:
 
 
 async def record_all(session: AsyncSession, principal: Principal, deeds: Sequence[Deed]) -> None:
-    """Records many actions with few statements."""
-    if deeds:
-        await session.execute(insert(AuditRow), [_row(principal, deed) for deed in deeds])
-
-
-def _row(principal: Principal, deed: Deed) -> dict[str, object]:
-    return {
+    """Records many actions with one statement."""
+    of_the_caller = {
         "principal": principal.name,
         "address": principal.address,
         "request_id": principal.request_id,
-        "action": deed.action,
-        "target": deed.target,
-        "target_id": str(deed.target_id),
-        "project_id": deed.project_id,
-        "env": deed.env,
-        "details": json.loads(json.dumps(dict(deed.details), default=str)),
     }
+    columns = {
+        "actions": [deed.action for deed in deeds],
+        "targets": [deed.target for deed in deeds],
+        "target_ids": [str(deed.target_id) for deed in deeds],
+        "project_ids": [deed.project_id for deed in deeds],
+        "envs": [deed.env for deed in deeds],
+        "details": [json.dumps(dict(deed.details), default=str) for deed in deeds],
+    }
+    await session.execute(RECORD_ALL, {**of_the_caller, **columns})
 
 
 async def record_of_lease(

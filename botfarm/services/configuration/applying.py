@@ -1,5 +1,6 @@
 """Carries a plan out, within the transaction of its caller."""
 
+import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -111,10 +112,7 @@ class Applying:
         ]
         if missing:
             raise InvalidRequestError(*missing[:MAX_ERRORS])
-        users = sorted(
-            (self._new_user(change, sealed[str(change.where)]) for change in changes),
-            key=user_queries.insert_order,
-        )
+        users = await asyncio.to_thread(self._sorted_users, changes, sealed)
         for start in range(0, len(users), BATCH):
             batch = users[start : start + BATCH]
             try:
@@ -123,6 +121,10 @@ class Applying:
                 raise changed_meanwhile() from None
             if len(inserted) < len(batch):
                 raise changed_meanwhile()
+
+    def _sorted_users(self, changes: Collection[Change], sealed: Mapping[str, Sealed]) -> list[NewUser]:
+        users = (self._new_user(change, sealed[str(change.where)]) for change in changes)
+        return sorted(users, key=user_queries.insert_order)
 
     def _new_user(self, change: Change, sealed: Sealed) -> NewUser:
         wanted = self._wanted_user(change)

@@ -1,7 +1,6 @@
 """Compares what a file wants with what the farm has: the changes, and what is left as it is."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -262,5 +261,4 @@ def _sorted_or_all(names: frozenset[str] | frozenset[Env] | None) -> list[str]:
 
 
 def _fingerprint(name: str, changes: tuple[Change, ...]) -> str:
-    written = json.dumps([name, *map(asdict, changes)], default=str)
-    return hashlib.sha256(written.encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((name, changes)).encode()).hexdigest()[:32]
