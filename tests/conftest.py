@@ -1,6 +1,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from botfarm.runtime.startup import migrate
 from botfarm.services.shared.shutdown import Shutdown
 from support.app import api_client
 from support.code_clock import CodeClock
+from support.compiled_statements import CompiledStatements
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 from support.processes import end_fork_server, heed_signals
@@ -38,6 +40,10 @@ def _surroundings() -> Iterator[None]:
             if name.startswith("BOTFARM_") and not name.startswith(("BOTFARM_TEST_", "BOTFARM_HYPOTHESIS_")):
                 patch.delenv(name)
         patch.delenv("GITHUB_ACTIONS", raising=False)  # there, secrets are printed, to be masked
+        cached = partial(
+            engine.create_async_engine, execution_options={"compiled_cache": CompiledStatements()}
+        )
+        patch.setattr(engine, "create_async_engine", cached)
         yield
     end_fork_server()
 

@@ -14,6 +14,7 @@ import pytest
 
 from botfarm.db.leasing import pool_grant_queries
 from botfarm.domain.access import Role
+from botfarm.services.access import passwords
 from botfarm.services.granting import grants
 from botfarm.services.stock import importing, users
 from botfarm_client.testing import FakePolicy, FakeUser
@@ -23,6 +24,13 @@ from support.farm_beside_model import World
 from support.pages import Browser, SignIn, browser_of
 
 Make = Callable[[Sequence[FakeUser], FakePolicy, int | None], AbstractAsyncContextManager[Subject]]
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password's hash would take 28 ms of processor time; it does where the test is marked `costly`."""
+    if request.node.get_closest_marker("costly") is None:
+        monkeypatch.setattr(passwords, "MEMORY_KIB", 8)
 
 
 @pytest.fixture(params=["real", "fake"])

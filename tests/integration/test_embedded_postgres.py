@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from botfarm.process.embedded_postgres import server as server_module
 from botfarm.process.embedded_postgres.data_folder import EmbeddedPostgresError
 from botfarm.process.embedded_postgres.programs import ServerBinaries
 from botfarm.process.embedded_postgres.server import EmbeddedPostgres
+from support.postgres import temporary_folder
 
 FAST = {"fsync": "off"}
 AS_ROOT = os.geteuid() == 0
@@ -39,15 +39,6 @@ print(server.start(), flush=True)
 sys.stdin.read()
 server.stop()
 """
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    # pytest's own temporary folders are closed to the account that runs the server when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="botfarm-test-", dir="/tmp")).resolve()
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,7 @@ async def test_a_name_that_no_operator_can_have_is_unknown_in_every_locale(
 
 
 @pytest.mark.usefixtures("ann")
+@pytest.mark.costly
 async def test_a_hash_of_older_parameters_is_replaced_at_login(farm: Farm) -> None:
     old = CryptContext(["argon2"], argon2__type="ID", argon2__memory_cost=1_024, argon2__time_cost=1)
     await farm.sql.execute("UPDATE operators SET password_hash = $1", old.hash(PASSWORD))

@@ -14,6 +14,11 @@ import asyncpg
 
 from botfarm.process.embedded_postgres.server import EmbeddedPostgres
 
+# In memory, files are made and removed with a tenth of the processor time. ext4 passes over each inode that was freed
+# in the last half minute, one by one, and every test makes and removes the 370 files of a database.
+MEMORY = Path("/dev/shm")
+ROOM = 2 * 1024**3
+"""Bytes that must be free in memory: a cluster takes up to 300 MB, and each pytest process has one."""
 # Durability is not what most tests are about; those that are start a server of their own.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -21,12 +26,22 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """Reachable for the server's account too, which is not ours when the tests run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="botfarm-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="botfarm-test-", dir=_quickest_place()))
     folder.chmod(0o711)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _quickest_place() -> Path | None:
+    """The memory, when there is room and programs may be run from there; else None: the folder for temporary files."""
+    try:
+        state = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    has_room = state.f_bavail * state.f_frsize >= ROOM and os.access(MEMORY, os.W_OK)
+    return MEMORY if has_room and not state.f_flag & os.ST_NOEXEC else None
 
 
 @contextmanager
