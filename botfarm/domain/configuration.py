@@ -9,15 +9,14 @@ from enum import StrEnum
 from uuid import UUID
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.projects import ProjectChanges
 
 
 @dataclass(frozen=True, slots=True)
 class WantedUser:
     login: str
-    env: Env
-    domain: Domain | None = None
+    env: str
+    domain: str | None = None
     labels: Mapping[str, str] | None = None
     """All of them: a label that is not here is removed."""
     password: str | None = field(default=None, repr=False)
@@ -39,7 +38,7 @@ class WantedToken:
     role: Role
     projects: frozenset[str] | None
     """Names; null means all, as for `envs`."""
-    envs: frozenset[Env] | None
+    envs: frozenset[str] | None
     max_leases: int | None
     expires_in: int | None
     """Seconds, for a token that is made."""
@@ -84,7 +83,7 @@ class Thing:
     name: str
     """A login, for a user."""
     project: str | None = None
-    env: Env | None = None
+    env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

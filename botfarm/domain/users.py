@@ -9,7 +9,7 @@ from uuid import UUID
 
 from botfarm.domain.health import Health
 from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 MAX_LABELS = 64
 """Labels of one user, at most."""
@@ -153,8 +153,8 @@ class UserChanges:
     totp_seed: str | None = field(default=None, repr=False)
     removes_totp_seed: bool = False
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     session_expires_at: datetime | None = None
 
@@ -164,8 +164,8 @@ class UserFilter:
     """Null means any; all of the labels must match."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     state: UserState | None = None
     health: Health | None = None
     login: str | None = None

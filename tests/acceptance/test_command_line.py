@@ -226,7 +226,7 @@ BAD_LINES = [
     {"line": 4, "field": "login", "code": "invalid"},
     {"line": 5, "field": "project", "code": "no-such-project"},
     {"line": 6, "field": "", "code": "broken-quotes"},
-    {"line": 7, "field": "env", "code": "enum"},
+    {"line": 7, "field": "env", "code": "unknown"},
     {"line": 8, "field": "login", "code": "user-exists"},
     {"line": 9, "field": "", "code": "too-few-columns"},
 ]
@@ -384,3 +384,22 @@ finally:
     )
     assert json.loads(finished.stdout)["items"] is not None
     assert not finished.stderr.strip()
+
+
+def test_a_project_has_envs_and_domains_of_its_own(botfarm: CommandLine) -> None:
+    name = f"own-{uuid4().hex[:8]}"
+    names = ("--env", "qa1", "--env", "uat", "--domain", "buyer", "--domain", "seller")
+    shown = botfarm("projects", "add", name, *names).out
+    assert "qa1, uat" in shown
+    assert "buyer, seller" in shown
+    where = ("--project", name, "--env", "qa1")
+    added = botfarm("users", "add", "a@x.test", *where, "--json", stdin="hunter2\n").json
+    assert added["domain"] == "buyer"
+    lease = botfarm("leases", "acquire", *where, "--json").json
+    assert (lease["env"], lease["domain"]) == ("qa1", "buyer")
+    unknown = ("users", "add", "b@x.test", "--project", name, "--env", "stage")
+    assert "qa1, uat" in botfarm.error(*unknown, exit_code=1, stdin="hunter2\n")
+    assert "env qa1" in botfarm.error("projects", "update", name, "--env", "uat", exit_code=5)
+    assert "pattern" in botfarm.error("projects", "update", name, "--env", "QA1", exit_code=1)
+    changed = botfarm("projects", "update", name, "--env", "qa1", "--env", "qa2", "--json").json
+    assert (changed["envs"], changed["domains"]) == (["qa1", "qa2"], ["buyer", "seller"])

@@ -19,6 +19,8 @@ class TestProjects:
         assert project == {
             "id": project_id,
             "name": "shop",
+            "envs": ["prod", "preprod", "stage"],
+            "domains": ["regular", "canary"],
             "default_ttl": 900,
             "max_ttl": 14_400,
             "max_hold": 43_200,

@@ -199,7 +199,7 @@ async def test_one_bad_user_among_a_thousand_is_named_and_nothing_is_done(api: h
     many = [user(f"user-{number}@shop.test") for number in range(1_000)]
     for wrong, where, code in (
         ({"login": "no address"}, "projects.0.users.700.login", "invalid"),
-        ({"env": "staging"}, "projects.0.users.700.env", "enum"),
+        ({"env": "staging"}, "projects.0.users.700.env", "unknown"),
         ({"login": "USER-3@shop.test"}, "projects.0.users.700.login", "duplicate"),
         ({"labels": {"a": 1}}, "projects.0.users.700.labels.a", "string_type"),
         ({"pasword": "x"}, "projects.0.users.700.pasword", "extra_forbidden"),
@@ -291,3 +291,67 @@ async def test_a_manager_applies_the_users_of_its_project_and_env(api: httpx.Asy
     api.headers["Authorization"] = f"Bearer {token}"
     applied = await apply(api, {**file(user("anna@shop.test")), "name": "a-team"})
     assert deeds(applied) == [("user", "anna@shop.test", "create")]
+
+
+async def test_envs_and_domains_are_those_of_the_project_in_the_file(api: httpx.AsyncClient) -> None:
+    wanted = file(user("anna@shop.test", env="qa1"), user("ben@shop.test", env="uat", domain="vip"))
+    wanted["projects"][0] |= {"envs": ["qa1", "uat"], "domains": ["staff", "vip"]}
+    await apply(api, wanted)
+    project = (await api.get("/projects")).json()["items"][0]
+    assert (project["envs"], project["domains"]) == (["qa1", "uat"], ["staff", "vip"])
+    assert {each["login"]: each["domain"] for each in await users(api)} == {
+        "anna@shop.test": "staff",
+        "ben@shop.test": "vip",
+    }
+    wanted["projects"][0] |= {"envs": ["qa1", "uat", "qa2"]}
+    wanted["projects"][0]["users"].append(user("carl@shop.test", env="qa2"))
+    planned = await plan(api, wanted)
+    assert planned["changes"][0]["differences"] == [
+        {"field": "envs", "before": ["qa1", "uat"], "after": ["qa1", "uat", "qa2"]}
+    ]
+    await apply(api, wanted)
+    assert len(await users(api)) == 3
+
+
+@pytest.mark.parametrize(
+    ("project", "wanted", "field", "code"),
+    [
+        ({}, {"env": "qa1"}, "projects.0.users.0.env", "unknown"),
+        ({}, {"domain": "vip"}, "projects.0.users.0.domain", "unknown"),
+        ({"envs": ["qa1"]}, {}, "projects.0.users.0.env", "unknown"),
+        ({"domains": ["vip"]}, {"domain": "regular"}, "projects.0.users.0.domain", "unknown"),
+    ],
+)
+async def test_a_user_is_in_an_env_and_domain_of_its_project(
+    api: httpx.AsyncClient, project: Json, wanted: Json, field: str, code: str
+) -> None:
+    body = file(user("anna@shop.test", **wanted))
+    body["projects"][0] |= project
+    for exists in (False, True):
+        if exists:
+            await apply(api, file())
+        answer = await api.post("/config/plan", json=body)
+        errors = assert_problem(answer, 422, "invalid-request")["errors"]
+        assert [(each["field"], each["code"]) for each in errors] == [(field, code)]
+
+
+async def test_an_env_with_users_does_not_go(api: httpx.AsyncClient) -> None:
+    await apply(api, file(user("anna@shop.test")))
+    body = file()
+    body["projects"][0] |= {"envs": ["prod"]}
+    fingerprint = (await plan(api, body))["fingerprint"]
+    answer = await api.post("/config/apply", json={**body, "fingerprint": fingerprint})
+    errors = assert_problem(answer, 422, "invalid-request")["errors"]
+    assert [(each["field"], each["code"]) for each in errors] == [("projects.0", "project-in-use")]
+
+
+async def test_a_caller_of_some_envs_sees_no_other_ones(api: httpx.AsyncClient) -> None:
+    await create_project(api, envs=["stage", "secret-env"])
+    caller = {"name": "caller", "role": "manager", "projects": ["shop"], "envs": ["stage"]}
+    token = (await api.post("/tokens", json=caller)).json()["token"]
+    api.headers["Authorization"] = f"Bearer {token}"
+    body = file(user("anna@shop.test", env="stage"))
+    body["projects"][0] |= {"envs": ["stage"]}
+    for wanted in (body, {**body, "adopt": True}, file(user("anna@shop.test", domain="x"))):
+        answer = await api.post("/config/plan", json=wanted)
+        assert "secret-env" not in answer.text

@@ -12,14 +12,13 @@ from sqlalchemy import Engine, event
 from botfarm.domain.access import Role
 from botfarm.domain.configuration import Applied, WantedFarm, WantedProject, WantedToken, WantedUser
 from botfarm.domain.leases import Lease
-from botfarm.domain.pools import Env
 from botfarm.domain.projects import ProjectChanges
 from botfarm.errors import ChangedMeanwhileError, DatabaseUnavailableError
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm
 
 
 def wanted(*logins: str, max_leases: int = 5, cooldown: int = 0, **labels: str) -> WantedFarm:
-    users = tuple(WantedUser(login, Env.STAGE, labels=labels, password=PASSWORD) for login in logins)
+    users = tuple(WantedUser(login, "stage", labels=labels, password=PASSWORD) for login in logins)
     project = WantedProject("shop", ProjectChanges(cooldown=cooldown), users)
     token = WantedToken("ci", Role.RUNNER, None, None, max_leases, None)
     return WantedFarm("shop-team", (project,), (token,), prune=True)

@@ -204,7 +204,7 @@ async def test_a_login_written_by_the_previous_version_gets_its_normal_form(farm
     pool = await farm.pool(0)
     insert = """INSERT INTO users (id, login, password, project_id, env, domain)
                 VALUES (gen_random_uuid(), $1, 'x', $2, $3, $4) RETURNING id"""
-    place = pool.project_id, pool.env.value, pool.domain.value
+    place = pool.project_id, pool.env, pool.domain
     plain = await farm.sql.fetchval(insert, "Anna@X.test", *place)
     named = await farm.sql.fetchval(insert, "Jürgen@X.test", *place)
     assert await keys(farm.sql) == {"Anna@X.test": "anna@x.test", "Jürgen@X.test": None}

@@ -29,8 +29,8 @@ ANN@shop.test,{SECRET},stage,regular,shop
 """
 WRONG = [
     "3 login This must be an e-mail address.",
-    "4 env This must be prod, preprod or stage.",
-    "4 domain This must be regular or canary.",
+    "4 env The project has no such env.",
+    "4 domain The project has no such domain.",
     "5 project There is no such project.",
     "6 the line The line has fewer columns than the first row names.",
     "7 login The project and env have a user of this login already, or an earlier line of the file has.",

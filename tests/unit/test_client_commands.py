@@ -96,7 +96,7 @@ def test_exec_explains_itself() -> None:
     "arguments",
     [
         ("exec", *WHERE),
-        ("exec", "--project", "shop", "--env", "moon", "--", "true"),
+        ("exec", "--project", "shop", "--", "true"),
         ("exec", *WHERE, "--json", "true"),
         ("users", "add", "a@x.test"),
         ("users", "add", "a@x.test", *WHERE, "--password", "hunter2"),
@@ -111,7 +111,7 @@ def test_exec_explains_itself() -> None:
         ("leases", "show", "7"),
         ("leases", "acquire", *WHERE, "--count", "0"),
         ("leases", "acquire", *WHERE, "--ttl", "a week"),
-        ("leases", "acquire", "--project", "shop", "--env", "moon"),
+        ("leases", "acquire", "--project", "shop"),
         ("leases", "release", NOBODY, "--outcome", "fine"),
         ("leases", "force-release", NOBODY),
         ("leases", "hold", NOBODY),

@@ -17,7 +17,6 @@ from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.leases import Lease, LeaseOperation
-from botfarm.domain.pools import Env
 
 # An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
@@ -84,7 +83,7 @@ async def record(
     target: str,
     target_id: object,
     project_id: UUID | None = None,
-    env: Env | None = None,
+    env: str | None = None,
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Details are names and numbers that say what changed, as JSON; never a credential."""
@@ -110,7 +109,7 @@ class Deed:
     target: str
     target_id: object
     project_id: UUID | None = None
-    env: Env | None = None
+    env: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -235,6 +234,6 @@ def _entry(row: Row[Any]) -> AuditEntry:
         target=row.target,
         target_id=row.target_id,
         project_id=row.project_id,
-        env=Env(row.env) if row.env else None,
+        env=row.env,
         details=row.details,
     )

@@ -40,8 +40,6 @@ metadata = MetaData(
 )
 fence_sequence = Sequence("fence", metadata=metadata)
 
-_ENVS = "env IN ('prod', 'preprod', 'stage')"
-_DOMAINS = "domain IN ('canary', 'regular')"
 _ROLES = "role IN ('viewer', 'runner', 'keeper', 'manager', 'admin')"
 _CLOCK = func.clock_timestamp()
 
@@ -67,6 +65,9 @@ class ProjectRow(Base):
         CheckConstraint(
             "default_ttl >= 1 AND max_ttl >= 1 AND max_hold >= 1 AND lock_delay >= 0 AND cooldown >= 0",
             name="policy",
+        ),
+        CheckConstraint(
+            "cardinality(envs) BETWEEN 1 AND 32 AND cardinality(domains) BETWEEN 1 AND 32", name="names"
         ),
         CheckConstraint("cleaning IN ('off', 'on_dirty', 'required')", name="cleaning"),
         CheckConstraint(
@@ -96,6 +97,8 @@ class ProjectRow(Base):
     session_refresh: Mapped[int] = mapped_column(server_default="0")
     managed_by: Mapped[str | None]
     """The file that made it; null for what people and programs made by other ways."""
+    envs: Mapped[list[str]] = mapped_column(server_default="{prod,preprod,stage}")
+    domains: Mapped[list[str]] = mapped_column(server_default="{regular,canary}")
 
 
 class UserRow(Base):
@@ -103,8 +106,6 @@ class UserRow(Base):
 
     __tablename__ = "users"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("status IN ('active', 'dirty', 'quarantined', 'retired')", name="status"),
         CheckConstraint("(status = 'active') = (status_since IS NULL)", name="status_since"),
@@ -361,8 +362,6 @@ class TicketRow(Base):
 
     __tablename__ = "tickets"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("count >= 1", name="count"),
         CheckConstraint("purpose IN ('test', 'chore')", name="purpose"),

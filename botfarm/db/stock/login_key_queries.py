@@ -15,7 +15,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Env
 
 PAGE = 1_000
 MAX_NAMED = 20
@@ -64,7 +63,7 @@ PAUSE = text("SELECT pg_sleep(0.1)")
 # planner from pulling the subquery up, and so from another plan.
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
-    FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
+    FROM projects CROSS JOIN unnest(projects.envs) AS each (env) CROSS JOIN LATERAL (
         SELECT id, login FROM users
         WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
         OFFSET 0
@@ -151,7 +150,7 @@ def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[R
 
 async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
     """Ids and logins of users without a normal form: replicas of the previous version wrote them."""
-    rows = await session.execute(SOME_WITHOUT_KEY, {"envs": list(Env)})
+    rows = await session.execute(SOME_WITHOUT_KEY)
     return [(row.id, row.login) for row in rows]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.tables import ProjectRow
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 _COLUMNS = """
     u.id, u.login, u.login_key, u.project_id, p.name AS project_name, u.env, u.domain, u.labels, u.managed_by,
@@ -70,13 +70,13 @@ class UserChange:
     """What a user has from now on."""
 
     id: UUID
-    domain: Domain
+    domain: str
     labels: str
     """JSON text."""
 
 
 async def users_named(
-    session: AsyncSession, wanted: Collection[tuple[UUID, Env, str]], scope: Scope
+    session: AsyncSession, wanted: Collection[tuple[UUID, str, str]], scope: Scope
 ) -> list[KnownUser]:
     """The users of these projects, envs and normal forms of logins."""
     columns = {
@@ -116,7 +116,7 @@ def _known(row: Row[Any]) -> KnownUser:
         id=row.id,
         login=row.login,
         login_key=row.login_key,
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        pool=Pool(row.project_id, row.env, row.domain),
         project_name=row.project_name,
         labels=row.labels,
         managed_by=row.managed_by,

@@ -26,7 +26,7 @@ from botfarm.db.shared.user_state import STATUS, USER_STATE
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
 from botfarm.domain.logins import folded, login_key
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import User, UserFilter, UserState, UserStatus
 
 u, p = aliased(UserRow, name="u"), aliased(ProjectRow, name="p")
@@ -130,7 +130,7 @@ _FOUND_BY: dict[UserState | None, tuple[str | None, str | None]] = {
 
 
 def cursor_of(user: User) -> UserCursor:
-    return (user.pool.project_id, user.pool.env.value, user.pool.domain.value, user.id)
+    return (user.pool.project_id, user.pool.env, user.pool.domain, user.id)
 
 
 def _last_lease(scope: Scope) -> ColumnElement[Any]:
@@ -188,7 +188,7 @@ def _user(row: Row[Any]) -> User:
         id=row.id,
         created_at=row.created_at,
         login=row.login,
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        pool=Pool(row.project_id, row.env, row.domain),
         state=state,
         locktime=row.locktime if row.locked else None,
         expires_at=row.expires_at if row.locked else None,

@@ -29,8 +29,14 @@ from botfarm.domain.configuration import (
 )
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Pool
-from botfarm.domain.projects import Project, ProjectPolicy
-from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, ProjectExistsError
+from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS, Project, ProjectPolicy
+from botfarm.errors import (
+    FieldError,
+    InvalidRequestError,
+    NoSuchProjectError,
+    ProjectExistsError,
+    ProjectInUseError,
+)
 from botfarm.services.access.tokens import default_life, require_in_force
 from botfarm.services.configuration.known_farm import KnownFarm
 from botfarm.services.configuration.planning import MAX_ERRORS, changed_meanwhile, settings_of, token_scope
@@ -61,6 +67,7 @@ class Applying:
 
     async def run(self, sealed: Mapping[str, Sealed]) -> tuple[AppliedToken, ...]:
         """`sealed` are the credentials of users, by their place in the file. Returns the tokens that were made."""
+        await self._lock_projects()
         for change in self._changes(Kind.PROJECT):
             await self._project(change)
         await self._new_users(sealed)
@@ -73,18 +80,22 @@ class Applying:
         await self._record()
         return tuple(tokens)
 
+    async def _lock_projects(self) -> None:
+        """Locks those that change or get users: all at once, because an import locks them in the same order."""
+        names = {change.thing.project for change in self._plan.changes if change.deed is not Deed.RETIRE}
+        known = {project.id: project for name, project in self._known.projects.items() if name in names}
+        scope = self._principal.scope
+        locked = await project_queries.lock_projects(self._session, known, scope, to_change=True)
+        if locked != known:
+            raise changed_meanwhile()
+
     async def _project(self, change: Change) -> None:
         wanted = self._wanted_project(change)
         settings = settings_of(wanted)
         if change.deed is Deed.CREATE:
             project = await self._new_project(wanted)
         else:
-            changed = await project_queries.update_project(
-                self._session, self._project_ids[wanted.name], wanted.settings
-            )
-            if changed is None:
-                raise changed_meanwhile()
-            project = changed
+            project = await self._changed_project(change, wanted)
             await managed_queries.mark_project(self._session, project.id, file=self._wanted.name)
         self._project_ids[wanted.name] = project.id
         self.changed_projects.add(project.id)
@@ -92,16 +103,29 @@ class Applying:
         self._say(operation, change, project.id, settings, project.id)
 
     async def _new_project(self, wanted: WantedProject) -> Project:
+        settings = settings_of(wanted)
         try:
             return await project_queries.insert_project(
                 self._session,
                 project_id=uuid4(),
                 name=wanted.name,
-                policy=ProjectPolicy(**settings_of(wanted)),
+                envs=settings.pop("envs", DEFAULT_ENVS),
+                domains=settings.pop("domains", DEFAULT_DOMAINS),
+                policy=ProjectPolicy(**settings),
                 managed_by=self._wanted.name,
             )
         except ProjectExistsError:
             raise changed_meanwhile() from None
+
+    async def _changed_project(self, change: Change, wanted: WantedProject) -> Project:
+        project_id = self._project_ids[wanted.name]
+        try:
+            project = await project_queries.update_project(self._session, project_id, wanted.settings)
+        except ProjectInUseError as error:
+            raise InvalidRequestError(FieldError(str(change.where), "project-in-use", error.detail)) from None
+        if project is None:
+            raise changed_meanwhile()
+        return project
 
     async def _new_users(self, sealed: Mapping[str, Sealed]) -> None:
         changes = list(self._changes(Kind.USER, Deed.CREATE))

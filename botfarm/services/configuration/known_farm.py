@@ -12,10 +12,9 @@ from botfarm.db.stock.managed_queries import KnownUser
 from botfarm.domain.access import Principal, Role, Token
 from botfarm.domain.configuration import WantedFarm
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Env
 from botfarm.domain.projects import Project
 
-UserKey = tuple[UUID, Env, str]
+UserKey = tuple[UUID, str, str]
 """Project, env and the normal form of the login: what makes two users the same account."""
 
 

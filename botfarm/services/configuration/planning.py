@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -23,8 +23,7 @@ from botfarm.domain.configuration import (
     WantedUser,
 )
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Domain, Env
-from botfarm.domain.projects import Project
+from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS, Project
 from botfarm.errors import ChangedMeanwhileError, FieldError, InvalidRequestError
 from botfarm.services.configuration.known_farm import KnownFarm
 
@@ -48,6 +47,21 @@ def make_plan(principal: Principal, wanted: WantedFarm, known: KnownFarm) -> Pla
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The envs and domains of a project, once the file is applied."""
+
+    envs: tuple[str, ...]
+    domains: tuple[str, ...]
+
+    @staticmethod
+    def of(project: Project | None, wanted: WantedProject) -> "_Names":
+        return _Names(
+            envs=wanted.settings.envs or (project.envs if project else DEFAULT_ENVS),
+            domains=wanted.settings.domains or (project.domains if project else DEFAULT_DOMAINS),
+        )
+
+
 class _Planning:
     def __init__(self, principal: Principal, wanted: WantedFarm, known: KnownFarm) -> None:
         self.changes: list[Change] = []
@@ -69,6 +83,8 @@ class _Planning:
             self._new_project(where, thing, wanted)
         elif settings := settings_of(wanted):
             before = _settings_of(project)
+            if self._principal.scope.envs is not None:  # it must not see the other ones
+                settings.pop("envs", None)
             differences = tuple(
                 Difference(name, before[name], value)
                 for name, value in settings.items()
@@ -76,9 +92,9 @@ class _Planning:
             )
             if self._settle(where, thing, project.id, project.managed_by, differences):
                 self._require_admin_of_all_envs(where)
-        domain = _default_domain()
+        names = _Names.of(project, wanted)
         for number, user in enumerate(wanted.users):
-            self._user(f"{where}.users.{number}", project, wanted.name, domain, user)
+            self._user(f"{where}.users.{number}", project, wanted.name, names, user)
 
     def token(self, where: str, wanted: WantedToken) -> None:
         if not self._principal.role.includes(Role.ADMIN):
@@ -123,7 +139,7 @@ class _Planning:
         self.changes.append(Change(thing, Deed.CREATE, made, where))
 
     def _user(
-        self, where: str, project: Project | None, project_name: str, domain: Domain, wanted: WantedUser
+        self, where: str, project: Project | None, project_name: str, names: "_Names", wanted: WantedUser
     ) -> None:
         key = login_key(wanted.login)
         if self._is_there_twice(f"{where}.login", ("user", project_name, wanted.env, key)):
@@ -131,10 +147,15 @@ class _Planning:
         if not self._principal.scope.has_env(wanted.env):
             self._refuse(f"{where}.env", "forbidden", "your scope does not have this env")
             return
+        if not self._has_names(where, names, wanted):
+            return
         user = self._known.users.get((project.id, wanted.env, key)) if project else None
         thing = Thing(Kind.USER, wanted.login, project_name, wanted.env)
         if user is None:
-            made = (Difference("domain", None, wanted.domain or domain), *_labels({}, wanted.labels or {}))
+            made = (
+                Difference("domain", None, wanted.domain or names.domains[0]),
+                *_labels({}, wanted.labels or {}),
+            )
             self.changes.append(Change(thing, Deed.CREATE, made, where))
             return
         self._named_users.add(user.id)
@@ -143,6 +164,19 @@ class _Planning:
             self.left_alone.append(LeftAlone(thing, Reason.RETIRED, differences))
         else:
             self._settle(where, thing, user.id, user.managed_by, differences)
+
+    def _has_names(self, where: str, names: "_Names", wanted: WantedUser) -> bool:
+        """Whether the project has the env and the domain of the user."""
+        envs = [env for env in names.envs if self._principal.scope.has_env(env)]
+        unknown = {
+            "env": envs if wanted.env not in envs else None,
+            "domain": names.domains if wanted.domain not in {None, *names.domains} else None,
+        }
+        for field, there in unknown.items():
+            if there is not None:
+                message = f"must be one that the project has: {', '.join(there)}"
+                self._refuse(f"{where}.{field}", "unknown", message)
+        return all(there is None for there in unknown.values())
 
     def _settle(
         self,
@@ -226,12 +260,12 @@ def token_scope(wanted: WantedToken, ids: Mapping[str, UUID]) -> Scope:
 
 
 def _settings_of(project: Project) -> dict[str, object]:
-    return {"name": project.name, **asdict(project.policy)}
-
-
-def _default_domain() -> Domain:
-    """Of a new user whose domain the file does not say."""
-    return Domain.REGULAR
+    return {
+        "name": project.name,
+        "envs": project.envs,
+        "domains": project.domains,
+        **asdict(project.policy),
+    }
 
 
 def _user_differences(user: KnownUser, wanted: WantedUser) -> Iterator[Difference]:
@@ -256,7 +290,7 @@ def _terms(token: WantedToken) -> dict[str, object]:
     }
 
 
-def _sorted_or_all(names: frozenset[str] | frozenset[Env] | None) -> list[str]:
+def _sorted_or_all(names: frozenset[str] | None) -> list[str]:
     return ["*"] if names is None else sorted(names)
 
 

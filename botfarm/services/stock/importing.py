@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from botfarm.db.stock.user_queries import NewUser
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.logins import login_key
 from botfarm.domain.pools import Pool
+from botfarm.domain.projects import Project
 from botfarm.domain.users import ImportResult, LineError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
 from botfarm.services.shared.notifier import Notifier
@@ -78,7 +79,7 @@ class Importing:
         users, pools, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in pools}
-            projects = await project_queries.existing_projects(session, project_ids, principal.scope)
+            projects = await project_queries.lock_projects(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
             batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
             inserted: set[UUID] = set()
@@ -122,16 +123,19 @@ class Importing:
 
 
 def _checked(
-    users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
+    users: dict[int, NewUser], projects: Mapping[UUID, Project], scope: Scope
 ) -> tuple[list[list[NewUser]], list[LineError]]:
     """The users to insert, in batches and in the order of insertion, and the errors of the others."""
     errors: list[LineError] = []
     known: list[NewUser] = []
     for line, user in users.items():
-        if user.pool.project_id not in projects:
+        project = projects.get(user.pool.project_id)
+        if project is None:
             errors.append(LineError(line, "project_id", "no-such-project"))
         elif not scope.has_env(user.pool.env):
             errors.append(LineError(line, "env", "forbidden"))
+        elif lacking := project.lacking(user.pool.env, user.pool.domain):
+            errors += (LineError(line, field, "unknown") for field in lacking)
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)

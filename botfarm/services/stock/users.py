@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from uuid import UUID, uuid4
@@ -9,18 +10,20 @@ from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries, user_reading_queries
+from botfarm.db.stock import project_queries, user_queries, user_reading_queries
 from botfarm.db.stock.user_queries import NewUser
 from botfarm.db.stock.user_reading_queries import UserCursor
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.logins import login_key
 from botfarm.domain.paging import Page
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import SHORT_NAME, Pool
 from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import (
     ChangedMeanwhileError,
+    FieldError,
     ForbiddenError,
+    InvalidRequestError,
     NoSuchProjectError,
     NoSuchUserError,
     UserBusyError,
@@ -56,11 +59,15 @@ class Users:
         secrets: Secrets | None = None,
         totp_seed: str | None = None,
     ) -> User:
-        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope."""
+        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope.
+
+        InvalidRequestError for an env or a domain that the project does not have.
+        """
         _require_pool(principal.scope, pool)
         user_id = uuid4()
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
+            await _require_in_project(session, principal.scope, pool)
             if not await user_queries.insert_user(
                 session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
@@ -79,6 +86,7 @@ class Users:
     ) -> User:
         """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
 
+        InvalidRequestError for an env or a domain that the project does not have;
         UserBusyError for a move under a live lease; ChangedMeanwhileError unless the user has the version `seen`.
         """
         async with self._database.transaction() as session:
@@ -91,6 +99,8 @@ class Users:
             if locked.is_leased and after != before:
                 user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
+            if after != before:
+                await _require_in_project(session, principal.scope, after)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -195,7 +205,7 @@ def _pool_after(before: Pool, changes: UserChanges) -> Pool:
     )
 
 
-def _place(pool: Pool) -> tuple[UUID, Env]:
+def _place(pool: Pool) -> tuple[UUID, str]:
     """Project and env, by which scopes are defined."""
     return pool.project_id, pool.env
 
@@ -208,6 +218,20 @@ def _require_pool(scope: Scope, pool: Pool) -> None:
         raise ForbiddenError(f"Your scope does not have the env {pool.env}.")
 
 
+async def _require_in_project(session: AsyncSession, scope: Scope, pool: Pool) -> None:
+    """The project keeps env and domain until the transaction ends. Raises NoSuchProjectError, InvalidRequestError."""
+    project = (await project_queries.lock_projects(session, [pool.project_id], scope)).get(pool.project_id)
+    if project is None:
+        raise NoSuchProjectError
+    names = {"env": project.within(scope).envs, "domain": project.domains}
+    unknown = [
+        FieldError(field, "unknown", f"must be one that the project has: {', '.join(names[field])}")
+        for field in project.lacking(pool.env, pool.domain)
+    ]
+    if unknown:
+        raise InvalidRequestError(*unknown)
+
+
 def _existing(user: User | None) -> User:
     if user is None:
         raise NoSuchUserError
@@ -216,7 +240,9 @@ def _existing(user: User | None) -> User:
 
 def _decode(cursor: str) -> UserCursor:
     project_id, env, domain, user_id = decode_cursor(cursor, 4)
+    if not (re.fullmatch(SHORT_NAME, env) and re.fullmatch(SHORT_NAME, domain)):
+        raise invalid_cursor()
     try:
-        return UUID(project_id), Env(env), Domain(domain), UUID(user_id)
+        return UUID(project_id), env, domain, UUID(user_id)
     except ValueError:
         raise invalid_cursor() from None

@@ -5,10 +5,20 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from botfarm.domain.configuration import WantedFarm, WantedProject, WantedToken, WantedUser
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.projects import ProjectChanges
-from botfarm.web.api.fields import Integer, Labels, Login, Password, ProjectName, Secrets, TokenName, TotpSeed
-from botfarm.web.api.requests import ABSENT, NewToken, ProjectPolicyPatch, RequestBody
+from botfarm.web.api.fields import (
+    Integer,
+    Labels,
+    Login,
+    Password,
+    ProjectName,
+    Secrets,
+    ShortName,
+    ShortNames,
+    TokenName,
+    TotpSeed,
+)
+from botfarm.web.api.requests import ABSENT, NewToken, ProjectPolicyPatch, RequestBody, frozen
 
 MAX_PROJECTS, MAX_USERS, MAX_TOKENS = 100, 10_000, 1_000
 
@@ -17,8 +27,10 @@ class ConfiguredUser(RequestBody):
     login: Annotated[
         Login, Field(description="In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.")
     ]
-    env: Env
-    domain: Annotated[Domain, Field(description="Absent: the first of the project, for a new user.")] = ABSENT
+    env: ShortName
+    domain: Annotated[ShortName, Field(description="Absent: the first of the project, for a new user.")] = (
+        ABSENT
+    )
     labels: Annotated[Labels, Field(description="All that it has; absent: they stay as they are.")] = ABSENT
     password: Annotated[
         Password, Field(description="Of a new user; one that exists keeps its own, as for the two below.")
@@ -40,11 +52,17 @@ class ConfiguredUser(RequestBody):
 
 class ConfiguredProject(RequestBody):
     name: ProjectName
+    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
+    domains: Annotated[
+        ShortNames, Field(description="As envs. The first is that of users that name none.")
+    ] = ABSENT
     policy: ProjectPolicyPatch = ProjectPolicyPatch()
     users: Annotated[list[ConfiguredUser], Field(max_length=MAX_USERS)] = []
 
     def wanted(self) -> WantedProject:
-        settings = ProjectChanges(**self.policy.model_dump(exclude_unset=True))
+        own = self.model_dump(exclude_unset=True, exclude={"name", "policy", "users"})
+        given = {**own, **self.policy.model_dump(exclude_unset=True)}
+        settings = ProjectChanges(**{name: frozen(value) for name, value in given.items()})
         return WantedProject(self.name, settings, tuple(user.wanted() for user in self.users))
 
 

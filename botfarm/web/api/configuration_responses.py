@@ -6,7 +6,6 @@ from uuid import UUID
 from pydantic import AliasPath, Field
 
 from botfarm.domain.configuration import Deed, Kind, Reason
-from botfarm.domain.pools import Env
 from botfarm.web.api.responses import ResponseBody
 
 
@@ -14,7 +13,7 @@ class ThingOut(ResponseBody):
     kind: Kind
     name: Annotated[str, Field(description="A login, for a user.")]
     project: str | None
-    env: Env | None
+    env: str | None
 
 
 class DifferenceOut(ResponseBody):

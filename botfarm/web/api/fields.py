@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from botfarm.crypto.totp import SeedError, read_seed
 from botfarm.domain.credentials import MAX_SECRETS_BYTES
-from botfarm.domain.projects import id_or_name
+from botfarm.domain.pools import SHORT_NAME
+from botfarm.domain.projects import MAX_NAMES, id_or_name
 from botfarm.domain.users import MAX_LABELS
 from botfarm.errors import FieldError, InvalidRequestError
 
@@ -132,6 +133,12 @@ def _not_a_uuid(name: str) -> str:
     return name
 
 
+def _different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise _invalid("must not have a name twice")
+    return names
+
+
 def _password(password: SecretStr) -> SecretStr:
     _storable(password.get_secret_value())
     return password
@@ -175,6 +182,8 @@ Share = Annotated[
 ProjectName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
 ]
+ShortName = Annotated[str, StringConstraints(pattern=f"^{SHORT_NAME}$")]
+ShortNames = Annotated[list[ShortName], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(_different)]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 LabelChanges = Annotated[
     dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)

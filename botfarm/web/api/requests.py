@@ -3,15 +3,22 @@
 They refuse unknown fields, and numbers that are not numbers.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Env
-from botfarm.domain.projects import Cleaning, ProjectPolicy, id_or_name
+from botfarm.domain.pools import SHORT_NAME
+from botfarm.domain.projects import (
+    DEFAULT_DOMAINS,
+    DEFAULT_ENVS,
+    Cleaning,
+    ProjectChanges,
+    ProjectPolicy,
+    id_or_name,
+)
 from botfarm.web.api.fields import (
     Attempts,
     Cooldown,
@@ -22,6 +29,7 @@ from botfarm.web.api.fields import (
     Password,
     ProjectName,
     Share,
+    ShortNames,
     SomeAttempts,
     Text,
     TokenName,
@@ -29,6 +37,7 @@ from botfarm.web.api.fields import (
 )
 
 EVERYTHING = "*"
+FIRST_DOMAIN = "The first one is that of an acquire that names none."
 _POLICY = ProjectPolicy()
 # The default of a field that may be absent and must not be null, because null could not be merged.
 ABSENT: Any = None
@@ -41,6 +50,8 @@ class RequestBody(BaseModel):
 class NewProject(RequestBody):
     id: UUID | None = None
     name: ProjectName
+    envs: ShortNames = list(DEFAULT_ENVS)
+    domains: Annotated[ShortNames, Field(description=FIRST_DOMAIN)] = list(DEFAULT_DOMAINS)
     default_ttl: Ttl = _POLICY.default_ttl
     max_ttl: Ttl = _POLICY.max_ttl
     max_hold: MaxHold = _POLICY.max_hold
@@ -58,7 +69,7 @@ class NewProject(RequestBody):
     session_refresh: Interval = _POLICY.session_refresh
 
     def policy(self) -> ProjectPolicy:
-        return ProjectPolicy(**self.model_dump(exclude={"id", "name"}))
+        return ProjectPolicy(**self.model_dump(exclude={"id", "name", "envs", "domains"}))
 
 
 class ProjectPolicyPatch(RequestBody):
@@ -81,10 +92,20 @@ class ProjectPolicyPatch(RequestBody):
     session_refresh: Interval = ABSENT
 
 
+def frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 class ProjectPatch(ProjectPolicyPatch):
     """Fields that are absent stay as they are."""
 
     name: ProjectName = ABSENT
+    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
+    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
+
+    def changes(self) -> ProjectChanges:
+        given = self.model_dump(exclude_unset=True)
+        return ProjectChanges(**{name: frozen(value) for name, value in given.items()})
 
 
 class NewToken(RequestBody):
@@ -95,7 +116,8 @@ class NewToken(RequestBody):
         Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
     ]
     envs: Annotated[
-        list[Env | Literal["*"]], Field(min_length=1, max_length=10, description='`["*"]` means all.')
+        list[Annotated[str, StringConstraints(pattern=rf"^({SHORT_NAME}|\*)$")]],
+        Field(min_length=1, max_length=100, description='`["*"]` means all.'),
     ]
     max_leases: Annotated[
         Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
@@ -125,8 +147,8 @@ class NewToken(RequestBody):
         return None if EVERYTHING in self.projects else [id_or_name(each) for each in self.projects]
 
     @property
-    def chosen_envs(self) -> list[Env] | None:
-        return None if EVERYTHING in self.envs else [Env(each) for each in self.envs]
+    def chosen_envs(self) -> list[str] | None:
+        return None if EVERYTHING in self.envs else self.envs
 
 
 class SignIn(RequestBody):

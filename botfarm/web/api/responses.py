@@ -11,7 +11,6 @@ from pydantic.json_schema import SkipJsonSchema
 from botfarm.domain.access import Role
 from botfarm.domain.health import Health
 from botfarm.domain.leases import Due, EndedBy, Outcome, Purpose, Reason
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.projects import Cleaning
 from botfarm.domain.users import UserState, UserStatus
 
@@ -49,6 +48,8 @@ class ProjectOut(ResponseBody):
     id: UUID
     created_at: datetime
     name: str
+    envs: Annotated[list[str], Field(description="Those of the caller's scope.")]
+    domains: Annotated[list[str], Field(description="The first one is that of an acquire that names none.")]
     default_ttl: int = Field(validation_alias=AliasPath("policy", "default_ttl"))
     max_ttl: int = Field(validation_alias=AliasPath("policy", "max_ttl"))
     max_hold: int = Field(validation_alias=AliasPath("policy", "max_hold"))
@@ -73,8 +74,8 @@ class Identified(ResponseBody):
 
 class OfPool(ResponseBody):
     project_id: UUID = Field(validation_alias=AliasPath("pool", "project_id"))
-    env: Env = Field(validation_alias=AliasPath("pool", "env"))
-    domain: Domain = Field(validation_alias=AliasPath("pool", "domain"))
+    env: str = Field(validation_alias=AliasPath("pool", "env"))
+    domain: str = Field(validation_alias=AliasPath("pool", "domain"))
 
 
 class UserOut(OfPool, Identified):
@@ -277,7 +278,7 @@ class AuditEntryOut(ResponseBody):
     target: str
     target_id: str
     project_id: UUID | None
-    env: Env | None
+    env: str | None
     details: dict[str, Any]
 
 

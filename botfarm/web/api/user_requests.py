@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.health import Health
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import BulkAction, BulkChange, UserChanges, UserFilter, UserState
 from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.web.api.fields import (
@@ -20,6 +19,7 @@ from botfarm.web.api.fields import (
     SearchText,
     SecretChanges,
     Secrets,
+    ShortName,
     TotpSeed,
 )
 from botfarm.web.api.requests import ABSENT, RequestBody
@@ -29,8 +29,8 @@ class NewUser(RequestBody):
     login: Login
     password: Password
     project_id: UUID
-    env: Env
-    domain: Domain
+    env: ShortName
+    domain: ShortName
     labels: Labels = {}
     secrets: Annotated[Secrets | None, Field(repr=False)] = None
     totp_seed: TotpSeed | None = None
@@ -46,8 +46,8 @@ class UserPatch(RequestBody):
     login: Login = ABSENT
     password: Password = ABSENT
     project_id: UUID = ABSENT
-    env: Env = ABSENT
-    domain: Domain = ABSENT
+    env: ShortName = ABSENT
+    domain: ShortName = ABSENT
     labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
     secrets: Annotated[
         SecretChanges | None,
@@ -90,8 +90,8 @@ class BulkFilter(RequestBody):
     """As the query of `get_users`."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: ShortName | None = None
+    domain: ShortName | None = None
     state: UserState | None = None
     health: Health | None = None
     login: Login | None = None

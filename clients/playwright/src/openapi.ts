@@ -59,7 +59,7 @@ export interface paths {
         put?: never;
         /**
          * Create Project
-         * @description Add a system under test, and how long its users may be held.
+         * @description Add a system under test, its envs and domains, and how long its users may be held.
          */
         post: operations["create_project"];
         delete?: never;
@@ -91,7 +91,7 @@ export interface paths {
         head?: never;
         /**
          * Update Project
-         * @description Change its name or its lease policy; leases under way keep what they were granted.
+         * @description Change its name, its envs and domains or its policy; leases under way keep what they were granted.
          */
         patch: operations["update_project"];
         trace?: never;
@@ -771,7 +771,8 @@ export interface components {
             target_id: string;
             /** Project Id */
             project_id: string | null;
-            env: components["schemas"]["Env"] | null;
+            /** Env */
+            env: string | null;
             /** Details */
             details: {
                 [key: string]: unknown;
@@ -807,8 +808,10 @@ export interface components {
         BulkFilter: {
             /** Project Id */
             project_id?: string | null;
-            env?: components["schemas"]["Env"] | null;
-            domain?: components["schemas"]["Domain"] | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
             state?: components["schemas"]["UserState"] | null;
             health?: components["schemas"]["Health"] | null;
             /** Login */
@@ -1047,11 +1050,6 @@ export interface components {
             after: unknown;
         };
         /**
-         * Domain
-         * @enum {string}
-         */
-        Domain: "canary" | "regular";
-        /**
          * Due
          * @description What a keeper is to do with the user of a chore.
          * @enum {string}
@@ -1062,11 +1060,6 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
-        /**
-         * Env
-         * @enum {string}
-         */
-        Env: "prod" | "preprod" | "stage";
         /** ForcedRelease */
         ForcedRelease: {
             /** Reason */
@@ -1192,8 +1185,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Fence */
             fence: number;
             purpose: components["schemas"]["Purpose"];
@@ -1282,10 +1277,16 @@ export interface components {
              * @description Its name, instead of its id.
              */
             project?: string | null;
-            /** @description Of the pool. */
-            env?: components["schemas"]["Env"] | null;
-            /** @default regular */
-            domain?: components["schemas"]["Domain"];
+            /**
+             * Env
+             * @description Of the pool.
+             */
+            env?: string | null;
+            /**
+             * Domain
+             * @description By default the first of the project's.
+             */
+            domain?: string | null;
             /**
              * Labels
              * @default {}
@@ -1334,8 +1335,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /** Password */
@@ -1496,6 +1499,24 @@ export interface components {
             /** Name */
             name: string;
             /**
+             * Envs
+             * @default [
+             *       "prod",
+             *       "preprod",
+             *       "stage"
+             *     ]
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             * @default [
+             *       "regular",
+             *       "canary"
+             *     ]
+             */
+            domains?: string[];
+            /**
              * Default Ttl
              * @description Seconds.
              * @default 900
@@ -1593,7 +1614,7 @@ export interface components {
              * Envs
              * @description `["*"]` means all.
              */
-            envs: (components["schemas"]["Env"] | "*")[];
+            envs: string[];
             /**
              * Max Leases
              * @description Users held at the same time.
@@ -1619,8 +1640,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Labels
              * @default {}
@@ -1728,8 +1751,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** In Service */
@@ -1792,8 +1817,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** Total */
@@ -1828,8 +1855,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** @description Of the whole window. */
@@ -1875,6 +1904,16 @@ export interface components {
             created_at: string;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @description Those of the caller's scope.
+             */
+            envs: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             */
+            domains: string[];
             /** Default Ttl */
             default_ttl: number;
             /** Max Ttl */
@@ -1985,6 +2024,16 @@ export interface components {
          * @description Fields that are absent stay as they are.
          */
         ProjectPolicyPatch: {
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -2275,8 +2324,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Id */
             id: number;
             purpose: components["schemas"]["Purpose"];
@@ -2426,8 +2477,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2553,8 +2606,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2645,8 +2700,10 @@ export interface components {
              * Format: uuid
              */
             project_id?: string;
-            env?: components["schemas"]["Env"];
-            domain?: components["schemas"]["Domain"];
+            /** Env */
+            env?: string;
+            /** Domain */
+            domain?: string;
             /**
              * Labels
              * @description Merged into the user's; null removes one.
@@ -2693,8 +2750,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /**
@@ -3358,7 +3417,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description project-exists */
+            /** @description project-exists, project-in-use */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3526,8 +3585,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 state?: components["schemas"]["UserState"] | null;
                 health?: components["schemas"]["Health"] | null;
                 login?: string | null;
@@ -4764,8 +4823,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
             };
             header?: never;
             path?: never;
@@ -4834,8 +4893,8 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["LeaseState"] | null;
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 user_id?: string | null;
                 owner?: string | null;
                 principal?: string | null;
@@ -5962,8 +6021,8 @@ export interface operations {
         parameters: {
             query: {
                 project_id: string;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description How long a request may wait. */
                 goal_seconds?: number;
                 /** @description The share of requests that must keep the goal. */
@@ -6055,8 +6114,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description A day before `until` when it is not given, or 14 days with `step=day`. */
                 since?: string | null;
                 /** @description Now when it is not given. */
@@ -6130,8 +6189,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description Of leases that began since then; 14 days ago when it is not given. */
                 since?: string | null;
                 /** @description The most first; `idle`: those that were not used for longest. */

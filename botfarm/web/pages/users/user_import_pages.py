@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Form, Query, Request, Response, UploadFile
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import ImportResult
 from botfarm.errors import ImportRejectedError
 from botfarm.services.stock.importing import MAX_ERRORS
-from botfarm.web.api.fields import SearchText
+from botfarm.web.api.fields import SearchText, ShortName
 from botfarm.web.http.callers import still_admitted
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
@@ -45,8 +44,8 @@ async def import_file(
     file: UploadFile,
     step: Annotated[Literal["check", "import"], Form()],
     project: Annotated[SearchText, Form()] = None,
-    env: Annotated[Env | None, Form()] = None,
-    domain: Annotated[Domain | None, Form()] = None,
+    env: Annotated[ShortName | None, Form()] = None,
+    domain: Annotated[ShortName | None, Form()] = None,
 ) -> Response:
     """Creates all users of the file or, when a line is wrong, none. A check creates none in any case."""
     await still_admitted(request)  # the file may have taken long

@@ -10,6 +10,7 @@ _WORDS = {
     "no-such-project": "There is no such project.",
     "not-a-json-object": "This is not a JSON object.",
     "not-utf-8": "This is not text in UTF-8.",
+    "string_pattern_mismatch": "This must be 1 to 32 of a-z, 0-9, dot, dash and underscore, first a letter or digit.",
     "string_type": "This must be text.",
     "too-few-columns": "The line has fewer columns than the first row names.",
     "too-large": "The line is too large.",
@@ -20,8 +21,8 @@ _WORDS = {
     "uuid_parsing": "This is not the id of a project.",
 }
 _WORDS_OF_FIELDS = {
-    ("domain", "enum"): "This must be regular or canary.",
-    ("env", "enum"): "This must be prod, preprod or stage.",
+    ("domain", "unknown"): "The project has no such domain.",
+    ("env", "unknown"): "The project has no such env.",
     (
         "labels",
         "invalid",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from botfarm_client.connection.connection import Connection
 
 projects = typer.Typer(
-    no_args_is_help=True, help="The systems under test, and how long their users may be held."
+    no_args_is_help=True,
+    help="The systems under test, their envs and domains, and how long their users may be held.",
 )
 
 
@@ -32,6 +33,32 @@ class Cleaning(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
+Envs = Annotated[
+    list[str],
+    typer.Option(
+        "--env", metavar="ENV", help="Repeat it for each of its envs: prod, preprod and stage by default."
+    ),
+]
+Domains = Annotated[
+    list[str],
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Repeat it for each of its domains, the default one first: regular and canary by default.",
+    ),
+]
+ChangedEnvs = Annotated[
+    list[str],
+    typer.Option("--env", metavar="ENV", help="Repeat it for all of its envs: they replace those it has."),
+]
+ChangedDomains = Annotated[
+    list[str],
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Repeat it for all of its domains, the default one first: they replace those it has.",
+    ),
+]
 DefaultTtl = Annotated[int | None, duration_option("--default-ttl", "How long a lease is, if not said.")]
 MaxTtl = Annotated[int | None, duration_option("--max-ttl", "How long a lease may be.")]
 MaxHold = Annotated[int | None, duration_option("--max-hold", "How long a lease may be held by renewing it.")]
@@ -97,6 +124,8 @@ def show(project: ProjectArgument, *, as_json: AsJson = False, url: Url = DEFAUL
 def add(
     name: Name,
     *,
+    env: Envs = [],  # noqa: B006  typer makes a new list for each call
+    domain: Domains = [],  # noqa: B006
     default_ttl: DefaultTtl = None,
     max_ttl: MaxTtl = None,
     max_hold: MaxHold = None,
@@ -116,7 +145,9 @@ def add(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Add a project."""
-    policy = _given(
+    given = _given(
+        envs=env or None,
+        domains=domain or None,
         default_ttl=default_ttl,
         max_ttl=max_ttl,
         max_hold=max_hold,
@@ -134,7 +165,7 @@ def add(
         session_refresh=session_refresh,
     )
     with open_farm(url) as farm:
-        _print(farm.post("/projects", {"name": name, **policy}), as_json=as_json)
+        _print(farm.post("/projects", {"name": name, **given}), as_json=as_json)
 
 
 @projects.command()
@@ -142,6 +173,8 @@ def update(
     project: ProjectArgument,
     *,
     name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
+    env: ChangedEnvs = [],  # noqa: B006
+    domain: ChangedDomains = [],  # noqa: B006
     default_ttl: DefaultTtl = None,
     max_ttl: MaxTtl = None,
     max_hold: MaxHold = None,
@@ -163,6 +196,8 @@ def update(
     """Change what is said of a project; the rest stays."""
     changes = _given(
         name=name,
+        envs=env or None,
+        domains=domain or None,
         default_ttl=default_ttl,
         max_ttl=max_ttl,
         max_hold=max_hold,
@@ -237,6 +272,8 @@ def _period(seconds: int) -> str | None:
 
 _COLUMNS: Columns = {
     "name": lambda project: project["name"],
+    "envs": lambda project: ", ".join(project["envs"]),
+    "domains": lambda project: ", ".join(project["domains"]),
     "default ttl": lambda project: format_duration(project["default_ttl"]),
     "max ttl": lambda project: format_duration(project["max_ttl"]),
     "max hold": lambda project: format_duration(project["max_hold"]),

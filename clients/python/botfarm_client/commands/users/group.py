@@ -17,14 +17,13 @@ from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     All,
     AsJson,
-    Domain,
-    DomainOption,
     EnvOption,
     LabelOptions,
     Limit,
     MaybeDomain,
     MaybeEnv,
     MaybeProject,
+    PoolDomain,
     ProjectOption,
     Url,
     UserArgument,
@@ -101,7 +100,7 @@ def add(
     *,
     project: ProjectOption,
     env: EnvOption,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006
     secrets: SecretsFile = None,
     totp_file: TotpFile = None,
@@ -112,12 +111,13 @@ def add(
     labels = parse_pairs(label, option="--label")
     credentials = read_credentials(password=True, secrets=secrets, totp_file=totp_file)
     with open_farm(url) as farm:
+        project_id = project_id_of(farm, project)
         body = {
             "login": login,
             **credentials,
-            "project_id": project_id_of(farm, project),
+            "project_id": project_id,
             "env": env,
-            "domain": domain,
+            "domain": domain or farm.get(f"/projects/{project_id}")["domains"][0],
             "labels": labels,
         }
         added = farm.post("/users", body)
