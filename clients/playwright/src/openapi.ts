@@ -967,6 +967,16 @@ export interface components {
         ConfiguredProject: {
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first is that of users that name none.
+             */
+            domains?: string[];
             /** @default {} */
             policy?: components["schemas"]["ProjectPolicyPatch"];
             /**
@@ -989,7 +999,7 @@ export interface components {
              * Envs
              * @description `["*"]` means all.
              */
-            envs: (components["schemas"]["Env"] | "*")[];
+            envs: string[];
             /**
              * Max Leases
              * @description Users held at the same time; absent: any number.
@@ -1008,9 +1018,13 @@ export interface components {
              * @description In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.
              */
             login: string;
-            env: components["schemas"]["Env"];
-            /** @description Absent: the first of the project, for a new user. */
-            domain?: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /**
+             * Domain
+             * @description Absent: the first of the project, for a new user.
+             */
+            domain?: string;
             /**
              * Labels
              * @description All that it has; absent: they stay as they are.
@@ -2018,12 +2032,6 @@ export interface components {
             session_refresh?: number;
             /** Name */
             name?: string;
-        };
-        /**
-         * ProjectPolicyPatch
-         * @description Fields that are absent stay as they are.
-         */
-        ProjectPolicyPatch: {
             /**
              * Envs
              * @description All of them. One with users cannot go.
@@ -2034,6 +2042,12 @@ export interface components {
              * @description As envs. The first one is that of an acquire that names none.
              */
             domains?: string[];
+        };
+        /**
+         * ProjectPolicyPatch
+         * @description Fields that are absent stay as they are.
+         */
+        ProjectPolicyPatch: {
             /**
              * Default Ttl
              * @description Seconds.
@@ -2312,7 +2326,8 @@ export interface components {
             name: string;
             /** Project */
             project: string | null;
-            env: components["schemas"]["Env"] | null;
+            /** Env */
+            env: string | null;
         };
         /**
          * TicketOut
