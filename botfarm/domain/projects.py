@@ -11,6 +11,7 @@ from typing import Literal
 from uuid import UUID
 
 from botfarm.domain.access import Scope
+from botfarm.domain.logins import Logins
 
 DEFAULT_ENVS = ("prod", "preprod", "stage")
 DEFAULT_DOMAINS = ("regular", "canary")
@@ -52,6 +53,8 @@ class ProjectPolicy:
     rotate_on_release: bool = False
     session_refresh: int = 0
     """How long before its end a kept session is refreshed; 0: never."""
+    logins: Logins = Logins.EMAIL
+    """Users that are there already keep their logins when this changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class ProjectChanges:
     rotate_every: int | None = None
     rotate_on_release: bool | None = None
     session_refresh: int | None = None
+    logins: Logins | None = None
 
 
 def envs_of(projects: Iterable[Project]) -> list[str]:

@@ -1,7 +1,7 @@
 """Which file made a user, and an index that finds the users of a file.
 
 Revision ID: 0020
-Revises: 0017
+Revises: 0018
 
 Every step may be done again, because an index is made outside of a transaction.
 """
@@ -9,7 +9,7 @@ Every step may be done again, because an index is made outside of a transaction.
 from alembic import op
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

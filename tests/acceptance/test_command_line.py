@@ -210,6 +210,33 @@ def test_a_project_goes_by_its_name_and_by_its_id(botfarm: CommandLine, project:
     assert f"{project}-2" in botfarm("pools").out
 
 
+def test_a_project_of_any_logins_has_phone_numbers_and_each_once(
+    botfarm: CommandLine, tmp_path: Path
+) -> None:
+    desk = f"desk-{uuid4().hex[:8]}"
+    where = ("--project", desk, "--env", "stage")
+    assert botfarm("projects", "add", desk, "--json").json["logins"] == "email"
+    for login in ("+49 170 1234567", "SHOP\\Anna"):
+        assert "login: " in botfarm.error("users", "add", login, *where, exit_code=1, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "any")
+        botfarm("users", "add", login, *where, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "email")
+    assert "email" in botfarm("projects", "show", desk).out
+    assert botfarm("users", "show", "shop\\anna", "--json").json["login"] == "SHOP\\Anna"
+    found = botfarm("users", "list", "--project", desk, "--search", "+49 170", "--json").json["items"]
+    assert [user["login"] for user in found] == ["+49 170 1234567"]
+
+    spellings = ("jürgen@x.test", "ju\u0308rgen@x.test", "a@bücher.test", "a@xn--bcher-kva.test")
+    users = [{"login": each, "password": "p", "env": "stage", "domain": "regular"} for each in spellings]
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(f"{json.dumps(user)}\n" for user in users))
+    refused = botfarm("users", "import", str(path), "--project", desk, exit_code=3)
+    assert refused.err.splitlines()[:-1] == [
+        "line 2: login: duplicate of line 1",
+        "line 4: login: duplicate of line 3",
+    ]
+
+
 BAD_CSV = """\
 login,password,env,domain,project,label.team
 a@x.test,"first
@@ -227,7 +254,7 @@ BAD_LINES = [
     {"line": 5, "field": "project", "code": "no-such-project"},
     {"line": 6, "field": "", "code": "broken-quotes"},
     {"line": 7, "field": "env", "code": "unknown"},
-    {"line": 8, "field": "login", "code": "user-exists"},
+    {"line": 8, "field": "login", "code": "duplicate", "earlier_line": 2},
     {"line": 9, "field": "", "code": "too-few-columns"},
 ]
 
@@ -239,7 +266,9 @@ def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
     path.write_text(BAD_CSV.replace("PROJECT", project))
     refused = botfarm("users", "import", str(path), exit_code=3)
     lines = [
-        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}" for bad in BAD_LINES
+        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}"
+        + (f" of line {bad['earlier_line']}" if "earlier_line" in bad else "")
+        for bad in BAD_LINES
     ]
     assert refused.err.splitlines()[:-1] == lines
     assert "nothing was created" in refused.err.splitlines()[-1]

@@ -180,7 +180,7 @@ def test_errors_name_their_line_and_end_with_1(team: Team) -> None:
     refused = team.plan()
     assert (refused.exit_code, refused.out) == (1, "")
     assert refused.err.splitlines() == [
-        "farm.yaml:10: projects.NAME.users[1].login: must be an e-mail address",
+        "farm.yaml:10: projects.NAME.users[1].login: must be an e-mail address (logins: email)",
         "botfarm: 1 error in farm.yaml; nothing was changed",
     ]
     team.write(FILE.replace("labels", "lables"))

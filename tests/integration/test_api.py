@@ -36,6 +36,7 @@ class TestProjects:
             "rotate_every": 0,
             "rotate_on_release": False,
             "session_refresh": 0,
+            "logins": "email",
         }
         assert [each["id"] for each in (await api.get("/projects")).json()["items"]] == [project_id]
 

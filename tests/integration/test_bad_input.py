@@ -36,10 +36,10 @@ BAD_BODIES = {
     "large metadata": ("/leases", {**LEASE, "metadata": {"a": SECRET * 400}}, "metadata"),
     "label with NUL": ("/leases", {**LEASE, "labels": {"a": f"{SECRET}\0"}}, "labels"),
     "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
-    "no address": (
+    "login with a tab": (
         "/users",
         {
-            "login": SECRET,
+            "login": f"{SECRET}\t",
             "password": SECRET,
             "project_id": str(uuid4()),
             "env": "stage",

@@ -355,3 +355,17 @@ async def test_a_caller_of_some_envs_sees_no_other_ones(api: httpx.AsyncClient) 
     for wanted in (body, {**body, "adopt": True}, file(user("anna@shop.test", domain="x"))):
         answer = await api.post("/config/plan", json=wanted)
         assert "secret-env" not in answer.text
+
+
+async def test_the_file_says_what_logins_of_a_project_may_be(api: httpx.AsyncClient) -> None:
+    phone = file(user("+49 170 1234567"))
+    answer = await api.post("/config/plan", json=phone)
+    errors = assert_problem(answer, 422, "invalid-request")["errors"]
+    assert [(each["field"], each["code"]) for each in errors] == [("projects.0.users.0.login", "invalid")]
+    phone["projects"][0]["logins"] = "any"
+    await apply(api, phone)
+    assert [each["login"] for each in await users(api)] == ["+49 170 1234567"]
+    stricter = file(user("+49 170 1234567"))
+    stricter["projects"][0]["logins"] = "email"
+    await apply(api, stricter)  # a user that is there keeps its login
+    assert deeds(await plan(api, stricter)) == []

@@ -48,7 +48,7 @@ BAD_LINES = {
     3: ({"login": SECRET}, "login", "invalid"),
     4: ({"env": "moon"}, "env", "unknown"),
     6: ({"project_id": str(uuid4())}, "project_id", "no-such-project"),
-    7: ({"login": "U1@shop.test"}, "login", "user-exists"),
+    7: ({"login": "U1@shop.test"}, "login", "duplicate"),
     8: ({"password": f"{SECRET}\0"}, "password", "invalid"),
     9: ({"color": SECRET}, "color", "extra_forbidden"),
 }
@@ -65,7 +65,11 @@ def mixed(project_id: str) -> list[object]:
 
 EXPECTED = sorted(
     [
-        *({"line": line, "field": field, "code": code} for line, (_, field, code) in BAD_LINES.items()),
+        *(
+            {"line": line, "field": field, "code": code}
+            | ({"earlier_line": 1} if code == "duplicate" else {})
+            for line, (_, field, code) in BAD_LINES.items()
+        ),
         {"line": 5, "field": "", "code": "json_invalid"},
     ],
     key=lambda error: int(str(error["line"])),
@@ -114,7 +118,7 @@ async def test_lines_end_as_they_may(api: httpx.AsyncClient) -> None:
 async def test_a_line_with_several_errors_is_one_line(api: httpx.AsyncClient) -> None:
     project_id = await create_project(api)
     answer = await post(
-        api, [user(project_id, 1), user(project_id, 2, login="x", env="Y", domain="Z")], on_error="skip"
+        api, [user(project_id, 1), user(project_id, 2, login="", env="Y", domain="Z")], on_error="skip"
     )
     assert (answer.json()["created"], answer.json()["skipped"], len(answer.json()["errors"])) == (1, 1, 3)
 

@@ -28,12 +28,12 @@ ANN@shop.test,{SECRET},stage,regular,shop
 "eve@shop.test,{SECRET},stage,regular,shop
 """
 WRONG = [
-    "3 login This must be an e-mail address.",
+    "3 login This must be an e-mail address or, where any login is allowed, printable text.",
     "4 env The project has no such env.",
     "4 domain The project has no such domain.",
     "5 project There is no such project.",
     "6 the line The line has fewer columns than the first row names.",
-    "7 login The project and env have a user of this login already, or an earlier line of the file has.",
+    "7 login Line 2 has the same account.",
     "8 the line A quote is opened and never closed, or text follows a closed one.",
 ]
 

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
@@ -178,7 +178,13 @@ class FarmBesideModel(RuleBasedStateMachine):
     def import_all(self, lines: list[UserLine], *, skip_errors: bool) -> list[UUID]:
         """The ids of those that were created."""
         before, refused = dict(self.model.users), []
+        first: dict[tuple[UUID, str, str], int] = {}
         for line in lines:
+            account = (line.pool.project_id, line.pool.env, line.login.lower())
+            is_known = line.pool.project_id in self.model.projects
+            if is_known and (earlier := first.setdefault(account, line.line)) != line.line:
+                refused.append(LineError(line.line, "login", "duplicate", earlier))
+                continue
             user = ModelUser(
                 line.login, line.password, line.pool, line.labels, self.model.now, self.model.now
             )
@@ -192,7 +198,7 @@ class FarmBesideModel(RuleBasedStateMachine):
         result = self.attempt(lambda: self.world.run(import_users))
         if refused and not skip_errors:
             assert isinstance(result, errors.ImportRejectedError)
-            assert result.details["errors"] == [asdict(each) for each in refused]
+            assert result.details["errors"] == [each.shown() for each in refused]
             return []
         assert not isinstance(result, errors.BotfarmError), result
         assert (result.created, result.skipped, list(result.errors)) == (len(added), len(refused), refused)

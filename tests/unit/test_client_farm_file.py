@@ -79,6 +79,12 @@ def test_a_text_is_read_as_it_is_written(written: str, value: str) -> None:
     assert file.body["projects"][0]["users"][0]["labels"] == {"key": value}
 
 
+@pytest.mark.parametrize("login", ["4917012345", "+49 170 123", "0x1F", "on"])
+def test_a_login_is_the_text_that_is_written(login: str) -> None:
+    file = read(f"{HEAD}      - login: {login}\n        env: stage\n")
+    assert file.body["projects"][0]["users"][0]["login"] == login
+
+
 def test_an_alias_repeats_what_its_anchor_has() -> None:
     file = read(
         f"{USER}        labels: &paid {{plan: paid}}\n      - {{login: b@c.de, env: prod, labels: *paid}}\n"

@@ -74,6 +74,14 @@ def test_a_line_that_is_known_to_be_bad_still_counts() -> None:
     assert imported.bad_count == 2
 
 
+def test_both_lines_of_an_account_are_those_of_the_file() -> None:
+    error = {"line": 2, "field": "login", "code": "duplicate", "earlier_line": 1}
+    imported = Farm(created(1, error)).run(
+        Record(4, {"login": "a", "project": "shop"}), Record(9, {"login": "A", "project": "shop"})
+    )
+    assert imported == Imported(1, [BadLine(9, "login", "duplicate", 4)])
+
+
 def test_invalid_projects_are_bad_lines() -> None:
     farm = Farm(created(0))
     imported = farm.run(

@@ -57,7 +57,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "SealedCredentials": lambda: SEALED,
     "a new user": lambda: user_queries.NewUser(uuid4(), "u", "u", SEALED, POOL, "{}"),
     "a locked user": lambda: user_queries.LockedUser(
-        POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
+        "u", POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
     ),
     "TotpCode": lambda: TotpCode(CANARY, (NOW, NOW), 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),

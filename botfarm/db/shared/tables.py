@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from botfarm.domain.logins import Logins
 from botfarm.domain.projects import Cleaning
 
 metadata = MetaData(
@@ -70,6 +71,7 @@ class ProjectRow(Base):
             "cardinality(envs) BETWEEN 1 AND 32 AND cardinality(domains) BETWEEN 1 AND 32", name="names"
         ),
         CheckConstraint("cleaning IN ('off', 'on_dirty', 'required')", name="cleaning"),
+        CheckConstraint("logins IN ('email', 'any')", name="logins"),
         CheckConstraint(
             "quarantine_after >= 0 AND quarantine_share >= 0 AND quarantine_share <= 1 AND clean_attempts >= 1 "
             "AND login_gap >= 0 AND check_every >= 0 AND rotate_every >= 0 AND session_refresh >= 0",
@@ -95,10 +97,11 @@ class ProjectRow(Base):
     rotate_every: Mapped[int] = mapped_column(server_default="0")
     rotate_on_release: Mapped[bool] = mapped_column(server_default="false")
     session_refresh: Mapped[int] = mapped_column(server_default="0")
-    managed_by: Mapped[str | None]
-    """The file that made it; null for what people and programs made by other ways."""
+    logins: Mapped[Logins] = mapped_column(Text(), server_default="email")
     envs: Mapped[list[str]] = mapped_column(server_default="{prod,preprod,stage}")
     domains: Mapped[list[str]] = mapped_column(server_default="{regular,canary}")
+    managed_by: Mapped[str | None]
+    """The file that made it; null for what people and programs made by other ways."""
 
 
 class UserRow(Base):

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import ProjectRow
 from botfarm.domain.access import Scope
-from botfarm.domain.projects import Project, ProjectChanges, ProjectPolicy
+from botfarm.domain.logins import Logins
+from botfarm.domain.projects import Cleaning, Project, ProjectChanges, ProjectPolicy
 from botfarm.errors import ProjectExistsError, ProjectInUseError
 
 IN_USE = text("""
@@ -129,12 +130,13 @@ def _within(scope: Scope) -> ColumnElement[bool]:
 
 
 def _project(row: ProjectRow) -> Project:
-    policy = ProjectPolicy(**{field.name: getattr(row, field.name) for field in fields(ProjectPolicy)})
+    stored = {field.name: getattr(row, field.name) for field in fields(ProjectPolicy)}
+    enums = {"cleaning": Cleaning(row.cleaning), "logins": Logins(row.logins)}
     return Project(
         id=row.id,
         created_at=row.created_at,
         name=row.name,
-        policy=policy,
+        policy=ProjectPolicy(**{**stored, **enums}),
         envs=tuple(row.envs),
         domains=tuple(row.domains),
         managed_by=row.managed_by,

@@ -110,6 +110,7 @@ def insert_order(user: NewUser) -> tuple[UUID, str, str]:
 class LockedUser:
     """A user whose row is locked until the transaction ends."""
 
+    login: str
     pool: Pool
     sealed: SealedCredentials
     is_leased: bool
@@ -126,6 +127,7 @@ async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Locke
         return None
     live = select(literal(row.expires_at) > func.clock_timestamp())
     return LockedUser(
+        login=row.login,
         pool=Pool(row.project_id, row.env, row.domain),
         sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password),
         is_leased=row.expires_at is not None and bool(await session.scalar(live)),

@@ -11,6 +11,7 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -25,7 +26,7 @@ from botfarm.db.shared.tables import LeaseRow, ProjectRow, UserRow
 from botfarm.db.shared.user_state import STATUS, USER_STATE
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
-from botfarm.domain.logins import folded, login_key
+from botfarm.domain.logins import login_key, parts_of_keys
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import User, UserFilter, UserState, UserStatus
 
@@ -89,13 +90,20 @@ def _conditions(chosen: UserFilter) -> Iterator[ColumnElement[bool]]:
     if chosen.login is not None:
         yield u.login_key == login_key(chosen.login)
     if chosen.search is not None:
-        yield u.login_key.contains(folded(chosen.search), autoescape=True)
+        yield or_(*_contains(chosen.search))
     if chosen.labels:
         yield u.labels.contains(dict(chosen.labels))
     if chosen.health is not None:
         yield literal_column(f"u.health = '{chosen.health}'", Boolean)
     if chosen.state is not None:
         yield _opaque(literal_column(USER_STATE) == chosen.state.value)
+
+
+def _contains(part: str) -> Iterator[ColumnElement[bool]]:
+    """Also the login as typed, because ACE hides a part of a label: `bü` is not in `xn--bcher-kva`."""
+    for each in sorted(parts_of_keys(part)):
+        yield u.login_key.contains(each, autoescape=True)
+    yield u.login.contains(part, autoescape=True)
 
 
 def _opaque(condition: ColumnElement[bool]) -> ColumnElement[bool]:

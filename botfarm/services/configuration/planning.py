@@ -22,7 +22,7 @@ from botfarm.domain.configuration import (
     WantedToken,
     WantedUser,
 )
-from botfarm.domain.logins import login_key
+from botfarm.domain.logins import Logins, login_key
 from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS, Project
 from botfarm.errors import ChangedMeanwhileError, FieldError, InvalidRequestError
 from botfarm.services.configuration.known_farm import KnownFarm
@@ -48,17 +48,19 @@ def make_plan(principal: Principal, wanted: WantedFarm, known: KnownFarm) -> Pla
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """The envs and domains of a project, once the file is applied."""
+class _Rules:
+    """What the users of a project may be, once the file is applied."""
 
     envs: tuple[str, ...]
     domains: tuple[str, ...]
+    logins: Logins
 
     @staticmethod
-    def of(project: Project | None, wanted: WantedProject) -> "_Names":
-        return _Names(
+    def of(project: Project | None, wanted: WantedProject) -> "_Rules":
+        return _Rules(
             envs=wanted.settings.envs or (project.envs if project else DEFAULT_ENVS),
             domains=wanted.settings.domains or (project.domains if project else DEFAULT_DOMAINS),
+            logins=wanted.settings.logins or (project.policy.logins if project else Logins.EMAIL),
         )
 
 
@@ -92,9 +94,9 @@ class _Planning:
             )
             if self._settle(where, thing, project.id, project.managed_by, differences):
                 self._require_admin_of_all_envs(where)
-        names = _Names.of(project, wanted)
+        rules = _Rules.of(project, wanted)
         for number, user in enumerate(wanted.users):
-            self._user(f"{where}.users.{number}", project, wanted.name, names, user)
+            self._user(f"{where}.users.{number}", project, wanted.name, rules, user)
 
     def token(self, where: str, wanted: WantedToken) -> None:
         if not self._principal.role.includes(Role.ADMIN):
@@ -139,7 +141,7 @@ class _Planning:
         self.changes.append(Change(thing, Deed.CREATE, made, where))
 
     def _user(
-        self, where: str, project: Project | None, project_name: str, names: "_Names", wanted: WantedUser
+        self, where: str, project: Project | None, project_name: str, rules: "_Rules", wanted: WantedUser
     ) -> None:
         key = login_key(wanted.login)
         if self._is_there_twice(f"{where}.login", ("user", project_name, wanted.env, key)):
@@ -147,13 +149,16 @@ class _Planning:
         if not self._principal.scope.has_env(wanted.env):
             self._refuse(f"{where}.env", "forbidden", "your scope does not have this env")
             return
-        if not self._has_names(where, names, wanted):
+        if not self._fits(where, rules, wanted):
             return
         user = self._known.users.get((project.id, wanted.env, key)) if project else None
         thing = Thing(Kind.USER, wanted.login, project_name, wanted.env)
+        if user is None and not rules.logins.allow(wanted.login):
+            self._refuse(f"{where}.login", "invalid", "must be an e-mail address (logins: email)")
+            return
         if user is None:
             made = (
-                Difference("domain", None, wanted.domain or names.domains[0]),
+                Difference("domain", None, wanted.domain or rules.domains[0]),
                 *_labels({}, wanted.labels or {}),
             )
             self.changes.append(Change(thing, Deed.CREATE, made, where))
@@ -165,12 +170,12 @@ class _Planning:
         else:
             self._settle(where, thing, user.id, user.managed_by, differences)
 
-    def _has_names(self, where: str, names: "_Names", wanted: WantedUser) -> bool:
+    def _fits(self, where: str, rules: "_Rules", wanted: WantedUser) -> bool:
         """Whether the project has the env and the domain of the user."""
-        envs = [env for env in names.envs if self._principal.scope.has_env(env)]
+        envs = [env for env in rules.envs if self._principal.scope.has_env(env)]
         unknown = {
             "env": envs if wanted.env not in envs else None,
-            "domain": names.domains if wanted.domain not in {None, *names.domains} else None,
+            "domain": rules.domains if wanted.domain not in {None, *rules.domains} else None,
         }
         for field, there in unknown.items():
             if there is not None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from functools import partial
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +15,7 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries, user_queries
 from botfarm.db.stock.user_queries import NewUser
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.logins import login_key
+from botfarm.domain.logins import Logins, is_email, login_key
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Project
 from botfarm.domain.users import ImportResult, LineError, UserLine
@@ -76,12 +76,13 @@ class Importing:
         skip_errors: bool,
         dry_run: bool,
     ) -> ImportResult:
-        users, pools, errors = await self._read(lines)
+        users, pools, no_emails, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in pools}
             projects = await project_queries.lock_projects(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
-            batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+            check = partial(_checked, users, no_emails, projects, principal.scope)
+            batches, refused = await asyncio.to_thread(check)
             inserted: set[UUID] = set()
             for batch in batches:
                 inserted |= await user_queries.insert_users(session, batch)
@@ -98,9 +99,13 @@ class Importing:
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
-    ) -> tuple[dict[int, NewUser], Collection[Pool], list[LineError]]:
-        """Reads the lines and encrypts the users. Returns users by line number, their pools, errors."""
+    ) -> tuple[dict[int, NewUser], Collection[Pool], set[int], list[LineError]]:
+        """Reads the lines and encrypts the users.
+
+        Returns users by line number, their pools, the lines whose logins are no e-mail addresses, and errors.
+        """
         users: dict[int, NewUser] = {}
+        no_emails: set[int] = set()
         errors: list[LineError] = []
         pools: dict[Pool, Pool] = {}  # one object for each pool, not for each user
         async for line in lines:
@@ -110,9 +115,11 @@ class Importing:
                     raise _rejected(errors)
             else:
                 users[line.line] = self._encrypted(line, pools.setdefault(line.pool, line.pool))
+                if not is_email(line.login):  # here, because it would keep a transaction open for seconds
+                    no_emails.add(line.line)
             if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
-        return users, pools.values(), errors
+        return users, pools.values(), no_emails, errors
 
     def _encrypted(self, line: UserLine, pool: Pool) -> NewUser:
         user_id = uuid4()
@@ -123,23 +130,38 @@ class Importing:
 
 
 def _checked(
-    users: dict[int, NewUser], projects: Mapping[UUID, Project], scope: Scope
+    users: dict[int, NewUser], no_emails: Collection[int], projects: Mapping[UUID, Project], scope: Scope
 ) -> tuple[list[list[NewUser]], list[LineError]]:
     """The users to insert, in batches and in the order of insertion, and the errors of the others."""
     errors: list[LineError] = []
     known: list[NewUser] = []
+    lines: dict[tuple[UUID, str, str], int] = {}  # the first of each account
     for line, user in users.items():
         project = projects.get(user.pool.project_id)
-        if project is None:
-            errors.append(LineError(line, "project_id", "no-such-project"))
-        elif not scope.has_env(user.pool.env):
-            errors.append(LineError(line, "env", "forbidden"))
-        elif lacking := project.lacking(user.pool.env, user.pool.domain):
-            errors += (LineError(line, field, "unknown") for field in lacking)
+        wrong = _wrong(line, user.pool, project, scope, is_email=line not in no_emails)
+        if not wrong and (first := lines.setdefault(user_queries.insert_order(user), line)) != line:
+            wrong = [LineError(line, "login", "duplicate", first)]
+        if wrong:
+            errors += wrong
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)
     return list(_batches(known)), errors
+
+
+def _wrong(
+    line: int, pool: Pool, project: Project | None, scope: Scope, *, is_email: bool
+) -> list[LineError]:
+    if project is None:
+        return [LineError(line, "project_id", "no-such-project")]
+    wrong = []
+    if not scope.has_env(pool.env):
+        wrong.append(LineError(line, "env", "forbidden"))
+    else:
+        wrong += [LineError(line, field, "unknown") for field in project.lacking(pool.env, pool.domain)]
+    if project.policy.logins is Logins.EMAIL and not is_email:
+        wrong.append(LineError(line, "login", "invalid"))
+    return wrong
 
 
 def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
@@ -167,7 +189,7 @@ def _outcome(
 
 
 def _rejected(errors: list[LineError]) -> ImportRejectedError:
-    named = [asdict(error) for error in errors[:MAX_ERRORS]]
+    named = [error.shown() for error in errors[:MAX_ERRORS]]
     if len(errors) > MAX_ERRORS:
         return ImportRejectedError(named, "Too many lines are wrong: the first ones are named.")
     return ImportRejectedError(named)

@@ -61,13 +61,13 @@ class Users:
     ) -> User:
         """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope.
 
-        InvalidRequestError for an env or a domain that the project does not have.
+        InvalidRequestError for an env, a domain or a login that the project does not have or allow.
         """
         _require_pool(principal.scope, pool)
         user_id = uuid4()
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
-            await _require_in_project(session, principal.scope, pool)
+            await _require_fit(session, principal.scope, pool, login)
             if not await user_queries.insert_user(
                 session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
@@ -86,7 +86,7 @@ class Users:
     ) -> User:
         """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
 
-        InvalidRequestError for an env or a domain that the project does not have;
+        InvalidRequestError for an env, a domain or a login that the project does not have or allow.
         UserBusyError for a move under a live lease; ChangedMeanwhileError unless the user has the version `seen`.
         """
         async with self._database.transaction() as session:
@@ -99,8 +99,12 @@ class Users:
             if locked.is_leased and after != before:
                 user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
-            if after != before:
-                await _require_in_project(session, principal.scope, after)
+            is_renamed = changes.login not in {None, locked.login}
+            if after != before or is_renamed:
+                field = "login" if is_renamed else "project_id"
+                has_other_rules = is_renamed or after.project_id != before.project_id
+                login = (changes.login or locked.login) if has_other_rules else None
+                await _require_fit(session, principal.scope, after, login, field=field)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -218,18 +222,26 @@ def _require_pool(scope: Scope, pool: Pool) -> None:
         raise ForbiddenError(f"Your scope does not have the env {pool.env}.")
 
 
-async def _require_in_project(session: AsyncSession, scope: Scope, pool: Pool) -> None:
-    """The project keeps env and domain until the transaction ends. Raises NoSuchProjectError, InvalidRequestError."""
+async def _require_fit(
+    session: AsyncSession, scope: Scope, pool: Pool, login: str | None, *, field: str = "login"
+) -> None:
+    """The project has the env and the domain, until the transaction ends, and allows the login if one is given.
+
+    Raises NoSuchProjectError, InvalidRequestError. The `field` is the one that is wrong where the login is.
+    """
     project = (await project_queries.lock_projects(session, [pool.project_id], scope)).get(pool.project_id)
     if project is None:
         raise NoSuchProjectError
     names = {"env": project.within(scope).envs, "domain": project.domains}
-    unknown = [
-        FieldError(field, "unknown", f"must be one that the project has: {', '.join(names[field])}")
-        for field in project.lacking(pool.env, pool.domain)
+    wrong = [
+        FieldError(each, "unknown", f"must be one that the project has: {', '.join(names[each])}")
+        for each in project.lacking(pool.env, pool.domain)
     ]
-    if unknown:
-        raise InvalidRequestError(*unknown)
+    if login is not None and not project.policy.logins.allow(login):
+        message = "the project's logins are e-mail addresses, and this user's would be none"
+        wrong.append(FieldError(field, "invalid", message))
+    if wrong:
+        raise InvalidRequestError(*wrong)
 
 
 def _existing(user: User | None) -> User:

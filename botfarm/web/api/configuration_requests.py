@@ -14,11 +14,17 @@ from botfarm.web.api.fields import (
     ProjectName,
     Secrets,
     ShortName,
-    ShortNames,
     TokenName,
     TotpSeed,
 )
-from botfarm.web.api.requests import ABSENT, NewToken, ProjectPolicyPatch, RequestBody, frozen
+from botfarm.web.api.requests import (
+    ABSENT,
+    NewToken,
+    ProjectPolicyPatch,
+    ProjectUsersPatch,
+    RequestBody,
+    frozen,
+)
 
 MAX_PROJECTS, MAX_USERS, MAX_TOKENS = 100, 10_000, 1_000
 
@@ -50,12 +56,8 @@ class ConfiguredUser(RequestBody):
         )
 
 
-class ConfiguredProject(RequestBody):
+class ConfiguredProject(ProjectUsersPatch):
     name: ProjectName
-    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
-    domains: Annotated[
-        ShortNames, Field(description="As envs. The first is that of users that name none.")
-    ] = ABSENT
     policy: ProjectPolicyPatch = ProjectPolicyPatch()
     users: Annotated[list[ConfiguredUser], Field(max_length=MAX_USERS)] = []
 

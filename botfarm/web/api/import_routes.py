@@ -50,7 +50,7 @@ async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
     """
     yield b'{"created":%d,"skipped":%d,"errors":[' % (imported.created, imported.skipped)
     for start in range(0, len(imported.errors), ERRORS_IN_A_PIECE):
-        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE])
+        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE], exclude_none=True)
         yield (b"," if start else b"") + piece[1:-1]
     yield b"]}"
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.access import Role
+from botfarm.domain.logins import Logins
 from botfarm.domain.pools import SHORT_NAME
 from botfarm.domain.projects import (
     DEFAULT_DOMAINS,
@@ -41,6 +42,7 @@ FIRST_DOMAIN = "The first one is that of an acquire that names none."
 _POLICY = ProjectPolicy()
 # The default of a field that may be absent and must not be null, because null could not be merged.
 ABSENT: Any = None
+_LOGINS = Field(description="What new logins may be: addresses, or any printable text.")
 
 
 class RequestBody(BaseModel):
@@ -67,6 +69,7 @@ class NewProject(RequestBody):
     rotate_every: Interval = _POLICY.rotate_every
     rotate_on_release: bool = _POLICY.rotate_on_release
     session_refresh: Interval = _POLICY.session_refresh
+    logins: Annotated[Logins, _LOGINS] = _POLICY.logins
 
     def policy(self) -> ProjectPolicy:
         return ProjectPolicy(**self.model_dump(exclude={"id", "name", "envs", "domains"}))
@@ -92,16 +95,22 @@ class ProjectPolicyPatch(RequestBody):
     session_refresh: Interval = ABSENT
 
 
+class ProjectUsersPatch(RequestBody):
+    """What the users of a project may be. Fields that are absent stay as they are."""
+
+    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
+    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
+    logins: Annotated[Logins, _LOGINS] = ABSENT
+
+
 def frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-class ProjectPatch(ProjectPolicyPatch):
+class ProjectPatch(ProjectPolicyPatch, ProjectUsersPatch):
     """Fields that are absent stay as they are."""
 
     name: ProjectName = ABSENT
-    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
-    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
 
     def changes(self) -> ProjectChanges:
         given = self.model_dump(exclude_unset=True)

@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from botfarm.domain.access import Role
 from botfarm.domain.health import Health
 from botfarm.domain.leases import Due, EndedBy, Outcome, Purpose, Reason
+from botfarm.domain.logins import Logins
 from botfarm.domain.projects import Cleaning
 from botfarm.domain.users import UserState, UserStatus
 
@@ -65,6 +66,7 @@ class ProjectOut(ResponseBody):
     rotate_every: int = Field(validation_alias=AliasPath("policy", "rotate_every"))
     rotate_on_release: bool = Field(validation_alias=AliasPath("policy", "rotate_on_release"))
     session_refresh: int = Field(validation_alias=AliasPath("policy", "session_refresh"))
+    logins: Logins = Field(validation_alias=AliasPath("policy", "logins"))
     managed_by: ManagedBy
 
 
@@ -203,6 +205,9 @@ class LineErrorOut(ResponseBody):
     line: int
     field: str
     code: str
+    earlier_line: int | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_is_absent, description="Of a `duplicate`: the first line of the account."
+    )
 
 
 class ImportOut(ResponseBody):

@@ -965,8 +965,6 @@ export interface components {
         };
         /** ConfiguredProject */
         ConfiguredProject: {
-            /** Name */
-            name: string;
             /**
              * Envs
              * @description All of them. One with users cannot go.
@@ -974,9 +972,13 @@ export interface components {
             envs?: string[];
             /**
              * Domains
-             * @description As envs. The first is that of users that name none.
+             * @description As envs. The first one is that of an acquire that names none.
              */
             domains?: string[];
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
+            /** Name */
+            name: string;
             /** @default {} */
             policy?: components["schemas"]["ProjectPolicyPatch"];
             /**
@@ -1400,6 +1402,11 @@ export interface components {
             field: string;
             /** Code */
             code: string;
+            /**
+             * Earlier Line
+             * @description Of a `duplicate`: the first line of the account.
+             */
+            earlier_line?: number;
         };
         /** ListOut[HolderStatsOut] */
         ListOut_HolderStatsOut_: {
@@ -1460,6 +1467,12 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * Logins
+         * @description What a project asks of new logins; every one is printable, without a blank at either end.
+         * @enum {string}
+         */
+        Logins: "email" | "any";
         /** MadeTokenOut */
         MadeTokenOut: {
             /** Id */
@@ -1613,6 +1626,11 @@ export interface components {
              * @default 0
              */
             session_refresh?: number;
+            /**
+             * @description What new logins may be: addresses, or any printable text.
+             * @default email
+             */
+            logins?: components["schemas"]["Logins"];
         };
         /** NewToken */
         NewToken: {
@@ -1957,6 +1975,7 @@ export interface components {
             rotate_on_release: boolean;
             /** Session Refresh */
             session_refresh: number;
+            logins: components["schemas"]["Logins"];
             /**
              * Managed By
              * @description The file that made it; null for what was made by other ways.
@@ -1968,6 +1987,18 @@ export interface components {
          * @description Fields that are absent stay as they are.
          */
         ProjectPatch: {
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
             /**
              * Default Ttl
              * @description Seconds.
@@ -2032,16 +2063,6 @@ export interface components {
             session_refresh?: number;
             /** Name */
             name?: string;
-            /**
-             * Envs
-             * @description All of them. One with users cannot go.
-             */
-            envs?: string[];
-            /**
-             * Domains
-             * @description As envs. The first one is that of an acquire that names none.
-             */
-            domains?: string[];
         };
         /**
          * ProjectPolicyPatch

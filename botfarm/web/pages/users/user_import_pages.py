@@ -90,6 +90,9 @@ def _page(
         name=name,
         problem=problem,
         wrong_lines=len({each["line"] for each in errors}),
-        errors=[(each["line"], each["field"], words_of(each["field"], each["code"])) for each in errors],
+        errors=[
+            (each["line"], each["field"], words_of(each["field"], each["code"], each.get("earlier_line")))
+            for each in errors
+        ],
         is_cut=len(errors) >= MAX_ERRORS,
     )

@@ -11,13 +11,15 @@ _WORDS = {
     "not-a-json-object": "This is not a JSON object.",
     "not-utf-8": "This is not text in UTF-8.",
     "string_pattern_mismatch": "This must be 1 to 32 of a-z, 0-9, dot, dash and underscore, first a letter or digit.",
+    "string_too_long": "This is too long.",
+    "string_too_short": "This is empty.",
     "string_type": "This must be text.",
     "too-few-columns": "The line has fewer columns than the first row names.",
     "too-large": "The line is too large.",
     "too-many-columns": "The line has more columns than the first row names.",
     "too_long": "This is too long.",
     "too_short": "This is empty.",
-    "user-exists": "The project and env have a user of this login already, or an earlier line of the file has.",
+    "user-exists": "The project and env have a user of this login already.",
     "uuid_parsing": "This is not the id of a project.",
 }
 _WORDS_OF_FIELDS = {
@@ -27,13 +29,15 @@ _WORDS_OF_FIELDS = {
         "labels",
         "invalid",
     ): "At most 64 labels; keys of 1 to 63 characters without a colon, values of at most 255.",
-    ("login", "invalid"): "This must be an e-mail address.",
+    ("login", "invalid"): "This must be an e-mail address or, where any login is allowed, printable text.",
     ("password", "invalid"): "This must be valid Unicode without the NUL character.",
     ("secrets", "invalid"): "This must be a JSON object of at most 256 KiB, nested at most 20 deep.",
     ("totp_seed", "invalid"): "This is no seed of one-time codes: base32, or an otpauth address.",
 }
 
 
-def words_of(field: str, code: str) -> str:
+def words_of(field: str, code: str, earlier_line: int | None = None) -> str:
     """The code itself where there are no words for it."""
+    if earlier_line is not None:
+        return f"Line {earlier_line} has the same account."
     return _WORDS_OF_FIELDS.get((field, code)) or _WORDS.get(code, code)

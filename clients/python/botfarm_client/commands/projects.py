@@ -32,6 +32,11 @@ class Cleaning(StrEnum):
     REQUIRED = "required"
 
 
+class Logins(StrEnum):
+    EMAIL = "email"
+    ANY = "any"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
 Envs = Annotated[
     list[str],
@@ -101,6 +106,11 @@ SessionRefresh = Annotated[
     duration_option("--session-refresh", "How long before its end a session is refreshed; 0: never."),
 ]
 
+LoginsOption = Annotated[
+    Logins | None,
+    typer.Option("--logins", help="New logins: e-mail addresses, or any text, such as phone numbers."),
+]
+
 
 @projects.command("list")
 def list_projects(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
@@ -141,6 +151,7 @@ def add(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -163,6 +174,7 @@ def add(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     with open_farm(url) as farm:
         _print(farm.post("/projects", {"name": name, **given}), as_json=as_json)
@@ -190,6 +202,7 @@ def update(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -213,6 +226,7 @@ def update(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     if not changes:
         raise typer.BadParameter("say what to change")
@@ -248,7 +262,8 @@ def _print(project: dict[str, Any], *, as_json: bool) -> None:
         print_json(project)
     else:
         columns = {name: cell(project) for name, cell in _COLUMNS.items()}
-        print_fields(columns | _health(project) | {"created": format_moment(project["created_at"])})
+        logins = {"logins": project["logins"]}
+        print_fields(columns | logins | _health(project) | {"created": format_moment(project["created_at"])})
 
 
 def _health(project: dict[str, Any]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from io import BufferedReader, TextIOWrapper
 from typing import Any
@@ -42,6 +42,11 @@ class BadLine:
     line: int
     field: str
     code: str
+    earlier_line: int | None = None
+    """The first line of the same account, where that is the error."""
+
+    def shown(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from io import BufferedReader
 from itertools import chain, islice
@@ -85,12 +84,13 @@ def _records(
 def _report(imported: Imported, on_error: OnError, *, as_json: bool) -> None:
     skipped = imported.bad_count if on_error is OnError.SKIP else 0
     if as_json:
-        errors = [asdict(bad) for bad in imported.bad_lines]
+        errors = [bad.shown() for bad in imported.bad_lines]
         print_json({"created": imported.created, "skipped": skipped, "errors": errors})
     else:
         for bad in imported.bad_lines:
             where = f"{bad.field}: " if bad.field else ""
-            typer.echo(escape_control_characters(f"line {bad.line}: {where}{bad.code}"), err=True)
+            of = f" of line {bad.earlier_line}" if bad.earlier_line else ""
+            typer.echo(escape_control_characters(f"line {bad.line}: {where}{bad.code}{of}"), err=True)
         say(f"Created {counted(imported.created, 'user')}, skipped {counted(skipped, 'line')}.")
     if imported.bad_lines:
         way_out = (

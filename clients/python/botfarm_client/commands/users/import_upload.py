@@ -89,12 +89,18 @@ class UserImport:
 
     def _in_file_order(self, errors: list[Json]) -> list[BadLine]:
         """All bad lines. For a placeholder, the reason found here replaces the farm's."""
-        answered = (
-            BadLine(self._file_line(each["line"]), str(each.get("field", "")), str(each.get("code", "")))
-            for each in errors
-        )
+        answered = map(self._answered, errors)
         of_the_farm = [bad for bad in answered if bad.line not in self._bad_lines]
         return sorted([*self._bad_lines.values(), *of_the_farm], key=lambda bad: bad.line)
+
+    def _answered(self, error: Json) -> BadLine:
+        earlier = error.get("earlier_line")
+        return BadLine(
+            self._file_line(error["line"]),
+            str(error.get("field", "")),
+            str(error.get("code", "")),
+            self._file_line(earlier) if isinstance(earlier, int) else None,
+        )
 
     def _file_line(self, number: int) -> int:
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else number
