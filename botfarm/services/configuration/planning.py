@@ -222,11 +222,8 @@ class _Planning:
     def _require_within_own(self, where: str, wanted: WantedToken) -> None:
         own, made_here = self._principal, {project.name for project in self._wanted.projects}
         known = self._known.projects
-        for number, name in enumerate(sorted(wanted.projects or ())):
-            if name not in known and name not in made_here:
-                self._refuse(
-                    f"{where}.projects", "no-such-project", f"there is no such project (number {number + 1})"
-                )
+        if any(name not in known and name not in made_here for name in wanted.projects or ()):
+            self._refuse(f"{where}.projects", "no-such-project", "names a project that does not exist")
         scope = token_scope(wanted, {name: project.id for name, project in known.items()})
         if not own.scope.contains(scope):
             self._refuse(where, "forbidden", "a token cannot have a wider scope than its maker's")
