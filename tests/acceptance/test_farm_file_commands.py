@@ -205,6 +205,23 @@ def test_errors_name_their_line_and_end_with_1(team: Team) -> None:
     assert team.ask(f"/users?search={team.name}").json()["items"] == []
 
 
+def test_one_bad_user_among_a_thousand_is_named_and_nothing_is_done(team: Team) -> None:
+    logins = [f"user-{number}@shop.test" for number in range(1_000)]
+    logins[700] = "nobody"
+    users = [f"      - {{login: {login}, env: stage, password: {{env: SEED}}}}" for login in logins]
+    team.write("\n".join(["name: NAME-team", "projects:", "  NAME:", "    users:", *users]))
+    refused = team.apply()
+    assert (refused.exit_code, refused.out, refused.err.splitlines()) == (
+        1,
+        "",
+        [
+            "farm.yaml:705: projects.NAME.users[700].login: must be an e-mail address (logins: email)",
+            "botfarm: 1 error in farm.yaml; nothing was changed",
+        ],
+    )
+    assert team.name not in team.ask("/projects").text
+
+
 def test_an_export_is_a_file_that_changes_nothing(team: Team) -> None:
     team.write(FILE + TOKENS)
     team.apply("--tokens-to", str(team.folder / "tokens"))
