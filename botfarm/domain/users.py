@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from botfarm.domain.credentials import ClearCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
 from botfarm.domain.pools import Pool
@@ -215,6 +216,25 @@ class BulkResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedUser:
+    user: User
+    project: str
+    credentials: ClearCredentials | None = field(default=None, repr=False)
+    """Null in an export without credentials."""
+
+
+class OnError(StrEnum):
+    """What an import does where a line is wrong, or where its user is there already."""
+
+    FAIL = "fail"
+    """It does nothing."""
+    SKIP = "skip"
+    """It passes over the line."""
+    UPDATE = "update"
+    """It changes a user that is there, and does nothing where a line is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class LineError:
     """An error in a line of an import. The first line is 1."""
 
@@ -244,5 +264,8 @@ class UserLine:
 @dataclass(frozen=True, slots=True)
 class ImportResult:
     created: int
+    updated: int
+    unchanged: int
+    """Users that were there and already had all that their lines say."""
     skipped: int
     errors: tuple[LineError, ...]

@@ -19,6 +19,7 @@ from botfarm.web.api import (
     auth_routes,
     capacity_routes,
     configuration_routes,
+    export_routes,
     import_routes,
     lease_routes,
     pool_routes,
@@ -86,6 +87,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     app.include_router(auth_routes.router)
     for routes in (
         project_routes,
+        export_routes,
         import_routes,
         user_routes,
         waiting_routes,  # before lease_routes, whose `/leases/{lease_id}` would match `/leases/waiting`

@@ -277,10 +277,41 @@ def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
     assert botfarm("users", "list", "--project", project, "--json").json == {"items": []}
 
     skipped = botfarm("users", "import", str(path), "--on-error", "skip", "--json", exit_code=3)
-    assert skipped.json == {"created": 2, "skipped": 6, "errors": BAD_LINES}
+    counts = {"created": 2, "updated": 0, "unchanged": 0, "skipped": 6}
+    assert skipped.json == {**counts, "errors": BAD_LINES, "passed_over": []}
     lease = acquired(botfarm, project)
     assert lease["users"][0]["password"] == "first\nsecond"
     assert lease["users"][0]["labels"] == {"team": "red"}
+
+
+def test_the_export_of_a_password_manager_goes_in_twice_and_out_again(
+    botfarm: CommandLine, project: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "bitwarden.csv", tmp_path / "users.csv"
+    header = "folder,name,notes,login_uri,login_username,login_password,login_totp\n"
+    seed = "otpauth://totp/Shop:me?secret=JBSWY3DPEHPK3PXP"
+    path.write_text(header + f"e2e,shop,,https://shop.test,me@x.test,old,{seed}\n,note,hunter2,,,,\n")
+    mapped = [("login", "login_username"), ("password", "login_password"), ("totp_seed", "login_totp")]
+    columns = [part for field, name in mapped for part in ("--column", f"{field}={name}")]
+    where = ("--project", project, "--env", "stage", "--domain", "regular", *columns)
+    first = botfarm("users", "import", str(path), *where, "--on-error", "skip", exit_code=3)
+    assert first.out == "Created 1 user, skipped 1 line.\n"
+    assert "botfarm: passed over: folder, name, notes, login_uri\n" in first.err
+    assert "hunter2" not in first.out + first.err
+
+    path.write_text(header + f"e2e,shop,,https://shop.test,me@x.test,new,{seed}\n")
+    for counts in ("updated 1, found 0", "updated 0, found 1"):
+        again = botfarm("users", "import", str(path), *where, "--on-error", "update")
+        assert again.out == f"Created 0 users, {counts} as they should be.\n"
+
+    exported = ("users", "export", "--project", project)
+    assert botfarm(*exported).out == f"login,env,domain,project,labels\nme@x.test,stage,regular,{project},\n"
+    assert "name a file" in botfarm(*exported, "--with-credentials", exit_code=2).err
+    botfarm("users", "export", str(out), "--project", project, "--with-credentials")
+    assert out.stat().st_mode & 0o777 == 0o600
+    botfarm("users", "delete", "me@x.test", "--yes")
+    assert botfarm("users", "import", str(out)).out == "Created 1 user, skipped 0 lines.\n"
+    assert acquired(botfarm, project)["users"][0]["password"] == "new"
 
 
 def test_many_users_come_in_by_a_pipe_and_go_out_over_pages(botfarm: CommandLine, project: str) -> None:

@@ -70,6 +70,8 @@ async def test_two_spellings_in_one_file_are_one_user(api: httpx.AsyncClient) ->
     lines = [user(project_id, login) for pair in PAIRS for login in pair]
     assert await import_users(api, *lines) == {
         "created": len(PAIRS),
+        "updated": 0,
+        "unchanged": 0,
         "skipped": len(PAIRS),
         "errors": [
             {"line": line, "field": "login", "code": "duplicate", "earlier_line": line - 1}

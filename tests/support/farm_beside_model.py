@@ -20,7 +20,7 @@ from botfarm.domain.access import Principal
 from botfarm.domain.leases import Grant, Lease, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectPolicy
-from botfarm.domain.users import LineError, UserLine, UserStatus
+from botfarm.domain.users import LineError, OnError, UserLine, UserStatus
 from botfarm.runtime.services import Services
 from support.farm import KEEPER, KEYS, MANAGER, OTHER_RUNNER, RUNNER, Connection, Farm
 from support.model import Model
@@ -194,7 +194,8 @@ class FarmBesideModel(RuleBasedStateMachine):
                 refused.append(LineError(line.line, *LINE_ERRORS[type(error)]))
         added = [user for key, user in self.model.users.items() if key not in before]
         self.model.users = before
-        import_users = self.services.importing.import_users(MANAGER, _stream(lines), skip_errors=skip_errors)
+        on_error = OnError.SKIP if skip_errors else OnError.FAIL
+        import_users = self.services.importing.import_users(MANAGER, _stream(lines), on_error=on_error)
         result = self.attempt(lambda: self.world.run(import_users))
         if refused and not skip_errors:
             assert isinstance(result, errors.ImportRejectedError)

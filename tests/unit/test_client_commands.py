@@ -22,6 +22,7 @@ COMMANDS = {
         "history",
         "add",
         "import",
+        "export",
         "update",
         "quarantine",
         "restore",

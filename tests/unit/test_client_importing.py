@@ -5,7 +5,7 @@ import httpx
 
 from botfarm_client.commands.users.import_upload import Imported, UserImport
 from botfarm_client.connection.connection import Connection
-from botfarm_client.shared.user_files import BadLine, Record
+from botfarm_client.shared.user_files.records import BadLine, Record
 
 SHOP = "11111111-1111-1111-1111-111111111111"
 OTHER = "22222222-2222-2222-2222-222222222222"

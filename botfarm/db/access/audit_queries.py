@@ -4,7 +4,7 @@ One row for each action; one for each pool of an import, and two for a user that
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.leases import Lease, LeaseOperation
+from botfarm.domain.pools import Pool
 
 # An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
@@ -129,6 +130,20 @@ async def record_all(session: AsyncSession, principal: Principal, deeds: Sequenc
         "details": [json.dumps(dict(deed.details), default=str) for deed in deeds],
     }
     await session.execute(RECORD_ALL, {**of_the_caller, **columns})
+
+
+async def record_users(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    entries: Collection[tuple[UUID, Pool, Mapping[str, object]]],
+) -> None:
+    """As `record_all`, an entry for each of many users, with its pool and details."""
+    deeds = [
+        Deed(action, "user", user_id, pool.project_id, pool.env, details)
+        for user_id, pool, details in entries
+    ]
+    await record_all(session, principal, deeds)
 
 
 async def record_of_lease(

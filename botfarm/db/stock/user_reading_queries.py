@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from botfarm.db.shared.scope_filter import in_scope
 from botfarm.db.shared.tables import LeaseRow, ProjectRow, UserRow
 from botfarm.db.shared.user_state import STATUS, USER_STATE
 from botfarm.domain.access import Scope
+from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.logins import login_key, parts_of_keys
 from botfarm.domain.pools import Pool
@@ -41,6 +42,16 @@ async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User |
     statement = _select_users(scope).where(u.id == user_id)
     row = (await session.execute(statement)).one_or_none()
     return _user(row) if row else None
+
+
+async def sealed_credentials(
+    session: AsyncSession, ids: Collection[UUID], scope: Scope
+) -> dict[UUID, SealedCredentials]:
+    """By user. The rotation that is under way is left out: only its keeper knows whether it is the password."""
+    within_scope = in_scope(scope, project_id=u.project_id, env=u.env)
+    statement = select(u.id, u.password, u.secrets, u.totp_seed).where(u.id.in_(ids), within_scope)
+    rows = await session.execute(statement)
+    return {row.id: SealedCredentials(row.password, row.secrets, row.totp_seed) for row in rows}
 
 
 async def list_users(

@@ -1,4 +1,4 @@
-"""Imports many users: lines arrive one by one, and rows are inserted in batches of one transaction."""
+"""Imports many users: lines arrive one by one, and all rows are written in batches of one transaction."""
 
 import asyncio
 import json
@@ -18,9 +18,10 @@ from botfarm.domain.access import Principal, Scope
 from botfarm.domain.logins import Logins, is_email, login_key
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Project
-from botfarm.domain.users import ImportResult, LineError, UserLine
+from botfarm.domain.users import ImportResult, LineError, OnError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
 from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.import_updates import ImportUpdates, Updated
 from botfarm.services.stock.sealing import seal
 
 BATCH = 1_000
@@ -48,10 +49,12 @@ class Importing:
         principal: Principal,
         lines: AsyncIterator[UserLine | LineError],
         *,
-        skip_errors: bool,
+        on_error: OnError,
         dry_run: bool = False,
     ) -> ImportResult:
-        """Creates all users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
+        """Creates or updates all users or, unless errors are skipped, none.
+
+        Raises ImportRejectedError, SlowDownError.
 
         A dry run does the same, and takes it back.
 
@@ -64,7 +67,7 @@ class Importing:
             raise SlowDownError("Another import is under way at this replica.", retry_after=RETRY_AFTER)
         self._is_importing = True
         try:
-            return await self._import(principal, lines, skip_errors=skip_errors, dry_run=dry_run)
+            return await self._import(principal, lines, on_error=on_error, dry_run=dry_run)
         finally:
             self._is_importing = False
 
@@ -73,7 +76,7 @@ class Importing:
         principal: Principal,
         lines: AsyncIterator[UserLine | LineError],
         *,
-        skip_errors: bool,
+        on_error: OnError,
         dry_run: bool,
     ) -> ImportResult:
         users, pools, no_emails, errors = await self._read(lines)
@@ -86,16 +89,29 @@ class Importing:
             inserted: set[UUID] = set()
             for batch in batches:
                 inserted |= await user_queries.insert_users(session, batch)
-            errors, created = await asyncio.to_thread(_outcome, users, inserted, [*errors, *refused])
-            if errors and not skip_errors:
+            errors = [*errors, *refused]
+            present = await asyncio.to_thread(_present, users, inserted, errors)
+            if on_error is OnError.UPDATE:
+                updates = ImportUpdates(session, principal, self._key_ring, present)
+                updated = await updates.run(dry_run=dry_run)
+            else:
+                updated = Updated(errors=[LineError(line, "login", "user-exists") for line in present])
+            errors = sorted([*errors, *updated.errors], key=lambda error: error.line)
+            if errors and on_error is not OnError.SKIP:
                 raise _rejected(errors)
-            await _record(session, principal, created)
+            created = Counter(user.pool for user in users.values() if user.id in inserted)
+            await _record(session, principal, created, updated.users)
             if dry_run:
                 await session.rollback()
-        for project_id in {pool.project_id for pool in created}:
+        for project_id in {pool.project_id for pool in created | updated.users}:
             self._notifier.freed(project_id)
-        skipped = len({error.line for error in errors})
-        return ImportResult(created=len(inserted), skipped=skipped, errors=tuple(errors))
+        return ImportResult(
+            created=created.total(),
+            updated=updated.users.total(),
+            unchanged=updated.unchanged,
+            skipped=len({error.line for error in errors}),
+            errors=tuple(errors),
+        )
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
@@ -177,15 +193,12 @@ def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
         yield batch
 
 
-def _outcome(
-    users: dict[int, NewUser], inserted: Collection[UUID], errors: list[LineError]
-) -> tuple[list[LineError], Counter[Pool]]:
-    """All errors in the order of lines, and the number of users created in each pool."""
+def _present(
+    users: dict[int, NewUser], inserted: Collection[UUID], errors: Iterable[LineError]
+) -> dict[int, NewUser]:
+    """Users that were not inserted although nothing is wrong with their lines."""
     explained = {error.line for error in errors}
-    not_inserted = [line for line, user in users.items() if user.id not in inserted and line not in explained]
-    all_errors = [*errors, *(LineError(line, "login", "user-exists") for line in not_inserted)]
-    created = Counter(user.pool for user in users.values() if user.id in inserted)
-    return sorted(all_errors, key=lambda error: error.line), created
+    return {line: user for line, user in users.items() if user.id not in inserted and line not in explained}
 
 
 def _rejected(errors: list[LineError]) -> ImportRejectedError:
@@ -195,9 +208,11 @@ def _rejected(errors: list[LineError]) -> ImportRejectedError:
     return ImportRejectedError(named)
 
 
-async def _record(session: AsyncSession, principal: Principal, created: Counter[Pool]) -> None:
+async def _record(
+    session: AsyncSession, principal: Principal, created: Counter[Pool], updated: Counter[Pool]
+) -> None:
     """One entry for each pool."""
-    for pool, count in created.items():
+    for pool in created | updated:
         await audit_queries.record(
             session,
             principal,
@@ -206,5 +221,5 @@ async def _record(session: AsyncSession, principal: Principal, created: Counter[
             target_id=pool.project_id,
             project_id=pool.project_id,
             env=pool.env,
-            details={"domain": pool.domain, "created": count},
+            details={"domain": pool.domain, "created": created[pool], "updated": updated[pool]},
         )

@@ -99,7 +99,7 @@ def _totp_seed(seed: SecretStr) -> SecretStr:
     try:
         read_seed(seed.get_secret_value())
     except SeedError as error:
-        raise PydanticCustomError("invalid", "{reason}", {"reason": str(error)}) from None
+        raise PydanticCustomError("invalid", "{reason}", {"reason": str(error), "code": error.code}) from None
     return seed
 
 

@@ -210,10 +210,29 @@ class LineErrorOut(ResponseBody):
     )
 
 
+class ExportedCredentialsOut(ResponseBody):
+    password: str = Field(repr=False)
+    secrets: dict[str, Any] | None = Field(repr=False)
+    totp_seed: str | None = Field(repr=False)
+
+
 class ImportOut(ResponseBody):
     created: int
+    updated: int
+    unchanged: Annotated[int, Field(description="Users that were as their lines say already.")]
     skipped: int
     errors: list[LineErrorOut]
+
+
+class ExportedUserOut(ResponseBody):
+    """As an import takes it; without credentials where none were asked for."""
+
+    login: str = Field(validation_alias=AliasPath("user", "login"))
+    project: str
+    env: str = Field(validation_alias=AliasPath("user", "pool", "env"))
+    domain: str = Field(validation_alias=AliasPath("user", "pool", "domain"))
+    labels: dict[str, str] = Field(validation_alias=AliasPath("user", "labels"))
+    credentials: Annotated[ExportedCredentialsOut | None, Field(repr=False)]
 
 
 class LeaseOut(OfPool, Identified):

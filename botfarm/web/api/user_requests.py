@@ -3,13 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.health import Health
 from botfarm.domain.users import BulkAction, BulkChange, UserChanges, UserFilter, UserState
 from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.web.api.fields import (
+    Integer,
     LabelChanges,
     Labels,
     Login,
@@ -20,6 +21,7 @@ from botfarm.web.api.fields import (
     SecretChanges,
     Secrets,
     ShortName,
+    Text,
     TotpSeed,
 )
 from botfarm.web.api.requests import ABSENT, RequestBody
@@ -110,6 +112,20 @@ class BulkFilter(RequestBody):
 
     def chosen(self) -> UserFilter:
         return UserFilter(**self.model_dump(exclude={"all"}))
+
+
+class ExportRequest(RequestBody):
+    project_id: UUID | None = None
+    env: ShortName | None = None
+    domain: ShortName | None = None
+    state: UserState | None = None
+    labels: Labels = {}
+    credentials: Annotated[bool, Strict(), Field(description="Needs the role admin.")] = False
+    cursor: Annotated[Text | None, Field(max_length=512)] = None
+    limit: Annotated[Integer, Field(ge=1, le=200)] = 200
+
+    def chosen(self) -> UserFilter:
+        return UserFilter(**self.model_dump(exclude={"credentials", "cursor", "limit"}))
 
 
 class BulkRequest(RequestBody):

@@ -96,6 +96,26 @@ export interface paths {
         patch: operations["update_project"];
         trace?: never;
     };
+    "/api/v1/users/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Export Users
+         * @description The users that match, page by page, as an import takes them. Credentials need the role admin.
+         */
+        post: operations["export_users"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users/import": {
         parameters: {
             query?: never;
@@ -108,6 +128,8 @@ export interface paths {
         /**
          * Import Users
          * @description Add many users at once: all of them or, unless errors are skipped, none.
+         *
+         *     With `update` a user that is there gets the password, secrets, seed and labels of its line.
          */
         post: operations["import_users"];
         delete?: never;
@@ -1076,6 +1098,66 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
+        /** ExportRequest */
+        ExportRequest: {
+            /** Project Id */
+            project_id?: string | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
+            state?: components["schemas"]["UserState"] | null;
+            /**
+             * Labels
+             * @default {}
+             */
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Credentials
+             * @description Needs the role admin.
+             * @default false
+             */
+            credentials?: boolean;
+            /** Cursor */
+            cursor?: string | null;
+            /**
+             * Limit
+             * @default 200
+             */
+            limit?: number;
+        };
+        /** ExportedCredentialsOut */
+        ExportedCredentialsOut: {
+            /** Password */
+            password: string;
+            /** Secrets */
+            secrets: {
+                [key: string]: unknown;
+            } | null;
+            /** Totp Seed */
+            totp_seed: string | null;
+        };
+        /**
+         * ExportedUserOut
+         * @description As an import takes it; without credentials where none were asked for.
+         */
+        ExportedUserOut: {
+            /** Login */
+            login: string;
+            /** Project */
+            project: string;
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+            credentials: components["schemas"]["ExportedCredentialsOut"] | null;
+        };
         /** ForcedRelease */
         ForcedRelease: {
             /** Reason */
@@ -1139,6 +1221,13 @@ export interface components {
         ImportOut: {
             /** Created */
             created: number;
+            /** Updated */
+            updated: number;
+            /**
+             * Unchanged
+             * @description Users that were as their lines say already.
+             */
+            unchanged: number;
             /** Skipped */
             skipped: number;
             /** Errors */
@@ -1691,6 +1780,12 @@ export interface components {
             totp_seed?: string | null;
         };
         /**
+         * OnError
+         * @description What an import does where a line is wrong, or where its user is there already.
+         * @enum {string}
+         */
+        OnError: "fail" | "skip" | "update";
+        /**
          * Outcome
          * @enum {string}
          */
@@ -1720,6 +1815,16 @@ export interface components {
         PageOut_AuditEntryOut_: {
             /** Items */
             items: components["schemas"]["AuditEntryOut"][];
+            /**
+             * Next Cursor
+             * @description Send it as `cursor` for the next page; null on the last.
+             */
+            next_cursor: string | null;
+        };
+        /** PageOut[ExportedUserOut] */
+        PageOut_ExportedUserOut_: {
+            /** Items */
+            items: components["schemas"]["ExportedUserOut"][];
             /**
              * Next Cursor
              * @description Send it as `cursor` for the next page; null on the last.
@@ -3509,10 +3614,107 @@ export interface operations {
             };
         };
     };
+    export_users: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageOut_ExportedUserOut_"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     import_users: {
         parameters: {
             query?: {
-                on_error?: "fail" | "skip";
+                /** @description What is done where a line is wrong. */
+                on_error?: components["schemas"]["OnError"];
             };
             header?: never;
             path?: never;

@@ -32,6 +32,7 @@ from botfarm_client.commands.shared.options import (
 from botfarm_client.commands.shared.output import note_if_more, print_json, say
 from botfarm_client.commands.shared.prompts import confirm
 from botfarm_client.commands.users.bulk_command import bulk
+from botfarm_client.commands.users.export_command import export_users
 from botfarm_client.commands.users.history_command import history
 from botfarm_client.commands.users.import_command import import_users
 from botfarm_client.commands.users.options import Health, State
@@ -128,6 +129,7 @@ def add(
 
 
 users.command("import")(import_users)
+users.command("export")(export_users)
 
 
 @users.command()
