@@ -151,7 +151,7 @@ def test_a_command_runs_with_one_user_by_its_login_or_by_choices_of_labels(farm:
         assert (code, err) == (0, "")
         assert json.loads(out)["BOTFARM_LOGIN"] == f"{name}@{project}.test"
     code, _, err = run(farm, project, "--user", "nobody@shop.test", "--wait", "5s", command=SHOW)
-    assert (code, "no such user" in err) == (4, True), err
+    assert (code, "No user of this project and env has this login" in err) == (4, True), err
 
 
 def test_a_command_that_wants_codes_may_have_the_token(farm: LiveFarm) -> None:

@@ -1,15 +1,15 @@
 """Tickets wait for one user, and for labels with alternatives.
 
-Revision ID: 0021
-Revises: 0018
+Revision ID: 0024
+Revises: 0023
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0021"
-down_revision = "0018"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
