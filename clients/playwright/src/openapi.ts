@@ -1330,7 +1330,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            reason: components["schemas"]["Reason"] | null;
             /**
              * Note
              * @description Of its release, or why it was forced or is held.
@@ -1479,14 +1479,14 @@ export interface components {
              */
             due?: components["schemas"]["Due"][];
             outcome?: components["schemas"]["Outcome"];
-            reason?: components["schemas"]["botfarm__domain__leases__Reason"];
+            reason?: components["schemas"]["Reason"];
             /** Note */
             note?: string;
         };
         /** LeftAloneOut */
         LeftAloneOut: {
             thing: components["schemas"]["ThingOut"];
-            reason: components["schemas"]["botfarm__domain__configuration__Reason"];
+            reason: components["schemas"]["WhyLeft"];
             /** Differences */
             differences: components["schemas"]["DifferenceOut"][];
         };
@@ -2264,7 +2264,7 @@ export interface components {
          * @description Why a user is broken, or dirty.
          * @enum {string}
          */
-        "Reason-Input": "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
+        Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
         /** RefusalsOut */
         RefusalsOut: {
             /**
@@ -2293,7 +2293,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason-Input"] | null;
+            reason?: components["schemas"]["Reason"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2741,7 +2741,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            reason: components["schemas"]["Reason"] | null;
             /** Note */
             note: string | null;
         };
@@ -2923,7 +2923,7 @@ export interface components {
              */
             failures: number;
             /** @description Of the last failure. */
-            last_reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            last_reason: components["schemas"]["Reason"] | null;
             /** Busy Seconds */
             busy_seconds: number;
             /**
@@ -2945,7 +2945,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason-Input"] | null;
+            reason?: components["schemas"]["Reason"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2968,6 +2968,12 @@ export interface components {
             /** Max */
             max: number | null;
         };
+        /**
+         * WhyLeft
+         * @description Why something that the file names is left as it is.
+         * @enum {string}
+         */
+        WhyLeft: "not-managed" | "managed-elsewhere" | "retired";
         /**
          * WriteBack
          * @description Fields that are absent stay as they are.
@@ -2993,18 +2999,6 @@ export interface components {
              */
             session_expires_at?: string;
         };
-        /**
-         * Reason
-         * @description Why something that the file names is left as it is.
-         * @enum {string}
-         */
-        botfarm__domain__configuration__Reason: "not-managed" | "managed-elsewhere" | "retired";
-        /**
-         * Reason
-         * @description Why a user is broken, or dirty.
-         * @enum {string}
-         */
-        botfarm__domain__leases__Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
     };
     responses: never;
     parameters: never;
