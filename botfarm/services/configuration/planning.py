@@ -20,7 +20,7 @@ from botfarm.domain.configuration import (
     WantedProject,
     WantedToken,
     WantedUser,
-    WhyLeftAlone,
+    WhyLeft,
 )
 from botfarm.domain.logins import Logins, login_key
 from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS, Project
@@ -166,7 +166,7 @@ class _Planning:
         self._named_users.add(user.id)
         differences = tuple(_user_differences(user, wanted))
         if user.is_retired:
-            self.left_alone.append(LeftAlone(thing, WhyLeftAlone.RETIRED, differences))
+            self.left_alone.append(LeftAlone(thing, WhyLeft.RETIRED, differences))
         else:
             self._settle(where, thing, user.id, user.managed_by, differences)
 
@@ -199,7 +199,7 @@ class _Planning:
         if self._wanted.adopt:
             self.changes.append(Change(thing, Deed.ADOPT, differences, where, thing_id))
             return True
-        reason = WhyLeftAlone.NOT_MANAGED if managed_by is None else WhyLeftAlone.MANAGED_ELSEWHERE
+        reason = WhyLeft.NOT_MANAGED if managed_by is None else WhyLeft.MANAGED_ELSEWHERE
         self.left_alone.append(LeftAlone(thing, reason, differences))
         return False
 

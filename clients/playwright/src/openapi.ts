@@ -1486,7 +1486,7 @@ export interface components {
         /** LeftAloneOut */
         LeftAloneOut: {
             thing: components["schemas"]["ThingOut"];
-            reason: components["schemas"]["WhyLeftAlone"];
+            reason: components["schemas"]["WhyLeft"];
             /** Differences */
             differences: components["schemas"]["DifferenceOut"][];
         };
@@ -2969,11 +2969,11 @@ export interface components {
             max: number | null;
         };
         /**
-         * WhyLeftAlone
+         * WhyLeft
          * @description Why something that the file names is left as it is.
          * @enum {string}
          */
-        WhyLeftAlone: "not-managed" | "managed-elsewhere" | "retired";
+        WhyLeft: "not-managed" | "managed-elsewhere" | "retired";
         /**
          * WriteBack
          * @description Fields that are absent stay as they are.
