@@ -8,10 +8,10 @@ BotfarmError
 ├── IdempotencyKeyReusedError
 ├── NotFoundError
 │   ├── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError
-│   └── NoSuchPoolError, NoSuchTokenError, NoSuchPageError
+│   └── NoSuchPoolError, NoSuchTokenError, NoSuchTrustRuleError, NoSuchPageError
 ├── MethodNotAllowedError
 ├── ConflictError
-│   ├── ProjectExistsError, ProjectInUseError, UserExistsError
+│   ├── ProjectExistsError, ProjectInUseError, UserExistsError, TrustRuleExistsError
 │   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
 │   ├── RotationPendingError, NoRotationError, ChangedMeanwhileError
 │   ├── PoolExhaustedError
@@ -119,6 +119,10 @@ class NoSuchTokenError(NotFoundError):
     """There is no such token."""
 
 
+class NoSuchTrustRuleError(NotFoundError):
+    """There is no such trust rule."""
+
+
 class NoSuchPageError(NotFoundError):
     """There is nothing at this address; `/docs` shows what there is."""
 
@@ -137,6 +141,10 @@ class ProjectExistsError(ConflictError):
 
 class ProjectInUseError(ConflictError):
     """The project has users: delete or move them first."""
+
+
+class TrustRuleExistsError(ConflictError):
+    """There is a trust rule of this name already."""
 
 
 class UserExistsError(ConflictError):

@@ -1,11 +1,12 @@
 """Access: roles and scopes, and the principals, tokens and operators that have them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-_TOKEN, _OPERATOR = "token:", "operator:"
+_TOKEN, _OPERATOR, _CI = "token:", "operator:", "ci:"
 """Prefixes of the names of principals. `botfarm.db.access.token_queries` follows tokens by them."""
 
 
@@ -53,6 +54,21 @@ def _contains(ours: frozenset[object] | None, theirs: frozenset[object] | None) 
 EVERYTHING = Scope(None, None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of a CI, as its verified identity token describes it."""
+
+    token_id: str
+    """The id of the farm's token that it got in exchange."""
+    owner: str
+    metadata: Mapping[str, str]
+    """Of its leases: the CI, the link to the job, and so on."""
+    rule: str
+    """The name of the trust rule."""
+    max_leases_of_rule: int | None
+    """Users that all runs of the rule hold at the same time; null means any number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The authenticated caller. Leases and the audit keep its name, so no other principal ever has it."""
@@ -66,18 +82,33 @@ class Principal:
     """When its token expires; null means never."""
     session_id: UUID | None = field(default=None, compare=False)
     """The session of an operator, else null. An operator is the same principal in each session."""
+    run: Run | None = field(default=None, compare=False)
+    """Of a CI, else null. A run is the same principal with each of its tokens."""
     address: str | None = None
     request_id: str | None = None
 
     @property
     def token_id(self) -> str | None:
-        """The id of the token; null unless the principal is one."""
+        """The id of the token that the caller sent; null unless it sent one."""
+        if self.run is not None:
+            return self.run.token_id
         return self.name.rpartition(":")[2] if self.name.startswith(_TOKEN) else None
+
+    @property
+    def has_quota(self) -> bool:
+        return self.max_leases is not None or (
+            self.run is not None and self.run.max_leases_of_rule is not None
+        )
 
     @property
     def operator_name(self) -> str | None:
         """The name of the operator; null unless the principal is one."""
         return self.name.removeprefix(_OPERATOR) if self.name.startswith(_OPERATOR) else None
+
+
+def run_principal(rule: str, run: str) -> str:
+    """The name of the principal of a run, without `run` the beginning of all of the rule."""
+    return f"{_CI}{rule}:{run}"
 
 
 THE_POLICY = Principal("policy", Role.ADMIN, EVERYTHING)
@@ -110,6 +141,16 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveToken:
+    """The value that the token of a request is compared with."""
+
+    principal: Principal
+    secret_hash: bytes = field(repr=False)
+    expires_in: float | None
+    """Seconds; null means that it does not expire."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """A person who runs the farm. The name is unique for ever: an operator is disabled, never deleted."""
 
@@ -119,6 +160,8 @@ class Operator:
     scope: Scope
     created_at: datetime
     disabled_at: datetime | None
+    issuer: str | None = None
+    """The provider at which the person signs in; null means here, with a password."""
 
     @property
     def principal_name(self) -> str:

@@ -5,7 +5,7 @@ Times are aware datetimes of the database's clock, durations are seconds.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -106,6 +106,17 @@ class LeaseTerms:
     """With a key: the digest of the request, by which a retry is told from another request under the key."""
     note: str | None = None
     """Why a person holds the user."""
+
+    def held_by(self, principal: Principal) -> "LeaseTerms":
+        """The terms as the lease keeps them: of a CI's run, with the owner and the facts that its CI has signed.
+
+        The owner that the run itself gave, such as the name of a test, is kept among the metadata.
+        """
+        run = principal.run
+        if run is None:
+            return self
+        given = {} if self.owner is None else {"runner": self.owner}
+        return replace(self, owner=run.owner, metadata={**self.metadata, **given, **run.metadata})
 
 
 WantedUsers = tuple[frozenset[tuple[str, str | tuple[str, ...] | None]], UUID | None]

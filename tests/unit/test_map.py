@@ -9,7 +9,17 @@ import grimp
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 PACKAGES = ("botfarm", "workers", "botfarm_client")
-FOUNDATION = {"domain", "errors", "settings", "database_urls", "crypto", "metrics", "logs", "__init__"}
+FOUNDATION = {
+    "domain",
+    "errors",
+    "settings",
+    "database_urls",
+    "group_roles",
+    "crypto",
+    "metrics",
+    "logs",
+    "__init__",
+}
 """Every room may use these modules, so the picture leaves them out."""
 FLOORS_WITH_ROOMS = {"web", "services", "db", "client"}
 

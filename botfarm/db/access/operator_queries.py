@@ -3,13 +3,17 @@
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
 from botfarm.db.shared.tables import OperatorRow
 from botfarm.domain.access import Operator, Role, Scope
+
+NO_PASSWORD = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
+"""A hash that no password has (all zeros). It takes as long to verify as another."""
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,50 @@ async def insert_operator(
     )
     row = await session.scalar(statement)
     return operator_of(row) if row else None
+
+
+async def find_person(session: AsyncSession, issuer: str, subject: str) -> Operator | None:
+    """The operator that this person of a provider is. Waits for another sign-in of the same person."""
+    await session.execute(_LOCK, {"name": f"person/{issuer}/{subject}"})
+    found = select(OperatorRow).where(OperatorRow.issuer == issuer, OperatorRow.subject == subject)
+    row = await session.scalar(found.with_for_update())
+    return operator_of(row) if row else None
+
+
+async def insert_person(
+    session: AsyncSession, *, names: tuple[str, str], issuer: str, subject: str, role: Role, scope: Scope
+) -> Operator:
+    """Under the first of the names, or the second if it is taken. No password fits this operator."""
+    for name in names:
+        statement = (
+            insert(OperatorRow)
+            .values(
+                id=uuid4(),
+                name=name,
+                password_hash=NO_PASSWORD,
+                issuer=issuer,
+                subject=subject,
+                role=role.value,
+                projects=project_list(scope),
+                envs=env_list(scope),
+            )
+            .on_conflict_do_nothing()
+            .returning(OperatorRow)
+        )
+        row = await session.scalar(statement)
+        if row is not None:
+            return operator_of(row)
+    raise AssertionError("the second name is this person's alone")
+
+
+async def set_role(session: AsyncSession, operator_id: UUID, *, role: Role, scope: Scope) -> Operator:
+    statement = (
+        update(OperatorRow)
+        .where(OperatorRow.id == operator_id)
+        .values(role=role.value, projects=project_list(scope), envs=env_list(scope))
+        .returning(OperatorRow)
+    )
+    return operator_of((await session.scalars(statement)).one())
 
 
 async def list_operators(session: AsyncSession) -> list[Operator]:
@@ -105,4 +153,5 @@ def operator_of(row: OperatorRow) -> Operator:
         scope=scope_of(row.projects, row.envs),
         created_at=row.created_at,
         disabled_at=row.disabled_at,
+        issuer=row.issuer,
     )

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Text,
-    and_,
     bindparam,
     func,
     insert,
@@ -20,9 +19,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
+from botfarm.db.shared.scope_filter import contained, env_list, project_list, scope_of
 from botfarm.db.shared.tables import TokenRow
-from botfarm.domain.access import Principal, Role, Scope, Token
+from botfarm.domain.access import LiveToken, Principal, Role, Scope, Token
 
 # Only for tokens in use, and for each at most once a minute, because otherwise every request would be an
 # UPDATE. Skips locked rows, because a revocation of several tokens locks them in another order.
@@ -45,16 +44,6 @@ LIVE_MADE_BY = text("""
     SELECT tokens.* FROM tokens JOIN made USING (id)
     WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
     ORDER BY tokens.id""")
-
-
-@dataclass(frozen=True, slots=True)
-class LiveToken:
-    """The value that the token of a request is compared with."""
-
-    principal: Principal
-    secret_hash: bytes = field(repr=False)
-    expires_in: float | None
-    """Seconds; null means that it does not expire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +178,7 @@ async def touch_tokens(session: AsyncSession, ids: Collection[str]) -> None:
 
 
 def _contained(scope: Scope) -> ColumnElement[bool]:
-    """The token's scope is within `scope`. Null columns mean all, which only a whole scope contains."""
-    conditions: list[ColumnElement[bool]] = [literal(value=True)]
-    if scope.projects is not None:
-        conditions.append(TokenRow.projects.contained_by(project_list(scope)))
-    if scope.envs is not None:
-        conditions.append(TokenRow.envs.contained_by(env_list(scope)))
-    return and_(*conditions)
+    return contained(scope, projects=TokenRow.projects, envs=TokenRow.envs)
 
 
 def _token(row: TokenRow) -> Token:

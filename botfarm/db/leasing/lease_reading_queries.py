@@ -62,6 +62,10 @@ COUNT_HELD = text("""
     SELECT sum(cardinality(user_ids)) FROM leases
     WHERE principal = :principal AND ended_at IS NULL AND expires_at > clock_timestamp()""")
 
+COUNT_HELD_BY_ALL = text("""
+    SELECT sum(cardinality(user_ids)) FROM leases
+    WHERE starts_with(principal, :beginning) AND ended_at IS NULL AND expires_at > clock_timestamp()""")
+
 LEASE_BY_KEY = text(f"""
     SELECT {LEASE_COLUMNS}, {OF_USER}, {CREDENTIALS}
     FROM leases AS l
@@ -115,3 +119,8 @@ async def count_held(session: AsyncSession, principal: str) -> int:
     older than the lock.
     """
     return int(await session.scalar(COUNT_HELD, {"principal": principal}) or 0)
+
+
+async def count_held_by_all(session: AsyncSession, beginning: str) -> int:
+    """As `count_held`, for all principals whose names begin so. Reads every live lease."""
+    return int(await session.scalar(COUNT_HELD_BY_ALL, {"beginning": beginning}) or 0)

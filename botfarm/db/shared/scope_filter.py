@@ -34,6 +34,21 @@ def in_scope(
     return and_(*conditions)
 
 
+def contained(
+    scope: Scope,
+    *,
+    projects: InstrumentedAttribute[list[UUID] | None],
+    envs: InstrumentedAttribute[list[str] | None],
+) -> ColumnElement[bool]:
+    """The scope that a row gives is within `scope`. Null columns mean all, which only a whole scope contains."""
+    conditions: list[ColumnElement[Any]] = [true()]
+    if scope.projects is not None:
+        conditions.append(projects.contained_by(project_list(scope)))
+    if scope.envs is not None:
+        conditions.append(envs.contained_by(env_list(scope)))
+    return and_(*conditions)
+
+
 def project_list(scope: Scope) -> list[UUID] | None:
     return None if scope.projects is None else sorted(scope.projects)
 

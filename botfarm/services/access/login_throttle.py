@@ -88,7 +88,7 @@ class LoginThrottle:
     def _tallies(self, name: str, address: str | None) -> tuple[_Tally, _Tally, _Tally]:
         return (
             self._names.of(_name_key(name)),
-            self._addresses.of(_address_key(address)),
+            self._addresses.of(address_key(address)),
             self._pairs.of(_pair_key(name, address)),
         )
 
@@ -113,10 +113,10 @@ def _name_key(name: str) -> str:
 
 
 def _pair_key(name: str, address: str | None) -> str:
-    return f"{_address_key(address)} {_name_key(name)}"
+    return f"{address_key(address)} {_name_key(name)}"
 
 
-def _address_key(address: str | None) -> str:
+def address_key(address: str | None) -> str:
     """The /64 of an IPv6 address, because a home or an office has a whole /64."""
     try:
         parsed = ip_address(address or "")
