@@ -4,12 +4,14 @@ import os
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SettingsSourceError
 
 from botfarm.database_urls import read_database_url
+from botfarm.group_roles import parse_group_roles
 from botfarm_client.shared.text_input import stripped
 
 PREFIX = "BOTFARM_"
@@ -57,6 +59,29 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         "", description="Addresses and networks whose X-Forwarded-For is believed, separated by commas."
+    )
+    public_url: str | None = Field(
+        None,
+        description="Address that people and runs of a CI have for the API, such as https://botfarm.example; "
+        "identity tokens of a CI must name it as their audience.",
+    )
+    oidc_keys_dir: Path | None = Field(
+        None,
+        description="Folder with a JWKS for each issuer of identity tokens that cannot be reached, "
+        "named <host of the issuer>.json.",
+    )
+    oidc_issuer: str | None = Field(
+        None, description="Provider at which people sign in (OpenID Connect), such as https://login.example."
+    )
+    oidc_client_id: str | None = Field(None, description="The farm's id at the provider.")
+    oidc_client_secret: SecretStr | None = Field(None, description="Its secret; unset: PKCE alone.")
+    oidc_name: str = Field("your company's account", description="What the button says after `Sign in with`.")
+    oidc_scopes: str = Field("openid profile email", description="Scopes that are asked for.")
+    oidc_claim: str = Field("groups", description="Claim of the ID token with a person's groups.")
+    oidc_roles: str = Field(
+        "",
+        validate_default=True,
+        description="Roles by group; the first that fits counts: `qa-leads=manager:shop/*; *=viewer`.",
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of `botfarm dev`.")
     coalescing: bool = Field(
@@ -132,6 +157,51 @@ class Settings(BaseSettings):
                 "must be addresses or networks such as 10.0.0.0/8, separated by commas"
             ) from None
         return proxies
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        is_plain = (
+            not (parts.query or parts.fragment or "@" in parts.netloc or " " in url) and parts.port != 0
+        )
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        if not (parts.hostname and is_plain and is_safe and url.isascii()):
+            raise ValueError(
+                "must be https://host, with a port or path if there is one, and nothing behind it"
+            )
+        return url.rstrip("/")
+
+    @field_validator("oidc_keys_dir")
+    @classmethod
+    def _a_folder(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_dir():
+            raise ValueError("there is no such folder")
+        return folder
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _an_issuer(cls, issuer: str | None) -> str | None:
+        if issuer is not None and not (issuer.startswith("https://") and urlsplit(issuer).hostname):
+            raise ValueError("must begin with https://")
+        return issuer
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _roles_of_groups(cls, roles: str, info: ValidationInfo) -> str:
+        entries = parse_group_roles(roles)
+        if info.data.get("oidc_issuer") is None:
+            return roles
+        missing = [name for name in ("public_url", "oidc_client_id") if not info.data.get(name)]
+        if missing:
+            raise ValueError(f"single sign-on needs {PREFIX}{missing[0].upper()}, too")
+        if "openid" not in info.data.get("oidc_scopes", "openid").split():
+            raise ValueError(f"without `openid` in {PREFIX}OIDC_SCOPES the provider says nothing of a person")
+        if not entries:
+            raise ValueError("without a role nobody can sign in: `qa-leads=manager:shop/*; *=viewer`")
+        return roles
 
     @field_validator("database_url", "owner_url", "listen_url")
     @classmethod

@@ -142,6 +142,7 @@ def _shown(operator: Operator, names: Mapping[str, str]) -> dict[str, Any]:
         "envs": [ALL] if scope.envs is None else sorted(scope.envs),
         "created_at": operator.created_at.isoformat(),
         "disabled_at": operator.disabled_at.isoformat() if operator.disabled_at else None,
+        "issuer": operator.issuer,
     }
 
 
@@ -167,6 +168,7 @@ _COLUMNS: Columns = {
     "role": lambda operator: operator["role"],
     "projects": lambda operator: " ".join(operator["projects"]),
     "envs": lambda operator: " ".join(operator["envs"]),
+    "signs in": lambda operator: operator["issuer"] or "here",
     "created": lambda operator: format_moment(operator["created_at"]),
     "disabled": lambda operator: format_moment(operator["disabled_at"]),
 }

@@ -47,6 +47,7 @@ def test_no_secret_is_shown() -> None:
         "database_url": "postgresql://u:canary-secret@h/d",
         "encryption_keys": "k1:canary-secret",
         "bootstrap_token": "canary-secret-canary-secret",
+        "oidc_client_secret": "canary-secret",
     }
     assert "canary" not in repr(load_settings(**secrets))
 
@@ -67,6 +68,16 @@ def test_no_secret_is_shown() -> None:
         ("trusted_proxies", "10.0.0.1/8"),
         ("cookie_insecure", "canary"),
         ("db_pooler", "canary"),
+        ("public_url", "canary"),
+        ("public_url", "http://canary.test"),
+        ("public_url", "https://canary.test/?a=b"),
+        ("public_url", "https://me@canary.test"),
+        ("public_url", "https://canary .test"),
+        ("public_url", "https://canary.test:99999"),
+        ("oidc_keys_dir", "/no/canary"),
+        ("oidc_issuer", "http://canary.test"),
+        ("oidc_issuer", "https://"),
+        ("oidc_roles", "canary=king"),
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(

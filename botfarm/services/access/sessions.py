@@ -13,7 +13,7 @@ from botfarm.crypto.key_ring import KeyRing, KeyRingError
 from botfarm.db.access import audit_queries, operator_queries, session_queries
 from botfarm.db.access.operator_queries import Credentials
 from botfarm.db.postgres.engine import Database
-from botfarm.domain.access import EVERYTHING, Principal, Role, Session
+from botfarm.domain.access import EVERYTHING, Operator, Principal, Role, Session
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.operators import NAME
@@ -95,6 +95,31 @@ class Sessions:
         if former_id is not None:
             self._live.forget(former_id)
         self._throttle.succeeded(name, address)
+        return session, self._badge(session)
+
+    async def open_for(
+        self,
+        transaction: AsyncSession,
+        operator: Operator,
+        *,
+        former: str | None,
+        address: str | None,
+        request_id: str | None,
+        by: str,
+    ) -> tuple[Session, Badge]:
+        """Opens a session for an operator that somebody else has verified, in the caller's transaction.
+
+        `by` is who, for the audit. Ends the session of the `former` token.
+        """
+        session = await session_queries.insert_session(transaction, operator, longest=LONGEST_SESSION)
+        principal = _principal(session, address, request_id)
+        await audit_queries.record(
+            transaction, principal, "login", target="operator", target_id=operator.name, details={"by": by}
+        )
+        former_id = self._session_id(former) if former else None
+        if former_id is not None:
+            await _end(transaction, former_id, address, request_id)
+            self._live.forget(former_id)
         return session, self._badge(session)
 
     async def authenticate(self, token: str) -> tuple[Principal, Badge | None]:

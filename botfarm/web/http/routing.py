@@ -39,6 +39,7 @@ class FarmRoute(APIRoute):
 
     media_type: ClassVar[str] = "application/json"
     max_body_bytes: ClassVar[int] = 1_048_576
+    takes_any_query: ClassVar[bool] = False
     body_deadline: ClassVar[float] = 30.0
     """Seconds for the whole body, because a caller could hold the connection with a byte now and then."""
 
@@ -55,7 +56,8 @@ class FarmRoute(APIRoute):
 
         async def admitted(request: Request) -> Response:
             badge = None if self.role is None else await admit(request, self.role)
-            _refuse_unknown(request.query_params, parameters)
+            if not self.takes_any_query:
+                _refuse_unknown(request.query_params, parameters)
             _require_media_type(request, self.media_type)
             limited = _limited(request, self.max_body_bytes, self.body_deadline)
             response = await self.answer(handle, Request(request.scope, limited))
@@ -74,6 +76,13 @@ class SignInRoute(FarmRoute):
     """For anyone, so the limit is small: a name and a password with each character escaped."""
 
     max_body_bytes = 16_384
+
+
+class FormRoute(SignInRoute):
+    """For anyone, with the fields of a form: what OAuth 2.0 has callers send."""
+
+    media_type = "application/x-www-form-urlencoded"
+    max_body_bytes = 32_768
 
 
 class JsonLinesRoute(FarmRoute):

@@ -20,7 +20,7 @@ class SessionCookie:
         Browsers send a host's cookies to all of its ports. With the port in the name, two farms on one
         machine neither overwrite nor accept each other's cookie.
         """
-        self._secure = not insecure
+        self.is_secure = not insecure
         self.name = f"botfarm-{port}" if insecure else "__Host-botfarm"
 
     def read(self, request: Request) -> str | None:
@@ -32,13 +32,13 @@ class SessionCookie:
             badge.jwt,
             max_age=int(badge.lasts),
             path="/",
-            secure=self._secure,
+            secure=self.is_secure,
             httponly=True,
             samesite="strict",
         )
 
     def clear(self, response: Response) -> None:
-        response.delete_cookie(self.name, path="/", secure=self._secure, httponly=True, samesite="strict")
+        response.delete_cookie(self.name, path="/", secure=self.is_secure, httponly=True, samesite="strict")
 
 
 def require_same_origin(request: Request) -> None:

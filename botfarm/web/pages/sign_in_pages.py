@@ -6,6 +6,7 @@ from fastapi import Form, Request, Response
 from pydantic import Field, SecretStr
 
 from botfarm.errors import SlowDownError, UnauthenticatedError
+from botfarm.runtime.services import Services
 from botfarm.web.http.callers import address_of
 from botfarm.web.http.dependencies import Farm
 from botfarm.web.http.error_responses import PROBLEMS, problem_headers
@@ -37,7 +38,7 @@ Address = Annotated[str, Field(max_length=LONGEST_NEXT)]
 @router.get("/sign-in")
 @public
 async def sign_in_page(request: Request, next: Address = FIRST_PAGE) -> Response:  # noqa: A002 -- the usual name
-    return _form(request, next)
+    return sign_in_form(request, next)
 
 
 @router.post("/sign-in")
@@ -60,7 +61,7 @@ async def sign_in(
             former=_cookie(request).read(request),
         )
     except (UnauthenticatedError, SlowDownError) as error:
-        return _form(request, next, name, error)
+        return sign_in_form(request, next, name, error)
     response = see(local_page(next))
     _cookie(request).set(response, badge)
     return response
@@ -79,12 +80,21 @@ async def sign_out(farm: Farm, request: Request) -> Response:
     return response
 
 
-def _form(
+def sign_in_form(
     request: Request, address: str, name: str = "", error: UnauthenticatedError | SlowDownError | None = None
 ) -> Response:
+    services: Services = request.app.state.services
+    provider = services.single_sign_on
     status = PROBLEMS[type(error)][0] if error else 200
     response = render(
-        request, "sign_in.html", title="Sign in", status=status, next=address, name=name, error=error
+        request,
+        "sign_in.html",
+        title="Sign in",
+        status=status,
+        next=address,
+        name=name,
+        error=error,
+        provider=provider.name if provider else None,
     )
     response.headers.update(problem_headers(error) if error else {})
     return response
