@@ -77,6 +77,11 @@ gauges_last_success = Gauge(
 reaper_lag_seconds = Gauge(
     "botfarm_reaper_lag_seconds", "Age of the oldest expired lease that is still open."
 )
+token_exchanges_total = Counter(
+    "botfarm_token_exchanges",
+    "Identity tokens of CI runs by the trust rule that they were judged by, and what became of them.",
+    ("rule", "result"),
+)
 worker_job_failures_total = Counter(
     "botfarm_worker_job_failures", "Runs of a worker's job that failed.", ("job_name",)
 )

@@ -54,12 +54,14 @@ async def prune(maintenance: Maintenance, rollups: Rollups, stop: asyncio.Event)
     leases = await maintenance.prune_history(stop)
     refusals = await maintenance.prune_refusals(stop)
     audit_entries = await maintenance.prune_audit(stop)
+    run_tokens = await maintenance.prune_run_tokens(stop)
     old_rollups = await rollups.prune()
-    if leases or refusals or audit_entries or old_rollups:
+    if leases or refusals or audit_entries or run_tokens or old_rollups:
         logger.info(
             "pruned history",
             leases=leases,
             refusals=refusals,
             audit_entries=audit_entries,
+            run_tokens=run_tokens,
             rollups=old_rollups,
         )

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from botfarm.crypto.key_ring import KeyRing
+from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
+from botfarm.group_roles import parse_group_roles
 from botfarm.runtime.database_connections import DatabaseConnections, open_database_connections
 from botfarm.runtime.keys import read_key_ring
 from botfarm.runtime.readiness import Readiness
@@ -42,6 +44,11 @@ from botfarm.services.stock.pools import Pools
 from botfarm.services.stock.projects import Projects
 from botfarm.services.stock.user_status import UserStatuses
 from botfarm.services.stock.users import Users
+from botfarm.services.trust.issuer_keys import IssuerKeys
+from botfarm.services.trust.provider_flow import Provider, ProviderFlow
+from botfarm.services.trust.single_sign_on import SingleSignOn
+from botfarm.services.trust.token_exchange import TokenExchange
+from botfarm.services.trust.trust_rules import TrustRules
 from botfarm.services.upkeep.after_restore import AfterRestore
 from botfarm.services.upkeep.key_usage import KeyUsage
 from botfarm.services.upkeep.maintenance import Maintenance
@@ -59,7 +66,7 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Ordered by room: access, stock, leasing and waiting, usage, upkeep; then what several rooms share."""
+    """Ordered by room: access, trust, stock, leasing and waiting, usage, upkeep; then what several rooms share."""
 
     authentication: TokenAuthentication
     sessions: Sessions
@@ -67,6 +74,10 @@ class Services:
     operators: Operators
     tokens: Tokens
     audit: Audit
+
+    trust_rules: TrustRules
+    token_exchange: TokenExchange
+    single_sign_on: SingleSignOn | None
 
     projects: Projects
     users: Users
@@ -126,6 +137,8 @@ async def open_services(
         sessions = Sessions(database, key_ring, passwords, LoginThrottle(), shutdown)
         credential_check = CredentialCheck(authentication, sessions)
 
+        trust_rules, issuer_keys = TrustRules(database), IssuerKeys(settings.oidc_keys_dir)
+
         projects, pools = Projects(database), Pools(database)
         farm_changes = FarmChanges(database, shutdown)
         closing.push_async_callback(farm_changes.close)
@@ -159,6 +172,9 @@ async def open_services(
             operators=Operators(database, passwords),
             tokens=Tokens(database),
             audit=Audit(database),
+            trust_rules=trust_rules,
+            token_exchange=TokenExchange(database, trust_rules, issuer_keys, audience=settings.public_url),
+            single_sign_on=_single_sign_on(settings, database, key_ring, sessions, issuer_keys),
             projects=projects,
             users=users,
             user_statuses=UserStatuses(database, notifier),
@@ -238,6 +254,30 @@ def _acquiring(
     )
     user_acquiring = UserAcquiring(database, projects, hand_over=hand_over, limiter=limiter, clock=clock)
     return waiting_room, acquiring, user_acquiring
+
+
+def _single_sign_on(
+    settings: Settings, database: Database, key_ring: KeyRing, sessions: Sessions, keys: IssuerKeys
+) -> SingleSignOn | None:
+    if settings.oidc_issuer is None:
+        return None
+    secret = settings.oidc_client_secret
+    provider = Provider(
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id or "",
+        client_secret=secret.get_secret_value() if secret else None,
+        name=settings.oidc_name,
+        scopes=settings.oidc_scopes,
+        redirect_uri=f"{settings.public_url}/ui/sign-in/return",
+    )
+    return SingleSignOn(
+        database,
+        sessions,
+        ProviderFlow(provider, keys, key_ring),
+        provider,
+        claim=settings.oidc_claim,
+        roles=parse_group_roles(settings.oidc_roles),
+    )
 
 
 def _max_batch(settings: Settings) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +18,7 @@ from botfarm.web.api import (
     auth_routes,
     capacity_routes,
     configuration_routes,
+    exchange_routes,
     export_routes,
     import_routes,
     lease_routes,
@@ -26,11 +26,12 @@ from botfarm.web.api import (
     project_routes,
     stats_routes,
     token_routes,
+    trust_routes,
     user_routes,
     waiting_routes,
 )
 from botfarm.web.http.dependencies import bearer, session
-from botfarm.web.http.error_responses import MEDIA_TYPE, add_error_handlers, show_faults_of
+from botfarm.web.http.error_responses import MEDIA_TYPE, Problem, add_error_handlers, show_faults_of
 from botfarm.web.http.fast_path import FastPath
 from botfarm.web.http.request_log import RequestLog
 from botfarm.web.http.session_cookie import SessionCookie
@@ -43,7 +44,9 @@ from botfarm.web.pages import (
     lease_pages,
     pool_pages,
     sign_in_pages,
+    sign_on_pages,
     site_pages,
+    trust_pages,
     waiting_pages,
 )
 from botfarm.web.pages.page_routing import FRAGMENTS_AT_ONCE
@@ -85,6 +88,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     app.state.fragment_turns = asyncio.Semaphore(FRAGMENTS_AT_ONCE)
     app.state.session_cookie = SessionCookie(insecure=settings.cookie_insecure, port=settings.port)
     app.include_router(auth_routes.router)
+    app.include_router(exchange_routes.router)
     for routes in (
         project_routes,
         export_routes,
@@ -97,16 +101,19 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         stats_routes,
         token_routes,
         configuration_routes,
+        trust_routes,
         audit_routes,
     ):
         app.include_router(routes.router, dependencies=[bearer, session])
     for pages in (
         sign_in_pages,
+        sign_on_pages,
         pool_pages,
         waiting_pages,
         audit_pages,
         capacity_pages,
         access_pages,
+        trust_pages,
         change_stream,
         user_list_pages,
         user_bulk_pages,
@@ -144,8 +151,11 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
+_PROBLEM = f"#/components/schemas/{Problem.__name__}"
+
+
 def _document_problems(app: FastAPI) -> None:
-    """FastAPI documents every answer as application/json; errors are sent as application/problem+json."""
+    """FastAPI documents every answer as application/json; problems are sent as application/problem+json."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -153,9 +163,10 @@ def _document_problems(app: FastAPI) -> None:
         document = generate()  # kept by FastAPI from then on
         for path in document["paths"].values() if is_new else ():
             for operation in path.values():
-                for status, answer in operation["responses"].items():
-                    if int(status) >= HTTPStatus.BAD_REQUEST and "content" in answer:
-                        answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+                for answer in operation["responses"].values():
+                    content = answer.get("content", {}).get("application/json")
+                    if content and content["schema"].get("$ref") == _PROBLEM:
+                        answer["content"] = {MEDIA_TYPE: content}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

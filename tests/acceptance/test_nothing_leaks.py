@@ -20,6 +20,7 @@ from support.breakages import clear_text_in, closed, connection_to, constraints_
 from support.canaries import Canaries
 from support.driver import Driver, open_driver
 from support.dumps import dump_of
+from support.issuer import AUDIENCE, Issuer
 from support.postgres import two_roles
 from support.processes import BOTFARM, Process, run_botfarm, running
 from support.wrong_requests import content_of, wrong_requests
@@ -34,11 +35,19 @@ BOOTSTRAP = "canary-B00tstrap-token-e1f2"
 KEY = generate_key("k1")
 SEED = pyotp.random_base32()
 
+ISSUER = Issuer()
+RULE: Json = {"name": "ci", "issuer": ISSUER.url, "claims": {"repository_id": "7301"},
+              "projects": ["shop"], "envs": ["stage"]}  # fmt: skip
+EXCHANGE = {
+    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+}
 KEPT = frozenset({"password", "secret's name", "secret"})
 CREDENTIALS = KEPT | {"code"}
 BELONGS = {
     ("bootstrap", "create_token", 201): {"token", "token's secret"},
     ("nobody", "login", 200): {"session"},
+    ("nobody", "exchange_token", 200): {"run's token", "run's secret"},
     ("bootstrap", "apply_config", 200): {"token", "token's secret"},
     ("admin", "export_users", 200): KEPT | {"seed"},
     ("operator", "export_users", 200): KEPT | {"seed"},
@@ -139,6 +148,10 @@ def right_bodies(world: World) -> dict[str, Json | None]:
                          "max_leases": 1, "expires_in": 60},
         "get_tokens": None,
         "delete_token": None,
+        "create_trust_rule": RULE,
+        "get_trust_rules": None,
+        "delete_trust_rule": None,
+        "exchange_token": {**EXCHANGE, "subject_token": SECRET},
         "plan_config": wanted,
         "apply_config": {**wanted, "fingerprint": "0123456789abcdef"},
         "get_audit": None,
@@ -147,7 +160,10 @@ def right_bodies(world: World) -> dict[str, Json | None]:
     }  # fmt: skip
 
 
-async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str, database_url: str) -> None:
+async def test_no_credential_is_found_where_it_does_not_belong(
+    postgres_url: str, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ci.test.json").write_text(json.dumps(ISSUER.jwks()))
     canaries = Canaries()
     for name, value in (
         ("password", PASSWORD),
@@ -165,6 +181,8 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
         **two_roles(database_url),
         "BOTFARM_ENCRYPTION_KEYS": KEY,
         "BOTFARM_BOOTSTRAP_TOKEN": BOOTSTRAP,
+        "BOTFARM_PUBLIC_URL": AUDIENCE,
+        "BOTFARM_OIDC_KEYS_DIR": str(tmp_path),
         "BOTFARM_TRUSTED_PROXIES": "127.0.0.1",
         "BOTFARM_LOG_LEVEL": "DEBUG",
         "BOTFARM_PORT": "0",
@@ -183,6 +201,7 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
             farm = await open_driver(http)
             await sign_everybody_in(farm, canaries)
             await succeed(farm, world, canaries)
+            identity = await exchange(farm, world, canaries)
             await ask_for_a_code_that_is_far_away(farm, world, database_url)
             await refuse_crowds(farm, world, database_url)
             async with crowd_that_guesses(farm):
@@ -208,6 +227,8 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
     said["dump"] = await dump_of(database_url)
     assert_all_was_tried(farm, said)
     assert {where: found for where, text in said.items() if (found := canaries.in_text(text))} == {}
+    assert found_in_answers(farm, identity) == {}
+    assert not any(identity.in_text(text) for text in said.values())
     found = found_in_answers(farm, canaries)
     found["holder", "acquire_lease", 200] |= {
         "code"
@@ -240,6 +261,27 @@ async def sign_everybody_in(farm: Driver, canaries: Canaries) -> None:
     answer = await farm.ask("login", caller="nobody", json={"name": "ANN", "password": OPERATORS_PASSWORD})
     session = canaries.add("session", answer.headers["set-cookie"].partition(";")[0].partition("=")[2])
     farm.callers["operator"] = {"Cookie": f"__Host-botfarm={session}"}
+
+
+async def exchange(farm: Driver, world: World, canaries: Canaries) -> Canaries:
+    """Gives the identity token, apart from the others, because it is too long to be put where it does not belong."""
+    signed, identity = Canaries(), ISSUER.token()
+    for part in identity.split("."):
+        signed.add("identity token", part)
+    world["rule_id"] = (await farm.ask("create_trust_rule", json=RULE)).json()["id"]
+    content = content_of(farm.operations["exchange_token"], {**EXCHANGE, "subject_token": identity})
+    given = (await farm.ask("exchange_token", caller="nobody", **content)).json()["access_token"]
+    parsed = parse_token(canaries.add("run's token", given))
+    assert parsed is not None
+    canaries.add("run's secret", parsed.secret)
+    farm.callers["run"] = {"Authorization": f"Bearer {given}"}
+    assert (await farm.ask("get_pools", caller="run")).status_code == 200
+    for _ in range(25):  # the last ones are held back
+        await farm.ask("exchange_token", caller="nobody", **content)
+    spare = {**RULE, "name": "spare", "projects": ["*"]}
+    made = (await farm.ask("create_trust_rule", json=spare)).json()
+    await farm.ask("delete_trust_rule", path={"rule_id": made["id"]})
+    return signed
 
 
 async def succeed(farm: Driver, world: World, canaries: Canaries) -> None:
@@ -317,7 +359,7 @@ async def look_at_everything(farm: Driver, world: World) -> None:
         for name in ("get_projects", "get_project", "get_users", "get_user", "get_user_history", "get_leases",
                      "get_waiting",
                      "get_pools", "get_pool_stats", "get_user_stats", "get_holder_stats",
-                     "get_tokens", "get_audit"):  # fmt: skip
+                     "get_tokens", "get_trust_rules", "get_audit"):  # fmt: skip
             answer = await farm.ask(name, caller=caller, path=world)
             assert answer.status_code == 200, answer.text
         asked = {"project_id": world["project_id"], "quantile": "0.9"}
@@ -344,7 +386,8 @@ async def ask_for_a_code_that_is_far_away(farm: Driver, world: World, database_u
 async def refuse(farm: Driver, world: World, canaries: Canaries) -> None:
     """Every 4xx that an operation knows, with credentials in what was asked."""
     misplaced = " ".join(canaries.values)
-    nothing_there = {"user_id": GONE, "lease_id": GONE, "project_id": GONE, "token_id": "aaaaaaaaaaaa"}
+    nothing_there = {"user_id": GONE, "lease_id": GONE, "project_id": GONE, "token_id": "aaaaaaaaaaaa",
+                     "rule_id": GONE}  # fmt: skip
     for name, body in right_bodies(world).items():
         operation = farm.operations[name]
         for expected, request in wrong_requests(operation, misplaced, world, body):
@@ -464,6 +507,8 @@ async def refuse_by_state(farm: Driver, world: World) -> None:
         (404, "acquire_lease", {"json": lease(SECRET)}),
         (429, "acquire_lease", {"json": lease("forced"), "caller": "limited"}),
         (404, "get_capacity", {"params": {"project_id": GONE}}),
+        (409, "create_trust_rule", {"json": RULE}),
+        (404, "create_trust_rule", {"json": {**RULE, "projects": [SECRET]}}),
         (404, "create_token", {"json": {"name": "x", "role": "viewer", "projects": [SECRET], "envs": ["*"]}}),
         *((403, name, {"path": world, "caller": "other"}) for name in of_the_holder),
         (403, "write_back", {"path": world, "caller": "other", "json": credentials}),
@@ -576,6 +621,8 @@ async def be_unavailable(farm: Driver, world: World) -> None:
         content = {} if body is None else content_of(farm.operations[name], body)
         if "project_id" in farm.operations[name].parameters("query"):
             content = {"params": {"project_id": world["project_id"]}}
+        if name == "exchange_token":  # from an address that has not failed too often
+            content["headers"]["X-Forwarded-For"] = "192.0.2.9"
         caller = "operator" if name == "logout" else "admin"
         answer = await farm.ask(name, caller=caller, path=world, **content)
         assert answer.status_code == 503, f"{name}: {answer.text}"

@@ -72,7 +72,15 @@ async def test_no_route_of_the_page_is_open_to_a_lower_role(
     found = routes_of(create_app(test_settings(database_url)))
     routes = [(route, needed_role(route.endpoint)) for route in found if isinstance(route, PageRoute)]
     assert {route.path for route, role in routes if role is None} == {
-        *("/ui", "/ui/sign-in", "/ui/sign-out", "/ui/static/{name}", "/ui/{_:path}")
+        *(
+            "/ui",
+            "/ui/sign-in",
+            "/ui/sign-in/there",
+            "/ui/sign-in/return",
+            "/ui/sign-out",
+            "/ui/static/{name}",
+            "/ui/{_:path}",
+        )
     }
     asked = [
         (method, re.sub(r"{[\w:]+}", str(uuid4()), route.path), role)
@@ -278,6 +286,29 @@ async def test_a_token_is_made_shown_once_and_revoked_in_the_persons_name(
     assert "create_token" in entries
     assert "delete_token" in entries
     assert written[1] not in entries
+
+
+async def test_a_ci_is_trusted_and_no_longer_in_the_persons_name(farm: Farm, api: httpx.AsyncClient) -> None:
+    project = await farm.project()
+    wanted = {"name": "shop-ci", "issuer": "github", "claims": " repository_id = 7301 \r\nref=refs/heads/main\n",
+              "project": project.name, "env": "stage", "max_leases": "2", "hours": "4", "once": "true"}  # fmt: skip
+    async with browser_of(farm, api, Role.ADMIN) as browser:
+        made = await browser.post("/ui/access/trust-rules", data=wanted)
+        assert made.headers["location"] == "/ui/access#trust-rules"
+        (rule,) = await farm.services.trust_rules.list(EVERYTHING)
+        assert rule.claims == {"repository_id": "7301", "ref": "refs/heads/main"}
+        assert (rule.token_ttl, rule.once, rule.max_leases) == (14_400, True, 2)
+        assert rule.created_by == "operator:admin"
+        assert "repository_id=7301" in (await browser.get("/ui/access")).text
+        refused = await browser.post(
+            "/ui/access/trust-rules", data={**wanted, "claims": "repository=acme/shop"}
+        )
+        assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+        assert "repository_id or repository_owner_id" in refused.text
+        removed = await browser.post(f"/ui/access/trust-rules/{rule.id}/remove")
+        assert removed.headers["location"] == "/ui/access#trust-rules"
+        assert await farm.services.trust_rules.list(EVERYTHING) == []
+        assert "No trust rules yet" in (await browser.get("/ui/access")).text
 
 
 async def test_requests_that_wait_are_shown_in_their_order(farm: Farm, api: httpx.AsyncClient) -> None:

@@ -145,6 +145,23 @@ CASES = {
     ),
     "get_tokens": Case(ADMIN, ("GET", "/tokens"), 200),
     "delete_token": Case(ADMIN, ("DELETE", "/tokens/{token}"), 204, elsewhere=(404, "no-such-token")),
+    "create_trust_rule": Case(
+        ADMIN,
+        ("POST", "/trust-rules"),
+        201,
+        {
+            "name": "{new}",
+            "issuer": "https://gitlab.com",
+            "claims": {"project_id": "20"},
+            "projects": ["{project}"],
+            "envs": ["stage"],
+        },
+        NO_PROJECT,
+    ),
+    "get_trust_rules": Case(ADMIN, ("GET", "/trust-rules"), 200),
+    "delete_trust_rule": Case(
+        ADMIN, ("DELETE", "/trust-rules/{rule}"), 204, elsewhere=(404, "no-such-trust-rule")
+    ),
     "plan_config": Case(MANAGER, ("POST", "/config/plan"), 200, FILE, (422, "invalid-request")),
     "apply_config": Case(
         MANAGER,
@@ -155,6 +172,7 @@ CASES = {
     ),
     "get_audit": Case(MANAGER, ("GET", "/audit"), 200),
     "login": Case(None, ("POST", "/auth/login"), 401, {"name": "nobody", "password": PASSWORD}),
+    "exchange_token": Case(None, ("POST", "/auth/token"), 400),
     "logout": Case(None, ("POST", "/auth/logout"), 200),
 }
 # Another env of the project is no reason to deny that the project is there.
@@ -164,6 +182,7 @@ ENV_PROBLEMS = {
     "update_project": (403, "forbidden"),
     "delete_project": (403, "forbidden"),
     "create_token": (403, "forbidden"),
+    "create_trust_rule": (403, "forbidden"),
 }
 
 
@@ -210,12 +229,14 @@ class Stage:
             lease = await self.api.post(f"/users/{user['id']}/acquire_lock", headers=headers)
             assert lease.status_code == 200, lease.text
             body = {"name": "ci", "role": "runner", "projects": [self.project], "envs": ["stage"]}
+            rule = {**CASES["create_trust_rule"].body, "name": uuid4().hex, "projects": [self.project]}
             self.worlds[caller] = World(
                 {
                     "project": self.project,
                     "user": user["id"],
                     "free_user": free["id"],
                     "lease": lease.json()["id"],
+                    "rule": (await self.api.post("/trust-rules", json=rule)).json()["id"],
                     "token": (await self.api.post("/tokens", json=body)).json()["id"],
                     "new": f"new-{uuid4().hex}",
                 }
@@ -249,6 +270,8 @@ async def ask(api: httpx.AsyncClient, case: Case, world: World, headers: dict[st
         return await api.post(
             path, content=content, headers={**headers, "Content-Type": "application/x-ndjson"}
         )
+    if path == "/auth/token":
+        return await api.post(path, data={"grant_type": "none"}, headers=headers)
     body = {} if case.body is None else {"json": world.fill(case.body)}
     return await api.request(method, world.fill(path), headers=headers, **body)
 
@@ -297,7 +320,7 @@ async def test_what_each_role_and_scope_may(stage: Stage, operation: str) -> Non
                 del stage.worlds[caller]
         elif case.elsewhere is None:
             assert answer.status_code == 200, context
-            hidden = "token" if operation == "get_tokens" else "project"
+            hidden = {"get_tokens": "token", "get_trust_rules": "rule"}.get(operation, "project")
             assert world.names[hidden] not in answer.text, context
         elif scope in {"another env", "its project and env"} and operation in ENV_PROBLEMS:
             assert_problem(answer, *ENV_PROBLEMS[operation])

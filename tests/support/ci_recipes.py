@@ -89,6 +89,7 @@ def _machine() -> Variables:
 
 def github_jobs() -> Iterator[Job]:
     workflow = yaml.safe_load(recipe(".github/workflows/e2e.yml"))
+    assert workflow["permissions"] == {"contents": "read", "id-token": "write"}
     for name, job in workflow["jobs"].items():
         for cell in _cells(job["strategy"]["matrix"]):
             steps = [_github_step(each) for each in job["steps"] if "run" in each]
@@ -108,6 +109,7 @@ def _github_step(step: Mapping[str, str]) -> Step:
 def gitlab_jobs() -> Iterator[Job]:
     pipeline = yaml.safe_load(recipe(".gitlab-ci.yml"))
     variables = pipeline.pop("variables")
+    assert list(pipeline.pop("default")["id_tokens"]) == ["BOTFARM_ID_TOKEN"]
     shell = ("bash", "-eo", "pipefail", "-c")
     for name, job in pipeline.items():
         steps = [Step("\n".join([*job.get("before_script", []), *job["script"]]), shell)]

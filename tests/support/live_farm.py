@@ -51,6 +51,11 @@ class LiveFarm:
         found = self.get("/leases", project_id=self.project_id(project), **query)["items"]
         return sorted(found, key=lambda lease: str(lease["acquired_at"]))
 
+    def trust(self, project: str, issuer: str, claims: dict[str, str]) -> None:
+        """Lets runs with these claims lease the users of the project, without a token in their settings."""
+        rule = {"name": project, "issuer": issuer, "claims": claims, "projects": [project], "envs": ["*"]}
+        self._post("/trust-rules", {**rule, "once": False})
+
     def take(self, project: str, **wanted: Any) -> Json:
         return self._post("/leases", {"project": project, "env": "stage", **wanted})
 
@@ -101,11 +106,11 @@ class LiveProject:
 
 
 @contextmanager
-def live_farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
+def live_farm(postgres_url: str, template: str, **settings: str) -> Iterator[LiveFarm]:
     """On a database of its own."""
     with (
         fresh_database(postgres_url, template=template) as database_url,
-        serving(database_url) as (_, url),
+        serving(database_url, **settings) as (_, url),
         farm_at(url) as farm,
     ):
         yield farm

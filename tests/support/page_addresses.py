@@ -31,6 +31,7 @@ def user(state: str) -> Callable[[PageFarm], str]:
 
 ADDRESSES = [
     Address("sign-in", "/ui/sign-in", lowest=None),
+    Address("back from the provider", "/ui/sign-in/return", lowest=None, status=404),
     Address("pools", "/ui/pools"),
     Address("users", "/ui/users"),
     Address("users of a filter", "/ui/users?project=shop&env=stage&state=quarantined&label=language:en"),

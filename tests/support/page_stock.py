@@ -106,6 +106,15 @@ def _stock(live: LiveFarm) -> tuple[dict[str, str], str]:
     post(f"/users/{users['quarantined']}/quarantine", {"reason": "the bank has locked it"})
     post(f"/users/{users['retired']}/retire", {"reason": "its phone number is gone"})
     post("/tokens", {"name": "shop-ci", "role": "runner", "projects": ["shop"], "envs": ["stage"]})
+    rule = {
+        "name": "shop-nightly",
+        "issuer": "https://gitlab.com",
+        "claims": {"project_id": "20", "ref": "main"},
+    }
+    post(
+        "/trust-rules",
+        {**rule, "projects": ["shop"], "envs": ["stage"], "max_leases": 2, "max_leases_of_all": 8},
+    )
     return users, take(live, "leased")["id"]
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from support.driver import Operation
 
 Json = dict[str, Any]
 JSON_LINES = "application/x-ndjson"
+FORM = "application/x-www-form-urlencoded"
 # Objects whose names are the caller's to choose: only a name that cannot be stored is wrong.
 OPEN = {"metadata", "labels", "secrets"}
 TOO_LARGE = {"plan_config": 17_000_000, "apply_config": 17_000_000}
@@ -33,6 +34,9 @@ def wrong_requests(
     media_type = operation.media_type
     if media_type is None:
         return
+    if media_type == FORM:
+        yield from wrong_forms(operation, misplaced, path, body or {})
+        return
     for wrong in wrong_bodies(misplaced, body or {}):
         yield {422}, {"path": path, **content_of(operation, wrong)}
     malformed = f'{{"password": "{misplaced}'
@@ -41,6 +45,20 @@ def wrong_requests(
         (415, "text/plain", misplaced),
         (415, quote(misplaced), misplaced),
         (413, media_type, misplaced * (TOO_LARGE.get(operation.name, 1_100_000) // len(misplaced))),
+    ):
+        yield {status}, {"path": path, "content": raw, "headers": {"Content-Type": sent_as}}
+
+
+def wrong_forms(
+    operation: Operation, misplaced: str, path: Mapping[str, str], body: Json
+) -> Iterator[tuple[set[int], Json]]:
+    """Of many that fail from one address, the last ones are held back."""
+    for wrong in ({misplaced: misplaced}, *({**body, name: misplaced} for name in body)):
+        yield {400, 429}, {"path": path, **content_of(operation, wrong)}
+    for status, sent_as, raw in (
+        (400, FORM, quote(misplaced)),
+        (415, "application/json", misplaced),
+        (413, FORM, misplaced * (1_100_000 // len(misplaced))),
     ):
         yield {status}, {"path": path, "content": raw, "headers": {"Content-Type": sent_as}}
 
@@ -59,4 +77,6 @@ def wrong_bodies(misplaced: str, body: Json) -> Iterator[Any]:
 def content_of(operation: Operation, body: Any) -> Json:
     media_type = operation.media_type
     assert media_type is not None
+    if media_type == FORM:
+        return {"content": urlencode(body), "headers": {"Content-Type": media_type}}
     return {"content": json.dumps(body), "headers": {"Content-Type": media_type}}

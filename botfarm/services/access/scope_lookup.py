@@ -1,11 +1,12 @@
-"""Finds the scope for names of projects and envs, and describes a scope for the audit."""
+"""What a principal may give to a credential that it makes: scope and quota; and how the audit describes a scope."""
 
 from collections.abc import Collection
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
-from botfarm.domain.access import Scope
+from botfarm.domain.access import Principal, Scope
+from botfarm.errors import ForbiddenError, NoSuchProjectError
 
 ALL = "*"
 
@@ -30,6 +31,28 @@ async def find_scope(
     names: set[UUID | str] = {name for project in known for name in (project.id, project.name)}
     missing = [project for project in projects if project not in names]
     return Scope(frozenset(project.id for project in known), chosen_envs), missing
+
+
+async def grantable_scope(
+    database: Database,
+    principal: Principal,
+    projects: Collection[UUID | str] | None,
+    envs: Collection[str] | None,
+) -> Scope:
+    """The scope for these names, if the principal may give it to others. Raises NoSuchProjectError, ForbiddenError."""
+    scope, missing = await find_scope(database, projects, envs, within=principal.scope)
+    if missing:
+        raise NoSuchProjectError
+    if not principal.scope.contains(scope):
+        raise ForbiddenError("It cannot have a wider scope than who makes it.")
+    return scope
+
+
+def require_quota_within(principal: Principal, wanted: int | None) -> None:
+    """Raises ForbiddenError if the credential could hold more users than the principal itself."""
+    own = principal.max_leases
+    if own is not None and (wanted is None or wanted > own):
+        raise ForbiddenError(f"It cannot hold more than who makes it: give max_leases, {own} at most.")
 
 
 def scope_details(scope: Scope) -> dict[str, object]:

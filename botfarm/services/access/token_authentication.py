@@ -1,4 +1,4 @@
-"""Finds the principal of a request's API token.
+"""Finds the principal of a request's token: of a machine, or of a run of a CI.
 
 Tokens in use are refreshed by a watch, so that requests need no query.
 """
@@ -7,10 +7,9 @@ import hmac
 from collections.abc import Collection, Mapping
 
 from botfarm.crypto.api_tokens import parse_token
-from botfarm.db.access import token_queries
-from botfarm.db.access.token_queries import LiveToken
+from botfarm.db.access import run_token_queries, token_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.access import EVERYTHING, LiveToken, Principal, Role
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.shared.ttl_cache import TtlCache
 
@@ -60,7 +59,9 @@ class TokenAuthentication:
 
     async def _load(self, ids: Collection[str]) -> Mapping[str, LiveToken]:
         async with self._database.autocommit() as session:
-            return await token_queries.live_tokens(session, ids)
+            tokens = await token_queries.live_tokens(session, ids)
+            others = [each for each in ids if each not in tokens]
+            return tokens | await run_token_queries.live_run_tokens(session, others) if others else tokens
 
     def _is_bootstrap(self, text: str) -> bool:
         return self._bootstrap_token is not None and hmac.compare_digest(text.encode(), self._bootstrap_token)

@@ -12,8 +12,8 @@ from botfarm.db.access import audit_queries, operator_queries, session_queries, 
 from botfarm.db.access.token_queries import NewToken
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
-from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchTokenError, UnauthenticatedError
-from botfarm.services.access.scope_lookup import find_scope, scope_details
+from botfarm.errors import NoSuchTokenError, UnauthenticatedError
+from botfarm.services.access.scope_lookup import grantable_scope, require_quota_within, scope_details
 
 LIFE_OF_A_PERSONS = timedelta(days=90)
 """Of a token that an operator makes in a session and gives no other end: about as long as a quarter."""
@@ -49,8 +49,8 @@ class Tokens:
         ForbiddenError if the new token would exceed the caller's own role, scope or quota;
         UnauthenticatedError if the caller has just been revoked or disabled.
         """
-        _require_quota_within(principal.max_leases, max_leases)
-        scope = await self._scope(principal, projects, envs)
+        require_quota_within(principal, max_leases)
+        scope = await grantable_scope(self._database, principal, projects, envs)
         made = new_token()
         new = NewToken(
             id=made.id,
@@ -94,16 +94,6 @@ class Tokens:
             token, was_in_force = found
             if was_in_force:
                 await _record_revoked(session, principal, token)
-
-    async def _scope(
-        self, principal: Principal, projects: Collection[UUID | str] | None, envs: Collection[str] | None
-    ) -> Scope:
-        scope, missing = await find_scope(self._database, projects, envs, within=principal.scope)
-        if missing:
-            raise NoSuchProjectError
-        if not principal.scope.contains(scope):
-            raise ForbiddenError("A token cannot have a wider scope than who makes it.")
-        return scope
 
 
 def default_life(principal: Principal) -> int | None:
@@ -151,8 +141,3 @@ async def require_in_force(session: AsyncSession, maker: Principal) -> None:
         return
     if not in_force:
         raise UnauthenticatedError
-
-
-def _require_quota_within(own: int | None, wanted: int | None) -> None:
-    if own is not None and (wanted is None or wanted > own):
-        raise ForbiddenError(f"A token cannot hold more than who makes it: give max_leases, {own} at most.")

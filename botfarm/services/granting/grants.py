@@ -70,7 +70,7 @@ class Grants:
         more, because its caller has posted again. The deadline (monotonic clock) is for a connection.
         Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, ConnectionsBusyError.
         """
-        if request.principal.max_leases is None:
+        if not request.principal.has_quota:
             lease = await self._requests.submit(_kind(request), request)
             if lease is not None:
                 return Grant(lease)
@@ -88,14 +88,14 @@ class Grants:
         """
         principal = request.principal
         await self._credentials.check(principal)
-        if principal.max_leases is None:
+        if not principal.has_quota:
             lease = await self._tickets.submit(_kind(request), (request, ticket_id))
             if lease is not None:
                 return Grant(lease)
             if request.terms.idempotency_key is None:
                 return None
         async with self._database.transaction() as session:
-            if principal.max_leases is not None:
+            if principal.has_quota:
                 await _check_quota(session, request)
                 (lease,) = await self._grant(session, [request], [ticket_id])
                 if lease is not None:

@@ -91,7 +91,7 @@ class Acquiring:
         if user is not None:
             user_id, pool = await self._one_user.find(found.id, env, user)
             wanted = {"project": found.id, "env": env, "user_id": user_id}
-        terms = with_fingerprint(terms, "acquire_lease", purpose, wanted)
+        terms = with_fingerprint(terms, "acquire_lease", purpose, wanted).held_by(principal)
         request = LeaseRequest(
             principal, pool, labels, count, priority, terms, purpose, wait_seconds, user_id=user_id
         )
@@ -112,7 +112,7 @@ class Acquiring:
         """Returns the grant, and the time since when it had been asked for, by the monotonic clock."""
         started = request.received_at
         seconds = min(request.wait_seconds, self._max_wait)
-        tries_first = request.principal.max_leases is not None or request.user_id is not None
+        tries_first = request.principal.has_quota or request.user_id is not None
         # Behind requests that wait for the same users a grant could only fail, so the request joins their
         # queue at once. With a quota, or for one user, it tries first, because an exceeded quota and a user that
         # is out of service must be refused before the wait.

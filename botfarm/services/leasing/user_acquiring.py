@@ -81,7 +81,7 @@ class UserAcquiring:
     ) -> Grant:
         started = time.monotonic()
         operation = _OPERATIONS[purpose]
-        terms = with_fingerprint(terms, operation, purpose, {"user_id": user_id})
+        terms = with_fingerprint(terms, operation, purpose, {"user_id": user_id}).held_by(principal)
         tries = LOCK_TRIES
         while True:
             attempt = partial(self._try_user, principal, user_id, terms, purpose, operation)
@@ -104,7 +104,7 @@ class UserAcquiring:
         purpose: Purpose,
         operation: LeaseOperation,
     ) -> Grant | User:
-        is_one_statement = principal.max_leases is None and terms.idempotency_key is None
+        is_one_statement = not principal.has_quota and terms.idempotency_key is None
         async with (
             self._database.autocommit() if is_one_statement else self._database.transaction() as session
         ):

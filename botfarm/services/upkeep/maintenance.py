@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm import metrics
-from botfarm.db.access import audit_queries
+from botfarm.db.access import audit_queries, run_token_queries
 from botfarm.db.leasing import advisory_locks, reap_queries, refusal_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import login_key_queries, pool_queries
@@ -136,6 +136,20 @@ class Maintenance:
     async def prune_history(self, stop: asyncio.Event) -> int:
         """Deletes leases that ended over `history_days` ago, until `stop` is set. Returns their number."""
         return await self._prune(maintenance_queries.prune_leases, stop)
+
+    async def prune_run_tokens(self, stop: asyncio.Event) -> int:
+        """Deletes expired tokens of CI runs, and marks of exchanged identity tokens, until `stop` is set.
+
+        Returns their number.
+        """
+        pruned = 0
+        while not stop.is_set():
+            async with self._database.transaction() as session:
+                batch = await run_token_queries.prune_run_tokens(session, batch=PRUNE_BATCH)
+            pruned += batch
+            if batch == 0:
+                break
+        return pruned
 
     async def prune_refusals(self, stop: asyncio.Event) -> int:
         """Deletes counts of refused requests older than `history_days`, until `stop` is set. Returns their number."""

@@ -221,6 +221,7 @@ ProjectName = Annotated[
 ShortName = Annotated[str, StringConstraints(pattern=f"^{SHORT_NAME}$")]
 ShortNames = Annotated[list[ShortName], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(_different)]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+MaxLeases = Annotated[Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")]
 LabelChanges = Annotated[
     dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)
 ]

@@ -27,6 +27,7 @@ from botfarm.web.api.fields import (
     Interval,
     LockDelay,
     MaxHold,
+    MaxLeases,
     Password,
     ProjectName,
     Share,
@@ -117,9 +118,9 @@ class ProjectPatch(ProjectPolicyPatch, ProjectUsersPatch):
         return ProjectChanges(**{name: frozen(value) for name, value in given.items()})
 
 
-class NewToken(RequestBody):
-    name: TokenName
-    role: Role
+class ScopedBody(RequestBody):
+    """A new credential, for some projects and envs or for all."""
+
     projects: Annotated[
         list[Annotated[Text, StringConstraints(min_length=1, max_length=64)]],
         Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
@@ -128,9 +129,27 @@ class NewToken(RequestBody):
         list[Annotated[str, StringConstraints(pattern=rf"^({SHORT_NAME}|\*)$")]],
         Field(min_length=1, max_length=100, description='`["*"]` means all.'),
     ]
-    max_leases: Annotated[
-        Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
-    ] = None
+
+    @field_validator("projects", "envs")
+    @classmethod
+    def _all_stands_alone(cls, chosen: list[str]) -> list[str]:
+        if EVERYTHING in chosen and len(chosen) > 1:
+            raise PydanticCustomError("invalid", "all of them stands alone")
+        return chosen
+
+    @property
+    def chosen_projects(self) -> list[UUID | str] | None:
+        return None if EVERYTHING in self.projects else [id_or_name(each) for each in self.projects]
+
+    @property
+    def chosen_envs(self) -> list[str] | None:
+        return None if EVERYTHING in self.envs else self.envs
+
+
+class NewToken(ScopedBody):
+    name: TokenName
+    role: Role
+    max_leases: MaxLeases = None
     expires_in: Annotated[
         Integer | None,
         Field(
@@ -141,23 +160,8 @@ class NewToken(RequestBody):
         ),
     ] = None
 
-    @field_validator("projects", "envs")
-    @classmethod
-    def _all_stands_alone(cls, chosen: list[str]) -> list[str]:
-        if EVERYTHING in chosen and len(chosen) > 1:
-            raise PydanticCustomError("invalid", "all of them stands alone")
-        return chosen
-
     def chosen_life(self, *, default: int | None) -> int | None:
         return self.expires_in if "expires_in" in self.model_fields_set else default
-
-    @property
-    def chosen_projects(self) -> list[UUID | str] | None:
-        return None if EVERYTHING in self.projects else [id_or_name(each) for each in self.projects]
-
-    @property
-    def chosen_envs(self) -> list[str] | None:
-        return None if EVERYTHING in self.envs else self.envs
 
 
 class SignIn(RequestBody):

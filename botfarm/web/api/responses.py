@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import date, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AliasGenerator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
@@ -275,6 +275,40 @@ class TokenOut(ResponseBody):
     revoked_at: datetime | None
     last_used_at: Annotated[datetime | None, Field(description="To the minute.")]
     managed_by: ManagedBy
+
+
+class TrustRuleOut(ResponseBody):
+    id: UUID
+    name: str
+    issuer: str
+    claims: dict[str, str]
+    role: Role
+    projects: Chosen = Field(
+        validation_alias=AliasPath("scope", "projects"), description='Ids, or `["*"]` for all.'
+    )
+    envs: Chosen = Field(validation_alias=AliasPath("scope", "envs"), description='`["*"]` for all.')
+    max_leases: int | None
+    max_leases_of_all: int | None
+    token_ttl: int
+    once: bool
+    created_at: datetime
+    created_by: str
+
+
+class ExchangedTokenOut(ResponseBody):
+    """RFC 8693, section 2.2.1."""
+
+    access_token: Annotated[str, Field(repr=False)]
+    issued_token_type: str
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(description="Seconds.")]
+
+
+class ExchangeRefusedOut(ResponseBody):
+    """RFC 6749, section 5.2."""
+
+    error: Literal["invalid_request", "invalid_grant", "invalid_target"]
+    error_description: str
 
 
 class MadeTokenOut(TokenOut):

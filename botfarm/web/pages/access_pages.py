@@ -1,4 +1,4 @@
-"""Who may do what: the tokens of machines, which are made and revoked here, and the operators."""
+"""Who may do what: tokens of machines, which are made and revoked here, trusted CIs, and operators."""
 
 from typing import Annotated
 
@@ -65,6 +65,7 @@ async def _access(farm: Farm, caller: Caller, request: Request, made: MadeToken 
         "access.html",
         title="Access",
         made=made,
+        trust_rules=await farm.trust_rules.list(caller.scope),
         tokens=await farm.tokens.list(caller.scope),
         operators=await farm.operators.list(caller.scope),
         projects=projects,
