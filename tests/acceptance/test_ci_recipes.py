@@ -1,23 +1,28 @@
 """docs/ci.md, step by step: each recipe's jobs run side by side, in their CI's shells, on a real farm."""
 
+import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from support.ci_recipes import Job, Outcome, github_jobs, gitlab_jobs, jenkins_jobs, run
 from support.farm import PASSWORD
+from support.issuer import AUDIENCE, GITHUB, GITLAB, Issuer
 from support.live_farm import LiveFarm, live_farm
 from support.processes import BOTFARM
+from support.stub_server import stub_server
 
 JOBS: dict[str, Callable[[], Iterator[Job]]] = {
     "github": github_jobs,
     "gitlab": gitlab_jobs,
     "jenkins": jenkins_jobs,
 }
+MARKS = {"github": "GITHUB_ACTIONS", "gitlab": "GITLAB_CI", "jenkins": "JENKINS_URL"}
 STEPWISE = [next(job for job in jobs() if job.name.startswith("several")) for jobs in JOBS.values()]
 # Stand-ins for what no recipe contains: the installed packages, and the suite. Each suite holds a user until
 # the suite of the job beside it has one, too.
@@ -28,7 +33,7 @@ NPX = f"""#!/bin/sh -e
 touch "$MEETING/$BOTFARM_LOGIN"
 case "$FATE" in
     fails) exit 9 ;;
-    loses) botfarm leases force-release "$BOTFARM_LEASE_ID" --reason 'to see' ;;
+    loses) BOTFARM_TOKEN=$MANAGER botfarm leases force-release "$BOTFARM_LEASE_ID" --reason 'to see' ;;
 esac
 until [ "$(ls "$MEETING" | wc -l)" -ge "$GUESTS" ]; do sleep 0.05; done
 """
@@ -44,10 +49,44 @@ def test_signs_in(botfarm_user):
 """
 
 
+ISSUER = Issuer()
+AUDIENCE_OF = {"BOTFARM_AUDIENCE": AUDIENCE}
+
+
 @pytest.fixture(scope="module")
-def farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
-    with live_farm(postgres_url, template) as opened:
+def farm(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFarm]:
+    """It knows the keys of the CIs, and none of them has a token in its settings but Jenkins."""
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "ci.test.json").write_text(json.dumps(ISSUER.jwks()))
+    settings = {"BOTFARM_PUBLIC_URL": AUDIENCE, "BOTFARM_OIDC_KEYS_DIR": str(folder)}
+    with live_farm(postgres_url, template, **settings) as opened:
         yield opened
+
+
+@contextmanager
+def identities(farm: LiveFarm, project: str, ci: str) -> Iterator[Callable[[int], dict[str, str]]]:
+    """Gives the variables by which a job of this number shows who it is."""
+    if ci == "jenkins":
+        yield lambda _: {"BOTFARM_TOKEN": farm.environment["BOTFARM_TOKEN"]}
+        return
+    of_ci = GITHUB if ci == "github" else GITLAB
+    farm.trust(project, ISSUER.url, {"repository_id" if ci == "github" else "project_id": project})
+    claims = {**of_ci, "repository_id": project, "project_id": project}
+    if ci == "gitlab":
+        claims.pop("repository_id")
+        yield lambda number: {
+            "BOTFARM_ID_TOKEN": ISSUER.token({**claims, "job_id": str(number)}),
+            **AUDIENCE_OF,
+        }
+        return
+    claims.pop("project_id")
+    with stub_server() as github:
+        github.answer = lambda _: (200, {"value": ISSUER.token(claims)})
+        address = {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{github.url}/token?v=1",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x",
+        }
+        yield lambda _: {**address, **AUDIENCE_OF}
 
 
 @pytest.fixture
@@ -65,8 +104,10 @@ def run_jobs(
 ) -> list[Outcome]:
     meeting = programs.parent / "meeting"
     meeting.mkdir()
+    ci = next(name for name, mark in MARKS.items() if mark in jobs[0].variables)
     variables = {
-        **farm.environment,
+        "BOTFARM_URL": farm.url,
+        "MANAGER": farm.environment["BOTFARM_TOKEN"],
         "BOTFARM_PROJECT": project,
         "PATH": os.pathsep.join((str(programs), str(Path(BOTFARM).parent), os.environ["PATH"])),
         "MEETING": str(meeting),
@@ -82,14 +123,14 @@ def run_jobs(
         folder = programs.parent / f"job-{number}"
         (folder / "e2e").mkdir(parents=True)
         (folder / "e2e/test_shop.py").write_text(SUITE)
-        outcome = run(jobs[number], folder, variables)
+        outcome = run(jobs[number], folder, {**variables, **identity(number)})
         print(outcome.log)  # noqa: T201  shown when the test fails
         assert not [path for path in folder.glob("*.env") if PASSWORD in path.read_text()], (
             "it is left behind"
         )
         return outcome
 
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    with identities(farm, project, ci) as identity, ThreadPoolExecutor(len(jobs)) as pool:
         return list(pool.map(run_job, range(len(jobs))))
 
 

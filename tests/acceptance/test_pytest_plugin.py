@@ -1,5 +1,6 @@
 """The pytest plugin as suites use it: runs of pytest with a real farm."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from itertools import pairwise
 import pytest
 
 from support.farm import PASSWORD, TOKEN
+from support.issuer import AUDIENCE, GITHUB, Issuer
 from support.live_farm import Json, LiveFarm, live_farm
+from support.stub_server import stub_server
 
 pytest_plugins = ["pytester"]
 
@@ -18,9 +21,15 @@ Run = Callable[..., pytest.RunResult]
 ONLY_OURS = ("-p", "no:cacheprovider", "-p", "botfarm_client.pytest_plugin")
 
 
+ISSUER = Issuer()
+
+
 @pytest.fixture(scope="module")
-def farm(postgres_url: str, template: str) -> Iterator[LiveFarm]:
-    with live_farm(postgres_url, template) as opened:
+def farm(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFarm]:
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "ci.test.json").write_text(json.dumps(ISSUER.jwks()))
+    settings = {"BOTFARM_PUBLIC_URL": AUDIENCE, "BOTFARM_OIDC_KEYS_DIR": str(folder)}
+    with live_farm(postgres_url, template, **settings) as opened:
         yield opened
 
 
@@ -369,9 +378,43 @@ def test_a_suite_without_a_farm_notices_nothing(
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     result = pytester.runpytest_subprocess(*ONLY_OURS, "--strict-markers")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        ["botfarm: no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN"]
-    )
+    result.stdout.fnmatch_lines(["botfarm: no farm to take users from: set BOTFARM_URL (or --botfarm-url)"])
+
+
+def test_the_workers_of_a_run_without_a_token_show_what_their_ci_has_signed(
+    run: Run, farm: LiveFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = farm.project(users=2)
+    farm.trust(project, ISSUER.url, {"repository_id": project})
+    monkeypatch.delenv("BOTFARM_TOKEN")
+    monkeypatch.setenv("BOTFARM_AUDIENCE", AUDIENCE)
+    suite = """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(botfarm_user, number):
+            assert botfarm_user.password
+    """
+    with stub_server() as github:
+        github.answer = lambda _: (200, {"value": ISSUER.token({**GITHUB, "repository_id": project})})
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{github.url}/token?v=1")
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-this-job")
+        run(suite, "-p", "xdist", "-n", "2", project=project).assert_outcomes(passed=4)
+        assert len(github.requests) == 2
+    leases = farm.leases(project, principal=f"ci:{project}:88001.1")
+    assert [(lease["owner"], lease["ended_by"]) for lease in leases] == [
+        ("github acme/shop e2e #57", "released")
+    ] * 4
+    assert "::test_it" in leases[0]["metadata"]["runner"]
+
+
+def test_a_job_without_an_identity_is_told_what_it_needs(
+    run: Run, farm: LiveFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BOTFARM_TOKEN")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run("def test_it(botfarm_user): ...", project=farm.project())
+    result.stdout.fnmatch_lines(["botfarm: no token: give the job `permissions: id-token: write`, *"])
 
 
 def test_settings_come_from_the_command_line_before_variables_before_the_ini_file(

@@ -3,7 +3,8 @@
 import { fetch, type Response } from "undici";
 
 import { now, pause, type PauseOptions } from "./clock";
-import { ProblemError, UnreachableError } from "./errors";
+import { IdentityRefusedError, ProblemError, UnreachableError } from "./errors";
+import { RunToken } from "./identity";
 import { type Network, networkTo } from "./network";
 import type { Settings } from "./settings";
 import type { Problem } from "./types";
@@ -38,13 +39,15 @@ export interface Persistence extends PauseOptions {
 export class Connection {
   readonly #url: string;
   readonly #token: string;
+  readonly #run: RunToken | undefined;
   readonly #network: Network;
   #wasReached = false;
 
-  constructor({ url, token }: Settings) {
+  constructor({ url, token, identity }: Settings) {
     this.#url = `${url.replace(/\/+$/, "")}/api/v1`;
-    this.#token = token;
     this.#network = networkTo(url);
+    this.#token = token ?? "";
+    this.#run = identity && new RunToken(this.#url, identity, this.#network);
   }
 
   /**
@@ -69,7 +72,31 @@ export class Connection {
   }
 
   /** Throws ProblemError or UnreachableError. */
-  async call<Answer>({ method, path, body, idempotencyKey, timeout = ANSWER_TIMEOUT }: Call): Promise<Answer> {
+  async call<Answer>(call: Call): Promise<Answer> {
+    const token = await this.#value();
+    try {
+      return await this.#send<Answer>(call, token);
+    } catch (error) {
+      if (!this.#run || !(error instanceof ProblemError) || error.status !== 401) throw error;
+      this.#run.refused(token);
+      return await this.#send<Answer>(call, await this.#value());
+    }
+  }
+
+  async #value(): Promise<string> {
+    try {
+      return this.#run ? await this.#run.value() : this.#token;
+    } catch (error) {
+      throw error instanceof IdentityRefusedError ? error : this.#unreachable(error);
+    }
+  }
+
+  #unreachable(error: unknown): UnreachableError {
+    const via = this.#network.proxy ? ` by way of the proxy ${this.#network.proxy}` : "";
+    return new UnreachableError(`no answer from ${this.#url}${via}: ${reasonOf(error)}`, { cause: error });
+  }
+
+  async #send<Answer>({ method, path, body, idempotencyKey, timeout = ANSWER_TIMEOUT }: Call, token: string): Promise<Answer> {
     const signal = AbortSignal.timeout(Math.ceil(timeout));
     let response: Response;
     let text: string;
@@ -77,7 +104,7 @@ export class Connection {
       response = await fetch(this.#url + path, {
         method,
         headers: {
-          Authorization: `Bearer ${this.#token}`,
+          Authorization: `Bearer ${token}`,
           ...(body && { "Content-Type": "application/json" }),
           ...(idempotencyKey && { "Idempotency-Key": idempotencyKey }),
         },
@@ -88,8 +115,7 @@ export class Connection {
       });
       text = await response.text();
     } catch (error) {
-      const via = this.#network.proxy ? ` by way of the proxy ${this.#network.proxy}` : "";
-      throw new UnreachableError(`no answer from ${this.#url}${via}: ${reasonOf(error)}`, { cause: error });
+      throw this.#unreachable(error);
     }
     this.#wasReached = true;
     const document = parse(text);

@@ -3,6 +3,7 @@
  *
  *     BotfarmError
  *     ├── SettingsError       BOTFARM_TOKEN is missing, and the like
+ *     ├── IdentityRefusedError   this run of a CI gets no token
  *     ├── UnreachableError    no answer, or one that is no farm's
  *     ├── ProblemError        the farm said no: `slug` says which no
  *     │   └── PoolExhaustedError   nobody became free in time
@@ -18,6 +19,8 @@ export class BotfarmError extends Error {
 }
 
 export class SettingsError extends BotfarmError {}
+
+export class IdentityRefusedError extends BotfarmError {}
 
 export class UnreachableError extends BotfarmError {}
 

@@ -44,6 +44,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Exchange Token
+         * @description Exchange the identity token of a CI's run for a token of the farm, by its trust rules (RFC 8693).
+         */
+        post: operations["exchange_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/projects": {
         parameters: {
             query?: never;
@@ -723,6 +743,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/trust-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Trust Rules
+         * @description The trust rules within your scope, by their names.
+         */
+        get: operations["get_trust_rules"];
+        put?: never;
+        /**
+         * Create Trust Rule
+         * @description Let the runs of a CI exchange their identity tokens for tokens of the farm, so that the CI keeps no secret.
+         */
+        post: operations["create_trust_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/trust-rules/{rule_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Trust Rule
+         * @description Delete a trust rule: every replica refuses its tokens within 5 seconds, and leases end by themselves.
+         */
+        delete: operations["delete_trust_rule"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -800,6 +864,39 @@ export interface components {
             details: {
                 [key: string]: unknown;
             };
+        };
+        /** Body_exchange_token */
+        Body_exchange_token: {
+            /**
+             * Grant Type
+             * @description `urn:ietf:params:oauth:grant-type:token-exchange`
+             * @default
+             */
+            grant_type?: string;
+            /**
+             * Subject Token
+             * @description The identity token that the CI gave to the run.
+             * @default
+             */
+            subject_token?: string;
+            /**
+             * Subject Token Type
+             * @description `urn:ietf:params:oauth:token-type:jwt`
+             * @default
+             */
+            subject_token_type?: string;
+            /**
+             * Requested Token Type
+             * @description `urn:ietf:params:oauth:token-type:access_token`, if given.
+             * @default
+             */
+            requested_token_type?: string;
+            /**
+             * Audience
+             * @description The farm's public URL, if given.
+             * @default
+             */
+            audience?: string;
         };
         /**
          * BulkAction
@@ -1012,9 +1109,6 @@ export interface components {
         };
         /** ConfiguredToken */
         ConfiguredToken: {
-            /** Name */
-            name: string;
-            role: components["schemas"]["Role"];
             /**
              * Projects
              * @description Ids or names; `["*"]` means all.
@@ -1025,6 +1119,9 @@ export interface components {
              * @description `["*"]` means all.
              */
             envs: string[];
+            /** Name */
+            name: string;
+            role: components["schemas"]["Role"];
             /**
              * Max Leases
              * @description Users held at the same time; absent: any number.
@@ -1099,6 +1196,39 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
+        /**
+         * ExchangeRefusedOut
+         * @description RFC 6749, section 5.2.
+         */
+        ExchangeRefusedOut: {
+            /**
+             * Error
+             * @enum {string}
+             */
+            error: "invalid_request" | "invalid_grant" | "invalid_target";
+            /** Error Description */
+            error_description: string;
+        };
+        /**
+         * ExchangedTokenOut
+         * @description RFC 8693, section 2.2.1.
+         */
+        ExchangedTokenOut: {
+            /** Access Token */
+            access_token: string;
+            /** Issued Token Type */
+            issued_token_type: string;
+            /**
+             * Token Type
+             * @constant
+             */
+            token_type: "Bearer";
+            /**
+             * Expires In
+             * @description Seconds.
+             */
+            expires_in: number;
+        };
         /** ExportRequest */
         ExportRequest: {
             /** Project Id */
@@ -1539,6 +1669,11 @@ export interface components {
             /** Items */
             items: components["schemas"]["TokenOut"][];
         };
+        /** ListOut[TrustRuleOut] */
+        ListOut_TrustRuleOut_: {
+            /** Items */
+            items: components["schemas"]["TrustRuleOut"][];
+        };
         /** ListOut[UserStatsOut] */
         ListOut_UserStatsOut_: {
             /** Items */
@@ -1730,9 +1865,6 @@ export interface components {
         };
         /** NewToken */
         NewToken: {
-            /** Name */
-            name: string;
-            role: components["schemas"]["Role"];
             /**
              * Projects
              * @description Ids or names; `["*"]` means all.
@@ -1743,6 +1875,9 @@ export interface components {
              * @description `["*"]` means all.
              */
             envs: string[];
+            /** Name */
+            name: string;
+            role: components["schemas"]["Role"];
             /**
              * Max Leases
              * @description Users held at the same time.
@@ -1753,6 +1888,60 @@ export interface components {
              * @description Seconds; null: it does not expire. Absent: 90 days when an operator makes it, else it does not expire. What a token makes ends with it at the latest.
              */
             expires_in?: number | null;
+        };
+        /** NewTrustRule */
+        NewTrustRule: {
+            /**
+             * Projects
+             * @description Ids or names; `["*"]` means all.
+             */
+            projects: string[];
+            /**
+             * Envs
+             * @description `["*"]` means all.
+             */
+            envs: string[];
+            /** Name */
+            name: string;
+            /**
+             * Issuer
+             * @description As the tokens have it, such as `https://gitlab.com`.
+             */
+            issuer: string;
+            /**
+             * Claims
+             * @description What the claims must be; `*` stands for any text.
+             */
+            claims: {
+                [key: string]: string;
+            };
+            /**
+             * @description `runner` or `keeper`.
+             * @default runner
+             */
+            role?: components["schemas"]["Role"];
+            /**
+             * Max Leases
+             * @description Users that one run holds at the same time.
+             */
+            max_leases?: number | null;
+            /**
+             * Max Leases Of All
+             * @description Users that all its runs hold at the same time.
+             */
+            max_leases_of_all?: number | null;
+            /**
+             * Token Ttl
+             * @description Seconds that a run's token lives.
+             * @default 3600
+             */
+            token_ttl?: number;
+            /**
+             * Once
+             * @description Whether an identity token is taken once only; GitLab gives one for a job.
+             * @default true
+             */
+            once?: boolean;
         };
         /** NewUser */
         NewUser: {
@@ -2576,6 +2765,48 @@ export interface components {
              */
             expires_in: number;
         };
+        /** TrustRuleOut */
+        TrustRuleOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Name */
+            name: string;
+            /** Issuer */
+            issuer: string;
+            /** Claims */
+            claims: {
+                [key: string]: string;
+            };
+            role: components["schemas"]["Role"];
+            /**
+             * Projects
+             * @description Ids, or `["*"]` for all.
+             */
+            projects: string[];
+            /**
+             * Envs
+             * @description `["*"]` for all.
+             */
+            envs: string[];
+            /** Max Leases */
+            max_leases: number | null;
+            /** Max Leases Of All */
+            max_leases_of_all: number | null;
+            /** Token Ttl */
+            token_ttl: number;
+            /** Once */
+            once: boolean;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Created By */
+            created_by: string;
+        };
         /**
          * UsageOut
          * @description Of tests; keepers and holds are not counted.
@@ -3151,6 +3382,93 @@ export interface operations {
             };
             /** @description invalid-request */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    exchange_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/x-www-form-urlencoded": components["schemas"]["Body_exchange_token"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExchangedTokenOut"];
+                };
+            };
+            /** @description invalid_request, invalid_grant, invalid_target */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExchangeRefusedOut"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description slow-down */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7010,6 +7328,259 @@ export interface operations {
             };
             /** @description unsupported-media-type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_trust_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOut_TrustRuleOut_"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_trust_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTrustRule"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrustRuleOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-project */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description trust-rule-exists */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_trust_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description no-such-trust-rule */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

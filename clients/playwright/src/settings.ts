@@ -1,10 +1,13 @@
 import { readFileSync } from "node:fs";
 
 import { SettingsError } from "./errors";
+import { findIdentity, type Identity } from "./identity";
 
 export interface Settings {
   url: string;
-  token: string;
+  /** Without one, the identity that the CI gives to this run is exchanged for a token. */
+  token: string | undefined;
+  identity: Identity | undefined;
   /** Name or id of the project that a request without one is for. */
   project: string | undefined;
   /** The env of a request without one. */
@@ -18,11 +21,13 @@ export function settings(given: Partial<Settings> = {}, environment = process.en
   const url = given.url?.trim() ?? read("BOTFARM_URL") ?? "http://127.0.0.1:8000";
   checkUrl(url);
   const token = given.token?.trim() ?? read("BOTFARM_TOKEN") ?? tokenFrom(read("BOTFARM_TOKEN_FILE"));
+  const identity = token === undefined ? (given.identity ?? findIdentity(url, read)) : undefined;
   // Checked here, because who sends a header repeats what does not fit into one.
-  if (!/^[\x21-\x7e]+$/.test(token)) throw new SettingsError("BOTFARM_TOKEN: a token is one word of printable ASCII");
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) throw new SettingsError("BOTFARM_TOKEN: a token is one word of printable ASCII");
   return {
     url,
     token,
+    identity,
     project: given.project ?? read("BOTFARM_PROJECT"),
     env: given.env ?? read("BOTFARM_ENV"),
   };
@@ -39,8 +44,8 @@ function checkUrl(url: string): void {
   }
 }
 
-function tokenFrom(file: string | undefined): string {
-  if (!file) throw new SettingsError("set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds the token");
+function tokenFrom(file: string | undefined): string | undefined {
+  if (!file) return undefined;
   try {
     return decoded(readFileSync(file)).trim();
   } catch {

@@ -2,6 +2,7 @@
 
 BotfarmError
 ├── SettingError                        a setting is missing or invalid
+├── IdentityRefusedError                this run of a CI gets no token
 ├── FarmUnreachableError                the farm does not answer
 │   └── LostAnswerError                 a request was sent; whether the farm carried it out is unknown
 ├── UnexpectedAnswerError               another server answers
@@ -11,9 +12,9 @@ BotfarmError
     ├── ForbiddenError, NotTheHolderError
     ├── NotFoundError
     │   ├── NoSuchProjectError, NoSuchUserError, NoSuchLeaseError
-    │   └── NoSuchPoolError, NoSuchTokenError, NoSuchPageError
+    │   └── NoSuchPoolError, NoSuchTokenError, NoSuchTrustRuleError, NoSuchPageError
     ├── ConflictError
-    │   ├── ProjectExistsError, ProjectInUseError, UserExistsError
+    │   ├── ProjectExistsError, ProjectInUseError, UserExistsError, TrustRuleExistsError
     │   ├── UserBusyError, UserDirtyError, UserQuarantinedError, UserRetiredError
     │   ├── RotationPendingError, NoRotationError, ChangedMeanwhileError
     │   ├── PoolExhaustedError, PoolTooSmallError
@@ -43,6 +44,10 @@ class BotfarmError(Exception):
 
 class SettingError(BotfarmError):
     """A setting is missing or invalid. The message never repeats its value."""
+
+
+class IdentityRefusedError(BotfarmError):
+    """This run of a CI gets no token: its CI gives no identity token, or the farm refuses it."""
 
 
 class FarmUnreachableError(BotfarmError):
@@ -120,6 +125,9 @@ class NoSuchPoolError(NotFoundError, slug="no-such-pool"):
 class NoSuchTokenError(NotFoundError, slug="no-such-token"): ...
 
 
+class NoSuchTrustRuleError(NotFoundError, slug="no-such-trust-rule"): ...
+
+
 class NoSuchPageError(NotFoundError, slug="no-such-page"): ...
 
 
@@ -127,6 +135,9 @@ class ConflictError(ProblemError): ...
 
 
 class ProjectExistsError(ConflictError, slug="project-exists"): ...
+
+
+class TrustRuleExistsError(ConflictError, slug="trust-rule-exists"): ...
 
 
 class ProjectInUseError(ConflictError, slug="project-in-use"): ...

@@ -71,6 +71,10 @@ COMMANDS: CommandTable = {
         "botfarm_client.commands.tokens.group:tokens",
         "What machines sign in with, and what each may do.",
     ),
+    "trust": CommandEntry(
+        "botfarm_client.commands.trust.group:trust",
+        "Which runs of a CI get a token of the farm, without a secret.",
+    ),
     "users": CommandEntry(
         "botfarm_client.commands.users.group:users",
         "The test accounts of the farm.",

@@ -6,8 +6,10 @@ from typing import Any, Self
 import httpx
 
 from botfarm_client.connection.api_calls import Call, Json
+from botfarm_client.connection.exchanging import ExchangingTransport
 from botfarm_client.connection.http_messages import FarmRequests, no_farm, raise_unanswered, read, timeout
 from botfarm_client.connection.route import Route
+from botfarm_client.connection.run_identity import Credential, RunIdentity, RunToken
 from botfarm_client.connection.transport import FarmTransport
 
 MAX_PAGE = 1_000
@@ -16,7 +18,9 @@ MAX_PAGE = 1_000
 class Connection:
     """Raises FarmUnreachableError, UnexpectedAnswerError and ProblemError; RuntimeError once it is closed."""
 
-    def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
         """`transport` is closed with the connection.
 
         Without it, raises SettingError if a variable for proxies or TLS cannot be used.
@@ -25,9 +29,11 @@ class Connection:
         if transport is None:
             route = Route.to(self._url)
             transport, self._way = FarmTransport(route), route.description
+        if isinstance(credential, RunIdentity):
+            transport = ExchangingTransport(transport, RunToken(self._url, credential))
         self._transport = transport
         self._is_closed = False
-        self._requests = FarmRequests(self._url, token)
+        self._requests = FarmRequests(self._url, "" if isinstance(credential, RunIdentity) else credential)
 
     def send(self, call: Call) -> Json:
         # No argument here is a body, because pytest reports the arguments of each frame of a failed test.

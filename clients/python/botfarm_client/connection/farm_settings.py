@@ -8,6 +8,7 @@ import httpx
 
 from botfarm_client.connection.api_calls import DEFAULT_URL
 from botfarm_client.connection.proxies import names_server
+from botfarm_client.connection.run_identity import Credential, find_identity, missing_identity
 from botfarm_client.errors import SettingError
 from botfarm_client.shared.text_input import decoded, stripped, variable
 
@@ -15,7 +16,7 @@ from botfarm_client.shared.text_input import decoded, stripped, variable
 @dataclass(frozen=True)
 class FarmSettings:
     url: str
-    token: str = field(repr=False)
+    credential: Credential = field(repr=False)
     project: str | None
     """Its name or id."""
     env: str | None
@@ -39,9 +40,10 @@ class FarmSettings:
         ttl: int | None = None,
     ) -> Self:
         """Raises SettingError. Its message never repeats a value, because a URL may hold a password."""
+        checked_url = plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url))
         return cls(
-            url=plain_url(variable("BOTFARM_URL") or DEFAULT_URL if url is None else stripped(url)),
-            token=_token(token),
+            url=checked_url,
+            credential=_credential(token, checked_url),
             project=stripped(project or "") or variable("BOTFARM_PROJECT"),
             env=stripped(env or "") or variable("BOTFARM_ENV"),
             domain=stripped(domain or "") or None,
@@ -69,10 +71,14 @@ def plain_url(url: str) -> str:
     return url
 
 
-def _token(given: str | None) -> str:
+def _credential(given: str | None, url: str) -> Credential:
+    """A token if there is one, else the identity that the CI gives to this run."""
     token = stripped(given or "") or variable("BOTFARM_TOKEN") or _token_of_file()
     if not token:
-        raise SettingError("no token: set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds it")
+        identity = find_identity(url)
+        if identity is None:
+            raise missing_identity(url)
+        return identity
     if not (token.isascii() and token.isprintable()):
         raise SettingError("the token has characters that no token has: check BOTFARM_TOKEN")
     return token

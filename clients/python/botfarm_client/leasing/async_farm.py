@@ -38,7 +38,7 @@ class AsyncBotfarm:
         self._settings = FarmSettings.of(
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
         )
-        self._connection = AsyncConnection(self._settings.url, self._settings.token, transport=transport)
+        self._connection = AsyncConnection(self._settings.url, self._settings.credential, transport=transport)
         self._renewer = AsyncRenewer(self._connection)
 
     @asynccontextmanager

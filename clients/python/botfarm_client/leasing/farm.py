@@ -40,7 +40,7 @@ class Botfarm:
 
         `url`: where the farm is. Default: BOTFARM_URL, else http://127.0.0.1:8000.
         `token`: an API token. Default: BOTFARM_TOKEN, else the content of the file
-        BOTFARM_TOKEN_FILE.
+        BOTFARM_TOKEN_FILE, else what this run's CI has signed (docs/ci.md).
         `project`: the name or id of the system under test. Default: BOTFARM_PROJECT.
         `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own,
         see `LeaseTerms`.
@@ -51,7 +51,7 @@ class Botfarm:
         self._settings = FarmSettings.of(
             url, token, project=project, env=env, domain=domain, wait=wait, ttl=ttl
         )
-        self._connection = Connection(self._settings.url, self._settings.token, transport=transport)
+        self._connection = Connection(self._settings.url, self._settings.credential, transport=transport)
         self._renewer = Renewer(self._connection)
         call_when_forked(self, Botfarm._begin_anew)
 

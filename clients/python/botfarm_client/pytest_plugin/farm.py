@@ -23,7 +23,7 @@ def farm_of_run(config: pytest.Config) -> Botfarm:
 def _open_farm(config: pytest.Config) -> Botfarm:
     url = setting(config, "url")
     if url is None:
-        raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
+        raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url)")
     try:
         return Botfarm(
             url,

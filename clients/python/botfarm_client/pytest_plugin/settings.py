@@ -13,7 +13,10 @@ TERMS = ("env", "domain", "user", "labels", "count", "wait", "ttl", "priority", 
 _SIGNATURE = f"botfarm({', '.join(f'{name}=...' for name in TERMS)})"
 MARKER = f"{_SIGNATURE}: the users that botfarm_user, botfarm_lease and those of a class or module take"
 _SETTINGS = {
-    "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
+    "url": (
+        "URL",
+        "where the farm is, else BOTFARM_URL; the token is BOTFARM_TOKEN, or what the CI has signed",
+    ),
     "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),
     "env": ("ENV", "one of the project's, else BOTFARM_ENV"),
     "domain": ("DOMAIN", "one of the project's, else its first"),

@@ -22,7 +22,7 @@ from botfarm_client.leasing.lease_state import user_documents
 from botfarm_client.masks.log_masks import write_masks
 
 DUE, PENDING_PASSWORD = "BOTFARM_DUE", "BOTFARM_PENDING_PASSWORD"
-_TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE")
+_TOKEN_VARIABLES = ("BOTFARM_TOKEN", "BOTFARM_TOKEN_FILE", "BOTFARM_ID_TOKEN")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def open_farm(url: str) -> Iterator["Connection"]:
         raise CommandError(str(error), exit_code=ExitCode.USAGE) from None
     try:
         settings = FarmSettings.of(url)
-        with Connection(settings.url, settings.token) as farm:
+        with Connection(settings.url, settings.credential) as farm:
             yield farm
     except BotfarmError as error:
         raise command_error(error, url) from None

@@ -68,6 +68,16 @@ def token_of(farm: "Connection", name_or_id: str) -> Json:
     raise CommandError("there is no such token: see `botfarm tokens list`", exit_code=ExitCode.NO_SUCH_THING)
 
 
+def trust_rule_of(farm: "Connection", name_or_id: str) -> Json:
+    """A trust rule by name or id."""
+    for rule in farm.items("/trust-rules"):
+        if name_or_id in {rule["name"], rule["id"]}:
+            return rule
+    raise CommandError(
+        f"there is no trust rule {name_or_id!r}: see `botfarm trust list`", exit_code=ExitCode.NO_SUCH_THING
+    )
+
+
 def is_live(token: Json) -> bool:
     """Whether the token is in force, by this machine's clock."""
     expires_at = token["expires_at"]

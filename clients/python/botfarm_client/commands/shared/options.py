@@ -1,6 +1,6 @@
 """Options and arguments that commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from botfarm_client.connection.api_calls import DEFAULT_URL as DEFAULT_URL  # no
 from botfarm_client.shared.durations import TimeFormatError, parse_duration, parse_moment
 
 DEFAULT_LIMIT = 100
+ALL = "*"
 
 
 Url = Annotated[str, typer.Option("--url", envvar="BOTFARM_URL", metavar="URL", help="Where the farm is.")]
@@ -61,6 +62,14 @@ Owner = Annotated[str | None, typer.Option("--owner", help="Who you are, for tho
 MetadataOptions = Annotated[
     list[str], typer.Option("--metadata", metavar="KEY=VALUE", help="Kept with the lease. Repeatable.")
 ]
+
+
+def all_or_some(given: Sequence[str], *, option: str) -> list[str]:
+    """The names that were given, each once. Raises BadParameter when `*` does not stand alone."""
+    names = list(dict.fromkeys(map(str, given)))
+    if ALL in names and len(names) > 1:
+        raise typer.BadParameter("'*' is all of them: give it alone", param_hint=option)
+    return names
 
 
 def duration_option(name: str, description: str) -> typer.models.OptionInfo:

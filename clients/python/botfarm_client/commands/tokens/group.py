@@ -5,12 +5,10 @@ import typer
 
 from botfarm_client.commands.shared.farm_access import open_farm
 from botfarm_client.commands.shared.lookups import project_names, token_of
-from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url, Yes, duration_option
+from botfarm_client.commands.shared.options import DEFAULT_URL, AsJson, Url, Yes, all_or_some, duration_option
 from botfarm_client.commands.shared.output import note, print_json, say
 from botfarm_client.commands.shared.prompts import confirm
 from botfarm_client.commands.tokens.views import print_tokens
-
-ALL = "*"
 
 tokens = typer.Typer(no_args_is_help=True, help="What machines sign in with, and what each may do.")
 
@@ -67,8 +65,8 @@ def create(
     body = {
         "name": name,
         "role": role,
-        "projects": _all_or_some(project, option="--project"),
-        "envs": _all_or_some(env, option="--env"),
+        "projects": all_or_some(project, option="--project"),
+        "envs": all_or_some(env, option="--env"),
         **({} if max_leases is None else {"max_leases": max_leases}),
         **({} if expires_in is None else {"expires_in": expires_in}),
     }
@@ -106,10 +104,3 @@ def revoke(
         print_json({"id": found["id"], "revoked": True})
     else:
         say(f"Revoked the token {found['name']} with the id {found['id']}.")
-
-
-def _all_or_some(given: list[str], *, option: str) -> list[str]:
-    names = list(dict.fromkeys(given))
-    if ALL in names and len(names) > 1:
-        raise typer.BadParameter("'*' is all of them: give it alone", param_hint=option)
-    return names
