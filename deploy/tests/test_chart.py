@@ -124,7 +124,8 @@ def test_only_the_api_gets_the_encryption_keys_and_only_the_migration_the_owners
     pods = pod_templates(render(values))
     keys = {component: keys_of(pod) for component, pod in pods.items() if not is_keeper(component)}
     urls = {"botfarm_database_url", "botfarm_listen_url", "botfarm_database_ca"}
-    assert keys.pop("api") == urls | {"botfarm_encryption_keys", "botfarm_bootstrap_token"}
+    of_the_api = {"botfarm_encryption_keys", "botfarm_bootstrap_token", "botfarm_oidc_client_secret"}
+    assert keys.pop("api") == urls | of_the_api
     assert keys.pop("worker") == urls
     assert all(each == urls | {"botfarm_owner_url"} for each in keys.values())
 
@@ -198,6 +199,19 @@ def test_a_migration_that_failed_leaves_its_log_for_an_hour() -> None:
 def test_without_a_migration_there_is_no_policy_for_it() -> None:
     policies = of_kind(render(VALUES["small"], "networkPolicy.enabled=true"), "NetworkPolicy")
     assert set(policies) == {"farm-botfarm-api", "farm-botfarm-worker"}
+
+
+def test_the_api_alone_may_ask_issuers_and_only_those_that_are_named() -> None:
+    def ports(*settings: str) -> dict[str, set[int]]:
+        policies = of_kind(render(VALUES["small"], "networkPolicy.enabled=true", *settings), "NetworkPolicy")
+        return {
+            name: {port["port"] for rule in each["spec"]["egress"] for port in rule["ports"]}
+            for name, each in policies.items()
+        }
+
+    assert 443 not in ports()["farm-botfarm-api"]
+    named = ports('networkPolicy.issuers=[{"ipBlock": {"cidr": "0.0.0.0/0"}}]')
+    assert {name for name, allowed in named.items() if 443 in allowed} == {"farm-botfarm-api"}
 
 
 def test_nodes_can_be_drained_while_the_database_is_away() -> None:
@@ -349,6 +363,7 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
         ("api.replica=3", "replica"),
         ('settings.BOTFARM_DATABASE_URL="postgresql://u:p@h/d"', "BOTFARM_DATABASE_URL"),
         ('settings.BOTFARM_OWNER_URL="postgresql://u:p@h/d"', "BOTFARM_OWNER_URL"),
+        ('settings.BOTFARM_OIDC_CLIENT_SECRET="x"', "BOTFARM_OIDC_CLIENT_SECRET"),
         ('settings.BOTFARM_MAX_WAIT="301"', "BOTFARM_MAX_WAIT"),
         ('settings.botfarm_notify="off"', "botfarm_notify"),
         ("api.autoscaling.minReplicas=7", "minReplicas is above maxReplicas"),
