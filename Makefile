@@ -12,6 +12,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 BENCH_READY := .venv/.bench-ready
+DOCS_READY := .venv/.docs-ready
 OPS_READY := .venv/.ops-ready
 PAGE_READY := .venv/.page-ready
 UPKEEP := .venv/upkeep
@@ -20,7 +21,7 @@ UPKEEP_READY := .venv/.upkeep-ready
 # $(call timed,TARGETS) makes them and says how long it took.
 timed = +@start=$$(date +%s); $(MAKE) --no-print-directory $(1) && echo "[$$(($$(date +%s) - start)) s] $(1)"
 
-.PHONY: help ci run demo test test-demo test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,13 +50,22 @@ test-playwright: $(READY) ## Test the npm package with real browsers (Node.js 20
 test-page: $(PAGE_READY) ## Test the page for people in a real browser (as root installs Chromium)
 	@CHROMIUM=$$(sh deploy/tests/find-chromium.sh) && export CHROMIUM && $(BIN)/python -m pytest -n 2 --dist load tests/page
 
+docs: $(DOCS_READY) ## Build the site of docs/ into .site/html; a broken link or anchor fails (REPOSITORY=address REF=tag: for links to other files)
+	@$(BIN)/python -m website build $(if $(REPOSITORY),--repository '$(REPOSITORY)') $(if $(REF),--ref '$(REF)')
+
+docs-serve: $(DOCS_READY) ## Show the site at http://127.0.0.1:8001, and each change of a page (Ctrl-C ends it)
+	@exec $(BIN)/python -m website serve
+
+test-docs: docs
+	@$(BIN)/python -m pytest -n 0 --quiet --durations 1 tests/website
+
 screenshots: $(PAGE_READY) ## Make the pictures of the page in docs/page/ from the demo farm
 	@CHROMIUM=$$(sh deploy/tests/find-chromium.sh) && export CHROMIUM && PYTHONPATH=tests $(BIN)/python tests/page/screenshots.py
 
 test-demo: $(READY) ## Test the demo: what it shows, and that it cleans up after itself (two minutes)
 	@$(BIN)/python -m pytest -n 0 examples/shop/test_demo.py
 
-check: lint types layers ## Linters, types and import layers
+check: lint types layers test-docs ## Linters, types, import layers and the site of docs/
 
 ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
 	$(call timed,$(READY))
@@ -73,8 +83,8 @@ test-in-browsers:
 browser:
 	@nice sh deploy/tests/find-chromium.sh > /dev/null
 
-# One after the other: both install into .venv.
-tools:
+# One after the other, the site's first: all of them install into .venv.
+tools: $(DOCS_READY)
 	@$(MAKE) --no-print-directory $(PAGE_READY)
 	@$(MAKE) --no-print-directory $(OPS_READY)
 
@@ -101,7 +111,7 @@ audit: $(UPKEEP_READY) ## Look for advisories about what is locked (asks the reg
 	@PATH="$(CURDIR)/$(UPKEEP)/bin:$$PATH" sh requirements/audit.sh
 
 clean: ## Remove the virtual environment and the caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requirements/embedded.txt
 	@test -n "$(PYTHON)" || { echo "botfarm needs Python 3.11 or newer with the venv module (on Debian: apt install python3 python3-venv)" >&2; exit 1; }
@@ -116,6 +126,10 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 
 $(BENCH_READY): $(READY) requirements/bench.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(DOCS_READY): $(READY) requirements/docs.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
 	@touch $@
 
 $(PAGE_READY): $(READY) requirements/page.txt

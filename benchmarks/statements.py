@@ -16,7 +16,7 @@ from botfarm.db.leasing import pool_grant_queries, release_queries
 from botfarm.db.leasing.release_queries import Release
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import LeaseRequest, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 PRINCIPAL = "bare-statement"  # without a colon, because pgbench expands `:name` as a variable
 HAND = UUID("00000000-0000-f000-8000-00000000feed")
@@ -49,7 +49,7 @@ class Statement:
 def acquire_statement(project_id: UUID) -> Statement:
     """The acquire of one request. Its lease gets the id LEASE."""
     principal = Principal(PRINCIPAL, Role.RUNNER, EVERYTHING, address="127.0.0.1", request_id="0" * 32)
-    request = LeaseRequest(principal, Pool(project_id, Env.STAGE, Domain.REGULAR))
+    request = LeaseRequest(principal, Pool(project_id, "stage", "regular"))
     recorded = _recorded(
         lambda session: pool_grant_queries.grant_from_pool(
             session, [request], tickets=None, hand=HAND, replica=LEASE, latest=None

@@ -21,7 +21,6 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from botfarm.domain.leases import BLAMELESS, Due, EndedBy, EndedLease, Lease, Outcome, Purpose, Reason
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import BY_HAND, CLEANING_FAILED, POLICY, UserState
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody needs a second series for each counter
@@ -245,7 +244,7 @@ _WITHOUT_POOLS = CollectorRegistry()
 _WITHOUT_POOLS.register(_WithoutPools())
 
 
-def pool_labels(project_name: str, env: Env, domain: Domain) -> tuple[str, str, str]:
-    labels = (project_name, env.value, domain.value)
+def pool_labels(project_name: str, env: str, domain: str) -> tuple[str, str, str]:
+    labels = (project_name, env, domain)
     fill_pool(*labels)
     return labels

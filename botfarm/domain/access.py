@@ -5,8 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from botfarm.domain.pools import Env
-
 _TOKEN, _OPERATOR = "token:", "operator:"
 """Prefixes of the names of principals. `botfarm.db.access.token_queries` follows tokens by them."""
 
@@ -32,7 +30,7 @@ class Scope:
     """The projects and envs that a principal may see; null means all. All others do not exist for it."""
 
     projects: frozenset[UUID] | None
-    envs: frozenset[Env] | None
+    envs: frozenset[str] | None
 
     @property
     def is_whole(self) -> bool:
@@ -41,7 +39,7 @@ class Scope:
     def has_project(self, project_id: UUID) -> bool:
         return self.projects is None or project_id in self.projects
 
-    def has_env(self, env: Env) -> bool:
+    def has_env(self, env: str) -> bool:
         return self.envs is None or env in self.envs
 
     def contains(self, other: "Scope") -> bool:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from botfarm.domain.pools import Env
-
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
@@ -22,7 +20,7 @@ class AuditEntry:
     """`user`, `lease`, `project`, `token`, `operator`, `key`."""
     target_id: str
     project_id: UUID | None
-    env: Env | None
+    env: str | None
     details: Mapping[str, object] = field(default_factory=dict)
     """Names and numbers that say what changed; never a credential."""
 

@@ -1,10 +1,20 @@
 """The credentials of a user: encrypted as they are stored, or in clear for the holder of a lease."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 MAX_SECRETS_BYTES = 262_144
 """Limit for the secrets of one user, as JSON. The browser session of one site has some tens of kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearCredentials:
+    """The credentials in clear: of an import, and of an export that an admin asked for."""
+
+    password: str = field(repr=False)
+    secrets: Mapping[str, object] | None = field(default=None, repr=False)
+    totp_seed: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from botfarm.domain.access import Principal
 from botfarm.domain.credentials import SealedCredentials, TotpCode
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 
 class EndedBy(StrEnum):
@@ -222,8 +222,8 @@ class LeaseFilter:
 
     state: LeaseState | None = None
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     user_id: UUID | None = None
     owner: str | None = None
     principal: str | None = None

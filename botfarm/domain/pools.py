@@ -3,21 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from botfarm.domain.health import Health
 
-
-class Env(StrEnum):
-    PROD = "prod"
-    PREPROD = "preprod"
-    STAGE = "stage"
-
-
-class Domain(StrEnum):
-    CANARY = "canary"
-    REGULAR = "regular"
+SHORT_NAME = "[a-z0-9][a-z0-9._-]{0,31}"
+"""The pattern of the name of an env or a domain. Each project has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +16,8 @@ class Pool:
     """The users of one project, env and domain. A request names one pool; each pool has one queue."""
 
     project_id: UUID
-    env: Env
-    domain: Domain
+    env: str
+    domain: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,22 @@
-"""Projects: the terms of the leases on their users, and the policy on the health of these. Durations are seconds."""
+"""Projects: their envs and domains, the terms of the leases on their users, and the policy on the health of these.
 
-from dataclasses import dataclass
+Durations are seconds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
+
+from botfarm.domain.access import Scope
+from botfarm.domain.logins import Logins
+
+DEFAULT_ENVS = ("prod", "preprod", "stage")
+DEFAULT_DOMAINS = ("regular", "canary")
+MAX_NAMES = 32
+"""Envs of a project, and as many domains."""
 
 
 class Cleaning(StrEnum):
@@ -40,6 +53,8 @@ class ProjectPolicy:
     rotate_on_release: bool = False
     session_refresh: int = 0
     """How long before its end a kept session is refreshed; 0: never."""
+    logins: Logins = Logins.EMAIL
+    """Users that are there already keep their logins when this changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,25 @@ class Project:
     created_at: datetime
     name: str
     policy: ProjectPolicy
+    envs: tuple[str, ...] = DEFAULT_ENVS
+    domains: tuple[str, ...] = DEFAULT_DOMAINS
+
+    @property
+    def default_domain(self) -> str:
+        """The domain of a request that names none."""
+        return self.domains[0]
+
+    def lacking(self, env: str, domain: str) -> list[Literal["env", "domain"]]:
+        """Which of the two the project does not have."""
+        lacks: dict[Literal["env", "domain"], bool] = {
+            "env": env not in self.envs,
+            "domain": domain not in self.domains,
+        }
+        return [field for field, is_lacking in lacks.items() if is_lacking]
+
+    def within(self, scope: Scope) -> "Project":
+        """As the scope sees it: other envs do not exist for it."""
+        return replace(self, envs=tuple(env for env in self.envs if scope.has_env(env)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +89,8 @@ class ProjectChanges:
     """Null leaves a field as it is."""
 
     name: str | None = None
+    envs: tuple[str, ...] | None = None
+    domains: tuple[str, ...] | None = None
     default_ttl: int | None = None
     max_ttl: int | None = None
     max_hold: int | None = None
@@ -70,6 +106,17 @@ class ProjectChanges:
     rotate_every: int | None = None
     rotate_on_release: bool | None = None
     session_refresh: int | None = None
+    logins: Logins | None = None
+
+
+def envs_of(projects: Iterable[Project]) -> list[str]:
+    """Each env once, in the order of the projects."""
+    return list(dict.fromkeys(env for project in projects for env in project.envs))
+
+
+def domains_of(projects: Iterable[Project]) -> list[str]:
+    """As `envs_of`."""
+    return list(dict.fromkeys(domain for project in projects for domain in project.domains))
 
 
 def id_or_name(text: str) -> UUID | str:

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from uuid import UUID
 
 from botfarm.domain.leases import Reason
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 HOUR = timedelta(hours=1)
 KEPT_DAYS = 400
@@ -162,8 +162,8 @@ class PoolStatsFilter:
     """Null means any."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
 
 
 class UserOrder(StrEnum):

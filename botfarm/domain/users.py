@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from botfarm.domain.credentials import ClearCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import EndedBy, Lease, Purpose, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 MAX_LABELS = 64
 """Labels of one user, at most."""
@@ -151,8 +152,8 @@ class UserChanges:
     totp_seed: str | None = field(default=None, repr=False)
     removes_totp_seed: bool = False
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     session_expires_at: datetime | None = None
 
@@ -162,8 +163,8 @@ class UserFilter:
     """Null means any; all of the labels must match."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
     state: UserState | None = None
     health: Health | None = None
     login: str | None = None
@@ -213,12 +214,36 @@ class BulkResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedUser:
+    user: User
+    project: str
+    credentials: ClearCredentials | None = field(default=None, repr=False)
+    """Null in an export without credentials."""
+
+
+class OnError(StrEnum):
+    """What an import does where a line is wrong, or where its user is there already."""
+
+    FAIL = "fail"
+    """It does nothing."""
+    SKIP = "skip"
+    """It passes over the line."""
+    UPDATE = "update"
+    """It changes a user that is there, and does nothing where a line is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class LineError:
     """An error in a line of an import. The first line is 1."""
 
     line: int
     field: str
     code: str
+    earlier_line: int | None = None
+    """The first line of the same account, where that is the error."""
+
+    def shown(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,5 +262,8 @@ class UserLine:
 @dataclass(frozen=True, slots=True)
 class ImportResult:
     created: int
+    updated: int
+    unchanged: int
+    """Users that were there and already had all that their lines say."""
     skipped: int
     errors: tuple[LineError, ...]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from botfarm.domain.leases import Purpose
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 PRIORITY_STEP = 60
 """Seconds: a ticket ranks by its arrival, earlier by so much for each step of its priority."""
@@ -48,8 +48,8 @@ class TicketFilter:
     """Null means any."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: str | None = None
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

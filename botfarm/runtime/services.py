@@ -32,6 +32,7 @@ from botfarm.services.shared.notifier import Notifier
 from botfarm.services.shared.shutdown import Shutdown
 from botfarm.services.shared.ttl_cache import CacheRefresher
 from botfarm.services.stock.bulk import Bulk
+from botfarm.services.stock.exporting import Exporting
 from botfarm.services.stock.farm_changes import FarmChanges
 from botfarm.services.stock.history import History
 from botfarm.services.stock.importing import Importing
@@ -71,6 +72,7 @@ class Services:
     bulk: Bulk
     history: History
     importing: Importing
+    exporting: Exporting
     pools: Pools
     farm_changes: FarmChanges
 
@@ -145,6 +147,7 @@ async def open_services(
         closing.push_async_callback(waiting_room.close)
         closing.callback(waiting_room.stop)
         key_usage = KeyUsage(database, key_ring)
+        users = Users(database, key_ring, notifier)
 
         yield Services(
             authentication=authentication,
@@ -154,11 +157,12 @@ async def open_services(
             tokens=Tokens(database),
             audit=Audit(database),
             projects=projects,
-            users=Users(database, key_ring, notifier),
+            users=users,
             user_statuses=UserStatuses(database, notifier),
             bulk=Bulk(database, notifier),
             history=History(database),
             importing=Importing(database, key_ring, notifier),
+            exporting=Exporting(database, key_ring, users, projects),
             pools=pools,
             farm_changes=farm_changes,
             acquiring=acquiring,

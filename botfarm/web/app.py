@@ -18,6 +18,7 @@ from botfarm.web.api import (
     audit_routes,
     auth_routes,
     capacity_routes,
+    export_routes,
     import_routes,
     lease_routes,
     pool_routes,
@@ -85,6 +86,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
     app.include_router(auth_routes.router)
     for routes in (
         project_routes,
+        export_routes,
         import_routes,
         user_routes,
         waiting_routes,  # before lease_routes, whose `/leases/{lease_id}` would match `/leases/waiting`

@@ -128,12 +128,13 @@ def test_actions_are_pinned_and_may_do_little(workflow: Path) -> None:
     assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}
 
 
-def test_nothing_is_published_before_everything_is_tested_and_packages_are_last() -> None:
+def test_nothing_is_published_before_everything_is_tested_and_packages_only_before_their_site() -> None:
     jobs = yaml.safe_load((CHECKOUT / ".github/workflows/release.yml").read_text())["jobs"]
     assert {name: job.get("needs") for name, job in jobs.items()} == {
         "build": None,
         "image": "build",
         "packages": ["build", "image"],
+        "site": ["build", "packages"],
     }
     steps = jobs["build"]["steps"]
     assert "IMAGE_REGISTRY" in steps[0]["run"], "said within seconds"

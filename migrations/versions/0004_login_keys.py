@@ -10,13 +10,13 @@ uq_users_project_id_env_login. Then login_key becomes NOT NULL.
 """
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 import sqlalchemy as sa
 from alembic import op
 
 from botfarm.db.stock.login_key_queries import (
     Account,
+    Spelled,
     accounts_by_key,
     accounts_of_several,
     describe,
@@ -50,7 +50,7 @@ def upgrade() -> None:
             raise
 
 
-def _refuse(accounts: Mapping[Account, Sequence[UUID]]) -> None:
+def _refuse(accounts: Mapping[Account, Sequence[Spelled]]) -> None:
     """Raises OperatorError if there are any."""
     if accounts:
         raise OperatorError(

@@ -210,6 +210,33 @@ def test_a_project_goes_by_its_name_and_by_its_id(botfarm: CommandLine, project:
     assert f"{project}-2" in botfarm("pools").out
 
 
+def test_a_project_of_any_logins_has_phone_numbers_and_each_once(
+    botfarm: CommandLine, tmp_path: Path
+) -> None:
+    desk = f"desk-{uuid4().hex[:8]}"
+    where = ("--project", desk, "--env", "stage")
+    assert botfarm("projects", "add", desk, "--json").json["logins"] == "email"
+    for login in ("+49 170 1234567", "SHOP\\Anna"):
+        assert "login: " in botfarm.error("users", "add", login, *where, exit_code=1, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "any")
+        botfarm("users", "add", login, *where, stdin=PASSWORD)
+        botfarm("projects", "update", desk, "--logins", "email")
+    assert "email" in botfarm("projects", "show", desk).out
+    assert botfarm("users", "show", "shop\\anna", "--json").json["login"] == "SHOP\\Anna"
+    found = botfarm("users", "list", "--project", desk, "--search", "+49 170", "--json").json["items"]
+    assert [user["login"] for user in found] == ["+49 170 1234567"]
+
+    spellings = ("jürgen@x.test", "ju\u0308rgen@x.test", "a@bücher.test", "a@xn--bcher-kva.test")
+    users = [{"login": each, "password": "p", "env": "stage", "domain": "regular"} for each in spellings]
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(f"{json.dumps(user)}\n" for user in users))
+    refused = botfarm("users", "import", str(path), "--project", desk, exit_code=3)
+    assert refused.err.splitlines()[:-1] == [
+        "line 2: login: duplicate of line 1",
+        "line 4: login: duplicate of line 3",
+    ]
+
+
 BAD_CSV = """\
 login,password,env,domain,project,label.team
 a@x.test,"first
@@ -226,8 +253,8 @@ BAD_LINES = [
     {"line": 4, "field": "login", "code": "invalid"},
     {"line": 5, "field": "project", "code": "no-such-project"},
     {"line": 6, "field": "", "code": "broken-quotes"},
-    {"line": 7, "field": "env", "code": "enum"},
-    {"line": 8, "field": "login", "code": "user-exists"},
+    {"line": 7, "field": "env", "code": "unknown"},
+    {"line": 8, "field": "login", "code": "duplicate", "earlier_line": 2},
     {"line": 9, "field": "", "code": "too-few-columns"},
 ]
 
@@ -239,7 +266,9 @@ def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
     path.write_text(BAD_CSV.replace("PROJECT", project))
     refused = botfarm("users", "import", str(path), exit_code=3)
     lines = [
-        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}" for bad in BAD_LINES
+        f"line {bad['line']}: {bad['field'] and str(bad['field']) + ': '}{bad['code']}"
+        + (f" of line {bad['earlier_line']}" if "earlier_line" in bad else "")
+        for bad in BAD_LINES
     ]
     assert refused.err.splitlines()[:-1] == lines
     assert "nothing was created" in refused.err.splitlines()[-1]
@@ -248,10 +277,41 @@ def test_an_import_names_every_bad_line_of_the_file_and_never_a_value(
     assert botfarm("users", "list", "--project", project, "--json").json == {"items": []}
 
     skipped = botfarm("users", "import", str(path), "--on-error", "skip", "--json", exit_code=3)
-    assert skipped.json == {"created": 2, "skipped": 6, "errors": BAD_LINES}
+    counts = {"created": 2, "updated": 0, "unchanged": 0, "skipped": 6}
+    assert skipped.json == {**counts, "errors": BAD_LINES, "passed_over": []}
     lease = acquired(botfarm, project)
     assert lease["users"][0]["password"] == "first\nsecond"
     assert lease["users"][0]["labels"] == {"team": "red"}
+
+
+def test_the_export_of_a_password_manager_goes_in_twice_and_out_again(
+    botfarm: CommandLine, project: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "bitwarden.csv", tmp_path / "users.csv"
+    header = "folder,name,notes,login_uri,login_username,login_password,login_totp\n"
+    seed = "otpauth://totp/Shop:me?secret=JBSWY3DPEHPK3PXP"
+    path.write_text(header + f"e2e,shop,,https://shop.test,me@x.test,old,{seed}\n,note,hunter2,,,,\n")
+    mapped = [("login", "login_username"), ("password", "login_password"), ("totp_seed", "login_totp")]
+    columns = [part for field, name in mapped for part in ("--column", f"{field}={name}")]
+    where = ("--project", project, "--env", "stage", "--domain", "regular", *columns)
+    first = botfarm("users", "import", str(path), *where, "--on-error", "skip", exit_code=3)
+    assert first.out == "Created 1 user, skipped 1 line.\n"
+    assert "botfarm: passed over: folder, name, notes, login_uri\n" in first.err
+    assert "hunter2" not in first.out + first.err
+
+    path.write_text(header + f"e2e,shop,,https://shop.test,me@x.test,new,{seed}\n")
+    for counts in ("updated 1, found 0", "updated 0, found 1"):
+        again = botfarm("users", "import", str(path), *where, "--on-error", "update")
+        assert again.out == f"Created 0 users, {counts} as they should be.\n"
+
+    exported = ("users", "export", "--project", project)
+    assert botfarm(*exported).out == f"login,env,domain,project,labels\nme@x.test,stage,regular,{project},\n"
+    assert "name a file" in botfarm(*exported, "--with-credentials", exit_code=2).err
+    botfarm("users", "export", str(out), "--project", project, "--with-credentials")
+    assert out.stat().st_mode & 0o777 == 0o600
+    botfarm("users", "delete", "me@x.test", "--yes")
+    assert botfarm("users", "import", str(out)).out == "Created 1 user, skipped 0 lines.\n"
+    assert acquired(botfarm, project)["users"][0]["password"] == "new"
 
 
 def test_many_users_come_in_by_a_pipe_and_go_out_over_pages(botfarm: CommandLine, project: str) -> None:
@@ -384,3 +444,22 @@ finally:
     )
     assert json.loads(finished.stdout)["items"] is not None
     assert not finished.stderr.strip()
+
+
+def test_a_project_has_envs_and_domains_of_its_own(botfarm: CommandLine) -> None:
+    name = f"own-{uuid4().hex[:8]}"
+    names = ("--env", "qa1", "--env", "uat", "--domain", "buyer", "--domain", "seller")
+    shown = botfarm("projects", "add", name, *names).out
+    assert "qa1, uat" in shown
+    assert "buyer, seller" in shown
+    where = ("--project", name, "--env", "qa1")
+    added = botfarm("users", "add", "a@x.test", *where, "--json", stdin="hunter2\n").json
+    assert added["domain"] == "buyer"
+    lease = botfarm("leases", "acquire", *where, "--json").json
+    assert (lease["env"], lease["domain"]) == ("qa1", "buyer")
+    unknown = ("users", "add", "b@x.test", "--project", name, "--env", "stage")
+    assert "qa1, uat" in botfarm.error(*unknown, exit_code=1, stdin="hunter2\n")
+    assert "env qa1" in botfarm.error("projects", "update", name, "--env", "uat", exit_code=5)
+    assert "pattern" in botfarm.error("projects", "update", name, "--env", "QA1", exit_code=1)
+    changed = botfarm("projects", "update", name, "--env", "qa1", "--env", "qa2", "--json").json
+    assert (changed["envs"], changed["domains"]) == (["qa1", "qa2"], ["buyer", "seller"])

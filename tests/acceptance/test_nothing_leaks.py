@@ -39,6 +39,8 @@ CREDENTIALS = KEPT | {"code"}
 BELONGS = {
     ("bootstrap", "create_token", 201): {"token", "token's secret"},
     ("nobody", "login", 200): {"session"},
+    ("admin", "export_users", 200): KEPT | {"seed"},
+    ("operator", "export_users", 200): KEPT | {"seed"},
     ("holder", "acquire_lease", 201): CREDENTIALS,
     ("holder", "acquire_lease", 200): CREDENTIALS,
     ("limited", "acquire_lease", 201): CREDENTIALS,
@@ -54,8 +56,8 @@ BELONGS = {
 NEVER = {"logout": {401}, "import_users": {400}}
 # Operations that are made to fail with a 500. No stored value can do that to the others.
 BROKEN = {
-    "acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "update_user",
-    "renew_lease", "get_lease", "get_totp", "write_back",
+    "acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "export_users",
+    "update_user", "renew_lease", "get_lease", "get_totp", "write_back",
 }  # fmt: skip
 GONE = str(uuid4())
 CLEAR_TEXT = {
@@ -95,6 +97,7 @@ def right_bodies(world: World) -> dict[str, Json | None]:
         "delete_project": None,
         "create_user": new,
         "import_users": new,
+        "export_users": {"credentials": True, "labels": {"login": "new"}, "cursor": None, "limit": 10},
         "get_users": None,
         "get_user": None,
         "update_user": {**new, "session_expires_at": "2027-01-31T12:00:00Z"},
@@ -240,7 +243,10 @@ async def succeed(farm: Driver, world: World) -> None:
         world[login] = created.json()["id"]
     lines = "\n".join(json.dumps(user(world, login)) for login in ("imported", "also-imported"))
     headers = {"Content-Type": "application/x-ndjson"}
-    await farm.ask("import_users", content=lines, headers=headers)
+    for on_error in ("fail", "update"):
+        await farm.ask("import_users", content=lines, headers=headers, params={"on_error": on_error})
+    for caller in ("admin", "operator"):
+        await farm.ask("export_users", caller=caller, json={"credentials": True})
     renewed = {"password": PASSWORD, "secrets": {SECRET_NAME: SECRET}, "totp_seed": world["seed"]}
     await farm.ask("update_user", path={"user_id": world["free"]}, json=renewed)
     for name in ("quarantine_user", "restore_user", "quarantine_user"):
@@ -471,6 +477,7 @@ async def fail(farm: Driver, world: World) -> None:
         ("update_user", {"caller": "admin", "json": {"secrets": {SECRET_NAME: SECRET}}}),
         ("acquire_lock", {"path": {"user_id": world["also odd"]}}),
         ("acquire_lease", {"json": lease("odd")}),
+        ("export_users", {"caller": "admin", "json": {"credentials": True}}),
     ):
         answer = await farm.ask(name, **{"caller": "holder", "path": odd, **request})
         assert answer.status_code == 500, f"{name}: {answer.text}"

@@ -1,5 +1,6 @@
 """schemathesis tests the server by its OpenAPI document: no 5xx, and no undocumented status."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_the_server_answers_as_its_openapi_document_says(database_url: str, tmp_
             check=False,
         )
     assert run.returncode == 0, run.stdout[-10_000:]
-    assert "40 selected / 40 total" in run.stdout
+    assert re.search(r"\b(\d+) selected / \1 total", run.stdout)
 
 
 def fill(url: str) -> tuple[str, str]:

@@ -103,8 +103,8 @@ def test_a_mistake_is_answered_with_one_line_and_the_way_out(operators: Operator
     assert "botfarm projects list" in operators(
         "add", "bob", "--role", "viewer", *nowhere, stdin=PASSWORD, exit_code=1
     )
-    no_env = ("--project", "*", "--env", "production")
-    assert "prod, preprod, stage" in operators(
+    no_env = ("--project", "*", "--env", "Production")
+    assert "the name of an env is" in operators(
         "add", "bob", "--role", "viewer", *no_env, stdin=PASSWORD, exit_code=1
     )
     for command in ("disable", "enable"):

@@ -135,7 +135,7 @@ def test_an_exhausted_pool_fails_a_test_in_one_line(run: Run, farm: LiveFarm) ->
     result.assert_outcomes(errors=4)
     shown = result.stdout.str()
     assert re.search(
-        rf"^botfarm: pool {project}/stage/regular exhausted after [12] s: 1 waiting, next free in \d+ s$",
+        rf"^botfarm: pool {project}/stage exhausted after [12] s: 1 waiting, next free in \d+ s$",
         shown,
         re.MULTILINE,
     )

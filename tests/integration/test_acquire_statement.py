@@ -30,8 +30,8 @@ async def fill(farm: Farm, users: int) -> Pool:
            SELECT gen_random_uuid(), 'user-' || n || '@shop.test', 'unread', $1, $2, $3
            FROM generate_series(1, $4) n""",
         pool.project_id,
-        pool.env.value,
-        pool.domain.value,
+        pool.env,
+        pool.domain,
         users,
     )
     return pool

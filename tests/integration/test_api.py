@@ -19,6 +19,8 @@ class TestProjects:
         assert project == {
             "id": project_id,
             "name": "shop",
+            "envs": ["prod", "preprod", "stage"],
+            "domains": ["regular", "canary"],
             "default_ttl": 900,
             "max_ttl": 14_400,
             "max_hold": 43_200,
@@ -34,6 +36,7 @@ class TestProjects:
             "rotate_every": 0,
             "rotate_on_release": False,
             "session_refresh": 0,
+            "logins": "email",
         }
         assert [each["id"] for each in (await api.get("/projects")).json()["items"]] == [project_id]
 

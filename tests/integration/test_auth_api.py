@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from botfarm.domain.access import EVERYTHING, Role, Scope
-from botfarm.domain.pools import Env
 from botfarm.errors import ShuttingDownError
 from support.app import api_client, on_a_socket
 from support.farm import PASSWORD, Farm, open_farm, test_settings
@@ -64,7 +63,7 @@ async def test_sign_in_gives_a_cookie_and_its_lifetime(farm: Farm, anonymous: ht
 
 async def test_a_scope_is_answered_with_ids(farm: Farm, anonymous: httpx.AsyncClient) -> None:
     project = await farm.project()
-    scope = Scope(frozenset({project.id}), frozenset({Env.STAGE, Env.PROD}))
+    scope = Scope(frozenset({project.id}), frozenset({"stage", "prod"}))
     await farm.services.operators.add("bob", PASSWORD, Role.VIEWER, scope)
     said = (await anonymous.post("/auth/login", json={"name": "bob", "password": PASSWORD})).json()
     assert (said["projects"], said["envs"]) == ([str(project.id)], ["prod", "stage"])

@@ -19,7 +19,7 @@ from support.http import LEASE, assert_problem, create_project, create_user
 SECRET = "hunter2-canary"
 
 BAD_BODIES = {
-    "unknown env": ("/leases", {**LEASE, "env": SECRET}, "env"),
+    "an env that is no name": ("/leases", {**LEASE, "env": f"{SECRET} "}, "env"),
     "no project": ("/leases", {"env": "stage"}, "project"),
     "two projects": ("/leases", {**LEASE, "project_id": str(uuid4())}, "project"),
     "ttl 0": ("/leases", {**LEASE, "ttl_seconds": 0}, "ttl_seconds"),
@@ -36,10 +36,10 @@ BAD_BODIES = {
     "large metadata": ("/leases", {**LEASE, "metadata": {"a": SECRET * 400}}, "metadata"),
     "label with NUL": ("/leases", {**LEASE, "labels": {"a": f"{SECRET}\0"}}, "labels"),
     "10,000 labels": ("/leases", {**LEASE, "labels": {str(n): SECRET for n in range(10_000)}}, "labels"),
-    "no address": (
+    "login with a tab": (
         "/users",
         {
-            "login": SECRET,
+            "login": f"{SECRET}\t",
             "password": SECRET,
             "project_id": str(uuid4()),
             "env": "stage",
@@ -134,7 +134,7 @@ async def test_a_forged_cursor_is_refused(api: httpx.AsyncClient) -> None:
         return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
     some_id = str(uuid4())
-    for bad in (cursor(some_id, "\0", "regular", some_id), cursor(some_id, "moon", "regular", some_id)):
+    for bad in (cursor(some_id, "\0", "regular", some_id), cursor(some_id, "Moon", "regular", some_id)):
         assert_problem(await api.get("/users", params={"cursor": bad}), 422, "invalid-request")
     for bad in (cursor("9" * 19), cursor("-1"), cursor("1", "2")):
         assert_problem(await api.get("/leases", params={"cursor": bad}), 422, "invalid-request")

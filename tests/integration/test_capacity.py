@@ -38,7 +38,7 @@ async def leased(
                                priority, wait_seconds)
            VALUES (nextval('fence'), 'runner', 'acquire_lease', $1, $2, $3, $4, $5, $6, $7, 60, $7, $7, $8, $6, $9, 0,
                    0, 0)""",
-        *(purpose, pool.project_id, pool.env.value, pool.domain.value, [uuid4() for _ in range(users)]),
+        *(purpose, pool.project_id, pool.env, pool.domain, [uuid4() for _ in range(users)]),
         *(acquired, ended, ended_by, json.dumps(labels or {})),
     )
 
@@ -61,8 +61,8 @@ async def refused(
         *(
             yesterday_at_ten(),
             pool.project_id,
-            pool.env.value,
-            pool.domain.value,
+            pool.env,
+            pool.domain,
             result,
             json.dumps(labels or {}),
         ),

@@ -222,7 +222,7 @@ async def test_what_does_not_fit_is_refused(farm_of: FarmOf) -> None:
     farm = await farm_of()
     wrong: list[dict[str, Any]] = [
         {"count": 0}, {"count": 101}, {"ttl_seconds": 0}, {"ttl_seconds": 86_401}, {"wait_seconds": 301},
-        {"priority": 11}, {"env": "staging"}, {"domain": "user"}, {"project_id": NOBODY}, {"surprise": 1},
+        {"priority": 11}, {"env": "Stage"}, {"domain": "re gular"}, {"project_id": NOBODY}, {"surprise": 1},
     ]  # fmt: skip
     for wanted in wrong:
         (error,) = problem(await farm.acquire(**wanted), 422, "invalid-request")["errors"]

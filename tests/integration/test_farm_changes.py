@@ -13,7 +13,7 @@ from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.stock import change_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope
 from botfarm.domain.leases import Lease
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectChanges
 from botfarm.errors import ShuttingDownError, SlowDownError
 from botfarm.services.shared.shutdown import Shutdown
@@ -182,7 +182,7 @@ Change = Callable[[Farm, Pool, Lease], Awaitable[None]]
 async def test_a_change_rings_once(farm: Farm, bell: Bell, change: Change) -> None:
     pool = await farm.pool(2)
     held = await farm.acquire(pool, ttl_seconds=2 if change is expire_unseen else 900)
-    reader = await bell.read(Scope(frozenset({pool.project_id}), frozenset({Env.STAGE})))
+    reader = await bell.read(Scope(frozenset({pool.project_id}), frozenset({"stage"})))
     await change(farm, pool, held)
     await bell.steps.look()
     assert await has_rung(reader)
@@ -207,8 +207,8 @@ async def test_only_readers_whose_scope_has_changed_are_woken(farm: Farm, bell: 
         for projects, envs in (
             (frozenset({pool.project_id}), None),
             (frozenset({other.project_id}), None),
-            (None, frozenset({Env.PROD})),
-            (None, frozenset({Env.STAGE})),
+            (None, frozenset({"prod"})),
+            (None, frozenset({"stage"})),
         )
     )
     readers = {
@@ -226,7 +226,7 @@ async def test_only_readers_whose_scope_has_changed_are_woken(farm: Farm, bell: 
     assert await woken() == {"ours", "theirs", "other env", "all projects"}  # which are new
     await farm.acquire(pool)
     assert await woken() == {"everything", "ours", "all projects"}
-    await farm.user(Pool(other.project_id, Env.PROD, Domain.REGULAR))
+    await farm.user(Pool(other.project_id, "prod", "regular"))
     assert await woken() == {"everything", "theirs", "other env"}
     await farm.services.projects.update(MANAGER, pool.project_id, ProjectChanges(cooldown=7))
     assert await woken() == {"everything", "ours", "other env", "all projects"}

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import httpx
@@ -13,19 +12,9 @@ from botfarm.web.api.json_lines import MAX_LINES
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user
+from support.import_lines import imported, post, user
 
 SECRET = "hunter2-canary"
-
-
-def user(project_id: str, number: int, **fields: Any) -> dict[str, Any]:
-    common = {"password": PASSWORD, "project_id": project_id, "env": "stage", "domain": "regular"}
-    return {"login": f"u{number}@shop.test", **common, **fields}
-
-
-async def post(api: httpx.AsyncClient, lines: Iterable[object], **query: str) -> httpx.Response:
-    body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
-    headers = {"Content-Type": "application/x-ndjson"}
-    return await api.post("/users/import", content=body, headers=headers, params=query, timeout=60)
 
 
 async def total(api: httpx.AsyncClient) -> int:
@@ -36,19 +25,19 @@ async def test_every_line_becomes_a_user_that_can_be_leased(api: httpx.AsyncClie
     project_id = await create_project(api)
     lines = [user(project_id, n, labels={"n": str(n)}) for n in range(2_500)]
     answer = await post(api, [*lines, "", "  "])
-    assert answer.json() == {"created": 2_500, "skipped": 0, "errors": []}
+    assert answer.json() == imported(created=2_500)
     lease = (await api.post("/leases", json={**LEASE, "labels": {"n": "2345"}})).json()
     assert (lease["users"][0]["login"], lease["users"][0]["password"]) == ("u2345@shop.test", PASSWORD)
     again = await post(api, ["", *lines], on_error="skip")
     repeated = [{"line": line, "field": "login", "code": "user-exists"} for line in range(2, 2_502)]
-    assert again.json() == {"created": 0, "skipped": 2_500, "errors": repeated}
+    assert again.json() == imported(skipped=2_500, errors=repeated)
 
 
 BAD_LINES = {
     3: ({"login": SECRET}, "login", "invalid"),
-    4: ({"env": "moon"}, "env", "enum"),
+    4: ({"env": "moon"}, "env", "unknown"),
     6: ({"project_id": str(uuid4())}, "project_id", "no-such-project"),
-    7: ({"login": "U1@shop.test"}, "login", "user-exists"),
+    7: ({"login": "U1@shop.test"}, "login", "duplicate"),
     8: ({"password": f"{SECRET}\0"}, "password", "invalid"),
     9: ({"color": SECRET}, "color", "extra_forbidden"),
 }
@@ -65,7 +54,11 @@ def mixed(project_id: str) -> list[object]:
 
 EXPECTED = sorted(
     [
-        *({"line": line, "field": field, "code": code} for line, (_, field, code) in BAD_LINES.items()),
+        *(
+            {"line": line, "field": field, "code": code}
+            | ({"earlier_line": 1} if code == "duplicate" else {})
+            for line, (_, field, code) in BAD_LINES.items()
+        ),
         {"line": 5, "field": "", "code": "json_invalid"},
     ],
     key=lambda error: int(str(error["line"])),
@@ -85,7 +78,7 @@ async def test_bad_lines_may_be_skipped(api: httpx.AsyncClient) -> None:
     project_id = await create_project(api)
     answer = await post(api, mixed(project_id), on_error="skip")
     assert answer.status_code == 200
-    assert answer.json() == {"created": 3, "skipped": 7, "errors": EXPECTED}
+    assert answer.json() == imported(created=3, skipped=7, errors=EXPECTED)
     assert await total(api) == 3
     again = await post(api, mixed(project_id), on_error="skip")
     assert again.json()["created"] == 0
@@ -108,13 +101,13 @@ async def test_lines_end_as_they_may(api: httpx.AsyncClient) -> None:
     body = ("\ufeff" + "\r\n".join(lines)).encode()
     answer = await api.post("/users/import", content=body, headers={"Content-Type": "application/x-ndjson"})
     assert answer.json()["created"] == 3
-    assert (await post(api, [])).json() == {"created": 0, "skipped": 0, "errors": []}
+    assert (await post(api, [])).json() == imported()
 
 
 async def test_a_line_with_several_errors_is_one_line(api: httpx.AsyncClient) -> None:
     project_id = await create_project(api)
     answer = await post(
-        api, [user(project_id, 1), user(project_id, 2, login="x", env="y", domain="z")], on_error="skip"
+        api, [user(project_id, 1), user(project_id, 2, login="", env="Y", domain="Z")], on_error="skip"
     )
     assert (answer.json()["created"], answer.json()["skipped"], len(answer.json()["errors"])) == (1, 1, 3)
 

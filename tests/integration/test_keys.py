@@ -15,7 +15,8 @@ from botfarm.db.leasing import advisory_locks
 from botfarm.db.upkeep import key_queries
 from botfarm.db.upkeep.key_queries import StoredUser
 from botfarm.domain.credentials import SealedCredentials
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
+from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS
 from botfarm.domain.users import User, UserChanges
 from botfarm.runtime import readiness
 from botfarm.services.upkeep import key_usage, reencryption
@@ -216,7 +217,7 @@ class TestReencrypt:
     async def test_a_user_that_is_changed_meanwhile_is_not_overwritten(self, old: Farm, new: Farm) -> None:
         pool = await old.pool(0)
         changed, moved, deleted, same = [await old.user(pool) for _ in range(4)]
-        elsewhere = replace(pool, env=Env.PROD)
+        elsewhere = replace(pool, env="prod")
         async with new.database.transaction() as session:
             await advisory_locks.lock_pool(session, pool)
             running = await blocked(new, reencrypt(new))
@@ -257,8 +258,8 @@ class TestReencrypt:
         monkeypatch.setattr(reencryption, "PAGE", 4)
         monkeypatch.setattr(reencryption, "BATCH", 2)
         pool = await old.pool(5)
-        for env in Env:
-            for domain in Domain:
+        for env in DEFAULT_ENVS:
+            for domain in DEFAULT_DOMAINS:
                 await old.user(replace(pool, env=env, domain=domain))
         await old.pool(3)
         assert (await reencrypt(new)).values == 14
@@ -419,7 +420,7 @@ class TestServer:
         async with api_client(test_settings(database_url, encryption_keys=K1)) as api:
             await until_ready(api, 200, "ok")
             await old.sql.execute("UPDATE users SET password = 'v1.k7.AAAA'")
-            request = {"project_id": str(pool.project_id), "env": pool.env.value}
+            request = {"project_id": str(pool.project_id), "env": pool.env}
             assert_problem(await api.post("/leases", json=request), 500, "internal")
             looks: list[Any] = []
             monkeypatch.setattr(readiness.Readiness, "look", _counting(readiness.Readiness.look, looks))
@@ -475,8 +476,8 @@ async def fill(farm: Farm, pool: Pool, users: int) -> None:
                 f"{each}@shop.test",
                 key_ring.encrypt(PASSWORD, row_id=each, field="password"),
                 pool.project_id,
-                pool.env.value,
-                pool.domain.value,
+                pool.env,
+                pool.domain,
             )
             for each in ids
         ],

@@ -8,7 +8,7 @@ import pytest
 from botfarm.crypto.key_ring import KeyRingError
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import EndedBy, LeaseFilter, LeaseState, Outcome, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserState
 from botfarm.errors import (
     LeaseLapsedError,
@@ -66,11 +66,11 @@ async def test_more_users_than_the_pool_has_are_refused_at_once(farm: Farm) -> N
 async def test_a_pool_without_users_is_refused_as_not_found(farm: Farm) -> None:
     pool = await farm.pool(1)
     with pytest.raises(NoSuchPoolError):
-        await farm.acquire(Pool(pool.project_id, Env.PROD, Domain.CANARY))
+        await farm.acquire(Pool(pool.project_id, "prod", "canary"))
     with pytest.raises(NoSuchPoolError):
         await farm.acquire(pool, labels={"language": "klingon"})
     with pytest.raises(NoSuchProjectError):
-        await farm.acquire(Pool(uuid4(), Env.PROD, Domain.CANARY))
+        await farm.acquire(Pool(uuid4(), "prod", "canary"))
 
 
 async def test_labels_choose_the_users_that_have_all_of_them(farm: Farm) -> None:

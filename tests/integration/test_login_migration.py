@@ -101,6 +101,7 @@ async def test_users_get_their_normal_forms_by_the_page(old: str) -> None:
 async def test_a_migration_changes_nothing_when_two_users_are_one_account(old: str) -> None:
     async with connected(old) as sql:
         ids = [sorted(await insert_as_before(sql, *pair)) for pair in PAIRS]
+        login_of = {str(row["id"]): row["login"] for row in await sql.fetch("SELECT id, login FROM users")}
         await insert_as_before(sql, "jürgen@x.test", "a@shop.test", env="prod")
         await lease(sql, ids[0][0])
         before = await schema(sql), await sql.fetch("SELECT * FROM users ORDER BY id")
@@ -109,7 +110,8 @@ async def test_a_migration_changes_nothing_when_two_users_are_one_account(old: s
         said = str(refused.value)
         assert "(3 found)" in said
         for (login, _), pair_ids in zip(PAIRS, ids, strict=True):
-            assert f"{login_key(login)} in stage of shop: {', '.join(pair_ids)}" in said
+            users = ", ".join(f"{user_id} ({login_of[user_id]})" for user_id in pair_ids)
+            assert f"{login_key(login)} in stage of shop: {users}" in said
         assert "prod" not in said
         assert before == (await schema(sql), await sql.fetch("SELECT * FROM users ORDER BY id"))
         for _, second in ids:
@@ -204,7 +206,7 @@ async def test_a_login_written_by_the_previous_version_gets_its_normal_form(farm
     pool = await farm.pool(0)
     insert = """INSERT INTO users (id, login, password, project_id, env, domain)
                 VALUES (gen_random_uuid(), $1, 'x', $2, $3, $4) RETURNING id"""
-    place = pool.project_id, pool.env.value, pool.domain.value
+    place = pool.project_id, pool.env, pool.domain
     plain = await farm.sql.fetchval(insert, "Anna@X.test", *place)
     named = await farm.sql.fetchval(insert, "Jürgen@X.test", *place)
     assert await keys(farm.sql) == {"Anna@X.test": "anna@x.test", "Jürgen@X.test": None}

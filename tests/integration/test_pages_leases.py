@@ -9,7 +9,7 @@ import pytest
 
 from botfarm.domain.access import EVERYTHING, Role, Scope
 from botfarm.domain.leases import Lease
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import User
 from support.code_clock import CodeClock
 from support.farm import MANAGER, PASSWORD, RUNNER, Farm
@@ -85,7 +85,7 @@ async def test_a_list_is_chosen_by_its_address(farm: Farm, api: httpx.AsyncClien
     other = await farm.pool(1)
     ended = await farm.release(await farm.acquire(pool, owner="first run"))
     live = await farm.acquire(pool, owner="second run", labels={})
-    user = await farm.user(Pool(other.project_id, Env.PROD, Domain.CANARY))
+    user = await farm.user(Pool(other.project_id, "prod", "canary"))
     await farm.lock(user.id, owner="third run")
     async with browser_of(farm, api, Role.MANAGER) as browser:
         await held_by(browser, await farm.user(other))
@@ -339,7 +339,7 @@ async def test_nothing_that_others_wrote_becomes_markup_or_a_script(
 
 async def test_leases_outside_of_the_scope_are_not_listed(farm: Farm, api: httpx.AsyncClient) -> None:
     lease = await farm.acquire(await farm.pool(1), owner="not yours")
-    prod = Scope(None, frozenset({Env.PROD}))
+    prod = Scope(None, frozenset({"prod"}))
     async with browser_of(farm, api, Role.ADMIN, scope=prod) as browser:
         page = await browser.get(f"/ui/leases?user={lease.users[0].id}")
         assert page.status_code == 200

@@ -10,7 +10,6 @@ import pytest
 
 from botfarm.domain.access import EVERYTHING, Role, Scope
 from botfarm.domain.leases import Outcome, Purpose, Reason
-from botfarm.domain.pools import Env
 from botfarm.domain.users import User, UserState, UserStatus
 from botfarm.errors import NoSuchUserError
 from support.farm import MANAGER, Farm
@@ -345,7 +344,7 @@ async def test_forms_of_another_site_change_nothing(farm: Farm, api: httpx.Async
 async def test_a_user_outside_of_the_scope_does_not_exist(farm: Farm, api: httpx.AsyncClient) -> None:
     user = await one_user(farm)
     lease = (await farm.lock(user.id)).lease
-    prod = Scope(None, frozenset({Env.PROD}))
+    prod = Scope(None, frozenset({"prod"}))
     async with browser_of(farm, api, Role.MANAGER, scope=prod) as browser:
         for address in (page_of(user), f"/ui/users/{uuid4()}", f"/ui/leases/{lease.id}", "/ui/users/x"):
             assert (await browser.get(address)).status_code == 404, address

@@ -28,12 +28,12 @@ ANN@shop.test,{SECRET},stage,regular,shop
 "eve@shop.test,{SECRET},stage,regular,shop
 """
 WRONG = [
-    "3 login This must be an e-mail address.",
-    "4 env This must be prod, preprod or stage.",
-    "4 domain This must be regular or canary.",
+    "3 login This must be an e-mail address or, where any login is allowed, printable text.",
+    "4 env The project has no such env.",
+    "4 domain The project has no such domain.",
     "5 project There is no such project.",
     "6 the line The line has fewer columns than the first row names.",
-    "7 login The project and env have a user of this login already, or an earlier line of the file has.",
+    "7 login Line 2 has the same account.",
     "8 the line A quote is opened and never closed, or text follows a closed one.",
 ]
 
@@ -76,6 +76,65 @@ async def test_a_check_creates_nothing_and_an_import_everybody(
     assert [row["principal"] for row in by] == ["operator:Ann"]
     again = await ann.upload(lines, step="import", **pool)
     assert "2 lines are wrong" in text_of(again)
+
+
+async def test_a_file_of_a_password_manager_updates_users_that_are_there(
+    admin: Browser, api: httpx.AsyncClient
+) -> None:
+    await create_project(api)
+    pool = {"project": "shop", "env": "stage", "domain": "regular"}
+    columns = {"login_column": "Username", "totp_seed_column": "OTPAuth"}
+    seed = "otpauth://totp/Shop:ann?secret=JBSWY3DPEHPK3PXP"
+    text = (
+        f"Title,Username,Password,OTPAuth\nshop,ann@shop.test,{SECRET},{seed}\nshop,bob@shop.test,{SECRET},\n"
+    )
+    assert "login not found (columns of other names can be mapped)" in text_of(
+        await admin.upload(text, **pool)
+    )
+    check = await admin.upload(text, step="check", **pool, **columns)
+    assert "2 users would be created; nothing was yet." in text_of(check)
+    assert "Columns that are passed over: Title." in text_of(check)
+    assert 'name="login_column" value="Username"' in check.text
+    assert (await admin.upload(text, **pool, **columns)).status_code == 303
+    (ann,) = (await api.get("/users", params={"login": "ann@shop.test"})).json()["items"]
+    assert ann["has_totp"]
+
+    changed = text.replace(f"bob@shop.test,{SECRET}", "bob@shop.test,another").encode("utf-16")
+    again = {**pool, **columns, "update": "true"}
+    check = await admin.upload(changed, "users.txt", step="check", **again)
+    assert "0 users would be created and 1 updated, 1 needs no change; nothing was yet." in text_of(check)
+    done = await admin.upload(changed, "users.txt", **again)
+    assert done.headers["location"] == "/ui/users/import?created=0&updated=1&unchanged=1"
+    assert "0 users created and 1 updated, 1 needed no change." in text_of(
+        await admin.get(done.headers["location"])
+    )
+    wrong = await admin.upload(changed, "users.txt", **{**again, "domain": "canary"})
+    assert "2 domain The user is there in another domain" in text_of(wrong)
+    assert "Nothing was changed: mend the file" in text_of(wrong)
+    assert SECRET not in wrong.text + check.text
+
+
+async def test_a_seed_that_the_farm_cannot_use_is_named_by_what_is_wrong_with_it(
+    admin: Browser, api: httpx.AsyncClient
+) -> None:
+    await create_project(api)
+    address = "otpauth://totp/Shop:ann?secret=JBSWY3DPEHPK3PXP"
+    seeds = {
+        "steam://JBSWY3DPEHPK3PXP": "base32 or an otpauth://totp/ address",
+        "otpauth://hotp/x?secret=JBSWY3DPEHPK3PXP&counter=1": "base32 or an otpauth://totp/ address",
+        f"{address}&algorithm=MD5": "algorithm",
+        f"{address}&digits=5": "digits",
+        f"{address}&period=600": "period",
+        f"{address}&encoder=steam": "has a parameter that may change its codes",
+        f"{address}&algorithm=SHA512&digits=8&period=60&issuer=Shop": "",
+    }
+    rows = [f"u{number}@shop.test,p,stage,regular,shop,{seed}" for number, seed in enumerate(seeds)]
+    page = await admin.upload("\n".join(["login,password,env,domain,project,totp_seed", *rows]))
+    for line, words in enumerate(seeds.values(), start=2):
+        found = re.search(rf">{line}</th><td data-label=.field.>totp_seed</td><td>([^<]*)", page.text)
+        assert bool(found) == bool(words)
+        assert found is None or words in found[1]
+    assert "JBSWY3DP" not in page.text
 
 
 async def test_json_lines_are_imported_too(admin: Browser, api: httpx.AsyncClient) -> None:

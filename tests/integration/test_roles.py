@@ -85,6 +85,7 @@ CASES = {
         NO_PROJECT,
     ),
     "import_users": Case(MANAGER, ("POST", "/users/import"), 200, elsewhere=(422, "invalid-request")),
+    "export_users": Case(MANAGER, ("POST", "/users/export"), 200, {}),
     "get_users": Case(VIEWER, ("GET", "/users"), 200),
     "get_user": Case(VIEWER, ("GET", "/users/{user}"), 200, elsewhere=NO_USER),
     "update_user": Case(MANAGER, ("PATCH", "/users/{user}"), 200, {"labels": {"a": "b"}}, NO_USER),

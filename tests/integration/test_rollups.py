@@ -281,8 +281,8 @@ async def test_rollups_are_deleted_after_400_days(farm: Farm) -> None:
             "INSERT INTO rollups (hour, project_id, env, domain) VALUES ($1, $2, $3, $4)",
             await hours_ago(farm, days * 24),
             pool.project_id,
-            pool.env.value,
-            pool.domain.value,
+            pool.env,
+            pool.domain,
         )
     assert await farm.services.rollups.prune() == 1
     assert list(await rollups(farm, pool)) == [await hours_ago(farm, 399 * 24)]

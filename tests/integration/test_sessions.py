@@ -15,7 +15,6 @@ from passlib.context import CryptContext
 from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.db.access import operator_queries, session_queries
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope
-from botfarm.domain.pools import Env
 from botfarm.errors import UnauthenticatedError
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords
@@ -29,7 +28,7 @@ PURPOSE = b"botfarm session jwt"
 
 @pytest.fixture
 async def ann(farm: Farm) -> Principal:
-    scope = Scope(None, frozenset({Env.STAGE}))
+    scope = Scope(None, frozenset({"stage"}))
     await farm.services.operators.add("Ann", PASSWORD, Role.MANAGER, scope)
     return Principal("operator:Ann", Role.MANAGER, scope)
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectChanges, ProjectPolicy
 from botfarm.domain.users import UserChanges, UserLine
 from support.farm import MANAGER, OTHER_RUNNER, RUNNER
@@ -34,9 +34,9 @@ from support.model_users import ModelUser, Wanted
 # Before an operation; most rules have one, so that time passes in every example.
 PAUSES = st.sampled_from([0, 0, 0, 0, 1, 101, 401, 1001])
 
-Kind = tuple[Env, Domain]
+Kind = tuple[str, str]
 
-KINDS = st.sampled_from([(Env.STAGE, Domain.REGULAR), (Env.PROD, Domain.CANARY)])
+KINDS = st.sampled_from([("stage", "regular"), ("prod", "canary")])
 LOGINS = st.sampled_from(
     [f"{name}@shop.test" for name in ("ann", "ANN", "bob", "eve", "joe", "kim", "lea", "max")]
 )
@@ -70,9 +70,7 @@ USER_CHANGES = st.one_of(
     st.builds(UserChanges, login=LOGINS),
     st.builds(UserChanges, password=st.just("a new password")),
     st.builds(UserChanges, labels=st.sampled_from([{"plan": "paid"}, {"plan": None}])),
-    st.builds(
-        UserChanges, env=st.sampled_from([Env.STAGE, Env.PROD]), domain=st.none() | st.just(Domain.CANARY)
-    ),
+    st.builds(UserChanges, env=st.sampled_from(["stage", "prod"]), domain=st.none() | st.just("canary")),
 )
 
 
@@ -89,7 +87,7 @@ class FarmMachine(FarmAndModel):
 
     @initialize(target=users, project=projects, number=st.sampled_from([1, 2, 3, 5]), labels=LABELS)
     def first_users(self, project: UUID, number: int, labels: dict[str, str]) -> Any:
-        pool = Pool(project, Env.STAGE, Domain.REGULAR)
+        pool = Pool(project, "stage", "regular")
         lines = [
             UserLine(n, f"first-{n}@shop.test", f"password {n}", pool, labels if n % 2 else {})
             for n in range(number)

@@ -10,7 +10,7 @@ import pytest
 
 from botfarm.domain.access import EVERYTHING, Scope
 from botfarm.domain.leases import Outcome, Reason, Verdict
-from botfarm.domain.pools import Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.usage import HolderKind, PoolStatsFilter, UserOrder
 from botfarm.services.usage import lease_stats, pool_stats
 from support.app import api_client
@@ -166,8 +166,8 @@ async def test_statistics_show_only_what_is_in_scope(farm: Farm) -> None:
     for each in (pool, other):
         await farm.release(await farm.acquire(each))
     await roll_up(farm)
-    ours = Scope(frozenset({pool.project_id}), frozenset({Env.STAGE}))
-    nothing = Scope(frozenset({pool.project_id}), frozenset({Env.PROD}))
+    ours = Scope(frozenset({pool.project_id}), frozenset({"stage"}))
+    nothing = Scope(frozenset({pool.project_id}), frozenset({"prod"}))
     service, leases = farm.services.pool_stats, farm.services.lease_stats
     window = {"since": None, "until": None, "step": pool_stats.Step.HOUR}
     reading = {"since": None, "order": UserOrder.USES, "limit": 10}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from botfarm.domain.leases import BLAMELESS, Outcome, Purpose, Reason, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Cleaning, ProjectChanges, ProjectPolicy
 from botfarm.domain.users import BulkAction, BulkChange, UserChanges, UserFilter, UserLine, UserState
 from support.farm import KEEPER, MANAGER, RUNNER
@@ -109,13 +109,13 @@ class StockMachine(FarmAndModel):
     def first_users(self, policy: ProjectPolicy) -> None:
         """Five in one pool and two in another; and a lease, so that there is one."""
         project = self.open_project(policy)
-        domains = [Domain.REGULAR] * 5 + [Domain.CANARY] * 2
+        domains = ["regular"] * 5 + ["canary"] * 2
         lines = [
             UserLine(
                 n,
                 f"user-{n}@shop.test",
                 f"first {n}",
-                Pool(project, Env.STAGE, domain),
+                Pool(project, "stage", domain),
                 LABELS if n % 2 else {},
             )
             for n, domain in enumerate(domains)

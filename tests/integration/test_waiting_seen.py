@@ -119,6 +119,6 @@ async def test_the_wait_of_a_repeated_request_counts_from_the_first_request(farm
         await asyncio.sleep(0.01)
     await farm.services.leases.release(RUNNER, held.id)
     await waiting
-    labels = {"project": name, "env": pool.env.value, "domain": pool.domain.value}
+    labels = {"project": name, "env": pool.env, "domain": pool.domain}
     assert REGISTRY.get_sample_value("botfarm_acquire_wait_seconds_count", labels) == 2
     assert (REGISTRY.get_sample_value("botfarm_acquire_wait_seconds_sum", labels) or 0) > 0.5

@@ -50,8 +50,8 @@ async def forge_expired_leases(farm: Farm, pool: Pool, number: int) -> None:
                   60, clock_timestamp()
            FROM generate_series(1, $4)""",
         pool.project_id,
-        pool.env.value,
-        pool.domain.value,
+        pool.env,
+        pool.domain,
         number,
     )
 

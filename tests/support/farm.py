@@ -14,7 +14,7 @@ from botfarm.crypto.key_ring import generate_key
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Grant, Lease, LeaseTerms, Outcome, Purpose, Reason, Verdict
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Project, ProjectPolicy
 from botfarm.domain.users import User
 from botfarm.runtime.services import Services, open_services
@@ -82,7 +82,7 @@ class Farm:
 
     async def pool(self, users: int, **policy: Any) -> Pool:
         project = await self.project(**policy)
-        pool = Pool(project.id, Env.STAGE, Domain.REGULAR)
+        pool = Pool(project.id, "stage", "regular")
         for _ in range(users):
             await self.user(pool)
         return pool

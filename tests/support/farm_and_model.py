@@ -8,7 +8,7 @@ from hypothesis.stateful import invariant
 
 from botfarm.domain.access import EVERYTHING
 from botfarm.domain.leases import LeaseFilter
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserState
 from support.farm import KEEPER, OTHER_RUNNER, RUNNER
 from support.farm_beside_model import FarmBesideModel
@@ -105,7 +105,7 @@ class FarmAndModel(FarmBesideModel):
         assert {row["id"] for row in rows} == self.model.users.keys()
         for row in rows:
             user = self.model.users[row["id"]]
-            assert Pool(row["project_id"], Env(row["env"]), Domain(row["domain"])) == user.pool
+            assert Pool(row["project_id"], row["env"], row["domain"]) == user.pool
             assert (row["login"], row["status"]) == (user.login, user.status)
             for name in ("health", "health_reason", "failures", "failed_chores", "must_rotate"):
                 assert row[name] == getattr(user, name), name

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from botfarm.domain.access import Principal
 from botfarm.domain.leases import Grant, Lease, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectPolicy
-from botfarm.domain.users import LineError, UserLine, UserStatus
+from botfarm.domain.users import LineError, OnError, UserLine, UserStatus
 from botfarm.runtime.services import Services
 from support.farm import KEEPER, KEYS, MANAGER, OTHER_RUNNER, RUNNER, Connection, Farm
 from support.model import Model
@@ -178,7 +178,13 @@ class FarmBesideModel(RuleBasedStateMachine):
     def import_all(self, lines: list[UserLine], *, skip_errors: bool) -> list[UUID]:
         """The ids of those that were created."""
         before, refused = dict(self.model.users), []
+        first: dict[tuple[UUID, str, str], int] = {}
         for line in lines:
+            account = (line.pool.project_id, line.pool.env, line.login.lower())
+            is_known = line.pool.project_id in self.model.projects
+            if is_known and (earlier := first.setdefault(account, line.line)) != line.line:
+                refused.append(LineError(line.line, "login", "duplicate", earlier))
+                continue
             user = ModelUser(
                 line.login, line.password, line.pool, line.labels, self.model.now, self.model.now
             )
@@ -188,11 +194,12 @@ class FarmBesideModel(RuleBasedStateMachine):
                 refused.append(LineError(line.line, *LINE_ERRORS[type(error)]))
         added = [user for key, user in self.model.users.items() if key not in before]
         self.model.users = before
-        import_users = self.services.importing.import_users(MANAGER, _stream(lines), skip_errors=skip_errors)
+        on_error = OnError.SKIP if skip_errors else OnError.FAIL
+        import_users = self.services.importing.import_users(MANAGER, _stream(lines), on_error=on_error)
         result = self.attempt(lambda: self.world.run(import_users))
         if refused and not skip_errors:
             assert isinstance(result, errors.ImportRejectedError)
-            assert result.details["errors"] == [asdict(each) for each in refused]
+            assert result.details["errors"] == [each.shown() for each in refused]
             return []
         assert not isinstance(result, errors.BotfarmError), result
         assert (result.created, result.skipped, list(result.errors)) == (len(added), len(refused), refused)

@@ -48,8 +48,8 @@ async def forge_lease(
         owner,
         metadata,
         pool.project_id,
-        pool.env.value,
-        pool.domain.value,
+        pool.env,
+        pool.domain,
         chosen,
         began,
         ended,
@@ -71,8 +71,8 @@ async def forge_refusals(
            VALUES ($1, $2, $3, $4, 'test', $5, '{}', $6, 0, $7, $8::int, $7::float8 * $8, $7)""",
         minute,
         pool.project_id,
-        pool.env.value,
-        pool.domain.value,
+        pool.env,
+        pool.domain,
         result,
         count,
         waited,
@@ -90,8 +90,8 @@ async def rollups(farm: Farm, pool: Pool) -> dict[datetime, dict[str, Any]]:
         """SELECT hour, granted, exhausted, timeout, gone, quota, waits, longest_wait, busy_seconds, peak_demand, ends
            FROM rollups WHERE (project_id, env, domain) = ($1, $2, $3) ORDER BY hour""",
         pool.project_id,
-        pool.env.value,
-        pool.domain.value,
+        pool.env,
+        pool.domain,
     )
     return {row["hour"]: dict(row) for row in rows}
 

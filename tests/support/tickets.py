@@ -35,8 +35,8 @@ async def forge_ticket(
                FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
                RETURNING id""",
             pool.project_id,
-            pool.env.value,
-            pool.domain.value,
+            pool.env,
+            pool.domain,
             replica,
             count,
             waited,

@@ -259,4 +259,4 @@ async def test_the_error_of_an_exhausted_pool_names_the_pool(farm: AsyncBotfarm)
     async with farm.lease(ttl=40):
         with pytest.raises(PoolExhaustedError) as raised:
             await farm.acquire(wait=0)
-    assert str(raised.value) == "pool shop/stage/regular exhausted: 0 waiting, next free in 41 s"
+    assert str(raised.value) == "pool shop/stage exhausted: 0 waiting, next free in 41 s"

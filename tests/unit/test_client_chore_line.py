@@ -16,7 +16,7 @@ from botfarm_client.leasing.chore_line import FIRST_REST, LONGEST_REST, TRIES, C
 from botfarm_client.leasing.verdicts import Verdict
 
 Answer = Callable[[httpx.Request], httpx.Response]
-LEASE = {"id": "the lease", "expires_in": 600}
+LEASE = {"id": "the lease", "domain": "regular", "expires_in": 600}
 ENVIRONMENT = Verdict("broken", "environment")
 
 
@@ -70,7 +70,8 @@ def test_a_chore_is_a_lease_of_that_purpose_and_nobody_is_waited_for() -> None:
     assert scene.next() is not None
     (body,) = scene.bodies
     assert (body["purpose"], body["project"], body["env"]) == ("chore", "shop", "stage")
-    assert (body["domain"], body["ttl_seconds"], body["wait_seconds"]) == ("regular", 60, 0)
+    assert (body["ttl_seconds"], body["wait_seconds"]) == (60, 0)
+    assert "domain" not in body  # the project's first
 
 
 def test_the_loop_ends_when_nothing_is_due() -> None:

@@ -11,7 +11,7 @@ from botfarm_client.errors import (
     PoolExhaustedError,
     SettingError,
 )
-from botfarm_client.testing import FakeFarm
+from botfarm_client.testing import FakeFarm, FakeUser
 
 
 def test_a_lost_answer_takes_no_second_user(fake: FakeFarm, farm: Botfarm) -> None:
@@ -36,11 +36,22 @@ def test_an_acquire_that_is_interrupted_gives_back_what_it_took(fake: FakeFarm, 
 def test_the_error_of_an_exhausted_pool_names_the_pool(farm: Botfarm) -> None:
     with farm.lease(count=2, ttl=40), pytest.raises(PoolExhaustedError) as raised:
         farm.acquire(wait=0)
-    assert str(raised.value) == "pool shop/stage/regular exhausted: 0 waiting, next free in 41 s"
+    assert str(raised.value) == "pool shop/stage exhausted: 0 waiting, next free in 41 s"
     with pytest.raises(NoSuchPoolError):
         farm.acquire(domain="canary")
     with pytest.raises(InvalidRequestError):
         farm.acquire(priority=11)
+
+
+def test_without_a_domain_a_lease_is_of_the_projects_first() -> None:
+    users = [
+        FakeUser("a@x.test", env="qa1", domain="seller"),
+        FakeUser("b@x.test", env="qa1", domain="buyer"),
+    ]
+    farm = FakeFarm(users, env="qa1", domain="buyer").botfarm()
+    with farm.lease() as lease, farm.lease(domain="seller") as other:
+        assert (lease.user.login, lease.pool) == ("b@x.test", "shop/qa1/buyer")
+        assert other.user.login == "a@x.test"
 
 
 def test_a_waiting_acquire_gets_a_released_user(farm: Botfarm) -> None:

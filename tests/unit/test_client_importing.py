@@ -5,7 +5,7 @@ import httpx
 
 from botfarm_client.commands.users.import_upload import Imported, UserImport
 from botfarm_client.connection.connection import Connection
-from botfarm_client.shared.user_files import BadLine, Record
+from botfarm_client.shared.user_files.records import BadLine, Record
 
 SHOP = "11111111-1111-1111-1111-111111111111"
 OTHER = "22222222-2222-2222-2222-222222222222"
@@ -72,6 +72,14 @@ def test_a_line_that_is_known_to_be_bad_still_counts() -> None:
     assert farm.lines[1] == {}
     assert imported == Imported(1, [BadLine(5, "", "broken-quotes"), BadLine(9, "login", "invalid")])
     assert imported.bad_count == 2
+
+
+def test_both_lines_of_an_account_are_those_of_the_file() -> None:
+    error = {"line": 2, "field": "login", "code": "duplicate", "earlier_line": 1}
+    imported = Farm(created(1, error)).run(
+        Record(4, {"login": "a", "project": "shop"}), Record(9, {"login": "A", "project": "shop"})
+    )
+    assert imported == Imported(1, [BadLine(9, "login", "duplicate", 4)])
 
 
 def test_invalid_projects_are_bad_lines() -> None:

@@ -29,7 +29,9 @@ class Scene:
 
     def __init__(self, ttl: float = 900) -> None:
         self.now = 1000.0
-        self.hold = LeaseClock(Grant(lease(ttl), asked_at=1000.0), now=lambda: self.now)
+        self.hold = LeaseClock(
+            Grant(lease(ttl), asked_at=1000.0, pool="shop/stage/regular"), now=lambda: self.now
+        )
 
     def at(self, now: float) -> LeaseClock:
         self.now = 1000.0 + now

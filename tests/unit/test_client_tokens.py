@@ -70,7 +70,6 @@ def test_a_token_for_everything_says_only_what_was_said() -> None:
     "arguments",
     [
         ("shop",),
-        ("shop", "--env", "moon"),
         ("shop", "--project", "*", "--env", "stage"),
         ("shop", "--env", "stage", "--env", "*"),
         ("shop", "--env", "stage", "--max-leases", "0"),

@@ -1,21 +1,16 @@
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from io import BufferedReader, BytesIO
 from typing import Any, cast
 
 import pytest
 
-from botfarm_client.shared import user_files
 from botfarm_client.shared.json_objects import json_object
-from botfarm_client.shared.user_files import (
-    BadLine,
-    Format,
-    Record,
-    UserFileError,
-    format_of,
-    read_csv,
-    read_json_lines,
-)
+from botfarm_client.shared.user_files import csv_rows
+from botfarm_client.shared.user_files.file_text import format_of
+from botfarm_client.shared.user_files.reading import UserFile
+from botfarm_client.shared.user_files.records import BadLine, Format, Reading, Record, UserFileError
 
+PROJECT, NOTHING = {"project": "shop"}, dict[str, str]()
 HEADER = b"login,password,env,domain\n"
 
 
@@ -23,8 +18,18 @@ def file_of(content: bytes) -> BufferedReader:
     return BufferedReader(cast("Any", BytesIO(content)))
 
 
-def csv_of(content: bytes, *, given: Collection[str] = ("project",)) -> list[Record | BadLine]:
-    return list(read_csv(file_of(content), given=given))
+def users_of(content: bytes, name: str, given: Mapping[str, str], columns: Mapping[str, str]) -> UserFile:
+    return UserFile(file_of(content), name, Reading(given, columns))
+
+
+def csv_of(
+    content: bytes, *, given: Mapping[str, str] = PROJECT, columns: Mapping[str, str] = NOTHING
+) -> list[Record | BadLine]:
+    return list(users_of(content, "users.csv", given, columns))
+
+
+def json_lines_of(content: bytes, *, given: Mapping[str, str] = PROJECT) -> list[Record | BadLine]:
+    return list(users_of(content, "users.jsonl", given, {}))
 
 
 def lines_of(records: Iterable[Record | BadLine]) -> list[int]:
@@ -70,7 +75,7 @@ def test_a_quote_that_is_open_at_the_end_of_a_long_file() -> None:
 
 def test_a_record_takes_a_limited_number_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each broken one might read the whole file again."""
-    monkeypatch.setattr(user_files, "MAX_RECORD_LINES", 3)
+    monkeypatch.setattr(csv_rows, "MAX_RECORD_LINES", 3)
     rows = b'a@x.test,"\n\n\n",stage,regular\nb@x.test,p,stage,regular\n'
     records = csv_of(HEADER + rows)
     assert records[0] == BadLine(2, "", "broken-quotes")
@@ -116,25 +121,33 @@ def test_a_line_that_is_not_utf_8_is_one_bad_line() -> None:
 
 
 def test_fields_that_are_given_need_no_column_and_no_cell() -> None:
-    given = {"project", "env", "domain"}
+    given = {"project": "shop", "env": "prod", "domain": "regular"}
     (short,) = csv_of(b"login,password\na,p\n", given=given)
-    assert user_of(short) == {"login": "a", "password": "p"}
+    assert user_of(short) == {"login": "a", "password": "p", "env": "prod", "domain": "regular"}
     named, empty = csv_of(HEADER + b"a,p,stage,canary\nb,,,\n", given=given)
     assert user_of(named) == {"login": "a", "password": "p", "env": "stage", "domain": "canary"}
-    assert user_of(empty) == {"login": "b", "password": ""}
+    assert user_of(empty) == {"login": "b", "password": "", "env": "prod", "domain": "regular"}
+    (line,) = json_lines_of(b'{"login": "a", "env": "stage"}', given=given)
+    assert user_of(line) == {"login": "a", "env": "stage", "domain": "regular"}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_files_of_spreadsheets_are_read(delimiter: str) -> None:
     text = "login, password ,env,domain,project\r\na@x.test,p,stage,regular,shop\r\n".replace(",", delimiter)
-    (record,) = csv_of(text.encode("utf-8-sig"), given=())
+    (record,) = csv_of(text.encode("utf-8-sig"), given={})
     assert isinstance(record, Record)
     assert record.user["project"] == "shop"
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n\n", b"hunter2@x.test,hunter2,stage,regular\n", "login,password,env,domain\n".encode("utf-16")],
+    [
+        b"",
+        b"\n\n",
+        b"hunter2@x.test,hunter2,stage,regular\n",
+        "hunter2,hunter2\n".encode("utf-16"),
+        "login,password,env,domain\n".encode("utf-16-le"),
+    ],
 )
 def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: bytes) -> None:
     with pytest.raises(UserFileError, match="the first row must name the columns") as raised:
@@ -153,12 +166,12 @@ def test_without_a_row_of_names_nothing_is_read_and_nothing_repeated(content: by
 )
 def test_invalid_columns_are_named(header: bytes, message: str) -> None:
     with pytest.raises(UserFileError, match=message):
-        csv_of(header, given=())
+        csv_of(header, given={})
 
 
 def test_json_lines_keep_their_numbers_past_blank_and_broken_ones() -> None:
-    lines = [b'\xef\xbb\xbf{"login": "a"}\n', b"\n", b'{"login": \n', b"[1]\n", b"[" * 100_000, b'{"a": "b"}']
-    assert list(read_json_lines(lines)) == [
+    lines = [b'\xef\xbb\xbf{"login": "a"}', b"", b'{"login": ', b"[1]", b"[" * 100_000, b'{"a": "b"}']
+    assert json_lines_of(b"\n".join(lines)) == [
         Record(1, {"login": "a"}),
         BadLine(3, "", "not-a-json-object"),
         BadLine(4, "", "not-a-json-object"),
@@ -262,7 +275,7 @@ def test_a_cell_may_be_as_long_as_the_farm_takes_it(size: int) -> None:
 
 
 def test_a_line_that_no_import_could_take_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botfarm_client.shared.user_files.MAX_CELL", 100)
+    monkeypatch.setattr(csv_rows, "MAX_CELL", 100)
     rows = b"a," + b"x" * 200 + b',stage,regular\nb,"' + b"y\n" * 200 + b"c,p,stage,regular\n"
     records = csv_of(HEADER + rows)
     assert records[:2] == [BadLine(2, "", "too-large"), BadLine(3, "", "broken-quotes")]
@@ -275,6 +288,6 @@ def test_numbers_that_json_does_not_have_are_bad_lines(number: str) -> None:
         f'login,password,env,domain,secrets\na,p,stage,regular,"{{""a"": {number}}}"\n'.encode()
     )
     assert of_csv == BadLine(2, "secrets", "not-a-json-object")
-    (of_lines,) = read_json_lines([f'{{"secrets": {{"a": [{number}]}}}}'.encode()])
+    (of_lines,) = json_lines_of(f'{{"secrets": {{"a": [{number}]}}}}'.encode())
     assert of_lines == BadLine(1, "", "not-a-json-object")
     assert json_object(f'{{"a": {number}}}') is None

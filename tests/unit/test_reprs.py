@@ -14,7 +14,7 @@ from botfarm.db.stock import user_queries
 from botfarm.domain.access import EVERYTHING, Operator, Principal, Role, Token
 from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.leases import LeasedUser
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import UserChanges, UserLine
 from botfarm.services.access.sessions import Badge
 from botfarm.services.access.tokens import MadeToken
@@ -36,7 +36,7 @@ SECRETS = {CANARY: CANARY}
 SEED = "JBSWY3DPEHPK3PXP"
 HASH = CANARY.encode()
 KEY = generate_key("k1")
-POOL = Pool(UUID(int=1), Env.STAGE, Domain.REGULAR)
+POOL = Pool(UUID(int=1), "stage", "regular")
 SEALED = SealedCredentials(CANARY, CANARY, CANARY, CANARY)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -57,7 +57,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "SealedCredentials": lambda: SEALED,
     "a new user": lambda: user_queries.NewUser(uuid4(), "u", "u", SEALED, POOL, "{}"),
     "a locked user": lambda: user_queries.LockedUser(
-        POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
+        "u", POOL, SEALED, False, UserRow(password=CANARY, secrets=CANARY)
     ),
     "TotpCode": lambda: TotpCode(CANARY, (NOW, NOW), 1.0),
     "ApiToken": lambda: ApiToken("id", CANARY),
@@ -111,7 +111,7 @@ HOLDERS |= {
         vars(Botfarm("http://farm.test", CANARY)),
     ),
     "a call": lambda: Call(method="PATCH", path="/", json={"password": CANARY, "secrets": SECRETS}),
-    "Grant": lambda: Grant(GRANTED, 0.0),
+    "Grant": lambda: Grant(GRANTED, 0.0, "shop/stage/regular"),
     "a lease that is held": released,
     "a user of the fake farm": lambda: FakeUser("u", CANARY, secrets=SECRETS, totp=CANARY),
 }

@@ -4,7 +4,7 @@ One row for each action; one for each pool of an import, and two for a user that
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from botfarm.db.shared.tables import AuditRow
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.audit import AuditEntry, AuditFilter
 from botfarm.domain.leases import Lease, LeaseOperation
-from botfarm.domain.pools import Env
+from botfarm.domain.pools import Pool
 
 # An action of no project, or of all envs of a project, is outside of every scope that has only some of them.
 _DEEDS = f"""
@@ -56,6 +56,13 @@ _HAND_OUT_CONDITIONS = {
     "until": "acquired_at < :until",
 }
 
+RECORD_USERS = text("""
+    INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
+    SELECT :principal, CAST(:address AS text), CAST(:request_id AS text), :action, 'user',
+           target_id, project_id, env, CAST(details AS jsonb)
+    FROM unnest(CAST(:target_ids AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]),
+                CAST(:details AS text[])) AS entry (target_id, project_id, env, details)""")
+
 # The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
     WITH old AS MATERIALIZED (
@@ -75,7 +82,7 @@ async def record(
     target: str,
     target_id: object,
     project_id: UUID | None = None,
-    env: Env | None = None,
+    env: str | None = None,
     details: Mapping[str, object] | None = None,
 ) -> None:
     """Details are names and numbers that say what changed, as JSON; never a credential."""
@@ -91,6 +98,26 @@ async def record(
         details=json.loads(json.dumps(dict(details or {}), default=str)),
     )
     await session.execute(statement)
+
+
+async def record_users(
+    session: AsyncSession,
+    principal: Principal,
+    action: str,
+    entries: Collection[tuple[UUID, Pool, Mapping[str, object]]],
+) -> None:
+    """As `record`, an entry for each of many users, with its pool and details."""
+    parameters = {
+        "principal": principal.name,
+        "address": principal.address,
+        "request_id": principal.request_id,
+        "action": action,
+        "target_ids": [str(user_id) for user_id, _, _ in entries],
+        "project_ids": [pool.project_id for _, pool, _ in entries],
+        "envs": [pool.env for _, pool, _ in entries],
+        "details": [json.dumps(dict(details)) for _, _, details in entries],
+    }
+    await session.execute(RECORD_USERS, parameters)
 
 
 async def record_of_lease(
@@ -196,6 +223,6 @@ def _entry(row: Row[Any]) -> AuditEntry:
         target=row.target,
         target_id=row.target_id,
         project_id=row.project_id,
-        env=Env(row.env) if row.env else None,
+        env=row.env,
         details=row.details,
     )

@@ -22,7 +22,7 @@ from botfarm.domain.leases import (
     Purpose,
     Reason,
 )
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 LEASE_COLUMNS = """
     l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
@@ -84,7 +84,7 @@ def _lease(rows: Sequence[LeaseResultRow]) -> Lease:
         operation=LeaseOperation(row.operation),
         purpose=Purpose(row.purpose or Purpose.TEST),
         owner=row.owner,
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        pool=Pool(row.project_id, row.env, row.domain),
         project_name=row.project_name,
         metadata=row.metadata,
         acquired_at=row.acquired_at,
@@ -111,7 +111,7 @@ def _leased_user(row: LeaseResultRow, columns: Collection[str]) -> LeasedUser:
     return LeasedUser(
         id=row.user_id,
         login=row.login,
-        pool=Pool(row.user_project_id, Env(row.user_env), Domain(row.user_domain)),
+        pool=Pool(row.user_project_id, row.user_env, row.user_domain),
         locktime=row.locktime,
         labels=row.labels,
         sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)

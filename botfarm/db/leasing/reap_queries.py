@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.leasing.user_after_lease import AFTER
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.domain.leases import EndedLease, Purpose
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 # The end of these may lead to a quarantine, which is decided under the lock of the pool.
 _IS_JUDGED = """(coalesce(leases.purpose = 'chore', false)
@@ -83,7 +83,7 @@ async def reap(
         statement, parameters = REAP_JUDGED, {**parameters, **pool_parameters(judged_of)}
     return [
         EndedLease(
-            Pool(row.project_id, Env(row.env), Domain(row.domain)),
+            Pool(row.project_id, row.env, row.domain),
             row.project_name,
             row.held_for,
             row.id,
@@ -97,4 +97,4 @@ async def reap(
 async def pools_to_judge(session: AsyncSession, *, latest: datetime | None) -> list[Pool]:
     """The pools that have expired leases whose end may lead to a quarantine."""
     rows = await session.execute(JUDGED_POOLS, {"latest": latest})
-    return [Pool(row.project_id, Env(row.env), Domain(row.domain)) for row in rows]
+    return [Pool(row.project_id, row.env, row.domain) for row in rows]

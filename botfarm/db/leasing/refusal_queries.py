@@ -67,8 +67,8 @@ async def count_refusals(session: AsyncSession, refused: Mapping[Refusal, Refuse
     kinds, totals = list(refused), list(refused.values())
     parameters = {
         "project_ids": [kind.pool.project_id for kind in kinds],
-        "envs": [kind.pool.env.value for kind in kinds],
-        "domains": [kind.pool.domain.value for kind in kinds],
+        "envs": [kind.pool.env for kind in kinds],
+        "domains": [kind.pool.domain for kind in kinds],
         "purposes": [kind.purpose.value for kind in kinds],
         "results": [kind.result for kind in kinds],
         "labels": [json.dumps(dict(sorted(kind.labels))) for kind in kinds],

@@ -7,4 +7,4 @@ OF_POOL = "{0}.project_id = :project_id AND {0}.env = :env AND {0}.domain = :dom
 
 
 def pool_parameters(pool: Pool) -> dict[str, object]:
-    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}
+    return {"project_id": pool.project_id, "env": pool.env, "domain": pool.domain}

@@ -7,7 +7,6 @@ from sqlalchemy import ColumnElement, and_, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import Env
 
 
 def within(alias: str) -> str:
@@ -46,5 +45,5 @@ def env_list(scope: Scope) -> list[str] | None:
 def scope_of(projects: list[UUID] | None, envs: list[str] | None) -> Scope:
     return Scope(
         projects=None if projects is None else frozenset(projects),
-        envs=None if envs is None else frozenset(map(Env, envs)),
+        envs=None if envs is None else frozenset(envs),
     )

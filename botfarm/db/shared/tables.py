@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from botfarm.domain.logins import Logins
 from botfarm.domain.projects import Cleaning
 
 metadata = MetaData(
@@ -40,8 +41,6 @@ metadata = MetaData(
 )
 fence_sequence = Sequence("fence", metadata=metadata)
 
-_ENVS = "env IN ('prod', 'preprod', 'stage')"
-_DOMAINS = "domain IN ('canary', 'regular')"
 _ROLES = "role IN ('viewer', 'runner', 'keeper', 'manager', 'admin')"
 _CLOCK = func.clock_timestamp()
 
@@ -68,7 +67,11 @@ class ProjectRow(Base):
             "default_ttl >= 1 AND max_ttl >= 1 AND max_hold >= 1 AND lock_delay >= 0 AND cooldown >= 0",
             name="policy",
         ),
+        CheckConstraint(
+            "cardinality(envs) BETWEEN 1 AND 32 AND cardinality(domains) BETWEEN 1 AND 32", name="names"
+        ),
         CheckConstraint("cleaning IN ('off', 'on_dirty', 'required')", name="cleaning"),
+        CheckConstraint("logins IN ('email', 'any')", name="logins"),
         CheckConstraint(
             "quarantine_after >= 0 AND quarantine_share >= 0 AND quarantine_share <= 1 AND clean_attempts >= 1 "
             "AND login_gap >= 0 AND check_every >= 0 AND rotate_every >= 0 AND session_refresh >= 0",
@@ -94,6 +97,9 @@ class ProjectRow(Base):
     rotate_every: Mapped[int] = mapped_column(server_default="0")
     rotate_on_release: Mapped[bool] = mapped_column(server_default="false")
     session_refresh: Mapped[int] = mapped_column(server_default="0")
+    logins: Mapped[Logins] = mapped_column(Text(), server_default="email")
+    envs: Mapped[list[str]] = mapped_column(server_default="{prod,preprod,stage}")
+    domains: Mapped[list[str]] = mapped_column(server_default="{regular,canary}")
 
 
 class UserRow(Base):
@@ -101,8 +107,6 @@ class UserRow(Base):
 
     __tablename__ = "users"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("status IN ('active', 'dirty', 'quarantined', 'retired')", name="status"),
         CheckConstraint("(status = 'active') = (status_since IS NULL)", name="status_since"),
@@ -357,8 +361,6 @@ class TicketRow(Base):
 
     __tablename__ = "tickets"
     __table_args__ = (
-        CheckConstraint(_ENVS, name="env"),
-        CheckConstraint(_DOMAINS, name="domain"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
         CheckConstraint("count >= 1", name="count"),
         CheckConstraint("purpose IN ('test', 'chore')", name="purpose"),

@@ -11,7 +11,7 @@ from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.stock import user_reading_queries
 from botfarm.db.stock.status_queries import ChangedUser, changed_user
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import MAX_LABELS, BulkAction, BulkFailure, UserFilter
 
 NAMED = text(f"""
@@ -57,7 +57,7 @@ async def find(
         users = await user_reading_queries.list_users(session, chosen, scope, after=None, limit=limit)
         return [(user.id, user.pool) for user in users]
     rows = await session.execute(NAMED, {"ids": list(chosen), **scope_parameters(scope)})
-    return [(row.id, Pool(row.project_id, Env(row.env), Domain(row.domain))) for row in rows]
+    return [(row.id, Pool(row.project_id, row.env, row.domain)) for row in rows]
 
 
 async def delete(session: AsyncSession, ids: Collection[UUID], scope: Scope) -> list[ChangedUser]:

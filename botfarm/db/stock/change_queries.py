@@ -9,9 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.user_state import CLOCK
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
-from botfarm.domain.pools import Env
 
-Place = tuple[UUID | None, Env | None]
+Place = tuple[UUID | None, str | None]
 """A project and an env. Null for entries of the audit of all envs, or of no project."""
 
 LATE = 500
@@ -59,7 +58,7 @@ async def look(session: AsyncSession, *, grants_after: int, deeds_after: int) ->
     newest: dict[str, dict[Place, frozenset[int]]] = {"grants": {}, "deeds": {}}
     parameters = {"grants_after": grants_after, "deeds_after": deeds_after}
     for row in await session.execute(LOOK, parameters):
-        place = (row.project_id, Env(row.env) if row.env else None)
+        place = (row.project_id, row.env)
         if row.kind in newest:
             newest[row.kind][place] = frozenset(row.numbers)
         else:

@@ -15,7 +15,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Env
 
 PAGE = 1_000
 MAX_NAMED = 20
@@ -38,7 +37,7 @@ IN_ASCII = text("""
     WHERE octet_length(u.login) = length(u.login)""")
 
 WITH_ONE_KEY = text("""
-    SELECT project_id, env, login_key, array_agg(id ORDER BY id) AS ids
+    SELECT project_id, env, login_key, array_agg(id ORDER BY id) AS ids, array_agg(login ORDER BY id) AS logins
     FROM users WHERE login_key IS NOT NULL GROUP BY project_id, env, login_key HAVING count(*) > 1""")
 
 # Takes the lock of the pool, as `replace_credentials` does, because an acquire that finds these users locked
@@ -64,7 +63,7 @@ PAUSE = text("SELECT pg_sleep(0.1)")
 # planner from pulling the subquery up, and so from another plan.
 SOME_WITHOUT_KEY = text("""
     SELECT u.id, u.login
-    FROM projects CROSS JOIN unnest(CAST(:envs AS text[])) AS each (env) CROSS JOIN LATERAL (
+    FROM projects CROSS JOIN unnest(projects.envs) AS each (env) CROSS JOIN LATERAL (
         SELECT id, login FROM users
         WHERE project_id = projects.id AND users.env = each.env AND login_key IS NULL
         OFFSET 0
@@ -76,41 +75,45 @@ PROJECT_NAMES = text("SELECT id, name FROM projects WHERE id = ANY (CAST(:ids AS
 
 Account = tuple[UUID, str, str]
 """Project, env and normal form of the login."""
+Spelled = tuple[UUID, str]
+"""Id of a user, and its login as typed."""
 
 
-def accounts_of_several(connection: Connection) -> dict[Account, list[UUID]]:
-    """Accounts that several users share, with the ids of these users, before there is a column `login_key`.
+def accounts_of_several(connection: Connection) -> dict[Account, list[Spelled]]:
+    """Accounts that several users share, with these users, before there is a column `login_key`.
 
     Leaves out accounts of ASCII logins alone, because the index of the previous version keeps those unique.
     """
-    users: defaultdict[Account, list[UUID]] = defaultdict(list)
+    users: defaultdict[Account, list[Spelled]] = defaultdict(list)
     for page in _pages(connection, NOT_ASCII):
         for row in page:
-            users[row.project_id, row.env, login_key(row.login)].append(row.id)
+            users[row.project_id, row.env, login_key(row.login)].append((row.id, row.login))
     in_ascii = [account for account in users if account[2].isascii()]
     for start in range(0, len(in_ascii), PAGE):
         project_ids, envs, keys = zip(*in_ascii[start : start + PAGE], strict=True)
         given = {"project_ids": list(project_ids), "envs": list(envs), "keys": list(keys)}
         for row in connection.execute(IN_ASCII, given):
-            users[row.project_id, row.env, login_key(row.login)].append(row.id)
-    return {account: sorted(ids) for account, ids in users.items() if len(ids) > 1}
+            users[row.project_id, row.env, login_key(row.login)].append((row.id, row.login))
+    return {account: sorted(spelled) for account, spelled in users.items() if len(spelled) > 1}
 
 
-def accounts_by_key(connection: Connection) -> dict[Account, list[UUID]]:
-    """Accounts that several users share by their stored normal forms, with the ids of these users."""
+def accounts_by_key(connection: Connection) -> dict[Account, list[Spelled]]:
+    """Accounts that several users share by their stored normal forms, with these users."""
     rows = connection.execute(WITH_ONE_KEY)
-    return {(row.project_id, row.env, row.login_key): row.ids for row in rows}
+    return {
+        (row.project_id, row.env, row.login_key): list(zip(row.ids, row.logins, strict=True)) for row in rows
+    }
 
 
-def describe(connection: Connection, accounts: Mapping[Account, Sequence[UUID]]) -> str:
-    """Describes the first accounts, with the names of their projects."""
+def describe(connection: Connection, accounts: Mapping[Account, Sequence[Spelled]]) -> str:
+    """Describes the first accounts, with the names of their projects and with the logins as typed."""
     first = sorted(accounts)[:MAX_NAMED]
     ids = list({project_id for project_id, _, _ in first})
     names = {row.id: row.name for row in connection.execute(PROJECT_NAMES, {"ids": ids})}
-    named = [
-        f"{key} in {env} of {names[project_id]}: {', '.join(map(str, accounts[project_id, env, key]))}"
-        for project_id, env, key in first
-    ]
+    named = []
+    for project_id, env, key in first:
+        users = ", ".join(f"{user_id} ({login})" for user_id, login in accounts[project_id, env, key])
+        named.append(f"{key} in {env} of {names[project_id]}: {users}")
     more = len(accounts) - len(first)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
@@ -151,7 +154,7 @@ def _pages(connection: Connection, statement: TextClause) -> Iterator[Sequence[R
 
 async def users_without_key(session: AsyncSession) -> list[tuple[UUID, str]]:
     """Ids and logins of users without a normal form: replicas of the previous version wrote them."""
-    rows = await session.execute(SOME_WITHOUT_KEY, {"envs": list(Env)})
+    rows = await session.execute(SOME_WITHOUT_KEY)
     return [(row.id, row.login) for row in rows]
 
 

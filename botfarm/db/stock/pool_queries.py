@@ -10,7 +10,7 @@ from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH, SEEN
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
-from botfarm.domain.pools import Domain, Env, Pool, PoolCounts, PoolUsage
+from botfarm.domain.pools import Pool, PoolCounts, PoolUsage
 
 COUNT_POOLS = text(f"""
     WITH lines AS (
@@ -43,7 +43,7 @@ async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
     for row in (await session.execute(COUNT_POOLS, scope_parameters(scope))).mappings():
         counts = dict(row)
         project_name = counts.pop("project_name")
-        pool = Pool(counts.pop("project_id"), Env(counts.pop("env")), Domain(counts.pop("domain")))
+        pool = Pool(counts.pop("project_id"), counts.pop("env"), counts.pop("domain"))
         health = {each: counts.pop(f"health_{each}") for each in Health}
         oldest_dirty = counts.pop("oldest_dirty")
         usages.append(PoolUsage(pool, project_name, PoolCounts(**counts), health, oldest_dirty))

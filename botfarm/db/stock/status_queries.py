@@ -14,7 +14,7 @@ from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLEANED
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import REJECTED
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import CLEANING_FAILED, POLICY
 
 # Of a quarantine whose time is over nothing is left to replace. A restored user has no reason.
@@ -166,4 +166,4 @@ async def _changed(
 
 
 def changed_user(row: Row[Any]) -> ChangedUser:
-    return ChangedUser(row.id, Pool(row.project_id, Env(row.env), Domain(row.domain)), row.project_name)
+    return ChangedUser(row.id, Pool(row.project_id, row.env, row.domain), row.project_name)

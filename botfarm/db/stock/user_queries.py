@@ -25,7 +25,7 @@ from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.health import Health
 from botfarm.domain.leases import REJECTED
 from botfarm.domain.logins import login_key
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import MAX_LABELS, POLICY, UserChanges, UserStatus
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
@@ -62,8 +62,8 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
         secrets=new.sealed.secrets,
         totp_seed=new.sealed.totp_seed,
         project_id=new.pool.project_id,
-        env=new.pool.env.value,
-        domain=new.pool.domain.value,
+        env=new.pool.env,
+        domain=new.pool.domain,
         labels=json.loads(new.labels),
     )
     try:
@@ -88,8 +88,8 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
         "secrets": [user.sealed.secrets for user in users],
         "totp_seeds": [user.sealed.totp_seed for user in users],
         "project_ids": [user.pool.project_id for user in users],
-        "envs": [user.pool.env.value for user in users],
-        "domains": [user.pool.domain.value for user in users],
+        "envs": [user.pool.env for user in users],
+        "domains": [user.pool.domain for user in users],
         "labels": [user.labels for user in users],
     }
     try:
@@ -99,13 +99,14 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
 
 
 def insert_order(user: NewUser) -> tuple[UUID, str, str]:
-    return user.pool.project_id, user.pool.env.value, user.login_key
+    return user.pool.project_id, user.pool.env, user.login_key
 
 
 @dataclass(frozen=True, slots=True)
 class LockedUser:
     """A user whose row is locked until the transaction ends."""
 
+    login: str
     pool: Pool
     sealed: SealedCredentials
     is_leased: bool
@@ -122,7 +123,8 @@ async def lock_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Locke
         return None
     live = select(literal(row.expires_at) > func.clock_timestamp())
     return LockedUser(
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        login=row.login,
+        pool=Pool(row.project_id, row.env, row.domain),
         sealed=SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password),
         is_leased=row.expires_at is not None and bool(await session.scalar(live)),
         row=row,
@@ -184,7 +186,7 @@ async def delete_user(session: AsyncSession, user_id: UUID, scope: Scope) -> Poo
         delete(UserRow).where(here, not_(live)).returning(UserRow.project_id, UserRow.env, UserRow.domain)
     )
     row = (await session.execute(statement)).one_or_none()
-    return Pool(row.project_id, Env(row.env), Domain(row.domain)) if row else None
+    return Pool(row.project_id, row.env, row.domain) if row else None
 
 
 def _refused(error: IntegrityError) -> Exception:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.crypto.key_ring import is_key_id
 from botfarm.domain.credentials import SealedCredentials
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 
 # The key's id is in a value's first characters, so a long value is not fetched whole. A value that does not
 # begin with `v1.` may be clear text, with dots in it.
@@ -132,10 +132,10 @@ async def replace_credentials(
 
 
 def _in_pool(pool: Pool) -> dict[str, object]:
-    return {"project_id": pool.project_id, "env": pool.env.value, "domain": pool.domain.value}
+    return {"project_id": pool.project_id, "env": pool.env, "domain": pool.domain}
 
 
 def _stored_user(row: Row[Any]) -> StoredUser:
-    pool = Pool(row.project_id, Env(row.env), Domain(row.domain))
+    pool = Pool(row.project_id, row.env, row.domain)
     sealed = SealedCredentials(row.password, row.secrets, row.totp_seed, row.pending_password)
     return StoredUser(row.id, pool, sealed)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import BLAMELESS, Reason
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.usage import HolderKind, HolderUse, PoolStatsFilter, UserOrder
 
 CLOCK = text("SELECT clock_timestamp()")
@@ -176,8 +176,8 @@ async def list_users(
     """The first users by this order, without retired ones."""
     parameters = {
         "project_id": chosen.project_id,
-        "env": chosen.env and chosen.env.value,
-        "domain": chosen.domain and chosen.domain.value,
+        "env": chosen.env,
+        "domain": chosen.domain,
         "since": since,
         "first_fence": first_fence,
         "limit": limit,
@@ -223,7 +223,7 @@ def _user(row: Row[Any]) -> FoundUser:
     return FoundUser(
         id=row.id,
         login=row.login,
-        pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+        pool=Pool(row.project_id, row.env, row.domain),
         status=row.status,
         status_since=row.status_since,
         status_until=row.status_until,

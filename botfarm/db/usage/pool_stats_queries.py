@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.usage import WAIT_BOUNDS, PoolStatsFilter, UsageStep, Waits, Window
 
 CLOCK = text("SELECT clock_timestamp()")
@@ -103,8 +103,8 @@ async def recent_waits(
 def _parameters(scope: Scope, chosen: PoolStatsFilter, window: Window) -> dict[str, object]:
     return {
         "project_id": chosen.project_id,
-        "env": chosen.env and chosen.env.value,
-        "domain": chosen.domain and chosen.domain.value,
+        "env": chosen.env,
+        "domain": chosen.domain,
         "since": window.since,
         "until": window.until,
         **scope_parameters(scope),
@@ -131,4 +131,4 @@ def _figures(row: Row[Any], ends: dict[str, int]) -> UsageStep:
 
 
 def _pool(row: Row[Any]) -> Pool:
-    return Pool(row.project_id, Env(row.env), Domain(row.domain))
+    return Pool(row.project_id, row.env, row.domain)

@@ -8,7 +8,7 @@ from botfarm.db.shared.user_state import CLOCK
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import Purpose
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Ticket, TicketFilter
 
 # Leases that tell how long a pool's users are held: of the farm's newest ones, the newest of the pool.
@@ -66,7 +66,7 @@ async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter
         Ticket(
             id=row.id,
             place=row.place,
-            pool=Pool(row.project_id, Env(row.env), Domain(row.domain)),
+            pool=Pool(row.project_id, row.env, row.domain),
             purpose=Purpose(row.purpose),
             count=row.users,
             labels=row.labels,

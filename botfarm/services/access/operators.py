@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.access import audit_queries, operator_queries, session_queries, token_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Operator, Role, Scope, Token
-from botfarm.domain.pools import Env
+from botfarm.domain.pools import SHORT_NAME
 from botfarm.domain.projects import id_or_name
 from botfarm.errors import OperatorError
 from botfarm.services.access.passwords import Passwords
@@ -145,8 +145,10 @@ async def _record(session: AsyncSession, action: str, operator: Operator, **deta
     )
 
 
-def _env(name: str) -> Env:
-    try:
-        return Env(name)
-    except ValueError:
-        raise OperatorError(f"an env is one of {', '.join(Env)}, or {ALL} for all") from None
+def _env(name: str) -> str:
+    if not re.fullmatch(SHORT_NAME, name):
+        raise OperatorError(
+            "the name of an env is 1 to 32 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit; "
+            f"{ALL} means all"
+        )
+    return name

@@ -6,7 +6,6 @@ from uuid import UUID
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
 from botfarm.domain.access import Scope
-from botfarm.domain.pools import Env
 
 ALL = "*"
 
@@ -14,7 +13,7 @@ ALL = "*"
 async def find_scope(
     database: Database,
     projects: Collection[UUID | str] | None,
-    envs: Collection[Env] | None,
+    envs: Collection[str] | None,
     *,
     within: Scope,
 ) -> tuple[Scope, list[UUID | str]]:

@@ -12,7 +12,6 @@ from botfarm.db.access import audit_queries, operator_queries, session_queries, 
 from botfarm.db.access.token_queries import NewToken
 from botfarm.db.postgres.engine import Database
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
-from botfarm.domain.pools import Env
 from botfarm.errors import ForbiddenError, NoSuchProjectError, NoSuchTokenError, UnauthenticatedError
 from botfarm.services.access.scope_lookup import find_scope, scope_details
 
@@ -38,7 +37,7 @@ class Tokens:
         name: str,
         role: Role,
         projects: Collection[UUID | str] | None,
-        envs: Collection[Env] | None,
+        envs: Collection[str] | None,
         max_leases: int | None,
         expires_in: int | None,
     ) -> MadeToken:
@@ -97,7 +96,7 @@ class Tokens:
                 await _record_revoked(session, principal, token)
 
     async def _scope(
-        self, principal: Principal, projects: Collection[UUID | str] | None, envs: Collection[Env] | None
+        self, principal: Principal, projects: Collection[UUID | str] | None, envs: Collection[str] | None
     ) -> Scope:
         scope, missing = await find_scope(self._database, projects, envs, within=principal.scope)
         if missing:

@@ -13,7 +13,7 @@ from botfarm.domain.leases import (
     LeaseTerms,
     Purpose,
 )
-from botfarm.domain.pools import Domain, Env, Pool, PoolCounts
+from botfarm.domain.pools import PoolCounts
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -58,8 +58,8 @@ class Acquiring:
         principal: Principal,
         *,
         project: UUID | str,
-        env: Env,
-        domain: Domain,
+        env: str,
+        domain: str | None,
         labels: Mapping[str, str],
         count: int,
         priority: int,
@@ -68,7 +68,9 @@ class Acquiring:
         wait_seconds: float,
         connection: CallerConnection,
     ) -> Grant:
-        """Takes `count` users of a pool, all or nothing. The project is named by its id or its name.
+        """Takes `count` users of a pool, all or nothing.
+
+        The project is named by its id or its name; without a domain it is the project's first.
 
         Raises ForbiddenError for a purpose that needs another role, NoSuchProjectError, NoSuchPoolError,
         PoolTooSmallError, PoolExhaustedError, QuotaExceededError,
@@ -76,11 +78,8 @@ class Acquiring:
         """
         if not principal.role.includes(_ROLES[purpose]):
             raise ForbiddenError(f"A {purpose} needs the role {_ROLES[purpose]}.")
-        found = await self._projects.look_up(principal.scope, project)
-        pool = Pool(found.id, env, domain)
-        if not principal.scope.has_env(env):
-            raise NoSuchPoolError
-        wanted = {"project": found.id, "env": env, "domain": domain, "labels": labels, "count": count}
+        found, pool = await self._projects.look_up_pool(principal.scope, project, env, domain)
+        wanted = {"project": found.id, "env": env, "domain": pool.domain, "labels": labels, "count": count}
         terms = with_fingerprint(terms, "acquire_lease", purpose, wanted)
         request = LeaseRequest(principal, pool, labels, count, priority, terms, purpose, wait_seconds)
         try:

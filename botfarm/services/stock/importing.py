@@ -1,10 +1,10 @@
-"""Imports many users: lines arrive one by one, and rows are inserted in batches of one transaction."""
+"""Imports many users: lines arrive one by one, and all rows are written in batches of one transaction."""
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,11 +15,13 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries, user_queries
 from botfarm.db.stock.user_queries import NewUser
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.logins import login_key
+from botfarm.domain.logins import Logins, is_email, login_key
 from botfarm.domain.pools import Pool
-from botfarm.domain.users import ImportResult, LineError, UserLine
+from botfarm.domain.projects import Project
+from botfarm.domain.users import ImportResult, LineError, OnError, UserLine
 from botfarm.errors import ImportRejectedError, SlowDownError
 from botfarm.services.shared.notifier import Notifier
+from botfarm.services.stock.import_updates import ImportUpdates, Updated
 from botfarm.services.stock.sealing import seal
 
 BATCH = 1_000
@@ -47,10 +49,12 @@ class Importing:
         principal: Principal,
         lines: AsyncIterator[UserLine | LineError],
         *,
-        skip_errors: bool,
+        on_error: OnError,
         dry_run: bool = False,
     ) -> ImportResult:
-        """Creates all users or, unless errors are skipped, none. Raises ImportRejectedError, SlowDownError.
+        """Creates or updates all users or, unless errors are skipped, none.
+
+        Raises ImportRejectedError, SlowDownError.
 
         A dry run does the same, and takes it back.
 
@@ -63,7 +67,7 @@ class Importing:
             raise SlowDownError("Another import is under way at this replica.", retry_after=RETRY_AFTER)
         self._is_importing = True
         try:
-            return await self._import(principal, lines, skip_errors=skip_errors, dry_run=dry_run)
+            return await self._import(principal, lines, on_error=on_error, dry_run=dry_run)
         finally:
             self._is_importing = False
 
@@ -72,34 +76,52 @@ class Importing:
         principal: Principal,
         lines: AsyncIterator[UserLine | LineError],
         *,
-        skip_errors: bool,
+        on_error: OnError,
         dry_run: bool,
     ) -> ImportResult:
-        users, pools, errors = await self._read(lines)
+        users, pools, no_emails, errors = await self._read(lines)
         async with self._database.transaction(patience=INSERT_PATIENCE) as session:
             project_ids = {pool.project_id for pool in pools}
-            projects = await project_queries.existing_projects(session, project_ids, principal.scope)
+            projects = await project_queries.lock_projects(session, project_ids, principal.scope)
             # In threads, because 100,000 users take seconds, in which other requests must be served.
-            batches, refused = await asyncio.to_thread(_checked, users, projects, principal.scope)
+            check = partial(_checked, users, no_emails, projects, principal.scope)
+            batches, refused = await asyncio.to_thread(check)
             inserted: set[UUID] = set()
             for batch in batches:
                 inserted |= await user_queries.insert_users(session, batch)
-            errors, created = await asyncio.to_thread(_outcome, users, inserted, [*errors, *refused])
-            if errors and not skip_errors:
+            errors = [*errors, *refused]
+            present = await asyncio.to_thread(_present, users, inserted, errors)
+            if on_error is OnError.UPDATE:
+                updates = ImportUpdates(session, principal, self._key_ring, present)
+                updated = await updates.run(dry_run=dry_run)
+            else:
+                updated = Updated(errors=[LineError(line, "login", "user-exists") for line in present])
+            errors = sorted([*errors, *updated.errors], key=lambda error: error.line)
+            if errors and on_error is not OnError.SKIP:
                 raise _rejected(errors)
-            await _record(session, principal, created)
+            created = Counter(user.pool for user in users.values() if user.id in inserted)
+            await _record(session, principal, created, updated.users)
             if dry_run:
                 await session.rollback()
-        for project_id in {pool.project_id for pool in created}:
+        for project_id in {pool.project_id for pool in created | updated.users}:
             self._notifier.freed(project_id)
-        skipped = len({error.line for error in errors})
-        return ImportResult(created=len(inserted), skipped=skipped, errors=tuple(errors))
+        return ImportResult(
+            created=created.total(),
+            updated=updated.users.total(),
+            unchanged=updated.unchanged,
+            skipped=len({error.line for error in errors}),
+            errors=tuple(errors),
+        )
 
     async def _read(
         self, lines: AsyncIterator[UserLine | LineError]
-    ) -> tuple[dict[int, NewUser], Collection[Pool], list[LineError]]:
-        """Reads the lines and encrypts the users. Returns users by line number, their pools, errors."""
+    ) -> tuple[dict[int, NewUser], Collection[Pool], set[int], list[LineError]]:
+        """Reads the lines and encrypts the users.
+
+        Returns users by line number, their pools, the lines whose logins are no e-mail addresses, and errors.
+        """
         users: dict[int, NewUser] = {}
+        no_emails: set[int] = set()
         errors: list[LineError] = []
         pools: dict[Pool, Pool] = {}  # one object for each pool, not for each user
         async for line in lines:
@@ -109,9 +131,11 @@ class Importing:
                     raise _rejected(errors)
             else:
                 users[line.line] = self._encrypted(line, pools.setdefault(line.pool, line.pool))
+                if not is_email(line.login):  # here, because it would keep a transaction open for seconds
+                    no_emails.add(line.line)
             if (len(users) + len(errors)) % LINES_IN_A_ROW == 0:
                 await asyncio.sleep(0)
-        return users, pools.values(), errors
+        return users, pools.values(), no_emails, errors
 
     def _encrypted(self, line: UserLine, pool: Pool) -> NewUser:
         user_id = uuid4()
@@ -122,20 +146,38 @@ class Importing:
 
 
 def _checked(
-    users: dict[int, NewUser], projects: Collection[UUID], scope: Scope
+    users: dict[int, NewUser], no_emails: Collection[int], projects: Mapping[UUID, Project], scope: Scope
 ) -> tuple[list[list[NewUser]], list[LineError]]:
     """The users to insert, in batches and in the order of insertion, and the errors of the others."""
     errors: list[LineError] = []
     known: list[NewUser] = []
+    lines: dict[tuple[UUID, str, str], int] = {}  # the first of each account
     for line, user in users.items():
-        if user.pool.project_id not in projects:
-            errors.append(LineError(line, "project_id", "no-such-project"))
-        elif not scope.has_env(user.pool.env):
-            errors.append(LineError(line, "env", "forbidden"))
+        project = projects.get(user.pool.project_id)
+        wrong = _wrong(line, user.pool, project, scope, is_email=line not in no_emails)
+        if not wrong and (first := lines.setdefault(user_queries.insert_order(user), line)) != line:
+            wrong = [LineError(line, "login", "duplicate", first)]
+        if wrong:
+            errors += wrong
         else:
             known.append(user)
     known.sort(key=user_queries.insert_order)
     return list(_batches(known)), errors
+
+
+def _wrong(
+    line: int, pool: Pool, project: Project | None, scope: Scope, *, is_email: bool
+) -> list[LineError]:
+    if project is None:
+        return [LineError(line, "project_id", "no-such-project")]
+    wrong = []
+    if not scope.has_env(pool.env):
+        wrong.append(LineError(line, "env", "forbidden"))
+    else:
+        wrong += [LineError(line, field, "unknown") for field in project.lacking(pool.env, pool.domain)]
+    if project.policy.logins is Logins.EMAIL and not is_email:
+        wrong.append(LineError(line, "login", "invalid"))
+    return wrong
 
 
 def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
@@ -151,27 +193,26 @@ def _batches(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
         yield batch
 
 
-def _outcome(
-    users: dict[int, NewUser], inserted: Collection[UUID], errors: list[LineError]
-) -> tuple[list[LineError], Counter[Pool]]:
-    """All errors in the order of lines, and the number of users created in each pool."""
+def _present(
+    users: dict[int, NewUser], inserted: Collection[UUID], errors: Iterable[LineError]
+) -> dict[int, NewUser]:
+    """Users that were not inserted although nothing is wrong with their lines."""
     explained = {error.line for error in errors}
-    not_inserted = [line for line, user in users.items() if user.id not in inserted and line not in explained]
-    all_errors = [*errors, *(LineError(line, "login", "user-exists") for line in not_inserted)]
-    created = Counter(user.pool for user in users.values() if user.id in inserted)
-    return sorted(all_errors, key=lambda error: error.line), created
+    return {line: user for line, user in users.items() if user.id not in inserted and line not in explained}
 
 
 def _rejected(errors: list[LineError]) -> ImportRejectedError:
-    named = [asdict(error) for error in errors[:MAX_ERRORS]]
+    named = [error.shown() for error in errors[:MAX_ERRORS]]
     if len(errors) > MAX_ERRORS:
         return ImportRejectedError(named, "Too many lines are wrong: the first ones are named.")
     return ImportRejectedError(named)
 
 
-async def _record(session: AsyncSession, principal: Principal, created: Counter[Pool]) -> None:
+async def _record(
+    session: AsyncSession, principal: Principal, created: Counter[Pool], updated: Counter[Pool]
+) -> None:
     """One entry for each pool."""
-    for pool, count in created.items():
+    for pool in created | updated:
         await audit_queries.record(
             session,
             principal,
@@ -180,5 +221,5 @@ async def _record(session: AsyncSession, principal: Principal, created: Counter[
             target_id=pool.project_id,
             project_id=pool.project_id,
             env=pool.env,
-            details={"domain": pool.domain, "created": count},
+            details={"domain": pool.domain, "created": created[pool], "updated": updated[pool]},
         )

@@ -6,8 +6,15 @@ from botfarm.db.access import audit_queries
 from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import project_queries
 from botfarm.domain.access import Principal, Scope
-from botfarm.domain.projects import Project, ProjectChanges, ProjectPolicy
-from botfarm.errors import ForbiddenError, NoSuchProjectError
+from botfarm.domain.pools import Pool
+from botfarm.domain.projects import (
+    DEFAULT_DOMAINS,
+    DEFAULT_ENVS,
+    Project,
+    ProjectChanges,
+    ProjectPolicy,
+)
+from botfarm.errors import ForbiddenError, NoSuchPoolError, NoSuchProjectError
 from botfarm.services.shared.ttl_cache import TtlCache
 
 
@@ -17,13 +24,25 @@ class Projects:
         self._known = TtlCache[UUID | str, Project](self._load)
 
     async def create(
-        self, principal: Principal, *, project_id: UUID | None, name: str, policy: ProjectPolicy
+        self,
+        principal: Principal,
+        *,
+        project_id: UUID | None,
+        name: str,
+        envs: Collection[str] = DEFAULT_ENVS,
+        domains: Collection[str] = DEFAULT_DOMAINS,
+        policy: ProjectPolicy,
     ) -> Project:
         """Raises ProjectExistsError for a taken id or name, ForbiddenError unless the scope is whole."""
         _require_everything(principal.scope, "A new project")
         async with self._database.transaction() as session:
             project = await project_queries.insert_project(
-                session, project_id=project_id or uuid4(), name=name, policy=policy
+                session,
+                project_id=project_id or uuid4(),
+                name=name,
+                envs=envs,
+                domains=domains,
+                policy=policy,
             )
             await audit_queries.record(
                 session,
@@ -32,14 +51,20 @@ class Projects:
                 target="project",
                 target_id=project.id,
                 project_id=project.id,
-                details={"name": name, **asdict(policy)},
+                details={
+                    "name": name,
+                    "envs": project.envs,
+                    "domains": project.domains,
+                    **asdict(policy),
+                },
             )
         return project
 
     async def update(self, principal: Principal, project_id: UUID, changes: ProjectChanges) -> Project:
         """Changes a project. Live leases keep what they were granted.
 
-        Raises NoSuchProjectError, ProjectExistsError, ForbiddenError.
+        Raises NoSuchProjectError, ProjectExistsError, ForbiddenError; ProjectInUseError when an env or a domain
+        with users would go.
         """
         _require_whole_project(principal.scope, project_id)
         if changes.name is not None:
@@ -76,11 +101,13 @@ class Projects:
 
     async def list(self, scope: Scope) -> list[Project]:
         async with self._database.autocommit() as session:
-            return await project_queries.list_projects(session, scope)
+            projects = await project_queries.list_projects(session, scope)
+        return [project.within(scope) for project in projects]
 
     async def get(self, scope: Scope, project_id: UUID) -> Project:
         async with self._database.autocommit() as session:
-            return _existing(await project_queries.get_project(session, project_id, scope))
+            project = await project_queries.get_project(session, project_id, scope)
+        return _existing(project).within(scope)
 
     async def look_up(self, scope: Scope, id_or_name: UUID | str) -> Project:
         """A project by id or name, from a cache that is seconds old at most. Raises NoSuchProjectError."""
@@ -93,6 +120,24 @@ class Projects:
         if project is None or not scope.has_project(project.id):
             raise NoSuchProjectError
         return project
+
+    async def look_up_pool(
+        self, scope: Scope, id_or_name: UUID | str, env: str, domain: str | None
+    ) -> tuple[Project, Pool]:
+        """A project and its pool, from the same cache. Without a domain: the project's first.
+
+        Raises NoSuchProjectError, NoSuchPoolError.
+        """
+        project = await self.look_up(scope, id_or_name)
+        if not scope.has_env(env):
+            raise NoSuchPoolError
+        if project.lacking(env, domain or project.default_domain):
+            # A new env or domain is found at once, as a new project is.
+            project = _existing(await self._known.look_up(project.id))
+        pool = Pool(project.id, env, domain or project.default_domain)
+        if project.lacking(env, pool.domain):
+            raise NoSuchPoolError
+        return project, pool
 
     async def refresh(self) -> None:
         """Reads all projects in use with one query, so that requests need none."""

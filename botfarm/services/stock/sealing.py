@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from botfarm.crypto.key_ring import KeyRing, KeyRingError, MissingKeyError
-from botfarm.domain.credentials import MAX_SECRETS_BYTES, SealedCredentials
+from botfarm.domain.credentials import MAX_SECRETS_BYTES, ClearCredentials, SealedCredentials
 from botfarm.domain.leases import Lease, LeasedUser
 from botfarm.errors import FieldError, InvalidRequestError, KeyMissingError
 from botfarm.logs import get_logger
@@ -72,6 +72,34 @@ def merge_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes:
             FieldError("secrets", "invalid", "must be at most 262144 bytes of JSON, those kept included")
         )
     return seal_secrets(key_ring, user_id, left) if left else None
+
+
+def changes_secrets(key_ring: KeyRing, user_id: UUID, sealed: str | None, changes: Secrets) -> bool:
+    """Whether `merge_secrets` makes a difference."""
+    before = {
+        name: value
+        for name, value in (_secrets(key_ring, user_id, sealed) or {}).items()
+        if value is not None
+    }
+    after = {name: value for name, value in {**before, **changes}.items() if value is not None}
+    return after != before
+
+
+def has_value(key_ring: KeyRing, user_id: UUID, field: str, sealed: str | None, clear: str) -> bool:
+    """Whether the sealed value is this one. False where no key of the ring opens it: then it may be replaced."""
+    try:
+        return sealed is not None and key_ring.decrypt(sealed, row_id=user_id, field=field) == clear
+    except KeyRingError:
+        return False
+
+
+def open_credentials(key_ring: KeyRing, user_id: UUID, sealed: SealedCredentials) -> ClearCredentials:
+    """Raises KeyMissingError and KeyRingError, as `readable_lease`."""
+    return ClearCredentials(
+        _open(key_ring, sealed.password, user_id, "password"),
+        _secrets(key_ring, user_id, sealed.secrets),
+        totp_seed(key_ring, user_id, sealed.totp_seed) if sealed.totp_seed else None,
+    )
 
 
 def readable_lease(lease: Lease, key_ring: KeyRing) -> Lease:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from uuid import UUID, uuid4
@@ -9,18 +10,20 @@ from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.access import audit_queries
 from botfarm.db.leasing import lease_reading_queries
 from botfarm.db.postgres.engine import Database
-from botfarm.db.stock import user_queries, user_reading_queries
+from botfarm.db.stock import project_queries, user_queries, user_reading_queries
 from botfarm.db.stock.user_queries import NewUser
 from botfarm.db.stock.user_reading_queries import UserCursor
 from botfarm.domain.access import Principal, Scope
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.logins import login_key
 from botfarm.domain.paging import Page
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import SHORT_NAME, Pool
 from botfarm.domain.users import User, UserChanges, UserFilter
 from botfarm.errors import (
     ChangedMeanwhileError,
+    FieldError,
     ForbiddenError,
+    InvalidRequestError,
     NoSuchProjectError,
     NoSuchUserError,
     UserBusyError,
@@ -56,11 +59,15 @@ class Users:
         secrets: Secrets | None = None,
         totp_seed: str | None = None,
     ) -> User:
-        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope."""
+        """Raises NoSuchProjectError, UserExistsError, ForbiddenError for an env outside of the scope.
+
+        InvalidRequestError for an env, a domain or a login that the project does not have or allow.
+        """
         _require_pool(principal.scope, pool)
         user_id = uuid4()
         sealed = seal(self._key_ring, user_id, password=password, secrets=secrets, totp_seed=totp_seed)
         async with self._database.transaction() as session:
+            await _require_fit(session, principal.scope, pool, login)
             if not await user_queries.insert_user(
                 session, NewUser(user_id, login, login_key(login), sealed, pool, json.dumps(dict(labels)))
             ):
@@ -79,6 +86,7 @@ class Users:
     ) -> User:
         """Raises NoSuchUserError, UserExistsError, NoSuchProjectError, ForbiddenError.
 
+        InvalidRequestError for an env, a domain or a login that the project does not have or allow.
         UserBusyError for a move under a live lease; ChangedMeanwhileError unless the user has the version `seen`.
         """
         async with self._database.transaction() as session:
@@ -91,6 +99,12 @@ class Users:
             if locked.is_leased and after != before:
                 user = _existing(await user_reading_queries.get_user(session, user_id, principal.scope))
                 raise user_busy(user)
+            is_renamed = changes.login not in {None, locked.login}
+            if after != before or is_renamed:
+                field = "login" if is_renamed else "project_id"
+                has_other_rules = is_renamed or after.project_id != before.project_id
+                login = (changes.login or locked.login) if has_other_rules else None
+                await _require_fit(session, principal.scope, after, login, field=field)
             sealed = self._changed(user_id, locked.sealed, changes)
             await user_queries.update_user(session, locked, changes, sealed)
             details = _what_changes(changes)
@@ -195,7 +209,7 @@ def _pool_after(before: Pool, changes: UserChanges) -> Pool:
     )
 
 
-def _place(pool: Pool) -> tuple[UUID, Env]:
+def _place(pool: Pool) -> tuple[UUID, str]:
     """Project and env, by which scopes are defined."""
     return pool.project_id, pool.env
 
@@ -208,6 +222,28 @@ def _require_pool(scope: Scope, pool: Pool) -> None:
         raise ForbiddenError(f"Your scope does not have the env {pool.env}.")
 
 
+async def _require_fit(
+    session: AsyncSession, scope: Scope, pool: Pool, login: str | None, *, field: str = "login"
+) -> None:
+    """The project has the env and the domain, until the transaction ends, and allows the login if one is given.
+
+    Raises NoSuchProjectError, InvalidRequestError. The `field` is the one that is wrong where the login is.
+    """
+    project = (await project_queries.lock_projects(session, [pool.project_id], scope)).get(pool.project_id)
+    if project is None:
+        raise NoSuchProjectError
+    names = {"env": project.within(scope).envs, "domain": project.domains}
+    wrong = [
+        FieldError(each, "unknown", f"must be one that the project has: {', '.join(names[each])}")
+        for each in project.lacking(pool.env, pool.domain)
+    ]
+    if login is not None and not project.policy.logins.allow(login):
+        message = "the project's logins are e-mail addresses, and this user's would be none"
+        wrong.append(FieldError(field, "invalid", message))
+    if wrong:
+        raise InvalidRequestError(*wrong)
+
+
 def _existing(user: User | None) -> User:
     if user is None:
         raise NoSuchUserError
@@ -216,7 +252,9 @@ def _existing(user: User | None) -> User:
 
 def _decode(cursor: str) -> UserCursor:
     project_id, env, domain, user_id = decode_cursor(cursor, 4)
+    if not (re.fullmatch(SHORT_NAME, env) and re.fullmatch(SHORT_NAME, domain)):
+        raise invalid_cursor()
     try:
-        return UUID(project_id), Env(env), Domain(domain), UUID(user_id)
+        return UUID(project_id), env, domain, UUID(user_id)
     except ValueError:
         raise invalid_cursor() from None

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from botfarm.domain.access import EVERYTHING, THIS_MACHINE, Role
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Cleaning, Project, ProjectPolicy
 from botfarm.errors import ProjectExistsError, UnauthenticatedError, UserExistsError
 from botfarm.services.access.token_authentication import TokenAuthentication
@@ -38,8 +38,8 @@ async def add_demo_data(projects: Projects, users: Users, *, kept: bool = False)
             new_projects += 1
         except ProjectExistsError:
             project = await projects.look_up(EVERYTHING, name)
-        for env in Env:
-            for domain in Domain:
+        for env in project.envs:
+            for domain in project.domains:
                 new_users += await _fill_pool(users, project, Pool(project.id, env, domain))
     return DemoCounts(new_projects, new_users)
 
@@ -56,7 +56,7 @@ async def token_of_the_demo(
             name=f"demo-{role}s",
             role=role,
             projects=PROJECTS[:1],
-            envs=[Env.STAGE],
+            envs=["stage"],
             max_leases=None,
             expires_in=None,
         )

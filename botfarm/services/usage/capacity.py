@@ -12,7 +12,7 @@ from botfarm.db.usage import demand_queries
 from botfarm.db.usage.demand_queries import EqualUsers, RecordedLease, RefusedKind
 from botfarm.domain.access import Scope
 from botfarm.domain.capacity import PoolCapacity, WaitGoal
-from botfarm.domain.pools import Domain, Env, Pool, PoolUsage
+from botfarm.domain.pools import Pool, PoolUsage
 from botfarm.domain.projects import ProjectPolicy
 from botfarm.services.shared.turns import Turns
 from botfarm.services.stock.pools import Pools
@@ -58,8 +58,8 @@ class Capacity:
         goal: WaitGoal,
         *,
         project_id: UUID,
-        env: Env | None = None,
-        domain: Domain | None = None,
+        env: str | None = None,
+        domain: str | None = None,
     ) -> list[PoolCapacity]:
         """The project's pools that have users, those of the env and the domain where they are given.
 

@@ -6,8 +6,7 @@ from fastapi import Query
 from botfarm import errors
 from botfarm.domain.access import Role
 from botfarm.domain.capacity import PoolCapacity, WaitGoal
-from botfarm.domain.pools import Domain, Env
-from botfarm.web.api.fields import Quantile
+from botfarm.web.api.fields import Quantile, ShortName
 from botfarm.web.api.responses import ListOut, PoolCapacityOut
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
@@ -28,8 +27,8 @@ async def get_capacity(
     farm: Farm,
     caller: Caller,
     project_id: UUID,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     goal_seconds: Annotated[
         float, Query(ge=0, le=86_400, allow_inf_nan=False, description="How long a request may wait.")
     ] = 30,

@@ -6,18 +6,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from botfarm.crypto.totp import SeedError, read_seed
 from botfarm.domain.credentials import MAX_SECRETS_BYTES
-from botfarm.domain.projects import id_or_name
+from botfarm.domain.pools import SHORT_NAME
+from botfarm.domain.projects import MAX_NAMES, id_or_name
 from botfarm.domain.users import MAX_LABELS
 from botfarm.errors import FieldError, InvalidRequestError
-
-# Test accounts live in `.test`, `.local` and `localhost`, which the library refuses by default.
-SPECIAL_USE_DOMAIN_NAMES.clear()
 
 MAX_TTL = 86_400
 MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255
@@ -37,11 +34,9 @@ def _storable(text: str) -> str:
 
 
 def _login(login: str) -> str:
-    """An e-mail address, unchanged. Domains such as `.test` and `localhost` are fine for test accounts."""
-    try:
-        validate_email(login, check_deliverability=False, globally_deliverable=False)
-    except EmailNotValidError:
-        raise _invalid("must be an e-mail address") from None
+    """Unchanged. What else it must be says the project, so the service checks it."""
+    if not login.isprintable() or login != login.strip():
+        raise _invalid("must be printable, without a blank at either end")
     return login
 
 
@@ -104,7 +99,7 @@ def _totp_seed(seed: SecretStr) -> SecretStr:
     try:
         read_seed(seed.get_secret_value())
     except SeedError as error:
-        raise PydanticCustomError("invalid", "{reason}", {"reason": str(error)}) from None
+        raise PydanticCustomError("invalid", "{reason}", {"reason": str(error), "code": error.code}) from None
     return seed
 
 
@@ -132,6 +127,12 @@ def _not_a_uuid(name: str) -> str:
     return name
 
 
+def _different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise _invalid("must not have a name twice")
+    return names
+
+
 def _password(password: SecretStr) -> SecretStr:
     _storable(password.get_secret_value())
     return password
@@ -152,7 +153,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(_storable)]
-Login = Annotated[str, StringConstraints(max_length=320), AfterValidator(_storable), AfterValidator(_login)]
+Login = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_login)]
 Owner = Annotated[Text, StringConstraints(max_length=200)]
 Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]
@@ -175,6 +176,8 @@ Share = Annotated[
 ProjectName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_not_a_uuid)
 ]
+ShortName = Annotated[str, StringConstraints(pattern=f"^{SHORT_NAME}$")]
+ShortNames = Annotated[list[ShortName], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(_different)]
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 LabelChanges = Annotated[
     dict[Annotated[str, Strict()], Annotated[str, Strict()] | None], AfterValidator(_label_changes)

@@ -1,13 +1,13 @@
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from botfarm import errors
 from botfarm.domain.access import Role
-from botfarm.domain.users import ImportResult, LineError, UserLine
+from botfarm.domain.users import ImportResult, LineError, OnError, UserLine
 from botfarm.web.api.json_lines import read_users
 from botfarm.web.api.responses import ImportOut
 from botfarm.web.http.callers import still_admitted
@@ -15,6 +15,7 @@ from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.http.routing import JSON_LINES, JsonLinesRoute, api_router, raises
 
+OnErrorQuery = Annotated[OnError, Query(description="What is done where a line is wrong.")]
 ERRORS = TypeAdapter(tuple[LineError, ...])
 ERRORS_IN_A_PIECE = 1_000
 
@@ -35,11 +36,14 @@ BODY = {
 )
 @needs(Role.MANAGER)
 async def import_users(
-    farm: Farm, caller: Caller, request: Request, on_error: Literal["fail", "skip"] = "fail"
+    farm: Farm, caller: Caller, request: Request, on_error: OnErrorQuery = OnError.FAIL
 ) -> StreamingResponse:
-    """Add many users at once: all of them or, unless errors are skipped, none."""
+    """Add many users at once: all of them or, unless errors are skipped, none.
+
+    With `update` a user that is there gets the password, secrets, seed and labels of its line.
+    """
     lines = _lines_of_the_admitted(request)
-    imported = await farm.importing.import_users(caller, lines, skip_errors=on_error == "skip")
+    imported = await farm.importing.import_users(caller, lines, on_error=on_error)
     return StreamingResponse(_in_pieces(imported), media_type="application/json")
 
 
@@ -48,9 +52,10 @@ async def _in_pieces(imported: ImportResult) -> AsyncIterator[bytes]:
 
     The errors of a repeated import are too many for one turn of the event loop.
     """
-    yield b'{"created":%d,"skipped":%d,"errors":[' % (imported.created, imported.skipped)
+    counts = (imported.created, imported.updated, imported.unchanged, imported.skipped)
+    yield b'{"created":%d,"updated":%d,"unchanged":%d,"skipped":%d,"errors":[' % counts
     for start in range(0, len(imported.errors), ERRORS_IN_A_PIECE):
-        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE])
+        piece = ERRORS.dump_json(imported.errors[start : start + ERRORS_IN_A_PIECE], exclude_none=True)
         yield (b"," if start else b"") + piece[1:-1]
     yield b"]}"
 

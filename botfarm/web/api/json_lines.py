@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
 from botfarm.domain.pools import Pool
@@ -51,6 +52,11 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise MalformedJsonError("The body did not arrive whole.") from None
 
 
+def _code(error: ErrorDetails) -> str:
+    """The most exact code, because an error of a line has no message."""
+    return str(error.get("ctx", {}).get("code", error["type"]))
+
+
 def too_many_lines() -> TooLargeError:
     return TooLargeError(f"An import has at most {MAX_LINES:,} lines: send several.")
 
@@ -60,8 +66,8 @@ def parse_line(number: int, line: bytes) -> list[UserLine | LineError]:
     try:
         new = NewUser.model_validate_json(line)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_context=False, include_url=False)
-        return [LineError(number, field_name(each["loc"]), str(each["type"])) for each in found]
+        found = error.errors(include_input=False, include_url=False)
+        return [LineError(number, field_name(each["loc"]), _code(each)) for each in found]
     password = new.password.get_secret_value()
     pool = Pool(new.project_id, new.env, new.domain)
     return [UserLine(number, new.login, password, pool, new.labels, new.secrets, new.plain_totp_seed)]

@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.leases import Outcome, Purpose, Reason, Verdict
-from botfarm.domain.pools import Domain, Env
 from botfarm.web.api.fields import (
     Integer,
     Labels,
@@ -18,6 +17,7 @@ from botfarm.web.api.fields import (
     Password,
     ProjectName,
     SecretChanges,
+    ShortName,
     Ttl,
 )
 from botfarm.web.api.requests import ABSENT, RequestBody
@@ -52,8 +52,8 @@ class LeaseRequest(LockRequest):
     project: Annotated[
         ProjectName | None, Field(validate_default=True, description="Its name, instead of its id.")
     ] = None
-    env: Annotated[Env | None, Field(validate_default=True, description="Of the pool.")] = None
-    domain: Domain = Domain.REGULAR
+    env: Annotated[ShortName | None, Field(validate_default=True, description="Of the pool.")] = None
+    domain: Annotated[ShortName | None, Field(description="By default the first of the project's.")] = None
     labels: Labels = {}
     count: Annotated[Integer, Field(ge=1, le=100)] = 1
     wait_seconds: Annotated[Integer, Field(ge=0, le=300)] = 0
@@ -61,7 +61,7 @@ class LeaseRequest(LockRequest):
     note: Annotated[Note | None, Field(description="Of a hold: why.")] = None
 
     @property
-    def pool_env(self) -> Env:
+    def pool_env(self) -> str:
         """Validation has seen to it that a request without a user names an env."""
         assert self.env is not None  # noqa: S101
         return self.env
@@ -85,7 +85,7 @@ class LeaseRequest(LockRequest):
 
     @field_validator("env")
     @classmethod
-    def _of_a_pool(cls, env: Env | None, info: ValidationInfo) -> Env | None:
+    def _of_a_pool(cls, env: str | None, info: ValidationInfo) -> str | None:
         if env is None and info.data.get("user_id") is None:
             raise PydanticCustomError("missing", "Field required")
         return env

@@ -8,9 +8,8 @@ from botfarm.domain.access import Role
 from botfarm.domain.credentials import TotpCode
 from botfarm.domain.leases import Lease, LeasedUser, LeaseFilter, LeaseState, LeaseTerms, Purpose
 from botfarm.domain.paging import Page
-from botfarm.domain.pools import Domain, Env
 from botfarm.services.leasing.one_time_codes import LEAST
-from botfarm.web.api.fields import SearchText
+from botfarm.web.api.fields import SearchText, ShortName
 from botfarm.web.api.lease_requests import ForcedRelease, LeaseRequest, Release, Renewal, Rotation, WriteBack
 from botfarm.web.api.responses import LeasedUserOut, LeaseOut, PageOut, RotationOut, TotpOut
 from botfarm.web.http.caller_connection import RequestConnection
@@ -93,8 +92,8 @@ async def get_leases(
     limit: Limit,
     state: LeaseState | None = None,
     project_id: UUID | None = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     user_id: UUID | None = None,
     owner: SearchText = None,
     principal: SearchText = None,

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from botfarm import errors
 from botfarm.domain.access import Role
-from botfarm.domain.projects import Project, ProjectChanges
+from botfarm.domain.projects import Project
 from botfarm.web.api.requests import NewProject, ProjectPatch
 from botfarm.web.api.responses import ListOut, ProjectOut
 from botfarm.web.http.dependencies import Caller, Farm
@@ -20,21 +20,28 @@ router = api_router("projects")
 )
 @needs(Role.ADMIN)
 async def create_project(farm: Farm, caller: Caller, body: NewProject) -> Project:
-    """Add a system under test, and how long its users may be held."""
-    return await farm.projects.create(caller, project_id=body.id, name=body.name, policy=body.policy())
+    """Add a system under test, its envs and domains, and how long its users may be held."""
+    return await farm.projects.create(
+        caller,
+        project_id=body.id,
+        name=body.name,
+        envs=body.envs,
+        domains=body.domains,
+        policy=body.policy(),
+    )
 
 
 @router.patch(
     "/projects/{project_id}",
     response_model=ProjectOut,
-    responses=raises(errors.NoSuchProjectError, errors.ProjectExistsError, body=True),
+    responses=raises(
+        errors.NoSuchProjectError, errors.ProjectExistsError, errors.ProjectInUseError, body=True
+    ),
 )
 @needs(Role.ADMIN)
 async def update_project(farm: Farm, caller: Caller, project_id: UUID, body: ProjectPatch) -> Project:
-    """Change its name or its lease policy; leases under way keep what they were granted."""
-    return await farm.projects.update(
-        caller, project_id, ProjectChanges(**body.model_dump(exclude_unset=True))
-    )
+    """Change its name, its envs and domains or its policy; leases under way keep what they were granted."""
+    return await farm.projects.update(caller, project_id, body.changes())
 
 
 @router.delete(

@@ -3,15 +3,23 @@
 They refuse unknown fields, and numbers that are not numbers.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Env
-from botfarm.domain.projects import Cleaning, ProjectPolicy, id_or_name
+from botfarm.domain.logins import Logins
+from botfarm.domain.pools import SHORT_NAME
+from botfarm.domain.projects import (
+    DEFAULT_DOMAINS,
+    DEFAULT_ENVS,
+    Cleaning,
+    ProjectChanges,
+    ProjectPolicy,
+    id_or_name,
+)
 from botfarm.web.api.fields import (
     Attempts,
     Cooldown,
@@ -22,6 +30,7 @@ from botfarm.web.api.fields import (
     Password,
     ProjectName,
     Share,
+    ShortNames,
     SomeAttempts,
     Text,
     TokenName,
@@ -29,9 +38,11 @@ from botfarm.web.api.fields import (
 )
 
 EVERYTHING = "*"
+FIRST_DOMAIN = "The first one is that of an acquire that names none."
 _POLICY = ProjectPolicy()
 # The default of a field that may be absent and must not be null, because null could not be merged.
 ABSENT: Any = None
+_LOGINS = Field(description="What new logins may be: addresses, or any printable text.")
 
 
 class RequestBody(BaseModel):
@@ -41,6 +52,8 @@ class RequestBody(BaseModel):
 class NewProject(RequestBody):
     id: UUID | None = None
     name: ProjectName
+    envs: ShortNames = list(DEFAULT_ENVS)
+    domains: Annotated[ShortNames, Field(description=FIRST_DOMAIN)] = list(DEFAULT_DOMAINS)
     default_ttl: Ttl = _POLICY.default_ttl
     max_ttl: Ttl = _POLICY.max_ttl
     max_hold: MaxHold = _POLICY.max_hold
@@ -56,15 +69,18 @@ class NewProject(RequestBody):
     rotate_every: Interval = _POLICY.rotate_every
     rotate_on_release: bool = _POLICY.rotate_on_release
     session_refresh: Interval = _POLICY.session_refresh
+    logins: Annotated[Logins, _LOGINS] = _POLICY.logins
 
     def policy(self) -> ProjectPolicy:
-        return ProjectPolicy(**self.model_dump(exclude={"id", "name"}))
+        return ProjectPolicy(**self.model_dump(exclude={"id", "name", "envs", "domains"}))
 
 
 class ProjectPatch(RequestBody):
     """Fields that are absent stay as they are."""
 
     name: ProjectName = ABSENT
+    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
+    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
     default_ttl: Ttl = ABSENT
     max_ttl: Ttl = ABSENT
     max_hold: MaxHold = ABSENT
@@ -80,6 +96,15 @@ class ProjectPatch(RequestBody):
     rotate_every: Interval = ABSENT
     rotate_on_release: bool = ABSENT
     session_refresh: Interval = ABSENT
+    logins: Annotated[Logins, _LOGINS] = ABSENT
+
+    def changes(self) -> ProjectChanges:
+        given = self.model_dump(exclude_unset=True)
+        return ProjectChanges(**{name: _frozen(value) for name, value in given.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 class NewToken(RequestBody):
@@ -90,7 +115,8 @@ class NewToken(RequestBody):
         Field(min_length=1, max_length=100, description='Ids or names; `["*"]` means all.'),
     ]
     envs: Annotated[
-        list[Env | Literal["*"]], Field(min_length=1, max_length=10, description='`["*"]` means all.')
+        list[Annotated[str, StringConstraints(pattern=rf"^({SHORT_NAME}|\*)$")]],
+        Field(min_length=1, max_length=100, description='`["*"]` means all.'),
     ]
     max_leases: Annotated[
         Integer | None, Field(ge=1, le=1_000_000, description="Users held at the same time.")
@@ -120,8 +146,8 @@ class NewToken(RequestBody):
         return None if EVERYTHING in self.projects else [id_or_name(each) for each in self.projects]
 
     @property
-    def chosen_envs(self) -> list[Env] | None:
-        return None if EVERYTHING in self.envs else [Env(each) for each in self.envs]
+    def chosen_envs(self) -> list[str] | None:
+        return None if EVERYTHING in self.envs else self.envs
 
 
 class SignIn(RequestBody):

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from botfarm.domain.access import Role
 from botfarm.domain.health import Health
 from botfarm.domain.leases import Due, EndedBy, Outcome, Purpose, Reason
-from botfarm.domain.pools import Domain, Env
+from botfarm.domain.logins import Logins
 from botfarm.domain.projects import Cleaning
 from botfarm.domain.users import UserState, UserStatus
 
@@ -46,6 +46,8 @@ class ProjectOut(ResponseBody):
     id: UUID
     created_at: datetime
     name: str
+    envs: Annotated[list[str], Field(description="Those of the caller's scope.")]
+    domains: Annotated[list[str], Field(description="The first one is that of an acquire that names none.")]
     default_ttl: int = Field(validation_alias=AliasPath("policy", "default_ttl"))
     max_ttl: int = Field(validation_alias=AliasPath("policy", "max_ttl"))
     max_hold: int = Field(validation_alias=AliasPath("policy", "max_hold"))
@@ -61,6 +63,7 @@ class ProjectOut(ResponseBody):
     rotate_every: int = Field(validation_alias=AliasPath("policy", "rotate_every"))
     rotate_on_release: bool = Field(validation_alias=AliasPath("policy", "rotate_on_release"))
     session_refresh: int = Field(validation_alias=AliasPath("policy", "session_refresh"))
+    logins: Logins = Field(validation_alias=AliasPath("policy", "logins"))
 
 
 class Identified(ResponseBody):
@@ -69,8 +72,8 @@ class Identified(ResponseBody):
 
 class OfPool(ResponseBody):
     project_id: UUID = Field(validation_alias=AliasPath("pool", "project_id"))
-    env: Env = Field(validation_alias=AliasPath("pool", "env"))
-    domain: Domain = Field(validation_alias=AliasPath("pool", "domain"))
+    env: str = Field(validation_alias=AliasPath("pool", "env"))
+    domain: str = Field(validation_alias=AliasPath("pool", "domain"))
 
 
 class UserOut(OfPool, Identified):
@@ -197,12 +200,34 @@ class LineErrorOut(ResponseBody):
     line: int
     field: str
     code: str
+    earlier_line: int | SkipJsonSchema[None] = Field(
+        default=None, exclude_if=_is_absent, description="Of a `duplicate`: the first line of the account."
+    )
+
+
+class ExportedCredentialsOut(ResponseBody):
+    password: str = Field(repr=False)
+    secrets: dict[str, Any] | None = Field(repr=False)
+    totp_seed: str | None = Field(repr=False)
 
 
 class ImportOut(ResponseBody):
     created: int
+    updated: int
+    unchanged: Annotated[int, Field(description="Users that were as their lines say already.")]
     skipped: int
     errors: list[LineErrorOut]
+
+
+class ExportedUserOut(ResponseBody):
+    """As an import takes it; without credentials where none were asked for."""
+
+    login: str = Field(validation_alias=AliasPath("user", "login"))
+    project: str
+    env: str = Field(validation_alias=AliasPath("user", "pool", "env"))
+    domain: str = Field(validation_alias=AliasPath("user", "pool", "domain"))
+    labels: dict[str, str] = Field(validation_alias=AliasPath("user", "labels"))
+    credentials: Annotated[ExportedCredentialsOut | None, Field(repr=False)]
 
 
 class LeaseOut(OfPool, Identified):
@@ -271,7 +296,7 @@ class AuditEntryOut(ResponseBody):
     target: str
     target_id: str
     project_id: UUID | None
-    env: Env | None
+    env: str | None
     details: dict[str, Any]
 
 

@@ -6,7 +6,6 @@ from fastapi import Query
 
 from botfarm import errors
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.usage import (
     HolderKind,
     HolderUse,
@@ -16,7 +15,7 @@ from botfarm.domain.usage import (
     UserOrder,
     UserUse,
 )
-from botfarm.web.api.fields import Moment
+from botfarm.web.api.fields import Moment, ShortName
 from botfarm.web.api.responses import ListOut
 from botfarm.web.api.stats_responses import HolderStatsOut, PoolStatsOut, UserStatsOut
 from botfarm.web.http.dependencies import Caller, Farm, Limit
@@ -36,8 +35,8 @@ async def get_pool_stats(
     farm: Farm,
     caller: Caller,
     project_id: UUID | None = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     since: Annotated[
         Moment | None,
         Query(description="A day before `until` when it is not given, or 14 days with `step=day`."),
@@ -58,8 +57,8 @@ async def get_user_stats(
     caller: Caller,
     limit: Limit,
     project_id: UUID | None = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     since: SinceLeases = None,
     sort: Annotated[
         UserOrder, Query(description="The most first; `idle`: those that were not used for longest.")

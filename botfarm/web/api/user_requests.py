@@ -3,14 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, Strict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.health import Health
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import BulkAction, BulkChange, UserChanges, UserFilter, UserState
 from botfarm.errors import FieldError, InvalidRequestError
 from botfarm.web.api.fields import (
+    Integer,
     LabelChanges,
     Labels,
     Login,
@@ -20,6 +20,8 @@ from botfarm.web.api.fields import (
     SearchText,
     SecretChanges,
     Secrets,
+    ShortName,
+    Text,
     TotpSeed,
 )
 from botfarm.web.api.requests import ABSENT, RequestBody
@@ -29,8 +31,8 @@ class NewUser(RequestBody):
     login: Login
     password: Password
     project_id: UUID
-    env: Env
-    domain: Domain
+    env: ShortName
+    domain: ShortName
     labels: Labels = {}
     secrets: Annotated[Secrets | None, Field(repr=False)] = None
     totp_seed: TotpSeed | None = None
@@ -46,8 +48,8 @@ class UserPatch(RequestBody):
     login: Login = ABSENT
     password: Password = ABSENT
     project_id: UUID = ABSENT
-    env: Env = ABSENT
-    domain: Domain = ABSENT
+    env: ShortName = ABSENT
+    domain: ShortName = ABSENT
     labels: Annotated[LabelChanges, Field(description="Merged into the user's; null removes one.")] = {}
     secrets: Annotated[
         SecretChanges | None,
@@ -90,8 +92,8 @@ class BulkFilter(RequestBody):
     """As the query of `get_users`."""
 
     project_id: UUID | None = None
-    env: Env | None = None
-    domain: Domain | None = None
+    env: ShortName | None = None
+    domain: ShortName | None = None
     state: UserState | None = None
     health: Health | None = None
     login: Login | None = None
@@ -110,6 +112,20 @@ class BulkFilter(RequestBody):
 
     def chosen(self) -> UserFilter:
         return UserFilter(**self.model_dump(exclude={"all"}))
+
+
+class ExportRequest(RequestBody):
+    project_id: UUID | None = None
+    env: ShortName | None = None
+    domain: ShortName | None = None
+    state: UserState | None = None
+    labels: Labels = {}
+    credentials: Annotated[bool, Strict(), Field(description="Needs the role admin.")] = False
+    cursor: Annotated[Text | None, Field(max_length=512)] = None
+    limit: Annotated[Integer, Field(ge=1, le=200)] = 200
+
+    def chosen(self) -> UserFilter:
+        return UserFilter(**self.model_dump(exclude={"credentials", "cursor", "limit"}))
 
 
 class BulkRequest(RequestBody):

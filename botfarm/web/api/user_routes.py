@@ -8,9 +8,9 @@ from botfarm.domain.access import Role
 from botfarm.domain.health import Health
 from botfarm.domain.leases import Lease, LeaseTerms
 from botfarm.domain.paging import Page
-from botfarm.domain.pools import Domain, Env, Pool
+from botfarm.domain.pools import Pool
 from botfarm.domain.users import MAX_LABELS, BulkResult, HistoryEntry, User, UserFilter, UserState
-from botfarm.web.api.fields import Label, SearchText, labels_by_key
+from botfarm.web.api.fields import Label, SearchText, ShortName, labels_by_key
 from botfarm.web.api.lease_requests import LockRelease, LockRequest
 from botfarm.web.api.responses import BulkOut, HistoryEntryOut, LeaseOut, PageOut, UserDetailsOut, UserOut
 from botfarm.web.api.user_requests import BulkRequest, NewUser, Quarantine, Restore, Retirement, UserPatch
@@ -49,8 +49,8 @@ async def get_users(
     caller: Caller,
     limit: Limit,
     project_id: UUID | None = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     state: UserState | None = None,
     health: Health | None = None,
     login: SearchText = None,

@@ -2,8 +2,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.waiting import Ticket, TicketFilter
+from botfarm.web.api.fields import ShortName
 from botfarm.web.api.responses import ListOut, TicketOut
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
@@ -18,8 +18,8 @@ async def get_waiting(
     farm: Farm,
     caller: Caller,
     project_id: UUID | None = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
 ) -> dict[str, Sequence[Ticket]]:
     """Requests that wait for users, pool by pool, in the order in which they will be served."""
     return {"items": await farm.pools.waiting(caller.scope, TicketFilter(project_id, env, domain))}

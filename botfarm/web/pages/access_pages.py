@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Form, Request, Response
 
 from botfarm.domain.access import Role
-from botfarm.domain.pools import Env
+from botfarm.domain.projects import envs_of
 from botfarm.services.access.tokens import MadeToken, default_life
-from botfarm.web.api.fields import Text, TokenName
+from botfarm.web.api.fields import ShortName, Text, TokenName
 from botfarm.web.api.requests import EVERYTHING
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
@@ -34,7 +34,7 @@ async def make_token(
     name: Annotated[TokenName, Form()],
     role: Annotated[Role, Form()],
     project: Annotated[Text, Form()] = EVERYTHING,
-    env: Annotated[Env | None, Form()] = None,
+    env: Annotated[ShortName | None, Form()] = None,
     max_leases: Annotated[int | None, Form(ge=1, le=1_000_000)] = None,
     days: Annotated[int | None, Form(ge=1, le=3_650)] = None,
 ) -> Response:
@@ -59,6 +59,7 @@ async def revoke_token(farm: Farm, caller: Caller, token_id: Text) -> Response:
 
 
 async def _access(farm: Farm, caller: Caller, request: Request, made: MadeToken | None = None) -> Response:
+    projects = await farm.projects.list(caller.scope)
     return render(
         request,
         "access.html",
@@ -66,5 +67,6 @@ async def _access(farm: Farm, caller: Caller, request: Request, made: MadeToken 
         made=made,
         tokens=await farm.tokens.list(caller.scope),
         operators=await farm.operators.list(caller.scope),
-        projects=await farm.projects.list(caller.scope),
+        projects=projects,
+        envs=envs_of(projects) if caller.scope.envs is None else sorted(caller.scope.envs),
     )

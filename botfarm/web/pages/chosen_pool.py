@@ -7,9 +7,8 @@ from uuid import UUID
 
 from fastapi import Depends
 
-from botfarm.domain.pools import Domain, Env
-from botfarm.domain.projects import Project, id_or_name
-from botfarm.web.api.fields import SearchText
+from botfarm.domain.projects import Project, domains_of, envs_of, id_or_name
+from botfarm.web.api.fields import SearchText, ShortName
 from botfarm.web.http.dependencies import Caller, Farm
 
 
@@ -20,8 +19,8 @@ class ChosenPool:
     projects: list[Project]
     """Those of the caller's scope, for the form and for the names of pools."""
     project: Project | None
-    env: Env | None
-    domain: Domain | None
+    env: str | None
+    domain: str | None
 
     @property
     def project_id(self) -> UUID | None:
@@ -30,6 +29,16 @@ class ChosenPool:
     @property
     def names(self) -> dict[UUID, str]:
         return {project.id: project.name for project in self.projects}
+
+    @property
+    def envs(self) -> list[str]:
+        """Those to choose from. The chosen one is among them, because lists of the past may have others."""
+        return _with(self.env, envs_of([self.project] if self.project else self.projects))
+
+    @property
+    def domains(self) -> list[str]:
+        """As `envs`."""
+        return _with(self.domain, domains_of([self.project] if self.project else self.projects))
 
     def of(self, project: Project) -> "ChosenPool":
         """The same choice in this project."""
@@ -51,12 +60,19 @@ async def chosen_pool(
     farm: Farm,
     caller: Caller,
     project: SearchText = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
 ) -> ChosenPool:
     """The project by its name or id. Raises NoSuchProjectError."""
-    chosen = None if project is None else await farm.projects.look_up(caller.scope, id_or_name(project))
+    chosen = None
+    if project is not None:
+        found = await farm.projects.look_up(caller.scope, id_or_name(project))
+        chosen = found.within(caller.scope)
     return ChosenPool(await farm.projects.list(caller.scope), chosen, env, domain)
+
+
+def _with(chosen: str | None, names: list[str]) -> list[str]:
+    return names if chosen is None or chosen in names else [*names, chosen]
 
 
 PoolFilter = Annotated[ChosenPool, Depends(chosen_pool)]

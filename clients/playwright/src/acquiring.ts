@@ -70,5 +70,5 @@ function isTooMany(error: unknown): boolean {
 }
 
 function poolOf({ project, project_id, env, domain }: LeaseRequest): string {
-  return `${project ?? project_id}/${env}/${domain ?? "regular"}`;
+  return [project ?? project_id, env, domain].filter(Boolean).join("/");
 }

@@ -9,8 +9,6 @@ export * from "./errors";
 export type { Lease } from "./lease";
 export type { Settings } from "./settings";
 export type {
-  Domain,
-  Env,
   LeaseAnswer,
   LeasedUser,
   LeaseRequest,

@@ -6,7 +6,6 @@ import type { Wanted } from "./client";
 import { Keeper, type Scope } from "./keeper";
 import { maskInLog } from "./masks";
 import { type BotSession, KeptSession } from "./session";
-import type { Domain, Env } from "./types";
 
 const LONGEST_OWNER = 200;
 /** Milliseconds that a step of keeping the session after a test may take. */
@@ -16,8 +15,9 @@ export interface BotOptions {
   /** Name or id; else BOTFARM_PROJECT. */
   botProject: string | undefined;
   /** Else BOTFARM_ENV. */
-  botEnv: Env | undefined;
-  botDomain: Domain;
+  botEnv: string | undefined;
+  /** Else the first of the project's. */
+  botDomain: string | undefined;
   /** The user has all of them. */
   botLabels: Record<string, string>;
   /** Seconds to wait for a user; they are not the test's. */
@@ -42,7 +42,7 @@ interface WorkerFixtures {
 export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
   botProject: [undefined, { option: true }],
   botEnv: [undefined, { option: true }],
-  botDomain: ["regular", { option: true }],
+  botDomain: [undefined, { option: true }],
   botLabels: [{}, { option: true }],
   botWait: [120, { option: true }],
   botScope: ["test", { option: true }],
@@ -62,7 +62,7 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
       const wanted: Wanted = {
         ...(botProject && { project: botProject }),
         ...(botEnv && { env: botEnv }),
-        domain: botDomain,
+        ...(botDomain && { domain: botDomain }),
         labels: botLabels,
         wait: botWait,
       };

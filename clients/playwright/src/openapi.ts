@@ -59,7 +59,7 @@ export interface paths {
         put?: never;
         /**
          * Create Project
-         * @description Add a system under test, and how long its users may be held.
+         * @description Add a system under test, its envs and domains, and how long its users may be held.
          */
         post: operations["create_project"];
         delete?: never;
@@ -91,9 +91,29 @@ export interface paths {
         head?: never;
         /**
          * Update Project
-         * @description Change its name or its lease policy; leases under way keep what they were granted.
+         * @description Change its name, its envs and domains or its policy; leases under way keep what they were granted.
          */
         patch: operations["update_project"];
+        trace?: never;
+    };
+    "/api/v1/users/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Export Users
+         * @description The users that match, page by page, as an import takes them. Credentials need the role admin.
+         */
+        post: operations["export_users"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/users/import": {
@@ -108,6 +128,8 @@ export interface paths {
         /**
          * Import Users
          * @description Add many users at once: all of them or, unless errors are skipped, none.
+         *
+         *     With `update` a user that is there gets the password, secrets, seed and labels of its line.
          */
         post: operations["import_users"];
         delete?: never;
@@ -705,7 +727,8 @@ export interface components {
             target_id: string;
             /** Project Id */
             project_id: string | null;
-            env: components["schemas"]["Env"] | null;
+            /** Env */
+            env: string | null;
             /** Details */
             details: {
                 [key: string]: unknown;
@@ -741,8 +764,10 @@ export interface components {
         BulkFilter: {
             /** Project Id */
             project_id?: string | null;
-            env?: components["schemas"]["Env"] | null;
-            domain?: components["schemas"]["Domain"] | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
             state?: components["schemas"]["UserState"] | null;
             health?: components["schemas"]["Health"] | null;
             /** Login */
@@ -813,11 +838,6 @@ export interface components {
          */
         Cleaning: "off" | "on_dirty" | "required";
         /**
-         * Domain
-         * @enum {string}
-         */
-        Domain: "canary" | "regular";
-        /**
          * Due
          * @description What a keeper is to do with the user of a chore.
          * @enum {string}
@@ -828,11 +848,66 @@ export interface components {
          * @enum {string}
          */
         EndedBy: "released" | "expired" | "forced";
+        /** ExportRequest */
+        ExportRequest: {
+            /** Project Id */
+            project_id?: string | null;
+            /** Env */
+            env?: string | null;
+            /** Domain */
+            domain?: string | null;
+            state?: components["schemas"]["UserState"] | null;
+            /**
+             * Labels
+             * @default {}
+             */
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Credentials
+             * @description Needs the role admin.
+             * @default false
+             */
+            credentials?: boolean;
+            /** Cursor */
+            cursor?: string | null;
+            /**
+             * Limit
+             * @default 200
+             */
+            limit?: number;
+        };
+        /** ExportedCredentialsOut */
+        ExportedCredentialsOut: {
+            /** Password */
+            password: string;
+            /** Secrets */
+            secrets: {
+                [key: string]: unknown;
+            } | null;
+            /** Totp Seed */
+            totp_seed: string | null;
+        };
         /**
-         * Env
-         * @enum {string}
+         * ExportedUserOut
+         * @description As an import takes it; without credentials where none were asked for.
          */
-        Env: "prod" | "preprod" | "stage";
+        ExportedUserOut: {
+            /** Login */
+            login: string;
+            /** Project */
+            project: string;
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
+            /** Labels */
+            labels: {
+                [key: string]: string;
+            };
+            credentials: components["schemas"]["ExportedCredentialsOut"] | null;
+        };
         /** ForcedRelease */
         ForcedRelease: {
             /** Reason */
@@ -896,6 +971,13 @@ export interface components {
         ImportOut: {
             /** Created */
             created: number;
+            /** Updated */
+            updated: number;
+            /**
+             * Unchanged
+             * @description Users that were as their lines say already.
+             */
+            unchanged: number;
             /** Skipped */
             skipped: number;
             /** Errors */
@@ -953,8 +1035,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Fence */
             fence: number;
             purpose: components["schemas"]["Purpose"];
@@ -1043,10 +1127,16 @@ export interface components {
              * @description Its name, instead of its id.
              */
             project?: string | null;
-            /** @description Of the pool. */
-            env?: components["schemas"]["Env"] | null;
-            /** @default regular */
-            domain?: components["schemas"]["Domain"];
+            /**
+             * Env
+             * @description Of the pool.
+             */
+            env?: string | null;
+            /**
+             * Domain
+             * @description By default the first of the project's.
+             */
+            domain?: string | null;
             /**
              * Labels
              * @default {}
@@ -1095,8 +1185,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /** Password */
@@ -1137,6 +1229,11 @@ export interface components {
             field: string;
             /** Code */
             code: string;
+            /**
+             * Earlier Line
+             * @description Of a `duplicate`: the first line of the account.
+             */
+            earlier_line?: number;
         };
         /** ListOut[HolderStatsOut] */
         ListOut_HolderStatsOut_: {
@@ -1197,6 +1294,12 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * Logins
+         * @description What a project asks of new logins; every one is printable, without a blank at either end.
+         * @enum {string}
+         */
+        Logins: "email" | "any";
         /** MadeTokenOut */
         MadeTokenOut: {
             /** Id */
@@ -1244,6 +1347,24 @@ export interface components {
             id?: string | null;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @default [
+             *       "prod",
+             *       "preprod",
+             *       "stage"
+             *     ]
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             * @default [
+             *       "regular",
+             *       "canary"
+             *     ]
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -1327,6 +1448,11 @@ export interface components {
              * @default 0
              */
             session_refresh?: number;
+            /**
+             * @description What new logins may be: addresses, or any printable text.
+             * @default email
+             */
+            logins?: components["schemas"]["Logins"];
         };
         /** NewToken */
         NewToken: {
@@ -1342,7 +1468,7 @@ export interface components {
              * Envs
              * @description `["*"]` means all.
              */
-            envs: (components["schemas"]["Env"] | "*")[];
+            envs: string[];
             /**
              * Max Leases
              * @description Users held at the same time.
@@ -1368,8 +1494,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Labels
              * @default {}
@@ -1384,6 +1512,12 @@ export interface components {
             /** Totp Seed */
             totp_seed?: string | null;
         };
+        /**
+         * OnError
+         * @description What an import does where a line is wrong, or where its user is there already.
+         * @enum {string}
+         */
+        OnError: "fail" | "skip" | "update";
         /**
          * Outcome
          * @enum {string}
@@ -1414,6 +1548,16 @@ export interface components {
         PageOut_AuditEntryOut_: {
             /** Items */
             items: components["schemas"]["AuditEntryOut"][];
+            /**
+             * Next Cursor
+             * @description Send it as `cursor` for the next page; null on the last.
+             */
+            next_cursor: string | null;
+        };
+        /** PageOut[ExportedUserOut] */
+        PageOut_ExportedUserOut_: {
+            /** Items */
+            items: components["schemas"]["ExportedUserOut"][];
             /**
              * Next Cursor
              * @description Send it as `cursor` for the next page; null on the last.
@@ -1457,8 +1601,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** In Service */
@@ -1521,8 +1667,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** Total */
@@ -1557,8 +1705,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Project */
             project: string;
             /** @description Of the whole window. */
@@ -1604,6 +1754,16 @@ export interface components {
             created_at: string;
             /** Name */
             name: string;
+            /**
+             * Envs
+             * @description Those of the caller's scope.
+             */
+            envs: string[];
+            /**
+             * Domains
+             * @description The first one is that of an acquire that names none.
+             */
+            domains: string[];
             /** Default Ttl */
             default_ttl: number;
             /** Max Ttl */
@@ -1633,6 +1793,7 @@ export interface components {
             rotate_on_release: boolean;
             /** Session Refresh */
             session_refresh: number;
+            logins: components["schemas"]["Logins"];
         };
         /**
          * ProjectPatch
@@ -1641,6 +1802,16 @@ export interface components {
         ProjectPatch: {
             /** Name */
             name?: string;
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
             /**
              * Default Ttl
              * @description Seconds.
@@ -1703,6 +1874,8 @@ export interface components {
              * @description Seconds; 0: never.
              */
             session_refresh?: number;
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
         };
         /**
          * Purpose
@@ -1919,8 +2092,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Id */
             id: number;
             purpose: components["schemas"]["Purpose"];
@@ -2065,8 +2240,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2187,8 +2364,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /**
              * Created At
              * Format: date-time
@@ -2274,8 +2453,10 @@ export interface components {
              * Format: uuid
              */
             project_id?: string;
-            env?: components["schemas"]["Env"];
-            domain?: components["schemas"]["Domain"];
+            /** Env */
+            env?: string;
+            /** Domain */
+            domain?: string;
             /**
              * Labels
              * @description Merged into the user's; null removes one.
@@ -2322,8 +2503,10 @@ export interface components {
              * Format: uuid
              */
             project_id: string;
-            env: components["schemas"]["Env"];
-            domain: components["schemas"]["Domain"];
+            /** Env */
+            env: string;
+            /** Domain */
+            domain: string;
             /** Login */
             login: string;
             /**
@@ -2975,7 +3158,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description project-exists */
+            /** @description project-exists, project-in-use */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3031,10 +3214,107 @@ export interface operations {
             };
         };
     };
+    export_users: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageOut_ExportedUserOut_"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     import_users: {
         parameters: {
             query?: {
-                on_error?: "fail" | "skip";
+                /** @description What is done where a line is wrong. */
+                on_error?: components["schemas"]["OnError"];
             };
             header?: never;
             path?: never;
@@ -3143,8 +3423,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 state?: components["schemas"]["UserState"] | null;
                 health?: components["schemas"]["Health"] | null;
                 login?: string | null;
@@ -4381,8 +4661,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
             };
             header?: never;
             path?: never;
@@ -4451,8 +4731,8 @@ export interface operations {
             query?: {
                 state?: components["schemas"]["LeaseState"] | null;
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 user_id?: string | null;
                 owner?: string | null;
                 principal?: string | null;
@@ -5579,8 +5859,8 @@ export interface operations {
         parameters: {
             query: {
                 project_id: string;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description How long a request may wait. */
                 goal_seconds?: number;
                 /** @description The share of requests that must keep the goal. */
@@ -5672,8 +5952,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description A day before `until` when it is not given, or 14 days with `step=day`. */
                 since?: string | null;
                 /** @description Now when it is not given. */
@@ -5747,8 +6027,8 @@ export interface operations {
         parameters: {
             query?: {
                 project_id?: string | null;
-                env?: components["schemas"]["Env"] | null;
-                domain?: components["schemas"]["Domain"] | null;
+                env?: string | null;
+                domain?: string | null;
                 /** @description Of leases that began since then; 14 days ago when it is not given. */
                 since?: string | null;
                 /** @description The most first; `idle`: those that were not used for longest. */

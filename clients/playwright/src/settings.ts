@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 
 import { SettingsError } from "./errors";
-import type { Env } from "./types";
 
 export interface Settings {
   url: string;
@@ -9,7 +8,7 @@ export interface Settings {
   /** Name or id of the project that a request without one is for. */
   project: string | undefined;
   /** The env of a request without one. */
-  env: Env | undefined;
+  env: string | undefined;
 }
 
 /** BOTFARM_URL, BOTFARM_TOKEN (or BOTFARM_TOKEN_FILE), BOTFARM_PROJECT and BOTFARM_ENV, where `given` has nothing. */
@@ -25,7 +24,7 @@ export function settings(given: Partial<Settings> = {}, environment = process.en
     url,
     token,
     project: given.project ?? read("BOTFARM_PROJECT"),
-    env: given.env ?? (read("BOTFARM_ENV") as Env | undefined),
+    env: given.env ?? read("BOTFARM_ENV"),
   };
 }
 

@@ -4,8 +4,6 @@ import type { components } from "./openapi";
 
 type Schemas = components["schemas"];
 
-export type Env = Schemas["Env"];
-export type Domain = Schemas["Domain"];
 export type LeaseAnswer = Schemas["LeaseOut"];
 export type LeaseRequest = Schemas["LeaseRequest"];
 export type LeasedUser = Schemas["LeasedUserOut"];

@@ -114,7 +114,7 @@ test("a pool that stays exhausted says so in one line", async () => {
   await project.client().withLease({}, async () => {
     const error = await failure(project.client().acquire({ wait: 3 }));
     expect(error).toBeInstanceOf(PoolExhaustedError);
-    const line = new RegExp(`^pool ${project.name}/stage/regular exhausted after 3 s: \\d waiting, next free in \\d+ s$`);
+    const line = new RegExp(`^pool ${project.name}/stage exhausted after 3 s: \\d waiting, next free in \\d+ s$`);
     expect(error.message).toMatch(line);
   });
 });

@@ -136,7 +136,7 @@ test("a test without a user says what it waited for", async () => {
   const project = await Project.ofTheShop(1);
   await project.client().withLease({}, async () => {
     const ran = await run(project, { files: ["impatient"] });
-    const line = `pool ${project.name}/stage/regular exhausted after 2 s: `;
+    const line = `pool ${project.name}/stage exhausted after 2 s: `;
     expect(first(ran.results).errors[0]?.message).toContain(line);
   });
 });

@@ -164,7 +164,7 @@ class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
     """
 
     pool = ""
-    """`project/env/domain`, as the caller gave them."""
+    """`project/env/domain`, as far as the caller gave them."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
         super().__init__(status, problem, retry_after=retry_after)

@@ -6,9 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from botfarm.domain.health import Health
-from botfarm.domain.pools import Domain, Env
 from botfarm.domain.users import MAX_LABELS, UserFilter, UserState
-from botfarm.web.api.fields import Label, SearchText, labels_by_key
+from botfarm.web.api.fields import Label, SearchText, ShortName, labels_by_key
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.pages.chosen_pool import ChosenPool, chosen_pool
 
@@ -61,8 +60,8 @@ async def _chosen_users(
     caller: Caller,
     *,
     project: SearchText = None,
-    env: Env | None = None,
-    domain: Domain | None = None,
+    env: ShortName | None = None,
+    domain: ShortName | None = None,
     state: UserState | None = None,
     health: Health | None = None,
     login: SearchText = None,

@@ -43,7 +43,7 @@ COMMANDS: CommandTable = {
     ),
     "projects": CommandEntry(
         "botfarm_client.commands.projects:projects",
-        "The systems under test, and how long their users may be held.",
+        "The systems under test, their envs and domains, and how long their users may be held.",
     ),
     "stats": CommandEntry(
         "botfarm_client.commands.stats.group:stats",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from botfarm_client.connection.connection import Connection
 
 projects = typer.Typer(
-    no_args_is_help=True, help="The systems under test, and how long their users may be held."
+    no_args_is_help=True,
+    help="The systems under test, their envs and domains, and how long their users may be held.",
 )
 
 
@@ -31,7 +32,38 @@ class Cleaning(StrEnum):
     REQUIRED = "required"
 
 
+class Logins(StrEnum):
+    EMAIL = "email"
+    ANY = "any"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dot, dash and underscore.")]
+Envs = Annotated[
+    list[str],
+    typer.Option(
+        "--env", metavar="ENV", help="Repeat it for each of its envs: prod, preprod and stage by default."
+    ),
+]
+Domains = Annotated[
+    list[str],
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Repeat it for each of its domains, the default one first: regular and canary by default.",
+    ),
+]
+ChangedEnvs = Annotated[
+    list[str],
+    typer.Option("--env", metavar="ENV", help="Repeat it for all of its envs: they replace those it has."),
+]
+ChangedDomains = Annotated[
+    list[str],
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Repeat it for all of its domains, the default one first: they replace those it has.",
+    ),
+]
 DefaultTtl = Annotated[int | None, duration_option("--default-ttl", "How long a lease is, if not said.")]
 MaxTtl = Annotated[int | None, duration_option("--max-ttl", "How long a lease may be.")]
 MaxHold = Annotated[int | None, duration_option("--max-hold", "How long a lease may be held by renewing it.")]
@@ -74,6 +106,11 @@ SessionRefresh = Annotated[
     duration_option("--session-refresh", "How long before its end a session is refreshed; 0: never."),
 ]
 
+LoginsOption = Annotated[
+    Logins | None,
+    typer.Option("--logins", help="New logins: e-mail addresses, or any text, such as phone numbers."),
+]
+
 
 @projects.command("list")
 def list_projects(*, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
@@ -97,6 +134,8 @@ def show(project: ProjectArgument, *, as_json: AsJson = False, url: Url = DEFAUL
 def add(
     name: Name,
     *,
+    env: Envs = [],  # noqa: B006  typer makes a new list for each call
+    domain: Domains = [],  # noqa: B006
     default_ttl: DefaultTtl = None,
     max_ttl: MaxTtl = None,
     max_hold: MaxHold = None,
@@ -112,11 +151,14 @@ def add(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Add a project."""
-    policy = _given(
+    given = _given(
+        envs=env or None,
+        domains=domain or None,
         default_ttl=default_ttl,
         max_ttl=max_ttl,
         max_hold=max_hold,
@@ -132,9 +174,10 @@ def add(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     with open_farm(url) as farm:
-        _print(farm.post("/projects", {"name": name, **policy}), as_json=as_json)
+        _print(farm.post("/projects", {"name": name, **given}), as_json=as_json)
 
 
 @projects.command()
@@ -142,6 +185,8 @@ def update(
     project: ProjectArgument,
     *,
     name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
+    env: ChangedEnvs = [],  # noqa: B006
+    domain: ChangedDomains = [],  # noqa: B006
     default_ttl: DefaultTtl = None,
     max_ttl: MaxTtl = None,
     max_hold: MaxHold = None,
@@ -157,12 +202,15 @@ def update(
     rotate_every: RotateEvery = None,
     rotate_on_release: RotateOnRelease = None,
     session_refresh: SessionRefresh = None,
+    logins: LoginsOption = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Change what is said of a project; the rest stays."""
     changes = _given(
         name=name,
+        envs=env or None,
+        domains=domain or None,
         default_ttl=default_ttl,
         max_ttl=max_ttl,
         max_hold=max_hold,
@@ -178,6 +226,7 @@ def update(
         rotate_every=rotate_every,
         rotate_on_release=rotate_on_release,
         session_refresh=session_refresh,
+        logins=logins,
     )
     if not changes:
         raise typer.BadParameter("say what to change")
@@ -213,7 +262,8 @@ def _print(project: dict[str, Any], *, as_json: bool) -> None:
         print_json(project)
     else:
         columns = {name: cell(project) for name, cell in _COLUMNS.items()}
-        print_fields(columns | _health(project) | {"created": format_moment(project["created_at"])})
+        logins = {"logins": project["logins"]}
+        print_fields(columns | logins | _health(project) | {"created": format_moment(project["created_at"])})
 
 
 def _health(project: dict[str, Any]) -> dict[str, object]:
@@ -237,6 +287,8 @@ def _period(seconds: int) -> str | None:
 
 _COLUMNS: Columns = {
     "name": lambda project: project["name"],
+    "envs": lambda project: ", ".join(project["envs"]),
+    "domains": lambda project: ", ".join(project["domains"]),
     "default ttl": lambda project: format_duration(project["default_ttl"]),
     "max ttl": lambda project: format_duration(project["max_ttl"]),
     "max hold": lambda project: format_duration(project["max_hold"]),

@@ -19,7 +19,8 @@ class FarmSettings:
     project: str | None
     """Its name or id."""
     env: str | None
-    domain: str = "regular"
+    domain: str | None = None
+    """Without it the first of the project's."""
     wait: float = 120
     """Seconds that an acquire waits for its users, at most."""
     ttl: int | None = None
@@ -43,7 +44,7 @@ class FarmSettings:
             token=_token(token),
             project=stripped(project or "") or variable("BOTFARM_PROJECT"),
             env=stripped(env or "") or variable("BOTFARM_ENV"),
-            domain=cls.domain if domain is None else stripped(domain),
+            domain=stripped(domain or "") or None,
             wait=cls.wait if wait is None else wait,
             ttl=ttl,
         )

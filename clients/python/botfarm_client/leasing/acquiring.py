@@ -45,6 +45,8 @@ class Grant:
     answer: Json = field(repr=False)
     asked_at: float
     """By this machine's clock, in seconds. The lease began later than that."""
+    pool: str
+    """`project/env/domain`, with the project as the caller gave it; of a hold of one user, its id."""
 
 
 class Acquiring:
@@ -66,7 +68,6 @@ class Acquiring:
         self._keys = iter(_new_keys() if keys is None else keys)
         self._key = next(self._keys)
         self._may_hold = False
-        self.pool = _pool(wanted)
 
     def steps(self) -> Steps[Grant]:
         """The steps of the acquire.
@@ -88,7 +89,7 @@ class Acquiring:
                 failure = error
             else:
                 if self._key == known or self._now() - asked_at <= FRESH * float(answer["expires_in"]):
-                    return Grant(answer, asked_at)
+                    return Grant(answer, asked_at, _pool({**self._wanted, "domain": answer["domain"]}))
                 # The farm kept the request open, so the start of the lease is unknown. A
                 # replay under the same key tells its age.
                 known = self._key
@@ -140,7 +141,7 @@ class Acquiring:
         if isinstance(
             failure, PoolExhaustedError | QuotaExceededError
         ):  # the farm knows only the last request
-            failure.pool, failure.waited = self.pool, waited
+            failure.pool, failure.waited = _pool(self._wanted), waited
             if "waited" in failure.details:
                 failure.details["waited"] = round(waited, 3)
         if lost and may_pass(failure):
@@ -181,10 +182,11 @@ class _Patience:
 
 
 def _pool(wanted: Json) -> str:
-    """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+    """`project/env/domain`, as far as the caller gave them; of a hold of one user, its id."""
     if user_id := wanted.get("user_id"):
         return str(user_id)
-    return "/".join((wanted.get("project") or wanted["project_id"], wanted["env"], wanted["domain"]))
+    names = (wanted.get("project") or wanted["project_id"], wanted["env"], wanted.get("domain"))
+    return "/".join(filter(None, names))
 
 
 def _new_keys() -> Iterator[str]:

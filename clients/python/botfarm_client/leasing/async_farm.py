@@ -109,7 +109,7 @@ class AsyncBotfarm:
             grant: Grant | None = await carry_out(source.steps(), self._connection)
             if grant is None:
                 return None
-            return AsyncLease(grant, self._connection, self._renewer, pool=source.pool)
+            return AsyncLease(grant, self._connection, self._renewer)
         except BotfarmError:
             raise
         except BaseException:

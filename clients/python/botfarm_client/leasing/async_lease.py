@@ -63,13 +63,11 @@ class AsyncLeasedUser(HeldUser):
 class AsyncLease(HeldLease[AsyncLeasedUser, asyncio.Event]):
     """Renewed by a task until it is released. `lost` is an `asyncio.Event`."""
 
-    def __init__(
-        self, grant: Grant, connection: AsyncConnection, renewer: AsyncRenewer, *, pool: str
-    ) -> None:
+    def __init__(self, grant: Grant, connection: AsyncConnection, renewer: AsyncRenewer) -> None:
         """Raises UnexpectedAnswerError."""
         document, lease_clock = held_lease(grant.answer), LeaseClock(grant)
         users = tuple(AsyncLeasedUser(connection, lease_clock, each) for each in document["users"])
-        super().__init__(grant, lease_clock, pool=pool, users=users, lost=asyncio.Event())
+        super().__init__(grant, lease_clock, users=users, lost=asyncio.Event())
         self._connection = connection
         self._renewer = renewer
         renewer.add(lease_clock, self._look)

@@ -43,7 +43,6 @@ class ChoreLine:
         self._forever = forever
         self._now = now
         self._acquiring = self._new_acquiring()
-        self.pool = self._acquiring.pool
         self._is_reached = False
         self._failures: Counter[str] = Counter()
         self._rest, self._next_rest, self._why = 0.0, FIRST_REST, ""

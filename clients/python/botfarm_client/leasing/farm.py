@@ -44,7 +44,7 @@ class Botfarm:
         `project`: the name or id of the system under test. Default: BOTFARM_PROJECT.
         `env`, `domain`, `wait` (seconds), `ttl` (seconds): for each lease that names none of its own,
         see `LeaseTerms`.
-        Defaults: BOTFARM_ENV, `regular`, 120 seconds, and the project's `default_ttl`.
+        Defaults: BOTFARM_ENV, the project's first domain, 120 seconds, and the project's `default_ttl`.
         `transport`: sends the requests instead of the SDK's own connections; it is closed with the
         farm object.
         """
@@ -144,7 +144,7 @@ class Botfarm:
             grant: Grant | None = carry_out(source.steps(), self._connection)
             if grant is None:
                 return None
-            return Lease(grant, self._connection, self._renewer, pool=source.pool)
+            return Lease(grant, self._connection, self._renewer)
         except BotfarmError:
             raise
         except BaseException:

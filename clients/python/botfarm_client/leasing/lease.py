@@ -67,11 +67,11 @@ class LeasedUser(HeldUser):
 class Lease(HeldLease[LeasedUser, threading.Event]):
     """Renewed by a thread until it is released. `lost` is a `threading.Event`."""
 
-    def __init__(self, grant: Grant, connection: Connection, renewer: Renewer, *, pool: str) -> None:
+    def __init__(self, grant: Grant, connection: Connection, renewer: Renewer) -> None:
         """Raises UnexpectedAnswerError."""
         document, lease_clock = held_lease(grant.answer), LeaseClock(grant)
         users = tuple(LeasedUser(connection, lease_clock, each) for each in document["users"])
-        super().__init__(grant, lease_clock, pool=pool, users=users, lost=threading.Event())
+        super().__init__(grant, lease_clock, users=users, lost=threading.Event())
         self._connection = connection
         self._renewer = renewer
         renewer.add(lease_clock, self._look)

@@ -17,9 +17,9 @@ class LeaseTerms(TypedDict, total=False):
     """Keyword arguments of `acquire` and `lease`. Where `None` is allowed, it means the default."""
 
     env: str | None
-    """`prod`, `preprod` or `stage`. Default: the `env` of the farm object, else BOTFARM_ENV."""
+    """One of the project's. Default: the `env` of the farm object, else BOTFARM_ENV."""
     domain: str | None
-    """`regular` or `canary`. Default: the `domain` of the farm object, which is `regular`."""
+    """One of the project's. Default: the `domain` of the farm object, else the project's first."""
     count: int
     """Number of users, 1 to 100: all of them or none. Default: 1."""
     labels: Mapping[str, str] | None
@@ -88,15 +88,16 @@ def _lease_request(settings: FarmSettings, terms: LeaseTerms) -> Json:
 
 
 def _pool(settings: FarmSettings, terms: LeaseTerms) -> Json:
-    project, env, domain = settings.project, terms.get("env") or settings.env, terms.get("domain")
+    project, env = settings.project, terms.get("env") or settings.env
+    domain = terms.get("domain") or settings.domain
     if project is None:
         raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
     if not env:
-        raise SettingError("no env: set BOTFARM_ENV to prod, preprod or stage")
+        raise SettingError("no env: set BOTFARM_ENV to an env of the project, such as stage")
     return {
         "project_id" if is_id(project) else "project": project,
         "env": env,
-        "domain": settings.domain if domain is None else domain,
+        **({"domain": domain} if domain else {}),
         "labels": dict(terms.get("labels") or {}),
         "count": terms.get("count", 1),
         "priority": terms.get("priority", 0),

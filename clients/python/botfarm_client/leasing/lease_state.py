@@ -143,12 +143,12 @@ EventT = TypeVar("EventT", bound=_Event)
 
 class HeldLease(Generic[UserT, EventT]):
     def __init__(
-        self, grant: Grant, lease_clock: LeaseClock, *, pool: str, users: tuple[UserT, ...], lost: EventT
+        self, grant: Grant, lease_clock: LeaseClock, *, users: tuple[UserT, ...], lost: EventT
     ) -> None:
         self.id = lease_clock.lease_id
         self.fence = int(grant.answer["fence"])
-        self.pool = pool
-        """`project/env/domain`, as the caller gave them; of a hold of one user, its id."""
+        self.pool = grant.pool
+        """`project/env/domain`, with the project as the caller gave it; of a hold of one user, its id."""
         self.users = users
         self.lost = lost
         """Set when the lease is lost, before its users can be leased to anybody else."""

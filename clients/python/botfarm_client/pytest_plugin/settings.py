@@ -14,8 +14,8 @@ MARKER = f"{_SIGNATURE}: the users that botfarm_user and botfarm_lease take"
 _SETTINGS = {
     "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
     "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),
-    "env": ("ENV", "prod, preprod or stage, else BOTFARM_ENV"),
-    "domain": ("DOMAIN", "canary or regular, which is the default"),
+    "env": ("ENV", "one of the project's, else BOTFARM_ENV"),
+    "domain": ("DOMAIN", "one of the project's, else its first"),
     "wait": ("DURATION", "how long to wait for a user, such as 90 or 10m; 2m unless it is said"),
     "ttl": ("DURATION", "how long users stay taken when a run is killed; else as the project says"),
     "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),

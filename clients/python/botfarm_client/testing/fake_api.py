@@ -79,7 +79,7 @@ class FakeApi:
         raise FakeProblem("no-such-page")
 
     def _acquire(self, asked: Asked, body: Json) -> tuple[int, Json]:
-        wanted = fake_requests.wanted_lease(body)
+        wanted = fake_requests.wanted_lease(body, default_domain=self._stock.default_domain)
         project = wanted.pop("project") or wanted.pop("project_id")
         if wanted["user_id"] is None and project not in self._projects:
             raise FakeProblem("no-such-project")

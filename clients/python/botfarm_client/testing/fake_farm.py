@@ -29,19 +29,21 @@ class FakeFarm:
         *,
         project: str = "shop",
         env: str = "stage",
+        domain: str = "regular",
         policy: FakePolicy = FakePolicy(),  # noqa: B008  frozen
         max_leases: int | None = None,
     ) -> None:
         """Without `users` there is one.
 
-        `env` is what clients take that name none; `max_leases` the quota, in users.
+        `env` is what clients take that name none; `domain` the project's first, which an acquire means that
+        names none; `max_leases` the quota, in users.
         """
         self.token = TOKEN
         self.project = project
         self.project_id = str(uuid4())
         self.env = env
-        chosen = [FakeUser("user@fake.test", env=env)] if users is None else list(users)
-        self._stock = FakeStock(chosen, policy)
+        chosen = [FakeUser("user@fake.test", env=env, domain=domain)] if users is None else list(users)
+        self._stock = FakeStock(chosen, policy, default_domain=domain)
         self._leasing = FakeLeasing(self._stock, max_leases=max_leases)
         self._api = FakeApi(
             self._stock, self._leasing, token=TOKEN, project=project, project_id=self.project_id

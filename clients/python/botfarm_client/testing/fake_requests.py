@@ -1,6 +1,7 @@
 """Checks the bodies of requests to a fake farm, as far as users of the SDK get them wrong."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ _WANTED: Mapping[str, Any] = {
     "project_id": None,
     "project": None,
     "env": None,
-    "domain": "regular",
+    "domain": None,
     "labels": {},
     "count": 1,
     "ttl_seconds": None,
@@ -25,14 +26,14 @@ _WANTED: Mapping[str, Any] = {
 }
 _RANGES = {"count": (1, 100), "ttl_seconds": (1, 86_400), "wait_seconds": (0, 300), "priority": (-10, 10)}
 _CHOICES = {
-    "env": {"prod", "preprod", "stage"},
-    "domain": {"canary", "regular"},
     "purpose": {"test", "chore", "hold"},
     "outcome": {"ok", "dirty", "broken"},
     "action": {"quarantine", "restore", "retire", "delete", "label"},
     "state": {"free", "leased", "resting", "dirty", "chore", "held", "quarantined", "retired"},
     "health": {"unknown", "ok", "failing", "unreachable"},
 }
+_NAMES = {"env", "domain"}
+_SHORT_NAME = "[a-z0-9][a-z0-9._-]{0,31}"
 _REASONS = {
     "credential_rejected", "locked_out", "captcha", "mfa", "data", "rate_limited", "environment", "other",
 }  # fmt: skip
@@ -59,6 +60,8 @@ def check(body: Json, known: Collection[str], *, within: str = "", needed: Colle
             least, most = _RANGES[name]
             if not isinstance(value, int) or not least <= value <= most:
                 raise invalid(field, f"Input should be from {least} to {most}")
+        if name in _NAMES and value is not None and not re.fullmatch(_SHORT_NAME, str(value)):
+            raise invalid(field, f"String should match pattern '^{_SHORT_NAME}$'")
         if name in _CHOICES and (value is not None or name == "outcome") and value not in _CHOICES[name]:
             raise invalid(field, f"Input should be one of {sorted(_CHOICES[name])}")
     for name in needed:
@@ -67,9 +70,10 @@ def check(body: Json, known: Collection[str], *, within: str = "", needed: Colle
     return body
 
 
-def wanted_lease(body: Json) -> Json:
+def wanted_lease(body: Json, *, default_domain: str) -> Json:
     """The body of an acquire, whole."""
     wanted = {**_WANTED, **check(body, _WANTED.keys())}
+    wanted["domain"] = wanted["domain"] or default_domain
     is_hold, has_user = wanted["purpose"] == "hold", wanted["user_id"] is not None
     for name in ("user_id", "note"):
         if wanted[name] is not None and not is_hold:

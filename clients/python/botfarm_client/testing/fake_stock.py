@@ -16,9 +16,10 @@ _LOST: Verdict = {"outcome": "lost"}
 class FakeStock:
     """Callers hold the lock while they use it, and call `settle` first."""
 
-    def __init__(self, users: list[FakeUser], policy: FakePolicy) -> None:
+    def __init__(self, users: list[FakeUser], policy: FakePolicy, *, default_domain: str) -> None:
         self.lock = threading.RLock()
         self.policy = policy
+        self.default_domain = default_domain
         self.users = users
         """The next one to be leased first."""
         self.leases: list[FakeLease] = []

@@ -15,11 +15,10 @@ from botfarm_client.commands.shared.command_errors import ExitCode, command_erro
 from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
-    Domain,
-    DomainOption,
     LabelOptions,
     MetadataOptions,
     Owner,
+    PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
@@ -39,7 +38,7 @@ def run(
     *,
     project: PoolProject,
     env: PoolEnv,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     forever: Annotated[
         bool, typer.Option("--forever", help="Wait for chores, instead of ending when none is due.")

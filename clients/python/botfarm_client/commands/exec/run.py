@@ -11,11 +11,10 @@ from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     Count,
-    Domain,
-    DomainOption,
     LabelOptions,
     MetadataOptions,
     Owner,
+    PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
@@ -36,7 +35,7 @@ def run_under_lease(
     *,
     project: PoolProject,
     env: PoolEnv,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     count: Count = 1,
     ttl: Annotated[

@@ -17,11 +17,10 @@ from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     AsJson,
     Count,
-    Domain,
-    DomainOption,
     LabelOptions,
     MetadataOptions,
     Owner,
+    PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
@@ -51,7 +50,7 @@ def acquire(
     *,
     project: PoolProject,
     env: PoolEnv,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     count: Count = 1,
     ttl: Annotated[

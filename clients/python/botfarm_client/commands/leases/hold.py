@@ -11,10 +11,10 @@ from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     AsJson,
     LabelOptions,
-    MaybeDomain,
     MaybeEnv,
     MaybeProject,
     Owner,
+    PoolDomain,
     Url,
     duration_option,
 )
@@ -38,7 +38,7 @@ def hold(
     note: Annotated[str, typer.Option("--note", help="Why, for people to read.")],
     project: MaybeProject = None,
     env: MaybeEnv = None,
-    domain: MaybeDomain = None,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
     ttl: Annotated[
         int | None, duration_option("--ttl", "How long to keep it; else as long as the project allows.")
@@ -60,7 +60,7 @@ def hold(
         "owner": owner or this_holder().owner,
     }
     if user is None:
-        body |= {**pool, "domain": domain or "regular"}
+        body |= pool
         if project and is_id(project):
             body["project_id"] = body.pop("project")
     lease = _take(body, user, url=url)

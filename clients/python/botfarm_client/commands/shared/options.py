@@ -1,7 +1,6 @@
 """Options and arguments that commands share."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -11,17 +10,6 @@ from botfarm_client.connection.api_calls import DEFAULT_URL as DEFAULT_URL  # no
 from botfarm_client.shared.durations import TimeFormatError, parse_duration, parse_moment
 
 DEFAULT_LIMIT = 100
-
-
-class Env(StrEnum):
-    PROD = "prod"
-    PREPROD = "preprod"
-    STAGE = "stage"
-
-
-class Domain(StrEnum):
-    CANARY = "canary"
-    REGULAR = "regular"
 
 
 Url = Annotated[str, typer.Option("--url", envvar="BOTFARM_URL", metavar="URL", help="Where the farm is.")]
@@ -37,15 +25,20 @@ UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The id, or th
 _PROJECT = typer.Option("--project", metavar="PROJECT", help="Its name or id.")
 ProjectOption = Annotated[str, _PROJECT]
 MaybeProject = Annotated[str | None, _PROJECT]
-EnvOption = Annotated[Env, typer.Option("--env")]
-MaybeEnv = Annotated[Env | None, typer.Option("--env")]
+_ENV = typer.Option("--env", metavar="ENV", help="One of the project's.")
+EnvOption = Annotated[str, _ENV]
+MaybeEnv = Annotated[str | None, _ENV]
 # For commands that acquire a lease: the same variables as the SDK reads.
 PoolProject = Annotated[
     str, typer.Option("--project", envvar="BOTFARM_PROJECT", metavar="PROJECT", help="Its name or id.")
 ]
-PoolEnv = Annotated[Env, typer.Option("--env", envvar="BOTFARM_ENV")]
-DomainOption = Annotated[Domain, typer.Option("--domain")]
-MaybeDomain = Annotated[Domain | None, typer.Option("--domain")]
+PoolEnv = Annotated[
+    str, typer.Option("--env", envvar="BOTFARM_ENV", metavar="ENV", help="One of the project's.")
+]
+PoolDomain = Annotated[
+    str | None, typer.Option("--domain", metavar="DOMAIN", help="Else the first of the project's.")
+]
+MaybeDomain = Annotated[str | None, typer.Option("--domain", metavar="DOMAIN", help="One of the project's.")]
 
 LabelOptions = Annotated[
     list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")

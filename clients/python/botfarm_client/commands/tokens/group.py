@@ -23,13 +23,6 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-class TokenEnv(StrEnum):
-    PROD = "prod"
-    PREPROD = "preprod"
-    STAGE = "stage"
-    EVERY = "*"
-
-
 @tokens.command("list")
 def list_tokens(
     *,
@@ -58,7 +51,9 @@ def create(
         list[str],
         typer.Option("--project", metavar="PROJECT", help="Its name or id; '*' for all. Repeatable."),
     ],
-    env: Annotated[list[TokenEnv], typer.Option("--env", help="'*' for all. Repeatable.")],
+    env: Annotated[
+        list[str], typer.Option("--env", metavar="ENV", help="Its name; '*' for all. Repeatable.")
+    ],
     max_leases: Annotated[
         int | None, typer.Option("--max-leases", min=1, help="How many users it may hold at the same time.")
     ] = None,
@@ -113,8 +108,8 @@ def revoke(
         say(f"Revoked the token {found['name']} with the id {found['id']}.")
 
 
-def _all_or_some(given: list[str] | list[TokenEnv], *, option: str) -> list[str]:
-    names = list(dict.fromkeys(map(str, given)))
+def _all_or_some(given: list[str], *, option: str) -> list[str]:
+    names = list(dict.fromkeys(given))
     if ALL in names and len(names) > 1:
         raise typer.BadParameter("'*' is all of them: give it alone", param_hint=option)
     return names

@@ -17,14 +17,13 @@ from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     All,
     AsJson,
-    Domain,
-    DomainOption,
     EnvOption,
     LabelOptions,
     Limit,
     MaybeDomain,
     MaybeEnv,
     MaybeProject,
+    PoolDomain,
     ProjectOption,
     Url,
     UserArgument,
@@ -33,6 +32,7 @@ from botfarm_client.commands.shared.options import (
 from botfarm_client.commands.shared.output import note_if_more, print_json, say
 from botfarm_client.commands.shared.prompts import confirm
 from botfarm_client.commands.users.bulk_command import bulk
+from botfarm_client.commands.users.export_command import export_users
 from botfarm_client.commands.users.history_command import history
 from botfarm_client.commands.users.import_command import import_users
 from botfarm_client.commands.users.options import Health, State
@@ -101,7 +101,7 @@ def add(
     *,
     project: ProjectOption,
     env: EnvOption,
-    domain: DomainOption = Domain.REGULAR,
+    domain: PoolDomain = None,
     label: LabelOptions = [],  # noqa: B006
     secrets: SecretsFile = None,
     totp_file: TotpFile = None,
@@ -112,12 +112,13 @@ def add(
     labels = parse_pairs(label, option="--label")
     credentials = read_credentials(password=True, secrets=secrets, totp_file=totp_file)
     with open_farm(url) as farm:
+        project_id = project_id_of(farm, project)
         body = {
             "login": login,
             **credentials,
-            "project_id": project_id_of(farm, project),
+            "project_id": project_id,
             "env": env,
-            "domain": domain,
+            "domain": domain or farm.get(f"/projects/{project_id}")["domains"][0],
             "labels": labels,
         }
         added = farm.post("/users", body)
@@ -128,6 +129,7 @@ def add(
 
 
 users.command("import")(import_users)
+users.command("export")(export_users)
 
 
 @users.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botfarm_client.connection.api_calls import Json
 from botfarm_client.errors import ProblemError
-from botfarm_client.shared.user_files import BadLine, Record, with_project_id
+from botfarm_client.shared.user_files.records import BadLine, Record, with_project_id
 
 if TYPE_CHECKING:
     from botfarm_client.connection.connection import Connection
@@ -30,6 +30,8 @@ _PLACEHOLDER = b"{}\n"
 class Imported:
     created: int
     bad_lines: list[BadLine]
+    updated: int = 0
+    unchanged: int = 0
 
     @property
     def bad_count(self) -> int:
@@ -48,7 +50,7 @@ class UserImport:
         self._bad_lines: dict[int, BadLine] = {}
 
     def run(self, records: Iterable[Record | BadLine], *, on_error: str) -> Imported:
-        created = 0
+        counts: dict[str, int] = {}
         try:
             answer = self._farm.post_lines(
                 "/users/import", self._chunks(records), wait=WORK_TIME, on_error=on_error
@@ -58,8 +60,14 @@ class UserImport:
             if problem.slug != "invalid-request" or not _names_lines(answer):
                 raise
         else:
-            created = int(answer.get("created", 0))
-        return Imported(created, self._in_file_order(answer.get("errors") or []))
+            # A farm of the version before counts only the users that it has created.
+            counts = {name: int(answer.get(name, 0)) for name in ("created", "updated", "unchanged")}
+        return Imported(
+            created=counts.get("created", 0),
+            bad_lines=self._in_file_order(answer.get("errors") or []),
+            updated=counts.get("updated", 0),
+            unchanged=counts.get("unchanged", 0),
+        )
 
     def _chunks(self, records: Iterable[Record | BadLine]) -> Iterator[bytes]:
         chunk = bytearray()
@@ -89,12 +97,18 @@ class UserImport:
 
     def _in_file_order(self, errors: list[Json]) -> list[BadLine]:
         """All bad lines. For a placeholder, the reason found here replaces the farm's."""
-        answered = (
-            BadLine(self._file_line(each["line"]), str(each.get("field", "")), str(each.get("code", "")))
-            for each in errors
-        )
+        answered = map(self._answered, errors)
         of_the_farm = [bad for bad in answered if bad.line not in self._bad_lines]
         return sorted([*self._bad_lines.values(), *of_the_farm], key=lambda bad: bad.line)
+
+    def _answered(self, error: Json) -> BadLine:
+        earlier = error.get("earlier_line")
+        return BadLine(
+            self._file_line(error["line"]),
+            str(error.get("field", "")),
+            str(error.get("code", "")),
+            self._file_line(earlier) if isinstance(earlier, int) else None,
+        )
 
     def _file_line(self, number: int) -> int:
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else number

@@ -1,0 +1,1 @@
+"""Files of users, as spreadsheets, password managers and programs write them."""
