@@ -19,7 +19,7 @@ UPKEEP := .venv/upkeep
 UPKEEP_READY := .venv/.upkeep-ready
 
 # $(call timed,TARGETS) makes them and says how long it took.
-timed = +@start=$$(date +%s); $(MAKE) --no-print-directory $(1) && echo "[$$(($$(date +%s) - start)) s] $(1)"
+timed = +@start=$$(date +%s); $(MAKE) --silent $(1) && echo "[$$(($$(date +%s) - start)) s] $(filter-out --%,$(1))"
 
 .PHONY: help ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
@@ -69,9 +69,9 @@ check: lint types layers test-docs ## Linters, types, import layers and the site
 
 ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
 	$(call timed,$(READY))
-	$(call timed,--jobs 2 test browser)
-	$(call timed,--jobs 2 --output-sync=target check tools)
-	$(call timed,--jobs 2 --output-sync=target test-ops test-in-browsers)
+	$(call timed,--jobs=2 test browser)
+	$(call timed,--jobs=3 --output-sync=target tools check)
+	$(call timed,--jobs=2 --output-sync=target test-ops test-in-browsers)
 
 # One after the other, beside test-ops, which waits for most of its time.
 test-in-browsers:

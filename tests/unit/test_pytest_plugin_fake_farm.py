@@ -31,7 +31,9 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     for name in os.environ:
         if name.startswith(("BOTFARM_", "PYTEST_XDIST", "PYTEST_ADDOPTS")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other plugins that are installed here are slow to load
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # other plugins that are installed here are slow to load
     pytester.makeconftest(CONFTEST)
     return pytester
 
