@@ -32,7 +32,8 @@ BROKEN_RULES = """
           AND l.ended_at IS NULL AND l.expires_at > clock_timestamp())
     UNION ALL
     -- A project's lock-delay only ever gets shorter here, and leases under way keep the longer one.
-    SELECT 'after its expiry a user rests for the lock-delay', u.id FROM users AS u JOIN projects AS p ON p.id = u.project_id
+    SELECT 'after its expiry a user rests for the lock-delay', u.id
+    FROM users AS u JOIN projects AS p ON p.id = u.project_id
     WHERE u.locktime IS NOT NULL AND u.expires_at > clock_timestamp()
       AND u.available_at < u.expires_at + make_interval(secs => p.lock_delay)
     UNION ALL
