@@ -101,6 +101,8 @@ class Token:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    managed_by: str | None = None
+    """The file that made it; null for a token that was made by other ways."""
 
     @property
     def principal_name(self) -> str:

@@ -65,6 +65,8 @@ class Project:
     policy: ProjectPolicy
     envs: tuple[str, ...] = DEFAULT_ENVS
     domains: tuple[str, ...] = DEFAULT_DOMAINS
+    managed_by: str | None = None
+    """The file that made it; null for what was made by other ways."""
 
     @property
     def default_domain(self) -> str:

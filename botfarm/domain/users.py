@@ -87,6 +87,8 @@ class User:
     session_expires_at: datetime | None
     has_secrets: bool
     has_totp: bool
+    managed_by: str | None = None
+    """The file that made it; null for a user that was made by other ways."""
     last_lease: Lease | None = None
     """Null in lists, for a user that was never leased, and when the history is pruned."""
 

@@ -18,6 +18,7 @@ from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
 from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.access.tokens import Tokens
+from botfarm.services.configuration.configuration import Configuration
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
 from botfarm.services.granting.grants import Grants
 from botfarm.services.leasing.acquiring import Acquiring
@@ -75,6 +76,7 @@ class Services:
     exporting: Exporting
     pools: Pools
     farm_changes: FarmChanges
+    configuration: Configuration
 
     acquiring: Acquiring
     user_acquiring: UserAcquiring
@@ -165,6 +167,7 @@ async def open_services(
             exporting=Exporting(database, key_ring, users, projects),
             pools=pools,
             farm_changes=farm_changes,
+            configuration=Configuration(database, key_ring, notifier, projects),
             acquiring=acquiring,
             user_acquiring=user_acquiring,
             leases=leases,

@@ -18,6 +18,7 @@ from botfarm.web.api import (
     audit_routes,
     auth_routes,
     capacity_routes,
+    configuration_routes,
     export_routes,
     import_routes,
     lease_routes,
@@ -95,6 +96,7 @@ def create_app(settings: Settings, *, keys_checked: bool = False) -> FastAPI:
         capacity_routes,
         stats_routes,
         token_routes,
+        configuration_routes,
         audit_routes,
     ):
         app.include_router(routes.router, dependencies=[bearer, session])

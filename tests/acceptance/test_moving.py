@@ -158,6 +158,15 @@ def test_from_a_spreadsheet(farm: LiveFarm, folder: Path) -> None:
     assert taken(farm, labels={"plan": "paid"})["password"] == "correct horse"
 
 
+def test_the_farm_may_be_a_file_from_then_on(farm: LiveFarm, folder: Path) -> None:
+    (folder / "users.json").write_text(blocks("From a `users.json`", "json")[0])
+    type_section(farm, folder, "From a `users.json`")
+    for script in blocks("Keeping them as a file", "sh"):
+        typed(farm, folder, script)
+    assert "admin@shop.test" in (folder / "farm.yaml").read_text()
+    assert "correct horse" not in (folder / "farm.yaml").read_text()
+
+
 def test_accounts_that_were_taken_out_go_into_another_farm(farm: LiveFarm, folder: Path) -> None:
     (folder / "users.json").write_text(blocks("From a `users.json`", "json")[0])
     type_section(farm, folder, "From a `users.json`")

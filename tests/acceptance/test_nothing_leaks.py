@@ -39,6 +39,7 @@ CREDENTIALS = KEPT | {"code"}
 BELONGS = {
     ("bootstrap", "create_token", 201): {"token", "token's secret"},
     ("nobody", "login", 200): {"session"},
+    ("bootstrap", "apply_config", 200): {"token", "token's secret"},
     ("admin", "export_users", 200): KEPT | {"seed"},
     ("operator", "export_users", 200): KEPT | {"seed"},
     ("holder", "acquire_lease", 201): CREDENTIALS,
@@ -57,7 +58,7 @@ NEVER = {"logout": {401}, "import_users": {400}}
 # Operations that are made to fail with a 500. No stored value can do that to the others.
 BROKEN = {
     "acquire_lease", "acquire_lock", "create_user", "get_user", "get_users", "import_users", "export_users",
-    "update_user", "renew_lease", "get_lease", "get_totp", "write_back",
+    "update_user", "renew_lease", "get_lease", "get_totp", "write_back", "apply_config",
 }  # fmt: skip
 GONE = str(uuid4())
 CLEAR_TEXT = {
@@ -86,9 +87,17 @@ def lease(login: str, **fields: Any) -> Json:
     return {"project": "shop", "env": "stage", "labels": {"login": login}, **fields}
 
 
+def file(login: str, **fields: Any) -> Json:
+    configured = {"login": f"{login}@shop.test", "env": "stage", "domain": "regular", "labels": {"login": login},
+                  "password": PASSWORD, "secrets": {SECRET_NAME: SECRET}, **fields}  # fmt: skip
+    token = {"name": "of-file", "role": "viewer", "projects": ["shop"], "envs": ["stage"]}
+    project = {"name": "shop", "policy": {"cooldown": 0}, "users": [configured]}
+    return {"name": "team", "projects": [project], "tokens": [token], "prune": False, "adopt": False}
+
+
 def right_bodies(world: World) -> dict[str, Json | None]:
     """Of every operation. None of these is asked for as it stands here."""
-    new = user(world, "new")
+    new, wanted = user(world, "new"), file("new")
     return {
         "create_project": {"id": str(uuid4()), "name": "new", "default_ttl": 60},
         "get_projects": None,
@@ -130,6 +139,8 @@ def right_bodies(world: World) -> dict[str, Json | None]:
                          "max_leases": 1, "expires_in": 60},
         "get_tokens": None,
         "delete_token": None,
+        "plan_config": wanted,
+        "apply_config": {**wanted, "fingerprint": "0123456789abcdef"},
         "get_audit": None,
         "login": {"name": "ann", "password": OPERATORS_PASSWORD},
         "logout": None,
@@ -171,7 +182,7 @@ async def test_no_credential_is_found_where_it_does_not_belong(postgres_url: str
         async with httpx.AsyncClient(base_url=url, timeout=30) as http:
             farm = await open_driver(http)
             await sign_everybody_in(farm, canaries)
-            await succeed(farm, world)
+            await succeed(farm, world, canaries)
             await ask_for_a_code_that_is_far_away(farm, world, database_url)
             await refuse_crowds(farm, world, database_url)
             async with crowd_that_guesses(farm):
@@ -231,7 +242,7 @@ async def sign_everybody_in(farm: Driver, canaries: Canaries) -> None:
     farm.callers["operator"] = {"Cookie": f"__Host-botfarm={session}"}
 
 
-async def succeed(farm: Driver, world: World) -> None:
+async def succeed(farm: Driver, world: World, canaries: Canaries) -> None:
     """Every operation, and what later errors need."""
     for name in ("shop", "empty", "other"):
         created = await farm.ask("create_project", json={"name": name, "lock_delay": 0})
@@ -284,7 +295,21 @@ async def succeed(farm: Driver, world: World) -> None:
     spare = {"name": "spare", "role": "viewer", "projects": ["shop"], "envs": ["stage"]}
     made = await farm.ask("create_token", caller="bootstrap", json=spare)
     await farm.ask("delete_token", path={"token_id": made.json()["id"]})
+    await apply_file(farm, world, canaries)
     await look_at_everything(farm, world)
+
+
+async def apply_file(farm: Driver, world: World, canaries: Canaries) -> None:
+    wanted = file("of-file", totp_seed=world["seed"])
+    planned = await farm.ask("plan_config", caller="bootstrap", json=wanted)
+    fingerprint = planned.json()["fingerprint"]
+    answer = await farm.ask("apply_config", caller="bootstrap", json={**wanted, "fingerprint": fingerprint})
+    token = canaries.add("token", answer.json()["tokens"][0]["token"])
+    parsed = parse_token(token)
+    assert parsed is not None
+    canaries.add("token's secret", parsed.secret)
+    stale = await farm.ask("apply_config", caller="bootstrap", json={**wanted, "fingerprint": fingerprint})
+    assert stale.status_code == 409, stale.text
 
 
 async def look_at_everything(farm: Driver, world: World) -> None:
@@ -484,11 +509,13 @@ async def fail(farm: Driver, world: World) -> None:
 
 
 async def fail_to_write(farm: Driver, world: World) -> None:
-    broken = user(world, "broken")
+    broken, wanted = user(world, "broken"), file("broken")
+    plan = (await farm.ask("plan_config", json=wanted)).json()
     for name, request in (
         ("create_user", {"json": broken}),
         ("import_users", content_of(farm.operations["import_users"], broken)),
         ("update_user", {"path": {"user_id": world["forced"]}, "json": {"login": broken["login"]}}),
+        ("apply_config", {"json": {**wanted, "fingerprint": plan["fingerprint"]}}),
         ("acquire_lease", {"json": lease("forced", owner=f"broken\n\n{SECRET}")}),
     ):
         answer = await farm.ask(name, **request)

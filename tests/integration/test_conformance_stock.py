@@ -11,7 +11,7 @@ USER_FIELDS = {
     "id", "created_at", "login", "project_id", "env", "domain", "state", "locktime", "expires_at", "available_at",
     "lease_id", "labels", "status", "status_reason", "status_since", "status_by", "status_until", "health",
     "health_reason", "checked_at", "healthy_at", "failures", "rotated_at", "is_rotating", "session_expires_at",
-    "has_secrets", "has_totp",
+    "has_secrets", "has_totp", "managed_by",
 }  # fmt: skip
 
 

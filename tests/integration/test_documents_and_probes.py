@@ -22,7 +22,7 @@ async def test_the_documents_are_public(api: httpx.AsyncClient) -> None:
         "force_release_lease", "get_pools", "get_totp", "write_back", "create_token", "get_tokens", "delete_token",
         "get_audit", "login", "logout", "quarantine_user", "restore_user", "retire_user", "change_users",
         "get_user_history", "start_rotation", "confirm_rotation", "get_pool_stats", "get_user_stats",
-        "get_holder_stats", "get_capacity", "export_users",
+        "get_holder_stats", "get_capacity", "plan_config", "apply_config", "export_users",
     }  # fmt: skip
     for operation in operations.values():
         for status, answer in operation["responses"].items():

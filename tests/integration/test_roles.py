@@ -49,6 +49,10 @@ class Case:
 VIEWER, RUNNER, _KEEPER, MANAGER, ADMIN = Role
 NO_PROJECT, NO_USER, NO_LEASE = (404, "no-such-project"), (404, "no-such-user"), (404, "no-such-lease")
 POLICY = {"default_ttl": 60}
+FILE = {
+    "name": "{new}",
+    "projects": [{"name": "here", "users": [{"login": "{new}@shop.test", "env": "stage"}]}],
+}
 CASES = {
     "create_project": Case(
         ADMIN, ("POST", "/projects"), 201, {"name": "{new}"}, (403, "forbidden"), frozenset({"everything"})
@@ -141,6 +145,14 @@ CASES = {
     ),
     "get_tokens": Case(ADMIN, ("GET", "/tokens"), 200),
     "delete_token": Case(ADMIN, ("DELETE", "/tokens/{token}"), 204, elsewhere=(404, "no-such-token")),
+    "plan_config": Case(MANAGER, ("POST", "/config/plan"), 200, FILE, (422, "invalid-request")),
+    "apply_config": Case(
+        MANAGER,
+        ("POST", "/config/apply"),
+        409,  # of another plan
+        {**FILE, "fingerprint": "x"},
+        (422, "invalid-request"),
+    ),
     "get_audit": Case(MANAGER, ("GET", "/audit"), 200),
     "login": Case(None, ("POST", "/auth/login"), 401, {"name": "nobody", "password": PASSWORD}),
     "logout": Case(None, ("POST", "/auth/logout"), 200),

@@ -11,6 +11,7 @@ Json = dict[str, Any]
 JSON_LINES = "application/x-ndjson"
 # Objects whose names are the caller's to choose: only a name that cannot be stored is wrong.
 OPEN = {"metadata", "labels", "secrets"}
+TOO_LARGE = {"plan_config": 17_000_000, "apply_config": 17_000_000}
 HALF_A_CHARACTER = "\ud800"
 
 
@@ -39,7 +40,7 @@ def wrong_requests(
         (422 if media_type == JSON_LINES else 400, media_type, malformed),
         (415, "text/plain", misplaced),
         (415, quote(misplaced), misplaced),
-        (413, media_type, misplaced * (1_100_000 // len(misplaced))),
+        (413, media_type, misplaced * (TOO_LARGE.get(operation.name, 1_100_000) // len(misplaced))),
     ):
         yield {status}, {"path": path, "content": raw, "headers": {"Content-Type": sent_as}}
 

@@ -4,8 +4,8 @@ One row for each action; one for each pool of an import, and two for a user that
 """
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -56,12 +56,14 @@ _HAND_OUT_CONDITIONS = {
     "until": "acquired_at < :until",
 }
 
-RECORD_USERS = text("""
+RECORD_ALL = text("""
     INSERT INTO audit (principal, address, request_id, action, target, target_id, project_id, env, details)
-    SELECT :principal, CAST(:address AS text), CAST(:request_id AS text), :action, 'user',
-           target_id, project_id, env, CAST(details AS jsonb)
-    FROM unnest(CAST(:target_ids AS text[]), CAST(:project_ids AS uuid[]), CAST(:envs AS text[]),
-                CAST(:details AS text[])) AS entry (target_id, project_id, env, details)""")
+    SELECT CAST(:principal AS text), CAST(:address AS text), CAST(:request_id AS text),
+           action, target, target_id, project_id, env, CAST(details AS jsonb)
+    FROM unnest(CAST(:actions AS text[]), CAST(:targets AS text[]), CAST(:target_ids AS text[]),
+                CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:details AS text[]))
+         WITH ORDINALITY AS done (action, target, target_id, project_id, env, details, number)
+    ORDER BY number""")
 
 # The table's trigger allows this deletion only in a transaction that sets botfarm.retention.
 PRUNE = text("""
@@ -100,24 +102,48 @@ async def record(
     await session.execute(statement)
 
 
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An action that is recorded."""
+
+    action: str
+    target: str
+    target_id: object
+    project_id: UUID | None = None
+    env: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+async def record_all(session: AsyncSession, principal: Principal, deeds: Sequence[Deed]) -> None:
+    """Records many actions with one statement."""
+    of_the_caller = {
+        "principal": principal.name,
+        "address": principal.address,
+        "request_id": principal.request_id,
+    }
+    columns = {
+        "actions": [deed.action for deed in deeds],
+        "targets": [deed.target for deed in deeds],
+        "target_ids": [str(deed.target_id) for deed in deeds],
+        "project_ids": [deed.project_id for deed in deeds],
+        "envs": [deed.env for deed in deeds],
+        "details": [json.dumps(dict(deed.details), default=str) for deed in deeds],
+    }
+    await session.execute(RECORD_ALL, {**of_the_caller, **columns})
+
+
 async def record_users(
     session: AsyncSession,
     principal: Principal,
     action: str,
     entries: Collection[tuple[UUID, Pool, Mapping[str, object]]],
 ) -> None:
-    """As `record`, an entry for each of many users, with its pool and details."""
-    parameters = {
-        "principal": principal.name,
-        "address": principal.address,
-        "request_id": principal.request_id,
-        "action": action,
-        "target_ids": [str(user_id) for user_id, _, _ in entries],
-        "project_ids": [pool.project_id for _, pool, _ in entries],
-        "envs": [pool.env for _, pool, _ in entries],
-        "details": [json.dumps(dict(details)) for _, _, details in entries],
-    }
-    await session.execute(RECORD_USERS, parameters)
+    """As `record_all`, an entry for each of many users, with its pool and details."""
+    deeds = [
+        Deed(action, "user", user_id, pool.project_id, pool.env, details)
+        for user_id, pool, details in entries
+    ]
+    await record_all(session, principal, deeds)
 
 
 async def record_of_lease(

@@ -68,6 +68,7 @@ class NewToken:
     expires_in: int | None
     expires_at_most: datetime | None
     created_by: str
+    managed_by: str | None = None
 
 
 async def insert_token(session: AsyncSession, new: NewToken) -> Token:
@@ -86,6 +87,7 @@ async def insert_token(session: AsyncSession, new: NewToken) -> Token:
             envs=env_list(new.scope),
             max_leases=new.max_leases,
             created_by=new.created_by,
+            managed_by=new.managed_by,
             expires_at=expires_at,
         )
         .returning(TokenRow)
@@ -130,6 +132,37 @@ async def revoke_token(session: AsyncSession, token_id: str, scope: Scope) -> tu
         revoke = update(TokenRow).where(TokenRow.id == token_id).values(revoked_at=func.clock_timestamp())
         await session.execute(revoke)
     return token, token.revoked_at is None
+
+
+async def change_token(session: AsyncSession, token: Token) -> bool:
+    """Gives a token in force the role, scope, quota and file of `token`. False when it is not in force."""
+    statement = (
+        update(TokenRow)
+        .where(TokenRow.id == token.id, TokenRow.revoked_at.is_(None))
+        .values(
+            role=token.role,
+            projects=project_list(token.scope),
+            envs=env_list(token.scope),
+            max_leases=token.max_leases,
+            managed_by=token.managed_by,
+        )
+        .returning(TokenRow.id)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def tokens_in_force(session: AsyncSession, scope: Scope) -> list[Token]:
+    """Tokens in force whose scope is within this one, the newest first."""
+    statement = (
+        select(TokenRow)
+        .where(
+            _contained(scope),
+            TokenRow.revoked_at.is_(None),
+            or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > func.clock_timestamp()),
+        )
+        .order_by(TokenRow.created_at.desc(), TokenRow.id)
+    )
+    return [_token(row) for row in await session.scalars(statement)]
 
 
 async def live_tokens(session: AsyncSession, ids: Collection[str]) -> dict[str, LiveToken]:
@@ -177,4 +210,5 @@ def _token(row: TokenRow) -> Token:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        managed_by=row.managed_by,
     )

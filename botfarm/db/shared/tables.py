@@ -100,6 +100,8 @@ class ProjectRow(Base):
     logins: Mapped[Logins] = mapped_column(Text(), server_default="email")
     envs: Mapped[list[str]] = mapped_column(server_default="{prod,preprod,stage}")
     domains: Mapped[list[str]] = mapped_column(server_default="{regular,canary}")
+    managed_by: Mapped[str | None]
+    """The file that made it; null for what people and programs made by other ways."""
 
 
 class UserRow(Base):
@@ -148,6 +150,7 @@ class UserRow(Base):
             "id",
             postgresql_where=text("health IN ('failing', 'unreachable')"),
         ),
+        Index("ix_users_managed_by", "managed_by", "id", postgresql_where=text("managed_by IS NOT NULL")),
         {
             "postgresql_with": {
                 "fillfactor": 50,
@@ -198,6 +201,7 @@ class UserRow(Base):
     """The end of the last one-time code that was given."""
     purpose: Mapped[str | None]
     """Of the last lease; null for a test that the previous version granted."""
+    managed_by: Mapped[str | None]
 
 
 class LeaseRow(Base):
@@ -421,6 +425,7 @@ class TokenRow(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    managed_by: Mapped[str | None]
 
 
 class OperatorRow(Base):

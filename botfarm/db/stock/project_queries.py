@@ -29,9 +29,17 @@ async def insert_project(
     envs: Collection[str],
     domains: Collection[str],
     policy: ProjectPolicy,
+    managed_by: str | None = None,
 ) -> Project:
     """Raises ProjectExistsError when the id or the name is taken."""
-    row = ProjectRow(id=project_id, name=name, envs=list(envs), domains=list(domains), **asdict(policy))
+    row = ProjectRow(
+        id=project_id,
+        name=name,
+        envs=list(envs),
+        domains=list(domains),
+        managed_by=managed_by,
+        **asdict(policy),
+    )
     session.add(row)
     try:
         await session.flush()
@@ -45,8 +53,9 @@ async def update_project(session: AsyncSession, project_id: UUID, changes: Proje
 
     Raises ProjectExistsError when the name is taken, ProjectInUseError when an env or a domain with users would go.
     """
-    # FOR UPDATE, because whoever adds users holds a lock that it waits for: see `lock_projects`.
-    row = await session.get(ProjectRow, project_id, with_for_update=True)
+    # Whoever adds users holds a lock that this one waits for: see `lock_projects`. It lets references to the project
+    # pass, because an apply goes on to users, and a change of a user may look at its project.
+    row = await session.get(ProjectRow, project_id, with_for_update={"key_share": True})
     if row is None:
         return None
     await _require_unused(session, row, changes)
@@ -71,11 +80,16 @@ async def delete_project(session: AsyncSession, project_id: UUID) -> bool:
     return deleted is not None
 
 
-async def lock_projects(session: AsyncSession, ids: Collection[UUID], scope: Scope) -> dict[UUID, Project]:
-    """The projects of the scope by their ids. They keep their envs and domains until the transaction ends."""
+async def lock_projects(
+    session: AsyncSession, ids: Collection[UUID], scope: Scope, *, to_change: bool = False
+) -> dict[UUID, Project]:
+    """The projects of the scope by their ids. They keep their envs and domains until the transaction ends.
+
+    With `to_change` nobody else adds users meanwhile.
+    """
     any_of_them = ProjectRow.id == func.any(bindparam("ids", list(ids), ARRAY(Uuid())))
     found = select(ProjectRow).where(any_of_them, _within(scope)).order_by(ProjectRow.id)
-    rows = await session.scalars(found.with_for_update(read=True))
+    rows = await session.scalars(found.with_for_update(read=not to_change, key_share=to_change))
     return {row.id: _project(row) for row in rows}
 
 
@@ -125,4 +139,5 @@ def _project(row: ProjectRow) -> Project:
         policy=ProjectPolicy(**{**stored, **enums}),
         envs=tuple(row.envs),
         domains=tuple(row.domains),
+        managed_by=row.managed_by,
     )

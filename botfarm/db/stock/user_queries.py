@@ -30,8 +30,9 @@ from botfarm.domain.users import MAX_LABELS, POLICY, UserChanges, UserStatus
 from botfarm.errors import FieldError, InvalidRequestError, NoSuchProjectError, UserExistsError
 
 INSERT_USERS = text("""
-    INSERT INTO users (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels)
-    SELECT id, login, login_key, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb)
+    INSERT INTO users (id, login, login_key, password, secrets, totp_seed, project_id, env, domain, labels, managed_by)
+    SELECT id, login, login_key, password, secrets, totp_seed, project_id, env, domain, CAST(labels AS jsonb),
+           CAST(:managed_by AS text)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:logins AS text[]), CAST(:login_keys AS text[]),
                 CAST(:passwords AS text[]), CAST(:secrets AS text[]), CAST(:totp_seeds AS text[]),
                 CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
@@ -73,7 +74,9 @@ async def insert_user(session: AsyncSession, new: NewUser) -> bool:
     return inserted is not None
 
 
-async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[UUID]:
+async def insert_users(
+    session: AsyncSession, users: Sequence[NewUser], *, managed_by: str | None = None
+) -> set[UUID]:
     """Inserts the users, except those whose login exists already or occurred earlier in `users`.
 
     Returns the inserted ids. Raises NoSuchProjectError.
@@ -91,6 +94,7 @@ async def insert_users(session: AsyncSession, users: Sequence[NewUser]) -> set[U
         "envs": [user.pool.env for user in users],
         "domains": [user.pool.domain for user in users],
         "labels": [user.labels for user in users],
+        "managed_by": managed_by,
     }
     try:
         return set(await session.scalars(INSERT_USERS, columns))

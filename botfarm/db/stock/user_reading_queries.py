@@ -190,6 +190,7 @@ def _select_users(scope: Scope) -> Select[*tuple[Any, ...]]:
             u.session_expires_at,
             u.secrets.is_not(None).label("has_secrets"),
             u.totp_seed.is_not(None).label("has_totp"),
+            u.managed_by,
             literal_column(USER_STATE).label("state"),
             (u.expires_at > clock.c.now).label("locked"),
             func.extract("epoch", func.coalesce(in_force, u.available_at) - clock.c.now).label("busy_for"),
@@ -231,4 +232,5 @@ def _user(row: Row[Any]) -> User:
         session_expires_at=row.session_expires_at,
         has_secrets=row.has_secrets,
         has_totp=row.has_totp,
+        managed_by=row.managed_by,
     )

@@ -64,7 +64,7 @@ class Tokens:
             created_by=principal.name,
         )
         async with self._database.transaction() as session:
-            await _require_in_force(session, principal)
+            await require_in_force(session, principal)
             token = await token_queries.insert_token(session, new)
             details = {
                 "name": name,
@@ -137,7 +137,7 @@ async def _record_revoked(session: AsyncSession, principal: Principal, token: To
     )
 
 
-async def _require_in_force(session: AsyncSession, maker: Principal) -> None:
+async def require_in_force(session: AsyncSession, maker: Principal) -> None:
     """Checks that the maker is still in force, because this replica's cache may be seconds old.
 
     Locks it, so that a revocation waits for this transaction and finds the new token.

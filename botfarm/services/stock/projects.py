@@ -80,7 +80,7 @@ class Projects:
                 project_id=project_id,
                 details={name: value for name, value in asdict(changes).items() if value is not None},
             )
-        self._forget(project_id)
+        self.forget(project_id)
         return project
 
     async def delete(self, principal: Principal, project_id: UUID) -> None:
@@ -97,7 +97,7 @@ class Projects:
                 target_id=project_id,
                 project_id=project_id,
             )
-        self._forget(project_id)
+        self.forget(project_id)
 
     async def list(self, scope: Scope) -> list[Project]:
         async with self._database.autocommit() as session:
@@ -143,8 +143,8 @@ class Projects:
         """Reads all projects in use with one query, so that requests need none."""
         await self._known.refresh()
 
-    def _forget(self, project_id: UUID) -> None:
-        """Under its id and every name it had."""
+    def forget(self, project_id: UUID) -> None:
+        """Forgets what the cache has of a project that was changed, under its id and every name it had."""
         self._known.forget_values(lambda project: project.id == project_id)
 
     async def _load(self, keys: Collection[UUID | str]) -> Mapping[UUID | str, Project]:

@@ -75,12 +75,9 @@ class NewProject(RequestBody):
         return ProjectPolicy(**self.model_dump(exclude={"id", "name", "envs", "domains"}))
 
 
-class ProjectPatch(RequestBody):
+class ProjectPolicyPatch(RequestBody):
     """Fields that are absent stay as they are."""
 
-    name: ProjectName = ABSENT
-    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
-    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
     default_ttl: Ttl = ABSENT
     max_ttl: Ttl = ABSENT
     max_hold: MaxHold = ABSENT
@@ -96,15 +93,28 @@ class ProjectPatch(RequestBody):
     rotate_every: Interval = ABSENT
     rotate_on_release: bool = ABSENT
     session_refresh: Interval = ABSENT
+
+
+class ProjectUsersPatch(RequestBody):
+    """What the users of a project may be. Fields that are absent stay as they are."""
+
+    envs: Annotated[ShortNames, Field(description="All of them. One with users cannot go.")] = ABSENT
+    domains: Annotated[ShortNames, Field(description="As envs. " + FIRST_DOMAIN)] = ABSENT
     logins: Annotated[Logins, _LOGINS] = ABSENT
+
+
+def frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ProjectPatch(ProjectPolicyPatch, ProjectUsersPatch):
+    """Fields that are absent stay as they are."""
+
+    name: ProjectName = ABSENT
 
     def changes(self) -> ProjectChanges:
         given = self.model_dump(exclude_unset=True)
-        return ProjectChanges(**{name: _frozen(value) for name, value in given.items()})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+        return ProjectChanges(**{name: frozen(value) for name, value in given.items()})
 
 
 class NewToken(RequestBody):

@@ -23,6 +23,9 @@ def _all_or_sorted(chosen: Collection[object] | None) -> list[str]:
 
 
 Chosen = Annotated[list[str], BeforeValidator(_all_or_sorted)]
+ManagedBy = Annotated[
+    str | None, Field(description="The file that made it; null for what was made by other ways.")
+]
 
 
 class ResponseBody(BaseModel):
@@ -64,6 +67,7 @@ class ProjectOut(ResponseBody):
     rotate_on_release: bool = Field(validation_alias=AliasPath("policy", "rotate_on_release"))
     session_refresh: int = Field(validation_alias=AliasPath("policy", "session_refresh"))
     logins: Logins = Field(validation_alias=AliasPath("policy", "logins"))
+    managed_by: ManagedBy
 
 
 class Identified(ResponseBody):
@@ -100,6 +104,7 @@ class UserOut(OfPool, Identified):
     session_expires_at: datetime | None
     has_secrets: bool
     has_totp: bool
+    managed_by: ManagedBy
 
 
 class LastLeaseOut(Identified):
@@ -265,6 +270,7 @@ class TokenOut(ResponseBody):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: Annotated[datetime | None, Field(description="To the minute.")]
+    managed_by: ManagedBy
 
 
 class MadeTokenOut(TokenOut):

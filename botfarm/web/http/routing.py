@@ -82,6 +82,10 @@ class JsonLinesRoute(FarmRoute):
     body_deadline = 120.0
 
 
+class ConfigurationRoute(FarmRoute):
+    max_body_bytes = 16_777_216
+
+
 def api_router(tag: str, *, route_class: type[FarmRoute] = FarmRoute) -> APIRouter:
     return APIRouter(prefix="/api/v1", tags=[tag], route_class=route_class)
 

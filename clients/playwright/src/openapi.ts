@@ -682,6 +682,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/config/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan Config
+         * @description What an apply of this file would change. Projects and tokens need the role admin.
+         */
+        post: operations["plan_config"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/config/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Apply Config
+         * @description Carry out a plan, all of it or nothing. It is refused when the plan would be another one by now.
+         */
+        post: operations["apply_config"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -706,6 +746,32 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** AppliedOut */
+        AppliedOut: {
+            /** Changes */
+            changes: components["schemas"]["ChangeOut"][];
+            /** Left Alone */
+            left_alone: components["schemas"]["LeftAloneOut"][];
+            /** Unnamed */
+            unnamed: components["schemas"]["ThingOut"][];
+            /**
+             * Tokens
+             * @description Those that were made.
+             */
+            tokens: components["schemas"]["AppliedTokenOut"][];
+        };
+        /** AppliedTokenOut */
+        AppliedTokenOut: {
+            /** Name */
+            name: string;
+            /** Id */
+            id: string;
+            /**
+             * Token
+             * @description The token itself. Nothing will show it again.
+             */
+            token: string;
+        };
         /** AuditEntryOut */
         AuditEntryOut: {
             /**
@@ -831,12 +897,196 @@ export interface components {
              */
             dry_run?: boolean;
         };
+        /** ChangeOut */
+        ChangeOut: {
+            thing: components["schemas"]["ThingOut"];
+            deed: components["schemas"]["Deed"];
+            /** Differences */
+            differences: components["schemas"]["DifferenceOut"][];
+            /**
+             * Where
+             * @description As `projects.0.users.3`; null for what the file no longer names.
+             */
+            where: string | null;
+            /**
+             * Id
+             * @description Null for what is to be made.
+             */
+            id: string | null;
+        };
         /**
          * Cleaning
          * @description When a user waits for a keeper after a test.
          * @enum {string}
          */
         Cleaning: "off" | "on_dirty" | "required";
+        /** ConfigurationToApply */
+        ConfigurationToApply: {
+            /**
+             * Name
+             * @description Of the file. It marks what the file has made.
+             */
+            name: string;
+            /**
+             * Projects
+             * @default []
+             */
+            projects?: components["schemas"]["ConfiguredProject"][];
+            /**
+             * Tokens
+             * @default []
+             */
+            tokens?: components["schemas"]["ConfiguredToken"][];
+            /**
+             * Prune
+             * @description Retire the users and revoke the tokens that the file made and no longer names.
+             * @default false
+             */
+            prune?: boolean;
+            /**
+             * Adopt
+             * @description Take over what the file names and did not make.
+             * @default false
+             */
+            adopt?: boolean;
+            /**
+             * Fingerprint
+             * @description Of the plan.
+             */
+            fingerprint: string;
+        };
+        /** ConfigurationToPlan */
+        ConfigurationToPlan: {
+            /**
+             * Name
+             * @description Of the file. It marks what the file has made.
+             */
+            name: string;
+            /**
+             * Projects
+             * @default []
+             */
+            projects?: components["schemas"]["ConfiguredProject"][];
+            /**
+             * Tokens
+             * @default []
+             */
+            tokens?: components["schemas"]["ConfiguredToken"][];
+            /**
+             * Prune
+             * @description Retire the users and revoke the tokens that the file made and no longer names.
+             * @default false
+             */
+            prune?: boolean;
+            /**
+             * Adopt
+             * @description Take over what the file names and did not make.
+             * @default false
+             */
+            adopt?: boolean;
+        };
+        /** ConfiguredProject */
+        ConfiguredProject: {
+            /**
+             * Envs
+             * @description All of them. One with users cannot go.
+             */
+            envs?: string[];
+            /**
+             * Domains
+             * @description As envs. The first one is that of an acquire that names none.
+             */
+            domains?: string[];
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
+            /** Name */
+            name: string;
+            /** @default {} */
+            policy?: components["schemas"]["ProjectPolicyPatch"];
+            /**
+             * Users
+             * @default []
+             */
+            users?: components["schemas"]["ConfiguredUser"][];
+        };
+        /** ConfiguredToken */
+        ConfiguredToken: {
+            /** Name */
+            name: string;
+            role: components["schemas"]["Role"];
+            /**
+             * Projects
+             * @description Ids or names; `["*"]` means all.
+             */
+            projects: string[];
+            /**
+             * Envs
+             * @description `["*"]` means all.
+             */
+            envs: string[];
+            /**
+             * Max Leases
+             * @description Users held at the same time; absent: any number.
+             */
+            max_leases?: number | null;
+            /**
+             * Expires In
+             * @description Seconds, of a new token; absent: it does not expire.
+             */
+            expires_in?: number | null;
+        };
+        /** ConfiguredUser */
+        ConfiguredUser: {
+            /**
+             * Login
+             * @description In a file `bot-{1..20}@shop.test` or `{01..20}` makes 20 users.
+             */
+            login: string;
+            /** Env */
+            env: string;
+            /**
+             * Domain
+             * @description Absent: the first of the project, for a new user.
+             */
+            domain?: string;
+            /**
+             * Labels
+             * @description All that it has; absent: they stay as they are.
+             */
+            labels?: {
+                [key: string]: string;
+            };
+            /**
+             * Password
+             * Format: password
+             * @description Of a new user; one that exists keeps its own, as for the two below.
+             */
+            password?: string;
+            /** Secrets */
+            secrets?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Totp Seed
+             * Format: password
+             */
+            totp_seed?: string;
+        };
+        /**
+         * Deed
+         * @description What is done to one thing.
+         * @enum {string}
+         */
+        Deed: "create" | "update" | "adopt" | "retire" | "revoke";
+        /** DifferenceOut */
+        DifferenceOut: {
+            /** Field */
+            field: string;
+            /** Before */
+            before: unknown;
+            /** After */
+            after: unknown;
+        };
         /**
          * Due
          * @description What a keeper is to do with the user of a chore.
@@ -984,6 +1234,11 @@ export interface components {
             errors: components["schemas"]["LineErrorOut"][];
         };
         /**
+         * Kind
+         * @enum {string}
+         */
+        Kind: "project" | "user" | "token";
+        /**
          * LastLeaseOut
          * @description Who used it last.
          */
@@ -1074,7 +1329,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["Reason"] | null;
+            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
             /**
              * Note
              * @description Of its release, or why it was forced or is held.
@@ -1217,9 +1472,16 @@ export interface components {
              */
             due?: components["schemas"]["Due"][];
             outcome?: components["schemas"]["Outcome"];
-            reason?: components["schemas"]["Reason"];
+            reason?: components["schemas"]["botfarm__domain__leases__Reason"];
             /** Note */
             note?: string;
+        };
+        /** LeftAloneOut */
+        LeftAloneOut: {
+            thing: components["schemas"]["ThingOut"];
+            reason: components["schemas"]["botfarm__domain__configuration__Reason"];
+            /** Differences */
+            differences: components["schemas"]["DifferenceOut"][];
         };
         /** LineErrorOut */
         LineErrorOut: {
@@ -1335,6 +1597,11 @@ export interface components {
              * @description To the minute.
              */
             last_used_at: string | null;
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
             /**
              * Token
              * @description The token itself. Nothing will show it again.
@@ -1594,6 +1861,26 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** PlanOut */
+        PlanOut: {
+            /** Changes */
+            changes: components["schemas"]["ChangeOut"][];
+            /**
+             * Left Alone
+             * @description What the file names, and is not the file's to change.
+             */
+            left_alone: components["schemas"]["LeftAloneOut"][];
+            /**
+             * Unnamed
+             * @description What the file made and no longer names, and is not pruned.
+             */
+            unnamed: components["schemas"]["ThingOut"][];
+            /**
+             * Fingerprint
+             * @description Send it with the apply.
+             */
+            fingerprint: string;
+        };
         /** PoolCapacityOut */
         PoolCapacityOut: {
             /**
@@ -1794,14 +2081,17 @@ export interface components {
             /** Session Refresh */
             session_refresh: number;
             logins: components["schemas"]["Logins"];
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
         };
         /**
          * ProjectPatch
          * @description Fields that are absent stay as they are.
          */
         ProjectPatch: {
-            /** Name */
-            name?: string;
             /**
              * Envs
              * @description All of them. One with users cannot go.
@@ -1812,6 +2102,8 @@ export interface components {
              * @description As envs. The first one is that of an acquire that names none.
              */
             domains?: string[];
+            /** @description What new logins may be: addresses, or any printable text. */
+            logins?: components["schemas"]["Logins"];
             /**
              * Default Ttl
              * @description Seconds.
@@ -1874,8 +2166,76 @@ export interface components {
              * @description Seconds; 0: never.
              */
             session_refresh?: number;
-            /** @description What new logins may be: addresses, or any printable text. */
-            logins?: components["schemas"]["Logins"];
+            /** Name */
+            name?: string;
+        };
+        /**
+         * ProjectPolicyPatch
+         * @description Fields that are absent stay as they are.
+         */
+        ProjectPolicyPatch: {
+            /**
+             * Default Ttl
+             * @description Seconds.
+             */
+            default_ttl?: number;
+            /**
+             * Max Ttl
+             * @description Seconds.
+             */
+            max_ttl?: number;
+            /**
+             * Max Hold
+             * @description Seconds.
+             */
+            max_hold?: number;
+            /**
+             * Lock Delay
+             * @description Seconds.
+             */
+            lock_delay?: number;
+            /**
+             * Cooldown
+             * @description Seconds.
+             */
+            cooldown?: number;
+            /**
+             * Login Gap
+             * @description Seconds.
+             */
+            login_gap?: number;
+            /**
+             * Quarantine After
+             * @description 0: never.
+             */
+            quarantine_after?: number;
+            /**
+             * Quarantine Share
+             * @description Of a pool's users in service, within an hour.
+             */
+            quarantine_share?: number;
+            /** Count Expired */
+            count_expired?: boolean;
+            cleaning?: components["schemas"]["Cleaning"];
+            /** Clean Attempts */
+            clean_attempts?: number;
+            /**
+             * Check Every
+             * @description Seconds; 0: never.
+             */
+            check_every?: number;
+            /**
+             * Rotate Every
+             * @description Seconds; 0: never.
+             */
+            rotate_every?: number;
+            /** Rotate On Release */
+            rotate_on_release?: boolean;
+            /**
+             * Session Refresh
+             * @description Seconds; 0: never.
+             */
+            session_refresh?: number;
         };
         /**
          * Purpose
@@ -1897,7 +2257,7 @@ export interface components {
          * @description Why a user is broken, or dirty.
          * @enum {string}
          */
-        Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
+        "Reason-Input": "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
         /** RefusalsOut */
         RefusalsOut: {
             /**
@@ -1926,7 +2286,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason"] | null;
+            reason?: components["schemas"]["Reason-Input"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2082,6 +2442,19 @@ export interface components {
              */
             at: string;
         };
+        /** ThingOut */
+        ThingOut: {
+            kind: components["schemas"]["Kind"];
+            /**
+             * Name
+             * @description A login, for a user.
+             */
+            name: string;
+            /** Project */
+            project: string | null;
+            /** Env */
+            env: string | null;
+        };
         /**
          * TicketOut
          * @description A request that waits.
@@ -2172,6 +2545,11 @@ export interface components {
              * @description To the minute.
              */
             last_used_at: string | null;
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
         };
         /** TotpOut */
         TotpOut: {
@@ -2311,6 +2689,11 @@ export interface components {
             has_secrets: boolean;
             /** Has Totp */
             has_totp: boolean;
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
             last_lease: components["schemas"]["LastLeaseOut"] | null;
         };
         /** UserLeaseOut */
@@ -2343,7 +2726,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["Reason"] | null;
+            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
             /** Note */
             note: string | null;
         };
@@ -2435,6 +2818,11 @@ export interface components {
             has_secrets: boolean;
             /** Has Totp */
             has_totp: boolean;
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
         };
         /**
          * UserPatch
@@ -2520,7 +2908,7 @@ export interface components {
              */
             failures: number;
             /** @description Of the last failure. */
-            last_reason: components["schemas"]["Reason"] | null;
+            last_reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
             /** Busy Seconds */
             busy_seconds: number;
             /**
@@ -2542,7 +2930,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason"] | null;
+            reason?: components["schemas"]["Reason-Input"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2590,6 +2978,18 @@ export interface components {
              */
             session_expires_at?: string;
         };
+        /**
+         * Reason
+         * @description Why something that the file names is left as it is.
+         * @enum {string}
+         */
+        botfarm__domain__configuration__Reason: "not-managed" | "managed-elsewhere" | "retired";
+        /**
+         * Reason
+         * @description Why a user is broken, or dirty.
+         * @enum {string}
+         */
+        botfarm__domain__leases__Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
     };
     responses: never;
     parameters: never;
@@ -6400,6 +6800,207 @@ export interface operations {
             };
             /** @description no-such-token */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    plan_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfigurationToPlan"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description invalid-request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description database-unavailable, shutting-down */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    apply_config: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfigurationToApply"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppliedOut"];
+                };
+            };
+            /** @description malformed-json */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description changed-meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description too-large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description unsupported-media-type */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

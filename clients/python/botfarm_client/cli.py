@@ -37,20 +37,35 @@ class _ListedCommand(TyperCommand):
 
     def __init__(self, name: str, entry: CommandEntry, *, panel: str) -> None:
         super().__init__(name, help=entry.help, rich_help_panel=panel)
-        self._target = entry.target
+        self._entry = entry
 
     def load(self) -> Any:
-        found = resolve_name(self._target)
+        found = resolve_name(self._entry.target)
         command: Any
         if isinstance(found, typer.Typer):
             command = typer.main.get_group(found)  # as a group it has no completion options of its own
         else:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            # Options after the first argument belong to that argument: the program of `exec`.
-            single.command(self.name, context_settings={"allow_interspersed_args": False})(found)
+            settings = {"allow_interspersed_args": not self._entry.takes_program}
+            single.command(self.name, cls=_SingleCommand, context_settings=settings)(found)
             command = typer.main.get_command(single)
+            command.usage_exit_code = self._entry.usage_exit_code
         command.name = self.name
         return command
+
+
+class _SingleCommand(TyperCommand):
+    usage_exit_code: int
+
+    @override
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Reads the options. The error for wrong ones ends with `usage_exit_code`."""
+        try:
+            return super().make_context(*args, **settings)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == ExitCode.USAGE:
+                error.exit_code = self.usage_exit_code  # type: ignore[attr-defined]
+            raise
 
 
 class _CommandsOnDemand(TyperGroup):

@@ -154,7 +154,7 @@ class NoRotationError(ConflictError, slug="no-rotation"): ...
 
 
 class ChangedMeanwhileError(ConflictError, slug="changed-meanwhile"):
-    """Only forms of the farm's page meet it."""
+    """Only forms of the farm's page meet it, and an apply of another plan."""
 
 
 class PoolExhaustedError(ConflictError, slug="pool-exhausted"):

@@ -88,6 +88,7 @@ class FakeDocuments:
             "session_expires_at": self._moment(user.session_expires_at),
             "has_secrets": bool(user.secrets),
             "has_totp": user.totp is not None,
+            "managed_by": None,
         }
 
     def user_details(self, user: FakeUser) -> Json:

@@ -56,7 +56,7 @@ def token_of(farm: "Connection", name_or_id: str) -> Json:
     """A token by name or id. Errors do not repeat the argument, which may be the token itself by mistake."""
     tokens = farm.items("/tokens")
     named = [token for token in tokens if token["name"] == name_or_id]
-    found = [token for token in tokens if token["id"] == name_or_id] or list(filter(_is_live, named))
+    found = [token for token in tokens if token["id"] == name_or_id] or list(filter(is_live, named))
     if len(found) > 1:
         raise CommandError(
             "several live tokens have this name: name one by its id, from `botfarm tokens list`"
@@ -68,7 +68,7 @@ def token_of(farm: "Connection", name_or_id: str) -> Json:
     raise CommandError("there is no such token: see `botfarm tokens list`", exit_code=ExitCode.NO_SUCH_THING)
 
 
-def _is_live(token: Json) -> bool:
+def is_live(token: Json) -> bool:
     """Whether the token is in force, by this machine's clock."""
     expires_at = token["expires_at"]
     has_expired = expires_at is not None and datetime.fromisoformat(expires_at) <= datetime.now(UTC)
