@@ -148,7 +148,7 @@ class UserBusyError(ConflictError):
 
 
 class UserQuarantinedError(ConflictError):
-    """The user is quarantined."""
+    """The user is quarantined: ask for another one, or restore it, which needs the role manager."""
 
 
 class UserDirtyError(ConflictError):
@@ -173,6 +173,12 @@ class ChangedMeanwhileError(ConflictError):
 
 class PoolExhaustedError(ConflictError):
     """All users that match are taken; `next_free_in` says when the next one is due."""
+
+    @property
+    def next_free_in(self) -> float | None:
+        """Seconds."""
+        seconds = self.details.get("next_free_in")
+        return seconds if isinstance(seconds, float) else None
 
 
 class CallerGoneError(PoolExhaustedError):

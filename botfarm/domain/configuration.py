@@ -104,7 +104,7 @@ class Change:
     """Null for what is to be made."""
 
 
-class Reason(StrEnum):
+class WhyLeft(StrEnum):
     """Why something that the file names is left as it is."""
 
     NOT_MANAGED = "not-managed"
@@ -118,7 +118,7 @@ class Reason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
     thing: Thing
-    reason: Reason
+    reason: WhyLeft
     differences: tuple[Difference, ...] = ()
     """Between the farm and the file."""
 

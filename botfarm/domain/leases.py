@@ -13,6 +13,7 @@ from uuid import UUID
 from botfarm.domain.access import Principal
 from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.pools import Pool
+from botfarm.domain.wanted_labels import WantedLabels
 
 
 class EndedBy(StrEnum):
@@ -107,14 +108,18 @@ class LeaseTerms:
     """Why a person holds the user."""
 
 
+WantedUsers = tuple[frozenset[tuple[str, str | tuple[str, ...] | None]], UUID | None]
+"""Which users of its pool a request asks for: `WantedLabels`, and the id of one user if no other will do."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseRequest:
     """A request for users of a pool, from the service through the queue to the statement."""
 
     principal: Principal
     pool: Pool
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """A user must have all of them."""
+    labels: WantedLabels = field(default_factory=dict)
+    """What is asked of the labels of each user."""
     count: int = 1
     priority: int = 0
     """Each step counts as a minute of waiting in the queue."""
@@ -124,6 +129,12 @@ class LeaseRequest:
     """How long the request was ready to wait."""
     received_at: float = field(default_factory=time.monotonic)
     """By the monotonic clock."""
+    user_id: UUID | None = None
+    """This user of the pool, and no other."""
+
+    @property
+    def wanted(self) -> WantedUsers:
+        return frozenset(self.labels.items()), self.user_id
 
     @property
     def queue(self) -> tuple[Pool, Purpose]:
@@ -182,8 +193,8 @@ class Lease:
     users: tuple[LeasedUser, ...]
     requested_at: datetime | None = None
     """When its first request arrived; null for leases of earlier versions, as the three below."""
-    labels: Mapping[str, str] | None = None
-    """The labels that were asked for."""
+    labels: WantedLabels | None = None
+    """What was asked of the labels of its users."""
     waited: float | None = None
     """Seconds from that request to the grant."""
     row_version: int | None = None

@@ -42,6 +42,8 @@ class PoolCounts:
     """When the oldest waiting request arrived; null when none waits."""
     oldest_wait: float | None = None
     """Seconds since then."""
+    waiting_for_one: int = 0
+    """Of the requests that wait: those for one particular user. They hold up nobody else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool
+from botfarm.domain.wanted_labels import WantedLabels
 
 PRIORITY_STEP = 60
 """Seconds: a ticket ranks by its arrival, earlier by so much for each step of its priority."""
@@ -22,7 +23,9 @@ class Ticket:
     pool: Pool
     purpose: Purpose
     count: int
-    labels: Mapping[str, str]
+    labels: WantedLabels
+    login: str | None
+    """Of the one user that it waits for; null when any that matches will do."""
     priority: int
     principal: str
     owner: str | None
@@ -58,7 +61,7 @@ class Place:
 
     ticket_id: int
     wanted: int
-    """The number of the set of labels that it asks for."""
+    """The number of what it asks for: labels, or one user."""
     count: int
     is_ours: bool
     """True for a ticket of this process, which alone may grant it."""
@@ -71,6 +74,6 @@ class Queue:
     places: Sequence[Place]
     """In the order of the queue."""
     free: Mapping[frozenset[int], int]
-    """The free users, counted by exactly the sets of labels that they match."""
+    """The free users, counted by exactly what they match."""
     due_in: float | None = None
     """Seconds until time alone frees the next user; null when it will free none."""

@@ -26,6 +26,7 @@ from botfarm.services.leasing.hand_over import HandOver
 from botfarm.services.leasing.lease_credentials import LeaseCredentials
 from botfarm.services.leasing.leases import Leases
 from botfarm.services.leasing.one_time_codes import OneTimeCodes
+from botfarm.services.leasing.one_user import OneUser
 from botfarm.services.leasing.refusals import Refusals
 from botfarm.services.leasing.user_acquiring import UserAcquiring
 from botfarm.services.shared.database_clock import DatabaseClock
@@ -228,6 +229,7 @@ def _acquiring(
     hand_over = HandOver(database, key_ring, notifier, one_time_codes)
     acquiring = Acquiring(
         projects,
+        OneUser(database),
         grants=grants,
         waiting_room=waiting_room,
         refusals=refusals,

@@ -138,6 +138,22 @@ def test_a_command_has_the_credentials_and_not_the_token(farm: LiveFarm) -> None
     assert (lease["ended_by"], lease["owner"]) == ("released", "ann")
 
 
+def test_a_command_runs_with_one_user_by_its_login_or_by_choices_of_labels(farm: LiveFarm) -> None:
+    project = farm.project(users=0)
+    for name, labels in (("a", {"plan": "trial"}), ("b", {"plan": "paid", "legacy": "1"}), ("c", {})):
+        farm.user(farm.project_id(project), login=f"{name}@{project}.test", labels=labels)
+    for options, name in (
+        (("--user", f"B@{project.upper()}.test"), "b"),
+        (("--label", "plan=paid", "--label", "plan=trial", "--label", "!legacy"), "a"),
+        (("--label", "!plan"), "c"),
+    ):
+        code, out, err = run(farm, project, *options, command=SHOW)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["BOTFARM_LOGIN"] == f"{name}@{project}.test"
+    code, _, err = run(farm, project, "--user", "nobody@shop.test", "--wait", "5s", command=SHOW)
+    assert (code, "No user of this project and env has this login" in err) == (4, True), err
+
+
 def test_a_command_that_wants_codes_may_have_the_token(farm: LiveFarm) -> None:
     _, out, _ = run(farm, farm.project(), "--keep-token", command=SHOW)
     assert json.loads(out)["BOTFARM_TOKEN"] == TOKEN

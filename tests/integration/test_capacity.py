@@ -26,6 +26,7 @@ async def leased(
     hold: float = 60,
     users: int = 1,
     labels: dict[str, str] | None = None,
+    choices: dict[str, list[str] | None] | None = None,
     ended_by: str = "released",
     purpose: str = "test",
 ) -> None:
@@ -35,11 +36,11 @@ async def leased(
     await farm.sql.execute(
         """INSERT INTO leases (fence, principal, operation, purpose, project_id, env, domain, user_ids, acquired_at,
                                expires_at, ttl_seconds, hold_until, ended_at, ended_by, requested_at, labels, waited,
-                               priority, wait_seconds)
+                               priority, wait_seconds, choices)
            VALUES (nextval('fence'), 'runner', 'acquire_lease', $1, $2, $3, $4, $5, $6, $7, 60, $7, $7, $8, $6, $9, 0,
-                   0, 0)""",
+                   0, 0, $10)""",
         *(purpose, pool.project_id, pool.env, pool.domain, [uuid4() for _ in range(users)]),
-        *(acquired, ended, ended_by, json.dumps(labels or {})),
+        *(acquired, ended, ended_by, json.dumps(labels or {}), choices and json.dumps(choices)),
     )
 
 
@@ -183,6 +184,21 @@ async def test_users_with_a_label_are_added_in_proportion(farm: Farm, api: httpx
     answer = await ask(api, pool)
     assert (answer["in_service"], answer["needed"], answer["requests"]) == (4, 7, 2)
     assert "The 7 users have the labels of the 4 in service, in the same shares." in answer["limits"]
+    assert "1 request for labels that no user in service has: left out." in answer["limits"]
+
+
+async def test_choices_of_labels_are_replayed_as_they_were_asked_for(
+    farm: Farm, api: httpx.AsyncClient
+) -> None:
+    pool = await farm.pool(0)
+    for plan in ("paid", "trial", "free"):
+        await farm.user(pool, plan=plan)
+    for _ in range(2):  # one user is enough for neither, and two users fit
+        await leased(farm, pool, choices={"plan": ["paid", "trial"], "legacy": None})
+    await leased(farm, pool, labels={"plan": "free"}, choices={"legacy": None})
+    await leased(farm, pool, choices={"plan": ["gold", "silver"]})
+    answer = await ask(api, pool, goal_seconds=0)
+    assert (answer["requests"], answer["needed"]) == (3, 3)
     assert "1 request for labels that no user in service has: left out." in answer["limits"]
 
 

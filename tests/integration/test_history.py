@@ -12,6 +12,7 @@ from botfarm.db.leasing.lease_user_queries import fill_lease_users
 from botfarm.db.postgres.driver import _with_numbers
 from botfarm.db.stock.history_queries import LEASES_OF_USER
 from botfarm.domain.leases import LeaseFilter, Outcome, Reason
+from botfarm.domain.wanted_labels import WantedLabels
 from botfarm.errors import PoolExhaustedError
 from support.farm import MANAGER, RUNNER, Farm
 from support.http import LEASE, create_project, create_user
@@ -122,6 +123,24 @@ async def test_a_request_that_got_nobody_leaves_its_count(farm: Farm) -> None:
         ("exhausted", 2, 1, 0), ("timeout", 1, 1, 1),
     ]  # fmt: skip
     assert rows[1]["waited"] >= 1
+
+
+async def test_a_refusal_has_the_choices_of_labels_and_none_is_counted_for_one_user(farm: Farm) -> None:
+    pool = await farm.pool(0)
+    user = await farm.user(pool, plan="paid")
+    await farm.acquire(pool)
+    long = tuple(f"{number:02}" * 100 for number in range(64))
+    wanted: list[WantedLabels] = [{"plan": ("paid", "trial"), "legacy": None}, {"plan": ("paid", *long)}]
+    for labels in wanted:
+        with pytest.raises(PoolExhaustedError):
+            await farm.acquire(pool, labels=labels)
+    with pytest.raises(PoolExhaustedError):
+        await farm.grant(pool, user=user.login)
+    await farm.services.refusals.close()
+    rows = await farm.sql.fetch("SELECT labels::jsonb AS labels, requests FROM refused_requests")
+    assert [(json.loads(row["labels"]), row["requests"]) for row in rows] == [
+        ({"plan": ["paid", "trial"], "legacy": None}, 1)
+    ], "labels that are too long for the index are left out"
 
 
 async def test_old_counts_of_refused_requests_are_pruned(farm: Farm) -> None:

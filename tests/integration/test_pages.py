@@ -284,9 +284,14 @@ async def test_requests_that_wait_are_shown_in_their_order(farm: Farm, api: http
     pool = await farm.pool(1)
     here = await forge_replica(farm)
     await forge_ticket(farm, pool, here, waited=10, team="<b>red")
+    await forge_ticket(farm, pool, here, choices={"plan": ["paid", "<b>trial"], "legacy": None})
+    user = await farm.user(pool)
+    await forge_ticket(farm, pool, here, user_id=user.id)
     async with browser_of(farm, api, Role.VIEWER) as browser:
         page = (await browser.get("/ui/waiting")).text
-        assert "team:&lt;b&gt;red" in page
+        assert ">team:&lt;b&gt;red<" in page
+        assert [">no legacy<" in page, ">plan:paid or &lt;b&gt;trial<" in page] == [True, True]
+        assert f"only {user.login}" in page
         assert "not known yet" in page
         asked = {"X-Fragment": "1"}
         asked["If-None-Match"] = (await browser.get("/ui/waiting", headers=asked)).headers["etag"]

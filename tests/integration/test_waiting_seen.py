@@ -62,6 +62,23 @@ async def test_it_says_when_users_will_probably_come(farm: Farm, database_url: s
         assert [item["expected_in"] for item in await listed(api, project_id=str(other.project_id))] == [None]
 
 
+async def test_it_says_which_labels_or_which_user_a_request_waits_for(farm: Farm, database_url: str) -> None:
+    pool = await farm.pool(0)
+    user = await farm.user(pool)
+    await farm.release(await farm.acquire(pool))
+    await farm.acquire(pool)
+    here = await forge_replica(farm)
+    await forge_ticket(farm, pool, here, waited=20, user_id=user.id)
+    await forge_ticket(
+        farm, pool, here, waited=10, choices={"plan": ["paid", "trial"], "legacy": None}, team="red"
+    )
+    async with api_client(test_settings(database_url)) as api:
+        one, chosen = await listed(api)
+        assert (one["login"], one["labels"], one["expected_in"]) == (user.login, {}, None)
+        assert chosen["labels"] == {"team": "red", "plan": ["paid", "trial"], "legacy": None}
+        assert (chosen["login"], chosen["expected_in"] is not None) == (None, True)
+
+
 async def test_tickets_that_are_not_live_are_not_in_the_queue(farm: Farm, database_url: str) -> None:
     pool = await farm.pool(1)
     here, dead = await forge_replica(farm), await forge_replica(farm, seen_ago=6)

@@ -12,8 +12,8 @@ count(*) FILTER (WHERE state = 'held') AS held,
 count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
 count(*) FILTER (WHERE state = 'retired') AS retired,
 extract(epoch FROM min(free_at) FILTER (WHERE free_at > now) - min(now))::float8 AS next_free_in,
-       (SELECT count(*) FROM tickets AS t JOIN replicas AS r ON r.id = t.replica
-        WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds') AS waiting
+       (SELECT count(*) FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND true) AS waiting,
+       (SELECT count(t.user_id) FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND true) AS waiting_for_one
 FROM (
 SELECT u.project_id, u.env, u.domain, u.health, p.name AS project_name, c.now,
 CASE WHEN u.status = 'active' AND u.locktime IS NULL THEN
@@ -44,4 +44,7 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
           AND u.pending_password IS NULL AND NOT (p.cleaning = 'required' OR p.rotate_on_release) THEN greatest(u.available_at, u.status_until)
      END AS free_at,
        coalesce(u.status_since, u.expires_at) AS state_since FROM users AS u JOIN projects AS p ON p.id = u.project_id, (SELECT clock_timestamp() AS now) AS c
-      WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.labels @> CAST(:labels AS jsonb) OFFSET 0) AS seen
+      WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) OFFSET 0) AS seen

@@ -43,7 +43,8 @@ u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.lockti
 SELECT
 l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
 l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by,
-l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels AS wanted_labels, l.waited,
+l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels || coalesce(l.choices, '{}') AS wanted_labels,
+l.waited,
 coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,

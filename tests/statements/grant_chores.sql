@@ -17,6 +17,10 @@ wanted AS MATERIALIZED (
          AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
+kept AS MATERIALIZED (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
+                THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
+),
 ahead AS MATERIALIZED (
     SELECT u.id,
 array_remove(ARRAY[
@@ -30,8 +34,11 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
     CASE WHEN CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END <= c.now THEN 'session' END], NULL) AS due FROM users AS u CROSS JOIN p CROSS JOIN (SELECT clock_timestamp() AS now) AS c
     WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid))
-      AND u.labels @> CAST(:labels AS jsonb) AND (
+      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
 CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rejected', 'locked_out')))
        OR u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer) >= p.clean_attempts THEN NULL
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
@@ -47,7 +54,8 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND ((u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
@@ -63,9 +71,12 @@ THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at)
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END <= c.now THEN 'rotate' END,
     CASE WHEN CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END <= c.now THEN 'session' END], NULL) AS due FROM users AS u CROSS JOIN p CROSS JOIN (SELECT clock_timestamp() AS now) AS c
-    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, CAST('00000000-0000-0000-0000-000000000000' AS uuid))
+    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
       AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-      AND u.labels @> CAST(:labels AS jsonb) AND (
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
 CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rejected', 'locked_out')))
        OR u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer) >= p.clean_attempts THEN NULL
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
@@ -81,7 +92,8 @@ THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND ((u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
 ),
@@ -100,13 +112,13 @@ l AS (
     INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
                         metadata, acquired_at, expires_at, ttl_seconds, hold_until,
                         idempotency_key, fingerprint, address, request_id,
-                        requested_at, waited, labels, priority, wait_seconds, note)
+                        requested_at, waited, labels, choices, priority, wait_seconds, note)
     SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
            fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
            granted.ttl, now + make_interval(secs => p.max_hold),
            w.idempotency_key, w.fingerprint, w.address, w.request_id,
            asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
-           w.priority, w.wait_seconds, w.note
+           CAST(:choices AS jsonb), w.priority, w.wait_seconds, w.note
     FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id ,
          LATERAL (SELECT
 CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)

@@ -17,29 +17,41 @@ wanted AS MATERIALIZED (
          AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
+kept AS MATERIALIZED (
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NULL)
+                THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
+),
 ahead AS MATERIALIZED (
     SELECT u.id, NULL AS due FROM users AS u
     WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid))
-      AND u.labels @> CAST(:labels AS jsonb) AND (
+      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
 CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
-     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND (SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total FOR UPDATE OF u SKIP LOCKED
 ),
 behind AS MATERIALIZED (
     SELECT u.id, NULL AS due FROM users AS u
-    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, CAST('00000000-0000-0000-0000-000000000000' AS uuid))
+    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
       AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-      AND u.labels @> CAST(:labels AS jsonb) AND (
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
 CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
-     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND (SELECT user_ids FROM kept) IS NOT NULL
+      AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))
     ORDER BY u.project_id, u.env, u.domain, u.id
     LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
 ),
@@ -58,13 +70,13 @@ l AS (
     INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
                         metadata, acquired_at, expires_at, ttl_seconds, hold_until,
                         idempotency_key, fingerprint, address, request_id,
-                        requested_at, waited, labels, priority, wait_seconds, note)
+                        requested_at, waited, labels, choices, priority, wait_seconds, note)
     SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
            fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
            granted.ttl, now + make_interval(secs => p.max_hold),
            w.idempotency_key, w.fingerprint, w.address, w.request_id,
            asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
-           w.priority, w.wait_seconds, w.note
+           CAST(:choices AS jsonb), w.priority, w.wait_seconds, w.note
     FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id ,
          LATERAL (SELECT
 CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)

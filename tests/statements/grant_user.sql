@@ -15,7 +15,8 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
-     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND (CAST(:scope_projects AS uuid[]) IS NULL
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz))
+      AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.user_id = u.id AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds') AND (CAST(:scope_projects AS uuid[]) IS NULL
        OR u.project_id = ANY (CAST(:scope_projects AS uuid[])))
   AND (CAST(:scope_envs AS text[]) IS NULL OR u.env = ANY (CAST(:scope_envs AS text[]))) FOR UPDATE SKIP LOCKED
 ),
@@ -57,7 +58,8 @@ status_until = CASE 'active' WHEN u.status THEN u.status_until END
 SELECT
 l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
 l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.ended_at, l.ended_by,
-l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels AS wanted_labels, l.waited,
+l.outcome, l.reason, l.note, l.fingerprint, l.requested_at, l.labels || coalesce(l.choices, '{}') AS wanted_labels,
+l.waited,
 coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,

@@ -7,24 +7,27 @@ WITH new AS MATERIALIZED (
                                  CAST(:not_before AS timestamptz))) AS arrived_at,
            c.now + make_interval(secs => w.seconds) AS deadline
     FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
-                CAST(:labels AS text[]), CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
+                CAST(:labels AS text[]), CAST(:choices AS text[]), CAST(:user_ids AS uuid[]),
+                CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
                 CAST(:since AS float8[]), CAST(:seconds AS float8[]), CAST(:principals AS text[]),
                 CAST(:owners AS text[]), CAST(:idempotency_keys AS text[]),
                 CAST(:fingerprints AS bytea[]), CAST(:purposes AS text[])) WITH ORDINALITY
-         AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner,
+         AS w (project_id, env, domain, labels, choices, user_id, count, priority, since, seconds, principal, owner,
                idempotency_key, fingerprint, purpose, position), (SELECT clock_timestamp() AS now) AS c
 ),
 parked AS (
-    INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at,
-                              replica, deadline, principal, owner, idempotency_key, fingerprint, purpose)
+    INSERT INTO tickets AS t (id, project_id, env, domain, labels, choices, user_id, count, priority,
+                              rank, arrived_at, replica, deadline, principal, owner, idempotency_key,
+                              fingerprint, purpose)
     OVERRIDING SYSTEM VALUE
-    SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
+    SELECT id, project_id, env, domain, CAST(labels AS jsonb), CAST(choices AS jsonb), user_id, count, priority,
            arrived_at - priority * interval '60 seconds', arrived_at,
            :replica, deadline, principal, owner, idempotency_key, fingerprint, purpose
     FROM new ORDER BY principal, idempotency_key, id
     ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
     SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain,
-        labels = excluded.labels, count = excluded.count, priority = excluded.priority,
+        labels = excluded.labels, choices = excluded.choices, user_id = excluded.user_id,
+        count = excluded.count, priority = excluded.priority,
         owner = excluded.owner, fingerprint = excluded.fingerprint, replica = excluded.replica,
         deadline = excluded.deadline, purpose = excluded.purpose,
         rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,

@@ -2,10 +2,11 @@
 -- Ordered pool by pool, in the order in which they are served.
 
 WITH waiting AS (
-    SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.purpose, t.count AS users, t.priority,
+    SELECT t.id, t.project_id, t.env, t.domain, t.labels || coalesce(t.choices, '{}') AS labels, t.user_id, t.purpose,
+           t.count AS users, t.priority,
            t.principal, t.owner, t.arrived_at, t.rank,
            row_number() OVER line AS place,
-           sum(t.count) OVER line AS users_until_served,
+           sum(t.count) FILTER (WHERE t.user_id IS NULL) OVER line AS users_until_served,
            extract(epoch FROM c.now - t.arrived_at)::float8 AS waited,
            extract(epoch FROM t.deadline - c.now)::float8 AS ends_in
     FROM tickets AS t JOIN replicas AS r ON r.id = t.replica, (SELECT clock_timestamp() AS now) AS c
@@ -37,6 +38,7 @@ pace AS (
              ) AS newest
          ) AS recent
 )
-SELECT waiting.*, users_until_served / nullif(pace.users_a_second, 0) AS expected_in
-FROM waiting LEFT JOIN pace USING (project_id, env, domain, purpose)
-ORDER BY project_id, env, domain, purpose DESC, rank, id
+SELECT waiting.*, u.login,
+       CASE WHEN user_id IS NULL THEN users_until_served / nullif(pace.users_a_second, 0) END AS expected_in
+FROM waiting LEFT JOIN pace USING (project_id, env, domain, purpose) LEFT JOIN users AS u ON u.id = user_id
+ORDER BY waiting.project_id, waiting.env, waiting.domain, purpose DESC, rank, waiting.id

@@ -1,32 +1,40 @@
 -- A replica with waiting requests, when users may be free: reads the queue to find the next tickets.
 -- Returns one row: grantable tickets in order, free users by the tickets they match, next free user.
 
-WITH t AS MATERIALIZED (
-    SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
-           dense_rank() OVER (ORDER BY t.labels) AS number
+WITH
+t AS MATERIALIZED (
+    SELECT t.id, t.labels, t.choices, t.user_id, t.count, t.rank, t.replica = :replica AS is_ours,
+           dense_rank() OVER (ORDER BY t.labels, t.choices, t.user_id) AS number
     FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
 ),
-s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
+s AS MATERIALIZED (SELECT DISTINCT number, labels, choices, user_id FROM t),
 u AS MATERIALIZED (
-    SELECT g.labels, count(*) AS active,
-           count(*) FILTER (WHERE g.available_at <= c.now AND true) AS free,
+    SELECT g.labels, g.wanted_id, count(*) AS active,
+           count(*) FILTER (WHERE g.available_at <= c.now AND g.may_have) AS free,
            min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
     FROM (
-        SELECT CASE WHEN (SELECT bool_and(labels = '{}') FROM s) THEN '{}'
+        SELECT CASE WHEN (SELECT bool_and(labels = '{}' AND choices IS NULL) FROM s) THEN '{}'
                     ELSE u.labels END AS labels,
+               CASE WHEN u.id = ANY (ARRAY(SELECT user_id FROM s WHERE user_id IS NOT NULL))
+                    THEN u.id END AS wanted_id,
 CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) THEN NULL
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
           AND u.pending_password IS NULL AND NOT (p.cleaning = 'required' OR p.rotate_on_release) THEN greatest(u.available_at, u.status_until)
-     END AS available_at, (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
-OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
-    AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) AS is_dirty
+     END AS available_at, true AS may_have
         FROM users AS u JOIN projects AS p ON p.id = u.project_id
         WHERE u.project_id = :project_id AND u.env = :env AND u.domain = :domain AND (u.status IN ('active', 'dirty') OR u.status_until IS NOT NULL)
     ) AS g, (SELECT clock_timestamp() AS now) AS c
-    GROUP BY g.labels
+    GROUP BY g.labels, g.wanted_id
 ),
-m AS MATERIALIZED (SELECT s.number, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels),
+m AS MATERIALIZED (
+    SELECT s.number, u.labels, u.wanted_id, u.active, u.free
+    FROM s JOIN u ON (s.user_id IS NULL OR s.user_id = u.wanted_id)
+      AND u.labels @> s.labels AND (s.choices IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(s.choices) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END))
+),
 matching AS MATERIALIZED (SELECT number, sum(active) AS active, sum(free) AS free FROM m GROUP BY number),
 line AS (
     SELECT t.id, t.rank, t.count, t.is_ours, t.number, matching.free,
@@ -37,6 +45,7 @@ line AS (
 SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
         FROM line WHERE nth <= free) AS places,
        (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
-            SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0 GROUP BY labels
+            SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0
+            GROUP BY labels, wanted_id
         ) AS groups) AS free,
        (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in

@@ -1,7 +1,7 @@
 """A farm for tests: its services, short ways to fill it, and to expire its leases."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -17,6 +17,7 @@ from botfarm.domain.leases import Grant, Lease, LeaseTerms, Outcome, Purpose, Re
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import Project, ProjectPolicy
 from botfarm.domain.users import User
+from botfarm.domain.wanted_labels import WantedLabels
 from botfarm.runtime.services import Services, open_services
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.settings import Settings, load_settings
@@ -114,7 +115,8 @@ class Farm:
         pool: Pool,
         principal: Principal = RUNNER,
         *,
-        labels: Mapping[str, str] | None = None,
+        user: str | None = None,
+        labels: WantedLabels | None = None,
         count: int = 1,
         purpose: Purpose = Purpose.TEST,
         wait_seconds: float = 0,
@@ -126,6 +128,7 @@ class Farm:
             project=pool.project_id,
             env=pool.env,
             domain=pool.domain,
+            user=user,
             labels=labels or {},
             count=count,
             priority=0,

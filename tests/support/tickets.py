@@ -1,6 +1,7 @@
 """Tickets and replicas without a process, as a test writes them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from uuid import UUID, uuid4
 
 from botfarm.domain.pools import Pool
@@ -23,14 +24,16 @@ async def forge_ticket(
     count: int = 1,
     waited: float = 60,
     ends_in: float = 60,
+    user_id: UUID | None = None,
+    choices: Mapping[str, Sequence[str] | None] | None = None,
     **labels: str,
 ) -> int:
     """Returns its id."""
     return int(
         await farm.sql.fetchval(
-            """INSERT INTO tickets (project_id, env, domain, labels, count, priority, rank, arrived_at,
-                                    replica, deadline, principal, owner)
-               SELECT $1, $2, $3, $8, $5, 0, arrived, arrived,
+            """INSERT INTO tickets (project_id, env, domain, labels, user_id, choices, count, priority, rank,
+                                    arrived_at, replica, deadline, principal, owner)
+               SELECT $1, $2, $3, $8, $9, $10, $5, 0, arrived, arrived,
                       $4, clock_timestamp() + make_interval(secs => $7), 'elsewhere', 'a job'
                FROM (SELECT clock_timestamp() - make_interval(secs => $6) AS arrived) AS c
                RETURNING id""",
@@ -42,5 +45,7 @@ async def forge_ticket(
             waited,
             ends_in,
             json.dumps(labels),
+            user_id,
+            choices and json.dumps(choices),
         )
     )

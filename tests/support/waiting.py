@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from botfarm.db.postgres.listener import Listener
 from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Grant, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool, PoolCounts
+from botfarm.domain.users import User
+from botfarm.domain.wanted_labels import WantedLabels
 from botfarm.services.access.credential_check import CredentialCheck
 from botfarm.services.access.login_throttle import LoginThrottle
 from botfarm.services.access.passwords import Passwords
@@ -87,7 +89,8 @@ class Replica:
         *,
         principal: str = "runner",
         max_leases: int | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: WantedLabels | None = None,
+        user_id: UUID | None = None,
         count: int = 1,
         priority: int = 0,
         wait_seconds: float = 30,
@@ -96,7 +99,9 @@ class Replica:
     ) -> "Waiting":
         """A request that was received `ago` seconds before."""
         caller = Principal(principal, Role.RUNNER, EVERYTHING, max_leases)
-        request = LeaseRequest(caller, pool, labels or {}, count, priority, LeaseTerms(**terms))
+        request = LeaseRequest(
+            caller, pool, labels or {}, count, priority, LeaseTerms(**terms), user_id=user_id
+        )
         connection = Connection()
 
         async def granted() -> Grant:
@@ -109,10 +114,10 @@ class Replica:
         self.tasks.append(task)
         return Waiting(task, connection)
 
-    async def ask(self, pool: Pool, **terms: Any) -> Grant | PoolCounts:
+    async def ask(self, pool: Pool, *, user_id: UUID | None = None, **terms: Any) -> Grant | PoolCounts:
         """A request that does not wait."""
         caller = Principal("runner", Role.RUNNER, EVERYTHING)
-        request = LeaseRequest(caller, pool, {}, 1, 0, LeaseTerms(**terms))
+        request = LeaseRequest(caller, pool, {}, 1, 0, LeaseTerms(**terms), user_id=user_id)
         return await self.grants.grant_now(request, will_wait=False, deadline=time.monotonic() + PATIENCE)
 
     async def until_leaving(self) -> None:
@@ -224,6 +229,14 @@ class Replicas:
         )
         if notify:
             replica.notifier.freed(pool.project_id)
+
+    async def free_users(self, replica: Replica, *users: User) -> None:
+        """Frees these users as releases do."""
+        await self.farm.sql.execute(
+            "UPDATE users SET available_at = clock_timestamp() WHERE id = ANY ($1)",
+            [user.id for user in users],
+        )
+        replica.notifier.freed(users[0].pool.project_id)
 
     async def tickets(self, condition: str = "true") -> list[Any]:
         return list(await self.farm.sql.fetch(f"SELECT * FROM tickets WHERE {condition} ORDER BY rank, id"))

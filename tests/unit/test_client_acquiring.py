@@ -19,7 +19,7 @@ from botfarm_client.errors import (
 from botfarm_client.leasing.acquiring import GRACE, UNREACHED, Acquiring
 
 Answer = Callable[[httpx.Request], httpx.Response]
-LEASE = {"id": "the lease", "expires_in": 600}
+LEASE = {"id": "the lease", "expires_in": 600, "domain": "canary"}
 WANTED = {"project": "shop", "env": "stage", "domain": "canary"}
 
 

@@ -3,7 +3,13 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from botfarm_client.commands.shared.key_values import format_pairs, parse_changes, parse_pairs
+from botfarm_client.commands.shared.key_values import (
+    format_pairs,
+    format_wanted,
+    parse_changes,
+    parse_pairs,
+    parse_wanted,
+)
 from botfarm_client.shared.durations import (
     TimeFormatError,
     format_duration,
@@ -73,6 +79,26 @@ def test_pairs_are_split_at_the_first_equals_sign() -> None:
     assert parse_pairs(["a=1", "b=x=y", "c="], option="--label") == {"a": "1", "b": "x=y", "c": ""}
     assert parse_changes(["a=1", "c="], option="--label") == {"a": "1", "c": None}
     assert format_pairs({"a": "1", "b": 2, "c": ["é", None]}) == 'a=1, b=2, c=["é", null]'
+
+
+def test_wanted_labels_are_one_value_one_of_several_or_absent() -> None:
+    wanted = parse_wanted(["plan=paid", "lang=de,fr", "!legacy", "plan=trial", "!a=b"], option="--label")
+    assert wanted == {"plan": ["paid", "trial"], "lang": "de,fr", "!a": "b", "legacy": None}
+    assert format_wanted(wanted) == "plan=paid or trial, lang=de,fr, !a=b, no legacy"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["plan"], "key=value or !key"),
+        (["=a"], "!key"),
+        (["!"], "!key"),
+        (["plan=paid", "!plan"], "plan cannot have a value and be absent"),
+    ],
+)
+def test_wanted_labels_that_no_user_can_have_are_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        parse_wanted(texts, option="--label")
 
 
 @pytest.mark.parametrize("text", ["", "a", "=1"])

@@ -8,6 +8,7 @@ from botfarm_client import Botfarm, Lease
 from botfarm_client.errors import (
     InvalidRequestError,
     NoSuchPoolError,
+    NoSuchUserError,
     PoolExhaustedError,
     SettingError,
 )
@@ -41,6 +42,25 @@ def test_the_error_of_an_exhausted_pool_names_the_pool(farm: Botfarm) -> None:
         farm.acquire(domain="canary")
     with pytest.raises(InvalidRequestError):
         farm.acquire(priority=11)
+
+
+def test_one_user_is_taken_by_its_login_and_the_error_names_it(farm: Botfarm) -> None:
+    with farm.lease(user="B@shop.test", ttl=40) as lease:
+        assert (lease.user.login, lease.pool) == ("b@shop.test", "shop/stage/B@shop.test")
+        with pytest.raises(PoolExhaustedError) as raised:
+            farm.acquire(user="b@shop.test", wait=0)
+    assert str(raised.value) == "user b@shop.test taken: 0 waiting, next free in 41 s"
+    with pytest.raises(NoSuchUserError):
+        farm.acquire(user="c@shop.test")
+    with pytest.raises(InvalidRequestError):
+        farm.acquire(user="b@shop.test", count=2)
+
+
+def test_labels_may_be_one_of_several_values_or_absent(farm: Botfarm) -> None:
+    with farm.lease(labels={"plan": ("trial", "paid"), "legacy": None}) as lease:
+        assert lease.user.login == "a@shop.test"
+    with farm.lease(labels={"plan": None}) as lease:
+        assert lease.user.login == "b@shop.test"
 
 
 def test_without_a_domain_a_lease_is_of_the_projects_first() -> None:

@@ -9,7 +9,8 @@ TICKET = {
     "env": "stage",
     "domain": "regular",
     "count": 3,
-    "labels": {"team": "red"},
+    "labels": {"team": "red", "plan": ["paid", "trial"], "legacy": None},
+    "login": "a@shop.test",
     "priority": 2,
     "principal": "token:ci:abc",
     "owner": "job 7",
@@ -30,6 +31,7 @@ def test_the_line_is_a_table() -> None:
         "PLACE",
         "COUNT",
         "LABELS",
+        "USER",
         "PRIORITY",
         "OWNER",
         "PRINCIPAL",
@@ -38,7 +40,15 @@ def test_the_line_is_a_table() -> None:
         "ENDS",
     ]
     assert line.split("  ")[0] == "shop"
-    for cell in ("team=red", "job 7", "token:ci:abc", "1m23s", "in about 4m", "in 12s"):
+    for cell in (
+        "team=red, plan=paid or trial, no legacy",
+        "a@shop.test",
+        "job 7",
+        "token:ci:abc",
+        "1m23s",
+        "in about 4m",
+        "in 12s",
+    ):
         assert cell in line
 
 

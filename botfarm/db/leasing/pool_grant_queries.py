@@ -28,7 +28,8 @@ from botfarm.db.shared.user_state import (
     free_at,
     with_status,
 )
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TESTS_WAIT, TICKETS
+from botfarm.db.shared.wanted_users import HAS_LABELS, label_parameters, user_range
+from botfarm.db.waiting.ticket_queries import KEPT, LIVE_TICKET, NOT_KEPT, TICKETS
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.leases import Due, Lease, LeasedUser, LeaseOperation, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
@@ -42,8 +43,6 @@ GRANTED_TTL = """
 # stepped, or null, which `least` ignores.
 BY_NOW = "<= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
-_FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 - 1))
-
 
 # The hand of a clock goes round the pool: users `ahead` of it come first, then those from the start. So users
 # are leased in rotation, and the users that were leased just before are not read again. Both steps walk
@@ -51,7 +50,8 @@ _FIRST, _LAST = (f"CAST('{UUID(int=number)}' AS uuid)" for number in (0, 2**128 
 # primary key as soon as its statistics know only one pool, and then walks past every user of later pools.
 # With `u.project_id = :project_id` beside the row comparison it starts at the first user of the pool, not at
 # the hand, because it prefers an equality to find the start and then uses the row comparison only as a
-# filter. The clock is read after the users are locked, so a lease never starts before it could be granted.
+# filter. A request for one user walks from that user to itself, and starts nowhere else. The clock is read after
+# the users are locked, so a lease never starts before it could be granted.
 #
 # Users of a test are compared with a subquery of `p`, not joined with it, because the planner would sort a join.
 # Only for chores (`due`) is `taken` joined again, because each join of CTEs costs the square of a batch.
@@ -61,6 +61,7 @@ def _grant(
     users: str,
     due: str = "",
     settled: str,
+    kept: str = "",
     unless: str,
     claimed: str = "",
     requested_at: str,
@@ -85,19 +86,20 @@ def _grant(
              AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
                    address, request_id, priority, wait_seconds, since, note, ticket, position)
     ),
+    {kept}
     ahead AS MATERIALIZED (
         SELECT u.id, {due or "NULL"} AS due FROM {users}
         WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, {_LAST})
-          AND u.labels @> CAST(:labels AS jsonb) AND {unless}
+          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+          AND {HAS_LABELS} AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :total FOR UPDATE OF u SKIP LOCKED
     ),
     behind AS MATERIALIZED (
         SELECT u.id, {due or "NULL"} AS due FROM {users}
-        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, {_FIRST})
+        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
           AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-          AND u.labels @> CAST(:labels AS jsonb) AND {unless}
+          AND {HAS_LABELS} AND {unless}
         ORDER BY u.project_id, u.env, u.domain, u.id
         LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
     ),
@@ -117,13 +119,13 @@ def _grant(
         INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
                             metadata, acquired_at, expires_at, ttl_seconds, hold_until,
                             idempotency_key, fingerprint, address, request_id,
-                            requested_at, waited, labels, priority, wait_seconds, note)
+                            requested_at, waited, labels, choices, priority, wait_seconds, note)
         SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
                fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
                granted.ttl, now + make_interval(secs => p.max_hold),
                w.idempotency_key, w.fingerprint, w.address, w.request_id,
                asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
-               w.priority, w.wait_seconds, w.note
+               CAST(:choices AS jsonb), w.priority, w.wait_seconds, w.note
         FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id {"JOIN claimed ON claimed.id = w.id" if claimed else ""},
              LATERAL (SELECT {GRANTED_TTL.format(ttl="w.ttl")} AS ttl) AS granted,
              LATERAL (SELECT {requested_at} AS at) AS asked
@@ -170,10 +172,11 @@ _CHORE = {
     "project": "p.*",
     "users": f"users AS u CROSS JOIN p CROSS JOIN {CLOCK}",
     "due": DUE,
+    "kept": KEPT,
     "settled": f"{SETTLED}, {with_status(_CHORE_STATUS, 'l.acquired_at')}",
 }
 # A user that is not dirty goes to a test that waits, not to a keeper.
-_DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR NOT {TESTS_WAIT})"
+_DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR ({NOT_KEPT}))"
 # A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
 # never granted.
 _CLAIMED = {
@@ -187,12 +190,12 @@ _CLAIMED = {
     "requested_at": "claimed.arrived_at",
 }
 _AT_ONCE = {"requested_at": "now - make_interval(secs => w.since)"}
-# A request that does not wait does not overtake the queue. PostgreSQL evaluates this once, because it depends
-# on no user.
-GRANT = _grant(**_TEST, unless=f"{_FREE} AND NOT {TESTS_WAIT}", **_AT_ONCE)
+# A request that does not wait does not overtake the queue.
+GRANT = _grant(**_TEST, kept=KEPT, unless=f"{_FREE} AND {NOT_KEPT}", **_AT_ONCE)
 GRANT_TICKETS = _grant(**_TEST, unless=_FREE, **_CLAIMED)
 GRANT_CHORES = _grant(**_CHORE, unless=f"{_DUE} AND NOT {_KEEPERS_WAIT}", **_AT_ONCE)
 GRANT_CHORE_TICKETS = _grant(**_CHORE, unless=_DUE, **_CLAIMED)
+_WHOLE_POOL = {"first": UUID(int=0), "last": UUID(int=2**128 - 1)}
 # A hold gets what a test would get.
 _STATEMENTS = {
     Purpose.TEST: (GRANT, GRANT_TICKETS),
@@ -218,7 +221,7 @@ async def grant_from_pool(
     replica: UUID,
     latest: datetime | None,
 ) -> list[Lease | None]:
-    """Grants a batch of requests for one pool, one set of labels and one purpose.
+    """Grants a batch of requests for the same users of one pool, and for one purpose.
 
     Returns a lease or None for each request, in their order.
     `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait.
@@ -250,13 +253,13 @@ def _parameters(
     hand: UUID,
     latest: datetime | None,
 ) -> dict[str, object]:
-    terms = [each.terms for each in requests]
+    terms, user_id = [each.terms for each in requests], requests[0].user_id
     now = time.monotonic()
     return {
         "purpose": requests[0].purpose.value,
         **pool_parameters(requests[0].pool),
-        "labels": json.dumps(dict(requests[0].labels)),
-        "hand": hand,
+        **label_parameters(requests[0].labels),
+        **({**_WHOLE_POOL, "hand": hand} if user_id is None else user_range(user_id)),
         "latest": latest,
         "total": sum(each.count for each in requests),
         "lease_ids": lease_ids,

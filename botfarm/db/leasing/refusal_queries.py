@@ -47,7 +47,7 @@ class Refusal:
     pool: Pool
     purpose: Purpose
     result: RefusalResult
-    labels: frozenset[tuple[str, str]]
+    labels: frozenset[tuple[str, str | tuple[str, ...] | None]]
     count: int
     priority: int
     wait_seconds: float
@@ -62,16 +62,25 @@ class RefusedRequests:
     longest_wait: float = 0
 
 
+MAX_LABELS_BYTES = 2_000
+"""The labels are part of a key, and PostgreSQL refuses a row of an index that is larger than 2,704 bytes."""
+
+
+def labels_of(kind: Refusal) -> str:
+    return json.dumps(dict(sorted(kind.labels)))
+
+
 async def count_refusals(session: AsyncSession, refused: Mapping[Refusal, RefusedRequests]) -> None:
-    """Adds the requests to those of the same kind and minute."""
-    kinds, totals = list(refused), list(refused.values())
+    """Adds the requests to those of the same kind and minute. Leaves out kinds with very long labels."""
+    storable = {kind: total for kind, total in refused.items() if len(labels_of(kind)) <= MAX_LABELS_BYTES}
+    kinds, totals = list(storable), list(storable.values())
     parameters = {
         "project_ids": [kind.pool.project_id for kind in kinds],
         "envs": [kind.pool.env for kind in kinds],
         "domains": [kind.pool.domain for kind in kinds],
         "purposes": [kind.purpose.value for kind in kinds],
         "results": [kind.result for kind in kinds],
-        "labels": [json.dumps(dict(sorted(kind.labels))) for kind in kinds],
+        "labels": [labels_of(kind) for kind in kinds],
         "counts": [kind.count for kind in kinds],
         "priorities": [kind.priority for kind in kinds],
         "wait_seconds": [kind.wait_seconds for kind in kinds],

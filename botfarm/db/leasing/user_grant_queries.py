@@ -11,10 +11,13 @@ from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from
 from botfarm.db.leasing.pool_grant_queries import BY_NOW, GRANTED_TTL
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLEANED, SETTLED, STATUS, free_at, is_unclean, with_status
+from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Lease, LeaseOperation, LeaseTerms, Purpose
 
-_FREE = f"({free_at('(SELECT cleaned FROM p)')}) {BY_NOW}"
+# A test does not overtake another one that waits for this very user.
+_FREE = f"""({free_at("(SELECT cleaned FROM p)")}) {BY_NOW}
+          AND NOT EXISTS (SELECT FROM {TICKETS} WHERE t.user_id = u.id AND {LIVE_TICKET})"""
 # A person may look at a user that tests do not get, once its last holder has lost it. It does not matter whether a
 # worker has seen that.
 _HELD_BY_NOBODY = f"""(u.locktime IS NULL OR u.expires_at {BY_NOW}) AND u.status <> 'retired'

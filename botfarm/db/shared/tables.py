@@ -257,6 +257,8 @@ class LeaseRow(Base):
     reason: Mapped[str | None]
     requested_at: Mapped[datetime | None]
     labels: Mapped[dict[str, Any] | None]
+    choices: Mapped[dict[str, Any] | None]
+    """As in a ticket."""
     priority: Mapped[int | None] = mapped_column(SmallInteger())
     wait_seconds: Mapped[float | None] = mapped_column(Float())
     waited: Mapped[float | None] = mapped_column(Float())
@@ -391,6 +393,10 @@ class TicketRow(Base):
     env: Mapped[str]
     domain: Mapped[str]
     labels: Mapped[dict[str, Any]]
+    choices: Mapped[dict[str, Any] | None]
+    """Of the labels that are asked for: those with several values, or with null for none."""
+    user_id: Mapped[UUID | None]
+    """The one user that is asked for."""
     count: Mapped[int]
     priority: Mapped[int]
     rank: Mapped[datetime]

@@ -1,15 +1,14 @@
-import json
-from collections.abc import Mapping
-
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH, SEEN
+from botfarm.db.shared.wanted_users import HAS_LABELS, label_parameters
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
+from botfarm.domain.leases import WantedUsers
 from botfarm.domain.pools import Pool, PoolCounts, PoolUsage
 
 COUNT_POOLS = text(f"""
@@ -30,12 +29,18 @@ COUNT_POOLS = text(f"""
     ORDER BY project_name, env, domain""")
 
 
-COUNT_POOL = text(f"""
+def _count(users: str, *, tickets: str = "true") -> TextClause:
+    line = f"{TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET} AND {tickets}"
+    return text(f"""
     SELECT {POOL_COUNTS},
-           (SELECT count(*) FROM {TICKETS}
-            WHERE {OF_POOL.format("t")} AND t.purpose = 'test' AND {LIVE_TICKET}) AS waiting
+           (SELECT count(*) FROM {line}) AS waiting,
+           (SELECT count(t.user_id) FROM {line}) AS waiting_for_one
     FROM ({SEEN} FROM users AS u JOIN projects AS p ON p.id = u.project_id, {CLOCK}
-          WHERE {OF_POOL.format("u")} AND u.labels @> CAST(:labels AS jsonb) OFFSET 0) AS seen""")
+          WHERE {OF_POOL.format("u")} AND {users} OFFSET 0) AS seen""")
+
+
+COUNT_POOL = _count(HAS_LABELS)
+COUNT_ONE = _count("u.id = :user_id", tickets="(t.user_id IS NULL OR t.user_id = :user_id)")
 
 
 async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
@@ -50,8 +55,17 @@ async def count_pools(session: AsyncSession, scope: Scope) -> list[PoolUsage]:
     return usages
 
 
-async def count_pool(session: AsyncSession, pool: Pool, *, labels: Mapping[str, str]) -> PoolCounts:
-    """Counts the users that match the labels, and the waiting requests of the pool, for any labels."""
-    parameters = {**pool_parameters(pool), "labels": json.dumps(dict(labels))}
-    counts = (await session.execute(COUNT_POOL, parameters)).mappings().one()
-    return PoolCounts(**counts)
+async def count_pool(session: AsyncSession, pool: Pool, wanted: WantedUsers) -> PoolCounts:
+    """Counts the users that are wanted, and the waiting requests of the pool, for any labels.
+
+    If one user is wanted, requests that wait for another one are left out.
+    """
+    labels, user_id = wanted
+    parameters: dict[str, object] = pool_parameters(pool)
+    if user_id is None:
+        statement = COUNT_POOL
+        parameters |= label_parameters(dict(labels))
+    else:
+        statement = COUNT_ONE
+        parameters["user_id"] = user_id
+    return PoolCounts(**(await session.execute(statement, parameters)).mappings().one())

@@ -44,6 +44,17 @@ async def get_user(session: AsyncSession, user_id: UUID, scope: Scope) -> User |
     return _user(row) if row else None
 
 
+async def find_user(
+    session: AsyncSession, project_id: UUID, env: str, login: str
+) -> tuple[UUID, Pool] | None:
+    """The id and the pool of the user that has this login, as its normal form has it."""
+    statement = select(u.id, u.domain).where(
+        u.project_id == project_id, u.env == env, u.login_key == login_key(login)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return (row.id, Pool(project_id, env, row.domain)) if row else None
+
+
 async def sealed_credentials(
     session: AsyncSession, ids: Collection[UUID], scope: Scope
 ) -> dict[UUID, SealedCredentials]:

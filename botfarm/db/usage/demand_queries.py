@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
+from botfarm.db.shared.wanted_users import all_labels
 from botfarm.domain.leases import Due
 from botfarm.domain.pools import Pool
 
@@ -33,7 +34,7 @@ LEASES = text(f"""
            extract(epoch FROM coalesce(requested_at, acquired_at))::float8 AS requested_at,
            extract(epoch FROM acquired_at)::float8 AS acquired_at,
            extract(epoch FROM least(ended_at, expires_at, clock_timestamp()))::float8 AS ended_at,
-           ended_by, coalesce(labels, '{{}}')::text AS labels, coalesce(priority, 0) AS priority,
+           ended_by, coalesce({all_labels("l")}, '{{}}')::text AS labels, coalesce(priority, 0) AS priority,
            coalesce(purpose = 'chore', false) AND EXISTS (
                SELECT FROM lease_users AS lu
                WHERE lu.user_id = l.user_ids[1] AND lu.fence = l.fence AND '{Due.CLEAN}' = ANY (lu.due)

@@ -7,7 +7,6 @@ of db/leasing/pool_grant_queries.py that also deletes it. So exactly one of a gr
 deletes the ticket, and that one decides.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.listener import SAY_FREED
 from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.user_state import CHORE_AT, CLOCK, IS_DIRTY, free_at
+from botfarm.db.shared.wanted_users import has_labels, label_parameters
 from botfarm.domain.leases import LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import PRIORITY_STEP, Place, Queue
@@ -44,24 +44,27 @@ INSERT = text(f"""
                                      CAST(:not_before AS timestamptz))) AS arrived_at,
                c.now + make_interval(secs => w.seconds) AS deadline
         FROM unnest(CAST(:project_ids AS uuid[]), CAST(:envs AS text[]), CAST(:domains AS text[]),
-                    CAST(:labels AS text[]), CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
+                    CAST(:labels AS text[]), CAST(:choices AS text[]), CAST(:user_ids AS uuid[]),
+                    CAST(:counts AS integer[]), CAST(:priorities AS integer[]),
                     CAST(:since AS float8[]), CAST(:seconds AS float8[]), CAST(:principals AS text[]),
                     CAST(:owners AS text[]), CAST(:idempotency_keys AS text[]),
                     CAST(:fingerprints AS bytea[]), CAST(:purposes AS text[])) WITH ORDINALITY
-             AS w (project_id, env, domain, labels, count, priority, since, seconds, principal, owner,
+             AS w (project_id, env, domain, labels, choices, user_id, count, priority, since, seconds, principal, owner,
                    idempotency_key, fingerprint, purpose, position), {CLOCK}
     ),
     parked AS (
-        INSERT INTO tickets AS t (id, project_id, env, domain, labels, count, priority, rank, arrived_at,
-                                  replica, deadline, principal, owner, idempotency_key, fingerprint, purpose)
+        INSERT INTO tickets AS t (id, project_id, env, domain, labels, choices, user_id, count, priority,
+                                  rank, arrived_at, replica, deadline, principal, owner, idempotency_key,
+                                  fingerprint, purpose)
         OVERRIDING SYSTEM VALUE
-        SELECT id, project_id, env, domain, CAST(labels AS jsonb), count, priority,
+        SELECT id, project_id, env, domain, CAST(labels AS jsonb), CAST(choices AS jsonb), user_id, count, priority,
                arrived_at - priority * interval '{PRIORITY_STEP} seconds', arrived_at,
                :replica, deadline, principal, owner, idempotency_key, fingerprint, purpose
         FROM new ORDER BY principal, idempotency_key, id
         ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO UPDATE
         SET project_id = excluded.project_id, env = excluded.env, domain = excluded.domain,
-            labels = excluded.labels, count = excluded.count, priority = excluded.priority,
+            labels = excluded.labels, choices = excluded.choices, user_id = excluded.user_id,
+            count = excluded.count, priority = excluded.priority,
             owner = excluded.owner, fingerprint = excluded.fingerprint, replica = excluded.replica,
             deadline = excluded.deadline, purpose = excluded.purpose,
             rank = CASE WHEN t.deadline > clock_timestamp() THEN t.rank ELSE excluded.rank END,
@@ -80,32 +83,52 @@ HAS_LEASE = text("""
     SELECT EXISTS (SELECT FROM leases WHERE principal = :principal AND idempotency_key = :idempotency_key)""")
 
 
-# `s` are the sets of labels that tickets ask for, `m` the users that match each set. If N users are free for
-# a set, only the first N tickets of the set can be granted, and later ones are left out. A ticket that wants
-# more users than are in service is left out, too. If no ticket asks for labels, the labels of the users are
-# not looked at. MATERIALIZED, because the planner expects one ticket and would compute the other steps once
-# for each of a thousand.
-def _queue(purpose: Purpose, available_at: str, *, unless: str = "true") -> TextClause:
+_TESTS = f"{TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET}"
+KEPT = f"""kept AS MATERIALIZED (
+        SELECT CASE WHEN NOT EXISTS (SELECT FROM {_TESTS} AND t.user_id IS NULL)
+                    THEN ARRAY(SELECT t.user_id FROM {_TESTS} AND t.user_id IS NOT NULL) END AS user_ids
+    ),"""
+"""The users of the pool that are kept for tests that wait for them; null for all, because a test waits for any user."""
+NOT_KEPT = """(SELECT user_ids FROM kept) IS NOT NULL
+          AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))"""
+"""The first part depends on no user, so PostgreSQL evaluates it once, and then looks at no user."""
+
+
+# `s` is what tickets ask for, labels or one user, each once; `m` are the users that match each of these. If N
+# users are free for one of them, only its first N tickets can be granted, and later ones are left out. A ticket
+# that wants more users than are in service is left out, too: so is one for a user that is in no service. If no
+# ticket asks for labels, the labels of the users are not looked at. A user that tickets ask for is counted by
+# itself. MATERIALIZED, because the planner expects one ticket and would compute the other steps once for each of
+# a thousand.
+def _queue(purpose: Purpose, available_at: str, *, may_have: str = "true", kept: str = "") -> TextClause:
     return text(f"""
-    WITH t AS MATERIALIZED (
-        SELECT t.id, t.labels, t.count, t.rank, t.replica = :replica AS is_ours,
-               dense_rank() OVER (ORDER BY t.labels) AS number
+    WITH {kept}
+    t AS MATERIALIZED (
+        SELECT t.id, t.labels, t.choices, t.user_id, t.count, t.rank, t.replica = :replica AS is_ours,
+               dense_rank() OVER (ORDER BY t.labels, t.choices, t.user_id) AS number
         FROM {TICKETS} WHERE {OF_POOL.format("t")} AND t.purpose = '{purpose}' AND {LIVE_TICKET}
     ),
-    s AS MATERIALIZED (SELECT DISTINCT number, labels FROM t),
+    s AS MATERIALIZED (SELECT DISTINCT number, labels, choices, user_id FROM t),
     u AS MATERIALIZED (
-        SELECT g.labels, count(*) AS active,
-               count(*) FILTER (WHERE g.available_at <= c.now AND {unless}) AS free,
+        SELECT g.labels, g.wanted_id, count(*) AS active,
+               count(*) FILTER (WHERE g.available_at <= c.now AND g.may_have) AS free,
                min(g.available_at) FILTER (WHERE g.available_at > c.now) - min(c.now) AS due_in
         FROM (
-            SELECT CASE WHEN (SELECT bool_and(labels = '{{}}') FROM s) THEN '{{}}'
-                        ELSE u.labels END AS labels, {available_at} AS available_at, {IS_DIRTY} AS is_dirty
+            SELECT CASE WHEN (SELECT bool_and(labels = '{{}}' AND choices IS NULL) FROM s) THEN '{{}}'
+                        ELSE u.labels END AS labels,
+                   CASE WHEN u.id = ANY (ARRAY(SELECT user_id FROM s WHERE user_id IS NOT NULL))
+                        THEN u.id END AS wanted_id,
+                   {available_at} AS available_at, {may_have} AS may_have
             FROM users AS u JOIN projects AS p ON p.id = u.project_id
             WHERE {OF_POOL.format("u")} AND (u.status IN ('active', 'dirty') OR u.status_until IS NOT NULL)
         ) AS g, {CLOCK}
-        GROUP BY g.labels
+        GROUP BY g.labels, g.wanted_id
     ),
-    m AS MATERIALIZED (SELECT s.number, u.labels, u.active, u.free FROM s JOIN u ON u.labels @> s.labels),
+    m AS MATERIALIZED (
+        SELECT s.number, u.labels, u.wanted_id, u.active, u.free
+        FROM s JOIN u ON (s.user_id IS NULL OR s.user_id = u.wanted_id)
+          AND {has_labels("s.labels", "s.choices")}
+    ),
     matching AS MATERIALIZED (SELECT number, sum(active) AS active, sum(free) AS free FROM m GROUP BY number),
     line AS (
         SELECT t.id, t.rank, t.count, t.is_ours, t.number, matching.free,
@@ -116,18 +139,16 @@ def _queue(purpose: Purpose, available_at: str, *, unless: str = "true") -> Text
     SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
             FROM line WHERE nth <= free) AS places,
            (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
-                SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0 GROUP BY labels
+                SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0
+                GROUP BY labels, wanted_id
             ) AS groups) AS free,
            (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
 
 
-TESTS_WAIT = (
-    f"EXISTS (SELECT FROM {TICKETS} WHERE {OF_POOL.format('t')} AND t.purpose = 'test' AND {LIVE_TICKET})"
-)
 QUEUES = {
     Purpose.TEST: _queue(Purpose.TEST, free_at()),
     # A user that is not dirty goes to a test that waits, not to a keeper.
-    Purpose.CHORE: _queue(Purpose.CHORE, CHORE_AT, unless=f"(g.is_dirty OR NOT {TESTS_WAIT})"),
+    Purpose.CHORE: _queue(Purpose.CHORE, CHORE_AT, may_have=f"({IS_DIRTY} OR ({NOT_KEPT}))", kept=KEPT),
 }
 
 # The deadline distinguishes a ticket from the same ticket after a retry took it over, which must stay.
@@ -219,13 +240,16 @@ async def insert_tickets(
     """
     requests = [each.request for each in tickets]
     terms = [each.terms for each in requests]
+    labels = [label_parameters(each.labels) for each in requests]
     parameters = {
         "replica": replica,
         "not_before": not_before,
         "project_ids": [each.pool.project_id for each in requests],
         "envs": [each.pool.env for each in requests],
         "domains": [each.pool.domain for each in requests],
-        "labels": [json.dumps(dict(each.labels)) for each in requests],
+        "labels": [each["labels"] for each in labels],
+        "choices": [each["choices"] for each in labels],
+        "user_ids": [each.user_id for each in requests],
         "counts": [each.count for each in requests],
         "priorities": [each.priority for each in requests],
         "since": [each.since for each in tickets],

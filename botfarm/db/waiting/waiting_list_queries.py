@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK
+from botfarm.db.shared.wanted_users import all_labels
 from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import Purpose
@@ -16,10 +17,11 @@ _NEWEST, _OF_THE_POOL = 20_000, 100
 
 WAITING = text(f"""
     WITH waiting AS (
-        SELECT t.id, t.project_id, t.env, t.domain, t.labels, t.purpose, t.count AS users, t.priority,
+        SELECT t.id, t.project_id, t.env, t.domain, {all_labels("t")} AS labels, t.user_id, t.purpose,
+               t.count AS users, t.priority,
                t.principal, t.owner, t.arrived_at, t.rank,
                row_number() OVER line AS place,
-               sum(t.count) OVER line AS users_until_served,
+               sum(t.count) FILTER (WHERE t.user_id IS NULL) OVER line AS users_until_served,
                extract(epoch FROM c.now - t.arrived_at)::float8 AS waited,
                extract(epoch FROM t.deadline - c.now)::float8 AS ends_in
         FROM {TICKETS}, {CLOCK}
@@ -49,9 +51,10 @@ WAITING = text(f"""
                  ) AS newest
              ) AS recent
     )
-    SELECT waiting.*, users_until_served / nullif(pace.users_a_second, 0) AS expected_in
-    FROM waiting LEFT JOIN pace USING (project_id, env, domain, purpose)
-    ORDER BY project_id, env, domain, purpose DESC, rank, id""")
+    SELECT waiting.*, u.login,
+           CASE WHEN user_id IS NULL THEN users_until_served / nullif(pace.users_a_second, 0) END AS expected_in
+    FROM waiting LEFT JOIN pace USING (project_id, env, domain, purpose) LEFT JOIN users AS u ON u.id = user_id
+    ORDER BY waiting.project_id, waiting.env, waiting.domain, purpose DESC, rank, waiting.id""")
 
 
 async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter) -> list[Ticket]:
@@ -70,6 +73,7 @@ async def list_waiting(session: AsyncSession, scope: Scope, chosen: TicketFilter
             purpose=Purpose(row.purpose),
             count=row.users,
             labels=row.labels,
+            login=row.login,
             priority=row.priority,
             principal=row.principal,
             owner=row.owner,

@@ -15,12 +15,12 @@ from botfarm.domain.configuration import (
     Kind,
     LeftAlone,
     Plan,
-    Reason,
     Thing,
     WantedFarm,
     WantedProject,
     WantedToken,
     WantedUser,
+    WhyLeft,
 )
 from botfarm.domain.logins import Logins, login_key
 from botfarm.domain.projects import DEFAULT_DOMAINS, DEFAULT_ENVS, Project
@@ -166,7 +166,7 @@ class _Planning:
         self._named_users.add(user.id)
         differences = tuple(_user_differences(user, wanted))
         if user.is_retired:
-            self.left_alone.append(LeftAlone(thing, Reason.RETIRED, differences))
+            self.left_alone.append(LeftAlone(thing, WhyLeft.RETIRED, differences))
         else:
             self._settle(where, thing, user.id, user.managed_by, differences)
 
@@ -199,7 +199,7 @@ class _Planning:
         if self._wanted.adopt:
             self.changes.append(Change(thing, Deed.ADOPT, differences, where, thing_id))
             return True
-        reason = Reason.NOT_MANAGED if managed_by is None else Reason.MANAGED_ELSEWHERE
+        reason = WhyLeft.NOT_MANAGED if managed_by is None else WhyLeft.MANAGED_ELSEWHERE
         self.left_alone.append(LeftAlone(thing, reason, differences))
         return False
 

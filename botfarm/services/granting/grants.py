@@ -16,7 +16,7 @@ from botfarm.db.postgres.engine import Database
 from botfarm.db.stock import pool_queries
 from botfarm.db.waiting import ticket_queries
 from botfarm.domain.access import Principal
-from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms, Purpose
+from botfarm.domain.leases import Grant, Lease, LeaseRequest, LeaseTerms, Purpose, WantedUsers
 from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.errors import IdempotencyKeyEndedError, IdempotencyKeyReusedError
 from botfarm.services.access.credential_check import CredentialCheck
@@ -26,8 +26,8 @@ from botfarm.services.shared.batching import GroupedBatcher
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.stock.pools import Pools
 
-Kind = tuple[Pool, Purpose, frozenset[tuple[str, str]]]
-"""A pool, a purpose and labels: requests of one kind can be granted by one statement."""
+Kind = tuple[Pool, Purpose, WantedUsers]
+"""Requests of one kind can be granted by one statement."""
 
 
 class Grants:
@@ -117,7 +117,7 @@ class Grants:
                 replayed = await _replay(session, request, will_wait=will_wait)
             if replayed:
                 return replayed
-        return await self._pools.count(request.pool, request.labels)
+        return await self._pools.count(request)
 
     async def _grant_alone(self, request: LeaseRequest, *, will_wait: bool) -> Grant | PoolCounts:
         """For a request with a quota, and for a request that found too few users although enough are free.
@@ -132,7 +132,7 @@ class Grants:
             if lease is not None:
                 return Grant(lease)
             replayed = await _replay(session, request, will_wait=will_wait)
-            return replayed or await pool_queries.count_pool(session, request.pool, labels=request.labels)
+            return replayed or await pool_queries.count_pool(session, request.pool, request.wanted)
 
     async def _grant(
         self, executor: Executor, requests: Sequence[LeaseRequest], tickets: Sequence[int] | None
@@ -148,7 +148,7 @@ class Grants:
             latest=self._clock.latest(),
         )
         ids = [user.id for lease in leases if lease for user in lease.users]
-        if ids:
+        if ids and requests[0].user_id is None:
             behind = [
                 user_id for user_id in ids if user_id < hand
             ]  # granted after the hand went past the end
@@ -193,8 +193,9 @@ def _is_enough(counts: PoolCounts, request: LeaseRequest) -> bool:
     """Whether the users suffice, so that it was only their locks that were in the way."""
     if request.purpose is Purpose.CHORE:
         return counts.dirty >= request.count
-    return counts.free >= request.count and counts.waiting == 0
+    reserved = counts.waiting_for_one
+    return counts.free - reserved >= request.count and counts.waiting == reserved
 
 
 def _kind(request: LeaseRequest) -> Kind:
-    return request.pool, request.purpose, frozenset(request.labels.items())
+    return request.pool, request.purpose, request.wanted

@@ -1,7 +1,6 @@
 """Takes a lease of users of a pool, at once or after a wait."""
 
 import time
-from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from botfarm.domain.leases import (
     Purpose,
 )
 from botfarm.domain.pools import PoolCounts
+from botfarm.domain.wanted_labels import WantedLabels
 from botfarm.errors import (
     BotfarmError,
     CallerGoneError,
@@ -26,6 +26,7 @@ from botfarm.errors import (
 from botfarm.services.granting.grants import Grants
 from botfarm.services.leasing.fingerprints import with_fingerprint
 from botfarm.services.leasing.hand_over import HandOver, count_acquire
+from botfarm.services.leasing.one_user import OneUser
 from botfarm.services.leasing.refusals import Refusals
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.stock.pools import pool_exhausted
@@ -39,6 +40,7 @@ class Acquiring:
     def __init__(
         self,
         projects: Projects,
+        one_user: OneUser,
         *,
         grants: Grants,
         waiting_room: WaitingRoom,
@@ -47,6 +49,7 @@ class Acquiring:
         max_wait: float,
     ) -> None:
         self._projects = projects
+        self._one_user = one_user
         self._grants = grants
         self._waiting_room = waiting_room
         self._refusals = refusals
@@ -60,7 +63,8 @@ class Acquiring:
         project: UUID | str,
         env: str,
         domain: str | None,
-        labels: Mapping[str, str],
+        user: str | None = None,
+        labels: WantedLabels,
         count: int,
         priority: int,
         terms: LeaseTerms,
@@ -72,16 +76,25 @@ class Acquiring:
 
         The project is named by its id or its name; without a domain it is the project's first.
 
+        With the login of a `user` only this one, whatever its domain.
         Raises ForbiddenError for a purpose that needs another role, NoSuchProjectError, NoSuchPoolError,
+        NoSuchUserError, UserDirtyError, UserQuarantinedError, UserRetiredError,
         PoolTooSmallError, PoolExhaustedError, QuotaExceededError,
         IdempotencyKeyReusedError, IdempotencyKeyEndedError, and what the waiting room raises.
         """
         if not principal.role.includes(_ROLES[purpose]):
             raise ForbiddenError(f"A {purpose} needs the role {_ROLES[purpose]}.")
+        domain = None if user is not None else domain
         found, pool = await self._projects.look_up_pool(principal.scope, project, env, domain)
         wanted = {"project": found.id, "env": env, "domain": pool.domain, "labels": labels, "count": count}
+        user_id = None
+        if user is not None:
+            user_id, pool = await self._one_user.find(found.id, env, user)
+            wanted = {"project": found.id, "env": env, "user_id": user_id}
         terms = with_fingerprint(terms, "acquire_lease", purpose, wanted)
-        request = LeaseRequest(principal, pool, labels, count, priority, terms, purpose, wait_seconds)
+        request = LeaseRequest(
+            principal, pool, labels, count, priority, terms, purpose, wait_seconds, user_id=user_id
+        )
         try:
             grant, since = await self._grant_or_wait(request, connection)
             return await self._hand_over(grant, terms, since=since, connection=connection)
@@ -89,7 +102,7 @@ class Acquiring:
             result = _result_of(error, waited=wait_seconds > 0)
             if purpose is Purpose.TEST:
                 count_acquire(found.name, pool, result)
-            if result != "error":
+            if result != "error" and user_id is None:  # more users in the pool would not have helped
                 self._refusals.add(request, result)
             raise
 
@@ -99,18 +112,27 @@ class Acquiring:
         """Returns the grant, and the time since when it had been asked for, by the monotonic clock."""
         started = request.received_at
         seconds = min(request.wait_seconds, self._max_wait)
-        has_quota = request.principal.max_leases is not None
+        tries_first = request.principal.max_leases is not None or request.user_id is not None
         # Behind requests that wait for the same users a grant could only fail, so the request joins their
-        # queue at once. With a quota it tries first, because an exceeded quota must be refused before the
-        # wait.
-        if seconds <= 0 or has_quota or not self._waiting_room.is_behind_others(request):
+        # queue at once. With a quota, or for one user, it tries first, because an exceeded quota and a user that
+        # is out of service must be refused before the wait.
+        if seconds <= 0 or tries_first or not self._waiting_room.is_behind_others(request):
             outcome = await self._grants.grant_now(request, will_wait=seconds > 0, deadline=started + seconds)
             if isinstance(outcome, Grant):
                 return outcome, started
-            _check_that_it_is_worth_waiting(outcome, request.count)
+            if request.user_id is not None:
+                await self._one_user.check(request, request.user_id, free_in=outcome.next_free_in)
+            else:
+                _check_that_it_is_worth_waiting(outcome, request.count)
             if seconds <= 0:
-                raise pool_exhausted(outcome, request.purpose, waited=time.monotonic() - started)
-        return await self._waiting_room.wait(request, connection, started=started, wait_seconds=seconds)
+                raise pool_exhausted(outcome, request, waited=time.monotonic() - started)
+        try:
+            return await self._waiting_room.wait(request, connection, started=started, wait_seconds=seconds)
+        except PoolExhaustedError as error:
+            if request.user_id is not None and not isinstance(error, CallerGoneError):
+                # It may have been quarantined meanwhile.
+                await self._one_user.check(request, request.user_id, free_in=error.next_free_in)
+            raise
 
 
 def _check_that_it_is_worth_waiting(counts: PoolCounts, count: int) -> None:

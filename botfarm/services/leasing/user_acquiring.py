@@ -12,14 +12,7 @@ from botfarm.domain.access import Principal, Role
 from botfarm.domain.leases import Grant, LeaseOperation, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.users import User, UserState
-from botfarm.errors import (
-    BotfarmError,
-    ForbiddenError,
-    NoSuchUserError,
-    UserDirtyError,
-    UserQuarantinedError,
-    UserRetiredError,
-)
+from botfarm.errors import BotfarmError, ForbiddenError, NoSuchUserError
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
 from botfarm.services.granting.grants import replay
 from botfarm.services.granting.quotas import check_quota
@@ -28,7 +21,7 @@ from botfarm.services.leasing.hand_over import HandOver, count_acquire
 from botfarm.services.shared.caller_connection import CallerConnection
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.stock.projects import Projects
-from botfarm.services.stock.users import user_busy
+from botfarm.services.stock.users import not_in_service, user_busy
 
 # A free user that is locked by another statement is tried again, because such statements take milliseconds.
 # Seconds.
@@ -141,12 +134,4 @@ def _refusal(user: User, purpose: Purpose) -> BotfarmError:
     # A quarantine does not stand in the way of a hold; the lease of another does.
     if purpose is Purpose.HOLD and user.locktime is not None and not user.is_retired:
         return user_busy(user)
-    match user.state:
-        case UserState.DIRTY:
-            return UserDirtyError()
-        case UserState.QUARANTINED:
-            return UserQuarantinedError()
-        case UserState.RETIRED:
-            return UserRetiredError()
-        case _:
-            return user_busy(user)
+    return not_in_service(user) or user_busy(user)

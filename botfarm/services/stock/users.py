@@ -18,8 +18,9 @@ from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.logins import login_key
 from botfarm.domain.paging import Page
 from botfarm.domain.pools import SHORT_NAME, Pool
-from botfarm.domain.users import User, UserChanges, UserFilter
+from botfarm.domain.users import User, UserChanges, UserFilter, UserState
 from botfarm.errors import (
+    BotfarmError,
     ChangedMeanwhileError,
     FieldError,
     ForbiddenError,
@@ -27,7 +28,10 @@ from botfarm.errors import (
     NoSuchProjectError,
     NoSuchUserError,
     UserBusyError,
+    UserDirtyError,
     UserExistsError,
+    UserQuarantinedError,
+    UserRetiredError,
 )
 from botfarm.services.shared.cursors import decode_cursor, encode_cursor, invalid_cursor
 from botfarm.services.shared.notifier import Notifier
@@ -152,6 +156,19 @@ class Users:
         if changes.totp_seed:
             totp_seed = seal_totp_seed(self._key_ring, user_id, changes.totp_seed)
         return SealedCredentials(password, secrets, totp_seed, pending_password)
+
+
+def not_in_service(user: User) -> BotfarmError | None:
+    """Why no test gets the user even if it is nobody's; None for a user that is only taken."""
+    match user.state:
+        case UserState.DIRTY:
+            return UserDirtyError()
+        case UserState.QUARANTINED:
+            return UserQuarantinedError(status_reason=user.status_reason, status_until=user.status_until)
+        case UserState.RETIRED:
+            return UserRetiredError()
+        case _:
+            return None
 
 
 def user_busy(user: User) -> UserBusyError:

@@ -10,6 +10,7 @@ from uuid import UUID
 from botfarm.db.usage.demand_queries import EqualUsers, RecordedLease, RefusedKind
 from botfarm.domain.leases import EndedBy, Purpose
 from botfarm.domain.projects import ProjectPolicy
+from botfarm.domain.wanted_labels import have
 from botfarm.services.usage.replay import Request, Users
 
 
@@ -85,11 +86,11 @@ class _LabelSets:
 
     def matched_by(self, users: Iterable[EqualUsers]) -> Users:
         """Counts the users by the sets that they match. Without users, as if one had all labels."""
-        wanted = [(number, json.loads(labels).items()) for labels, number in self._numbers.items()]
+        wanted = [(number, json.loads(labels)) for labels, number in self._numbers.items()]
         matching: dict[frozenset[int], int] = {}
         for equal in users:
-            theirs = json.loads(equal.labels).items()
-            matches = frozenset(number for number, labels in wanted if labels <= theirs)
+            theirs = json.loads(equal.labels)
+            matches = frozenset(number for number, labels in wanted if have(theirs, labels))
             matching[matches] = matching.get(matches, 0) + equal.users
         return matching or {frozenset(self._numbers.values()): 1}
 

@@ -90,12 +90,14 @@ class WaitingRoom:
             disconnect.cancel()
 
     def is_behind_others(self, request: LeaseRequest) -> bool:
-        """True if a request in this process waits for the same labels and at least as many users.
+        """True if a request in this process waits for the same users and at least as many of them.
 
         A grant without a ticket could then only fail.
         """
         return any(
-            waiter.request.labels == request.labels and waiter.request.count >= request.count
+            waiter.request.labels == request.labels
+            and waiter.request.user_id == request.user_id
+            and waiter.request.count >= request.count
             for waiter in self._waiters.of_queue(request.queue).values()
             if not waiter.is_over
         )
@@ -184,13 +186,13 @@ class WaitingRoom:
         if last_place is None and not has_disconnected:
             was_taken_over = request.terms.idempotency_key is not None
             return WaitSupersededError() if was_taken_over else PoolExhaustedError(waited=round(waited, 3))
-        counts = await self._pools.count(request.pool, request.labels)
+        counts = await self._pools.count(request)
         if counts.free > 0:
             self._wake_others(request)
         if last_place is None or has_disconnected:
             return CallerGoneError()
         counts = replace(counts, waiting=last_place.waiting)
-        return pool_exhausted(counts, request.purpose, waited=waited, place=last_place.place)
+        return pool_exhausted(counts, request, waited=waited, place=last_place.place)
 
     async def _withdraw(self, waiter: Waiter, *, keep_place: bool) -> LastPlace | None:
         """None when the ticket was not this replica's any more."""

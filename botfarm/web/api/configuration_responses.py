@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AliasPath, Field
 
-from botfarm.domain.configuration import Deed, Kind, Reason
+from botfarm.domain.configuration import Deed, Kind, WhyLeft
 from botfarm.web.api.responses import ResponseBody
 
 
@@ -34,7 +34,7 @@ class ChangeOut(ResponseBody):
 
 class LeftAloneOut(ResponseBody):
     thing: ThingOut
-    reason: Reason
+    reason: WhyLeft
     differences: list[DifferenceOut]
 
 

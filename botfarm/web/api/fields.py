@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, LiteralString
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, Strict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    SecretStr,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from botfarm.crypto.totp import SeedError, read_seed
@@ -14,6 +24,7 @@ from botfarm.domain.credentials import MAX_SECRETS_BYTES
 from botfarm.domain.pools import SHORT_NAME
 from botfarm.domain.projects import MAX_NAMES, id_or_name
 from botfarm.domain.users import MAX_LABELS
+from botfarm.domain.wanted_labels import MAX_ALTERNATIVES, WantedLabels, alternatives
 from botfarm.errors import FieldError, InvalidRequestError
 
 MAX_TTL = 86_400
@@ -51,6 +62,25 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
         ):
             raise _invalid("keys are 1 to 63 characters without ':', values at most 255")
     return labels
+
+
+def _one_error(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Instead of one error for each type that a label may have."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise _invalid("must be a text, a list of texts, or null") from None
+
+
+def _wanted_labels(labels: dict[str, str | tuple[str, ...] | None]) -> WantedLabels:
+    _labels({key: value if isinstance(value, str) else "" for key, value in labels.items()})
+    for key, values in labels.items():
+        if isinstance(values, tuple):
+            if not 1 <= len(values) <= MAX_ALTERNATIVES:
+                raise _invalid("a list has 1 to 64 values")
+            for value in values:
+                _labels({key: value})
+    return {key: alternatives(value) if isinstance(value, tuple) else value for key, value in labels.items()}
 
 
 def _quantile(share: float) -> float:
@@ -154,9 +184,21 @@ def _in_utc(moment: datetime) -> datetime:
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(_storable)]
 Login = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_login)]
+AskedLogin = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_storable)]
 Owner = Annotated[Text, StringConstraints(max_length=200)]
 Note = Annotated[Text, StringConstraints(min_length=1, max_length=1_000)]
 Labels = Annotated[dict[Annotated[str, Strict()], Annotated[str, Strict()]], AfterValidator(_labels)]
+_WantedLabel = Annotated[
+    Annotated[str, Strict()] | tuple[Annotated[str, Strict()], ...] | None, WrapValidator(_one_error)
+]
+AskedLabels = Annotated[
+    dict[Annotated[str, Strict()], _WantedLabel],
+    AfterValidator(_wanted_labels),
+    Field(
+        description="By key: a value that each user must have, a list of values of which it must have one, or null: "
+        "it must not have this label."
+    ),
+]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Quantile = Annotated[
     float,

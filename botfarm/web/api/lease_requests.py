@@ -8,8 +8,9 @@ from pydantic_core import PydanticCustomError
 
 from botfarm.domain.leases import Outcome, Purpose, Reason, Verdict
 from botfarm.web.api.fields import (
+    AskedLabels,
+    AskedLogin,
     Integer,
-    Labels,
     Metadata,
     Moment,
     Note,
@@ -54,7 +55,11 @@ class LeaseRequest(LockRequest):
     ] = None
     env: Annotated[ShortName | None, Field(validate_default=True, description="Of the pool.")] = None
     domain: Annotated[ShortName | None, Field(description="By default the first of the project's.")] = None
-    labels: Labels = {}
+    user: Annotated[
+        AskedLogin | None,
+        Field(description="Of a test: the login of the one user that will do, whatever its domain."),
+    ] = None
+    labels: AskedLabels = {}
     count: Annotated[Integer, Field(ge=1, le=100)] = 1
     wait_seconds: Annotated[Integer, Field(ge=0, le=300)] = 0
     priority: Annotated[Integer, Field(ge=-10, le=10)] = 0
@@ -89,6 +94,22 @@ class LeaseRequest(LockRequest):
         if env is None and info.data.get("user_id") is None:
             raise PydanticCustomError("missing", "Field required")
         return env
+
+    @field_validator("user")
+    @classmethod
+    def _of_a_test(cls, user: str | None, info: ValidationInfo) -> str | None:
+        if user is not None and info.data.get("purpose") is not Purpose.TEST:
+            raise PydanticCustomError("invalid", "goes with the purpose test; a hold takes user_id")
+        return user
+
+    @field_validator("labels", "count")
+    @classmethod
+    def _of_any_user(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("user") is not None and value not in ({}, 1):
+            raise PydanticCustomError(
+                "invalid", "does not go with user, which is one user whatever its labels"
+            )
+        return value
 
     @field_validator("wait_seconds")
     @classmethod

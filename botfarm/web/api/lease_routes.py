@@ -35,6 +35,8 @@ router = api_router("leases")
             errors.NoSuchPoolError,
             errors.NoSuchUserError,
             errors.UserBusyError,
+            errors.UserDirtyError,
+            errors.UserQuarantinedError,
             errors.UserRetiredError,
             errors.PoolExhaustedError,
             errors.PoolTooSmallError,
@@ -59,7 +61,8 @@ async def acquire_lease(
 ) -> Lease:
     """Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
 
-    With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
+    With `user`, the one user of this login. With the purpose `chore`, users that wait for a keeper; with `hold`, a
+    user that a person keeps for a while.
     """
     terms = LeaseTerms(body.ttl_seconds, body.owner, body.metadata, idempotency_key, note=body.note)
     connection = RequestConnection(request)
@@ -71,6 +74,7 @@ async def acquire_lease(
             project=body.project_id or body.project or "",
             env=body.pool_env,
             domain=body.domain,
+            user=body.user,
             labels=body.labels,
             count=body.count,
             priority=body.priority,

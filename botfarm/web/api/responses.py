@@ -157,6 +157,10 @@ class TotpOut(ResponseBody):
     expires_in: Annotated[float, Field(description="Seconds until the next code.")]
 
 
+AskedLabelsOut = dict[str, str | list[str] | None]
+"""A value, several of which one will do, or null for no such label."""
+
+
 def _is_absent(value: object) -> bool:
     return value is None
 
@@ -252,7 +256,7 @@ class LeaseOut(OfPool, Identified):
     note: Annotated[str | None, Field(description="Of its release, or why it was forced or is held.")]
     requested_at: Annotated[datetime | None, Field(description="When it was first asked for.")]
     waited: Annotated[float | None, Field(description="Seconds until it was granted.")]
-    labels: Annotated[dict[str, str] | None, Field(description="Those that were asked for.")]
+    labels: Annotated[AskedLabelsOut | None, Field(description="Those that were asked for.")]
     users: list[LeasedUserOut]
 
 
@@ -313,7 +317,8 @@ class TicketOut(OfPool):
     purpose: Purpose
     place: Annotated[int, Field(description="In the line of its pool; 1 is next.")]
     count: int
-    labels: dict[str, str]
+    labels: Annotated[AskedLabelsOut, Field(description="Those that are asked for.")]
+    login: Annotated[str | None, Field(description="Of the one user that it waits for.")]
     priority: int
     principal: str
     owner: str | None

@@ -18,8 +18,8 @@ export interface BotOptions {
   botEnv: string | undefined;
   /** Else the first of the project's. */
   botDomain: string | undefined;
-  /** The user has all of them. */
-  botLabels: Record<string, string>;
+  /** For each label a value that the user has, several of which it has one, or null: it has no such label. */
+  botLabels: Record<string, string | string[] | null>;
   /** Seconds to wait for a user; they are not the test's. */
   botWait: number;
   /** Whether each test takes a user, or each worker. */

@@ -367,7 +367,8 @@ export interface paths {
          * Acquire Lease
          * @description Take one or several users of a pool, all or nothing; `wait_seconds` waits until they are free.
          *
-         *     With the purpose `chore`, users that wait for a keeper; with `hold`, a user that a person keeps for a while.
+         *     With `user`, the one user of this login. With the purpose `chore`, users that wait for a keeper; with `hold`, a
+         *     user that a person keeps for a while.
          */
         post: operations["acquire_lease"];
         delete?: never;
@@ -1329,7 +1330,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            reason: components["schemas"]["Reason"] | null;
             /**
              * Note
              * @description Of its release, or why it was forced or is held.
@@ -1350,7 +1351,7 @@ export interface components {
              * @description Those that were asked for.
              */
             labels: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             } | null;
             /** Users */
             users: components["schemas"]["LeasedUserOut"][];
@@ -1393,11 +1394,17 @@ export interface components {
              */
             domain?: string | null;
             /**
+             * User
+             * @description Of a test: the login of the one user that will do, whatever its domain.
+             */
+            user?: string | null;
+            /**
              * Labels
+             * @description By key: a value that each user must have, a list of values of which it must have one, or null: it must not have this label.
              * @default {}
              */
             labels?: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             };
             /**
              * Count
@@ -1472,14 +1479,14 @@ export interface components {
              */
             due?: components["schemas"]["Due"][];
             outcome?: components["schemas"]["Outcome"];
-            reason?: components["schemas"]["botfarm__domain__leases__Reason"];
+            reason?: components["schemas"]["Reason"];
             /** Note */
             note?: string;
         };
         /** LeftAloneOut */
         LeftAloneOut: {
             thing: components["schemas"]["ThingOut"];
-            reason: components["schemas"]["botfarm__domain__configuration__Reason"];
+            reason: components["schemas"]["WhyLeft"];
             /** Differences */
             differences: components["schemas"]["DifferenceOut"][];
         };
@@ -2257,7 +2264,7 @@ export interface components {
          * @description Why a user is broken, or dirty.
          * @enum {string}
          */
-        "Reason-Input": "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
+        Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
         /** RefusalsOut */
         RefusalsOut: {
             /**
@@ -2286,7 +2293,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason-Input"] | null;
+            reason?: components["schemas"]["Reason"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2479,10 +2486,18 @@ export interface components {
             place: number;
             /** Count */
             count: number;
-            /** Labels */
+            /**
+             * Labels
+             * @description Those that are asked for.
+             */
             labels: {
-                [key: string]: string;
+                [key: string]: string | string[] | null;
             };
+            /**
+             * Login
+             * @description Of the one user that it waits for.
+             */
+            login: string | null;
             /** Priority */
             priority: number;
             /** Principal */
@@ -2726,7 +2741,7 @@ export interface components {
             ended_at: string | null;
             ended_by: components["schemas"]["EndedBy"] | null;
             outcome: components["schemas"]["Outcome"] | null;
-            reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            reason: components["schemas"]["Reason"] | null;
             /** Note */
             note: string | null;
         };
@@ -2908,7 +2923,7 @@ export interface components {
              */
             failures: number;
             /** @description Of the last failure. */
-            last_reason: components["schemas"]["botfarm__domain__leases__Reason"] | null;
+            last_reason: components["schemas"]["Reason"] | null;
             /** Busy Seconds */
             busy_seconds: number;
             /**
@@ -2930,7 +2945,7 @@ export interface components {
             /** @default ok */
             outcome?: components["schemas"]["Outcome"];
             /** @description Why it is not ok. */
-            reason?: components["schemas"]["Reason-Input"] | null;
+            reason?: components["schemas"]["Reason"] | null;
             /** Note */
             note?: string | null;
             /**
@@ -2953,6 +2968,12 @@ export interface components {
             /** Max */
             max: number | null;
         };
+        /**
+         * WhyLeft
+         * @description Why something that the file names is left as it is.
+         * @enum {string}
+         */
+        WhyLeft: "not-managed" | "managed-elsewhere" | "retired";
         /**
          * WriteBack
          * @description Fields that are absent stay as they are.
@@ -2978,18 +2999,6 @@ export interface components {
              */
             session_expires_at?: string;
         };
-        /**
-         * Reason
-         * @description Why something that the file names is left as it is.
-         * @enum {string}
-         */
-        botfarm__domain__configuration__Reason: "not-managed" | "managed-elsewhere" | "retired";
-        /**
-         * Reason
-         * @description Why a user is broken, or dirty.
-         * @enum {string}
-         */
-        botfarm__domain__leases__Reason: "credential_rejected" | "locked_out" | "captcha" | "mfa" | "data" | "rate_limited" | "environment" | "other";
     };
     responses: never;
     parameters: never;
@@ -5274,7 +5283,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description user-busy, user-retired, pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
+            /** @description user-busy, user-dirty, user-quarantined, user-retired, pool-exhausted, pool-too-small, wait-superseded, idempotency-key-ended */
             409: {
                 headers: {
                     [name: string]: unknown;

@@ -165,6 +165,8 @@ class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
 
     pool = ""
     """`project/env/domain`, as far as the caller gave them."""
+    user = ""
+    """The login of the one user that was asked for, if one was."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], *, retry_after: float | None = None) -> None:
         super().__init__(status, problem, retry_after=retry_after)
@@ -183,7 +185,8 @@ class PoolExhaustedError(ConflictError, slug="pool-exhausted"):
             return super().__str__()
         due = "none due" if self.next_free_in is None else f"next free in {self.next_free_in:.0f} s"
         after = f" after {self.waited:.0f} s" if round(self.waited or 0) else ""
-        return f"pool {self.pool} exhausted{after}: {self.waiting or 0} waiting, {due}"
+        what = f"user {self.user} taken" if self.user else f"pool {self.pool} exhausted"
+        return f"{what}{after}: {self.waiting or 0} waiting, {due}"
 
 
 class PoolTooSmallError(ConflictError, slug="pool-too-small"):

@@ -142,6 +142,8 @@ class Acquiring:
             failure, PoolExhaustedError | QuotaExceededError
         ):  # the farm knows only the last request
             failure.pool, failure.waited = _pool(self._wanted), waited
+            if isinstance(failure, PoolExhaustedError):
+                failure.user = self._wanted.get("user", "")
             if "waited" in failure.details:
                 failure.details["waited"] = round(waited, 3)
         if lost and may_pass(failure):
@@ -182,11 +184,11 @@ class _Patience:
 
 
 def _pool(wanted: Json) -> str:
-    """`project/env/domain`, as far as the caller gave them; of a hold of one user, its id."""
+    """`project/env/domain`, as far as the caller gave them; for one user its login instead of the domain, or its id."""
     if user_id := wanted.get("user_id"):
         return str(user_id)
-    names = (wanted.get("project") or wanted["project_id"], wanted["env"], wanted.get("domain"))
-    return "/".join(filter(None, names))
+    kind = wanted.get("user") or wanted.get("domain")
+    return "/".join(filter(None, (wanted.get("project") or wanted["project_id"], wanted["env"], kind)))
 
 
 def _new_keys() -> Iterator[str]:

@@ -14,7 +14,7 @@ from botfarm_client.leasing.async_renewer import AsyncRenewer
 from botfarm_client.leasing.chore_line import ChoreLine
 from botfarm_client.leasing.holder_requests import PATIENCE, release_steps
 from botfarm_client.leasing.lease_exit import BrokenOn, reasons_of, warn_of_what_is_left
-from botfarm_client.leasing.lease_request import LeaseTerms, acquiring_for
+from botfarm_client.leasing.lease_request import LeaseTerms, WantedLabels, acquiring_for
 from botfarm_client.leasing.uncancelled import run_uncancelled
 from botfarm_client.shared import clock
 
@@ -71,7 +71,7 @@ class AsyncBotfarm:
         project: str | None = None,
         env: str | None = None,
         domain: str | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: WantedLabels | None = None,
         ttl: int | None = None,
         owner: str | None = None,
         metadata: Mapping[str, Any] | None = None,

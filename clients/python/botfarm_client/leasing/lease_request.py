@@ -1,6 +1,6 @@
 """The terms that a caller may give for a lease, and the request that they become."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from botfarm_client.connection.api_calls import Json
@@ -11,6 +11,7 @@ from botfarm_client.shared import clock
 from botfarm_client.shared.ids import is_id
 
 Purpose = Literal["test", "chore", "hold"]
+WantedLabels = Mapping[str, str | Sequence[str] | None]
 
 
 class LeaseTerms(TypedDict, total=False):
@@ -22,8 +23,13 @@ class LeaseTerms(TypedDict, total=False):
     """One of the project's. Default: the `domain` of the farm object, else the project's first."""
     count: int
     """Number of users, 1 to 100: all of them or none. Default: 1."""
-    labels: Mapping[str, str] | None
-    """Labels that each user must have. Default: none."""
+    labels: WantedLabels | None
+    """What is asked of the labels of each user. Default: nothing.
+
+    A value that it must have, a list of values of which it must have one, or `None`: it must not have this label.
+    """
+    user: str | None
+    """A login: this user and no other, of any domain. It goes without `labels`, and with a `count` of 1."""
     wait: float | None
     """Seconds to wait until enough users are free; 0 tries once.
 
@@ -94,11 +100,18 @@ def _pool(settings: FarmSettings, terms: LeaseTerms) -> Json:
         raise SettingError("no project: set BOTFARM_PROJECT to its name or id")
     if not env:
         raise SettingError("no env: set BOTFARM_ENV to an env of the project, such as stage")
+    user = terms.get("user")
     return {
         "project_id" if is_id(project) else "project": project,
         "env": env,
         **({"domain": domain} if domain else {}),
-        "labels": dict(terms.get("labels") or {}),
+        "labels": {key: _label(value) for key, value in (terms.get("labels") or {}).items()},
         "count": terms.get("count", 1),
         "priority": terms.get("priority", 0),
+        **({} if user is None else {"user": user}),
     }
+
+
+def _label(wanted: str | Sequence[str] | None) -> str | list[str] | None:
+    """As JSON has it."""
+    return wanted if wanted is None or isinstance(wanted, str) else list(wanted)

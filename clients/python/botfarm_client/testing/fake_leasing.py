@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from botfarm_client.shared import clock
-from botfarm_client.testing.fake_state import due, free_at, is_free, state, waits_for_keeper
+from botfarm_client.testing.fake_state import due, free_at, has_labels, is_free, state, waits_for_keeper
 from botfarm_client.testing.fake_stock import FakeStock
 from botfarm_client.testing.fake_users import FakeLease, FakeProblem, FakeUser, FakeWaiter, invalid
 
@@ -36,7 +36,9 @@ class FakeLeasing:
     def acquire(self, wanted: Wanted, key: str | None, is_gone: Callable[[], bool]) -> tuple[FakeLease, bool]:
         """The lease, and whether it is a replay of one under the same key."""
         started = clock.now()
-        me = FakeWaiter(wanted["purpose"], started - AGEING * wanted["priority"], is_gone)
+        me = FakeWaiter(
+            wanted["purpose"], started - AGEING * wanted["priority"], is_gone, _folded(wanted["user"])
+        )
         if key is not None:
             me.rank = self._arrivals.setdefault(key, me.rank)
         try:
@@ -127,14 +129,22 @@ class FakeLeasing:
     def _taken(self, wanted: Wanted, me: FakeWaiter) -> list[FakeUser]:
         """Users of the pool; none when there are too few, or when others come first."""
         count, matching = wanted["count"], self._matching(wanted)
+        if wanted["user"] is not None:
+            self._check_user(wanted)
         if not matching:
             raise FakeProblem("no-such-pool")
         if len(matching) < count:
             raise FakeProblem("pool-too-small", total=len(matching))
         self._check_quota(count)
-        if any(each.rank < me.rank for each in self._waiting_for(wanted["purpose"])):
+        earlier = [each for each in self._waiting_for(wanted["purpose"]) if each.rank < me.rank]
+        if any(each.user is None or each.user == me.user for each in earlier):
             return []
-        fit = [user for user in matching if self._fits(user, wanted["purpose"])]
+        kept = {each.user for each in earlier}
+        fit = [
+            user
+            for user in matching
+            if self._fits(user, wanted["purpose"]) and _folded(user.login) not in kept
+        ]
         return fit[:count] if len(fit) >= count else []
 
     def _fits(self, user: FakeUser, purpose: str) -> bool:
@@ -192,12 +202,32 @@ class FakeLeasing:
                 lease.expires_at + self._policy.lock_delay, lease.acquired_at + self._policy.login_gap
             )
 
+    def _check_user(self, wanted: Wanted) -> None:
+        """Raises FakeProblem for a user that no test will get before the wait is over."""
+        user = self._one(wanted)
+        if user is None:
+            raise FakeProblem("no-such-user")
+        current, moment = state(user), free_at(user, self._policy)
+        is_cleaned_soon = current == "dirty" and wanted["wait_seconds"] > 0
+        is_free_soon = moment is not None and moment - clock.now() <= wanted["wait_seconds"]
+        if current in {"dirty", "quarantined", "retired"} and not is_cleaned_soon and not is_free_soon:
+            if current == "quarantined":
+                raise FakeProblem("user-quarantined", status_reason=user.status_reason)
+            raise FakeProblem(f"user-{current}")
+
+    def _one(self, wanted: Wanted) -> FakeUser | None:
+        users = (user for user in self._stock.users if user.env == wanted["env"])
+        return next((user for user in users if _folded(user.login) == _folded(wanted["user"])), None)
+
     def _matching(self, wanted: Wanted) -> list[FakeUser]:
+        if wanted["user"] is not None:
+            one = self._one(wanted)
+            return [one] if one and one.status != "retired" else []
         return [
             user
             for user in self._stock.users
             if (user.env, user.domain) == (wanted["env"], wanted["domain"])
-            and wanted["labels"].items() <= user.labels.items()
+            and has_labels(user, wanted["labels"])
             and user.status != "retired"
         ]
 
@@ -216,6 +246,10 @@ class FakeLeasing:
             waiting=len(self._waiting_for("test")),
             next_free_in=None if next_free_in is None else round(next_free_in, 3),
         )
+
+
+def _folded(login: str | None) -> str | None:
+    return login and login.casefold()
 
 
 def _what(wanted: Wanted) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _WANTED: Mapping[str, Any] = {
     "project": None,
     "env": None,
     "domain": None,
+    "user": None,
     "labels": {},
     "count": 1,
     "ttl_seconds": None,
@@ -78,6 +79,9 @@ def wanted_lease(body: Json, *, default_domain: str) -> Json:
     for name in ("user_id", "note"):
         if wanted[name] is not None and not is_hold:
             raise invalid(name, "goes with the purpose hold")
+    wanted["labels"] = _checked_labels(wanted["labels"])
+    if wanted["user"] is not None:
+        _check_one_user(wanted)
     projects = [wanted["project"], wanted["project_id"]].count(None)
     if has_user and projects != 2:  # noqa: PLR2004  both are absent
         raise invalid("project", "a hold of one user needs no project")
@@ -88,6 +92,30 @@ def wanted_lease(body: Json, *, default_domain: str) -> Json:
     if is_hold and wanted["wait_seconds"]:
         raise invalid("wait_seconds", "a hold does not wait")
     return wanted
+
+
+def _checked_labels(labels: Any) -> Json:
+    """In the farm's form: alternatives sorted, each once, and one alone as a text. Raises FakeProblem."""
+    if not isinstance(labels, dict):
+        raise invalid("labels", "Input should be a valid dictionary")
+    checked: Json = {}
+    for key, value in labels.items():
+        several = value if isinstance(value, list) else [value or ""]
+        if not all(isinstance(each, str) for each in several):
+            raise invalid(f"labels.{key}", "must be a text, a list of texts, or null")
+        if not several:
+            raise invalid("labels", "a list has 1 to 64 values")
+        several = sorted(set(several))
+        checked[key] = value if not isinstance(value, list) else several[0] if len(several) == 1 else several
+    return checked
+
+
+def _check_one_user(wanted: Json) -> None:
+    if wanted["purpose"] != "test":
+        raise invalid("user", "goes with the purpose test; a hold takes user_id")
+    for name, value in (("labels", {}), ("count", 1)):
+        if wanted[name] != value:
+            raise invalid(name, "does not go with user, which is one user whatever its labels")
 
 
 def release(body: Json) -> Json:

@@ -1,5 +1,8 @@
 """What a user of a fake farm is at this moment: its state, what is due, and from when on tests may have it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from botfarm_client.shared import clock
 from botfarm_client.testing.fake_policy import FakePolicy
 from botfarm_client.testing.fake_users import FakeUser
@@ -25,6 +28,14 @@ def state(user: FakeUser) -> str:
 
 def is_free(user: FakeUser) -> bool:
     return state(user) == "free"
+
+
+def has_labels(user: FakeUser, wanted: Mapping[str, Any]) -> bool:
+    """Whether the user has for each key the value, one of the values, or with null no such label."""
+    return all(
+        user.labels.get(key) in (value if isinstance(value, list) else [value])
+        for key, value in wanted.items()
+    )
 
 
 def free_at(user: FakeUser, policy: FakePolicy) -> float | None:

@@ -146,3 +146,5 @@ class FakeWaiter:
     purpose: str
     rank: float
     is_gone: Callable[[], bool]
+    user: str | None = None
+    """The login of the one user that it asks for."""

@@ -12,16 +12,16 @@ from botfarm_client.commands.exec.programs import require_program, start_program
 from botfarm_client.commands.exec.signals import Signals
 from botfarm_client.commands.exec.under_lease import DUE, PENDING_PASSWORD, end_of, environment_under
 from botfarm_client.commands.shared.command_errors import ExitCode, command_error
-from botfarm_client.commands.shared.key_values import parse_pairs
+from botfarm_client.commands.shared.key_values import parse_pairs, parse_wanted
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
-    LabelOptions,
     MetadataOptions,
     Owner,
     PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
+    WantedLabelOptions,
     duration_option,
 )
 from botfarm_client.errors import BotfarmError, LeaseLostError
@@ -39,7 +39,7 @@ def run(
     project: PoolProject,
     env: PoolEnv,
     domain: PoolDomain = None,
-    label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
+    label: WantedLabelOptions = [],  # noqa: B006  typer makes a new list for each call
     forever: Annotated[
         bool, typer.Option("--forever", help="Wait for chores, instead of ending when none is due.")
     ] = False,
@@ -67,7 +67,7 @@ def run(
         with Signals() as signals, botfarm_client.Botfarm(url, project=project, env=env) as farm:
             chores = farm.chores(
                 domain=domain,
-                labels=parse_pairs(label, option="--label"),
+                labels=parse_wanted(label, option="--label"),
                 ttl=ttl,
                 owner=owner or holder.owner,
                 metadata={**holder.metadata, **parse_pairs(metadata, option="--metadata")},

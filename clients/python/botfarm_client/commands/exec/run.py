@@ -7,17 +7,18 @@ from botfarm_client.commands.exec.programs import require_program, start_program
 from botfarm_client.commands.exec.signals import Signals
 from botfarm_client.commands.exec.under_lease import end_of, environment_under
 from botfarm_client.commands.shared.command_errors import CommandError, ExitCode, command_error
-from botfarm_client.commands.shared.key_values import parse_pairs
+from botfarm_client.commands.shared.key_values import parse_pairs, parse_wanted
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     Count,
-    LabelOptions,
     MetadataOptions,
+    OneUser,
     Owner,
     PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
+    WantedLabelOptions,
     duration_option,
 )
 from botfarm_client.commands.shared.output import note
@@ -36,7 +37,8 @@ def run_under_lease(
     project: PoolProject,
     env: PoolEnv,
     domain: PoolDomain = None,
-    label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
+    user: OneUser = None,
+    label: WantedLabelOptions = [],  # noqa: B006  typer makes a new list for each call
     count: Count = 1,
     ttl: Annotated[
         int | None,
@@ -60,7 +62,8 @@ def run_under_lease(
             with waiting_notice(wait or 0):
                 lease = farm.acquire(
                     domain=domain,
-                    labels=parse_pairs(label, option="--label"),
+                    user=user,
+                    labels=parse_wanted(label, option="--label"),
                     count=count,
                     ttl=ttl,
                     wait=wait or 0,

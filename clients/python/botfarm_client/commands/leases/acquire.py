@@ -12,18 +12,19 @@ from botfarm_client.commands.leases.variables import lease_variables, require_ro
 from botfarm_client.commands.leases.views import print_lease
 from botfarm_client.commands.shared.command_errors import CommandError, command_error
 from botfarm_client.commands.shared.farm_access import open_farm
-from botfarm_client.commands.shared.key_values import parse_pairs
+from botfarm_client.commands.shared.key_values import parse_pairs, parse_wanted
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     AsJson,
     Count,
-    LabelOptions,
     MetadataOptions,
+    OneUser,
     Owner,
     PoolDomain,
     PoolEnv,
     PoolProject,
     Url,
+    WantedLabelOptions,
     duration_option,
 )
 from botfarm_client.commands.shared.output import note, print_json, say
@@ -51,7 +52,8 @@ def acquire(
     project: PoolProject,
     env: PoolEnv,
     domain: PoolDomain = None,
-    label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
+    user: OneUser = None,
+    label: WantedLabelOptions = [],  # noqa: B006  typer makes a new list for each call
     count: Count = 1,
     ttl: Annotated[
         int | None, duration_option("--ttl", "How long to have them; else as the project says.")
@@ -87,10 +89,11 @@ def acquire(
         "project_id" if is_id(project) else "project": project,
         "env": env,
         "domain": domain,
-        "labels": parse_pairs(label, option="--label"),
+        "labels": parse_wanted(label, option="--label"),
         "count": count,
         "ttl_seconds": ttl,
         "owner": owner or (job and job.owner),
+        **({} if user is None else {"user": user}),
         "metadata": {**(job.metadata if job else {}), **parse_pairs(metadata, option="--metadata")},
     }
     lease = _take(body, key=idempotency_key, wait=wait or 0, url=url)

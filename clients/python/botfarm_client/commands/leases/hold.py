@@ -5,17 +5,17 @@ import typer
 
 from botfarm_client.commands.leases.views import without_passwords
 from botfarm_client.commands.shared.farm_access import open_farm
-from botfarm_client.commands.shared.key_values import parse_pairs
+from botfarm_client.commands.shared.key_values import parse_wanted
 from botfarm_client.commands.shared.lookups import user_id_of
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
     AsJson,
-    LabelOptions,
     MaybeEnv,
     MaybeProject,
     Owner,
     PoolDomain,
     Url,
+    WantedLabelOptions,
     duration_option,
 )
 from botfarm_client.commands.shared.output import note as write_note
@@ -39,7 +39,7 @@ def hold(
     project: MaybeProject = None,
     env: MaybeEnv = None,
     domain: PoolDomain = None,
-    label: LabelOptions = [],  # noqa: B006  typer makes a new list for each call
+    label: WantedLabelOptions = [],  # noqa: B006  typer makes a new list for each call
     ttl: Annotated[
         int | None, duration_option("--ttl", "How long to keep it; else as long as the project allows.")
     ] = None,
@@ -48,7 +48,7 @@ def hold(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Keep a user for a person, also a dirty or quarantined one, until `leases release` or its end."""
-    pool = {"project": project, "env": env, "domain": domain, "labels": parse_pairs(label, option="--label")}
+    pool = {"project": project, "env": env, "domain": domain, "labels": parse_wanted(label, option="--label")}
     if user is not None and any(pool.values()):
         raise typer.BadParameter("name a user, or the pool of any user; not both", param_hint="USER")
     if user is None and not (project and env):

@@ -1,7 +1,7 @@
 from typing import Any
 
 from botfarm_client.commands.shared.farm_access import open_farm
-from botfarm_client.commands.shared.key_values import format_pairs
+from botfarm_client.commands.shared.key_values import format_wanted
 from botfarm_client.commands.shared.lookups import project_id_of, project_names
 from botfarm_client.commands.shared.options import (
     DEFAULT_URL,
@@ -36,7 +36,8 @@ def waiting(
         "domain": lambda ticket: ticket["domain"],
         "place": lambda ticket: ticket["place"],
         "count": lambda ticket: ticket["count"],
-        "labels": lambda ticket: format_pairs(ticket["labels"]),
+        "labels": lambda ticket: format_wanted(ticket["labels"]),
+        "user": lambda ticket: ticket.get("login"),
         "priority": lambda ticket: ticket["priority"],
         "owner": lambda ticket: ticket["owner"],
         "principal": lambda ticket: ticket["principal"],

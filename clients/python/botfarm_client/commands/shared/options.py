@@ -44,6 +44,18 @@ LabelOptions = Annotated[
     list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")
 ]
 
+WantedLabelOptions = Annotated[
+    list[str],
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        help="May be given several times; two values of one key: one of them; '!KEY': no such label.",
+    ),
+]
+OneUser = Annotated[
+    str | None,
+    typer.Option("--user", metavar="LOGIN", help="This user and no other, whatever its domain."),
+]
 Count = Annotated[int, typer.Option("--count", min=1, max=100, help="All of them or none.")]
 Owner = Annotated[str | None, typer.Option("--owner", help="Who you are, for those who look.")]
 MetadataOptions = Annotated[
