@@ -302,6 +302,33 @@ def test_workers_share_nothing_and_a_crash_disturbs_nobody(run: Run, farm: LiveF
             assert seconds_between(before["ended_at"], after["acquired_at"]) >= 0
 
 
+def test_the_classes_of_a_run_with_xdist_have_a_user_each_renewed_until_their_last_test(
+    run: Run, farm: LiveFarm
+) -> None:
+    project = farm.project(users=2)
+    suite = """
+        import time, pytest
+
+        @pytest.mark.botfarm(ttl=2)
+        class Base:
+            def test_first(self, botfarm_class_user): ...
+
+            def test_takes_longer_than_the_ttl(self, botfarm_class_lease, botfarm_class_user):
+                deadline = time.monotonic() + 3
+                while time.monotonic() < deadline:
+                    botfarm_class_user.password
+                    time.sleep(0.05)
+
+        class TestOne(Base): ...
+        class TestTwo(Base): ...
+    """
+    result = run(suite, "-p", "xdist", "-n", "2", "--dist", "loadscope", project=project)
+    result.assert_outcomes(passed=4)
+    leases = farm.leases(project)
+    assert sorted(lease["owner"].rpartition("::")[2] for lease in leases) == ["TestOne", "TestTwo"]
+    assert {lease["ended_by"] for lease in leases} == {"released"}
+
+
 def turns(leases: list[Json]) -> list[tuple[Json, Json]]:
     """Pairs of successive leases of the same user."""
     found = []
@@ -329,6 +356,7 @@ def test_a_suite_without_a_farm_notices_nothing(
                 "botfarm_client",
                 "botfarm_client.pytest_plugin",
                 "botfarm_client.pytest_plugin.post_mortem",
+                "botfarm_client.pytest_plugin.scopes",
                 "botfarm_client.pytest_plugin.settings",
                 "botfarm_client.shared",
                 "botfarm_client.shared.text_input",

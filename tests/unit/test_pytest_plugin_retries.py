@@ -129,3 +129,33 @@ def test_a_try_that_ends_before_it_has_a_user_keeps_nobody(run: Run, farm: FakeF
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert [lease.ended_by for lease in farm.leases] == ["released"] * 2
     result.stdout.no_fnmatch_line("*post-mortem*")
+
+
+@pytest.mark.parametrize("retrying", RETRYING.values(), ids=RETRYING)
+def test_a_class_or_module_keeps_its_user_only_where_the_last_try_of_a_test_failed(
+    run: Run, farm: FakeFarm, retrying: tuple[str, ...]
+) -> None:
+    suite = """
+        import itertools
+
+        tries = itertools.count(1)
+
+        class TestPasses:
+            def test_first(self, botfarm_class_user): ...
+
+            def test_passes_in_the_end(self, botfarm_class_user, botfarm_module_user):
+                assert next(tries) > 2
+
+            def test_last(self, botfarm_class_user): ...
+
+        class TestFails:
+            def test_fails(self, botfarm_class_user):
+                assert False
+    """
+    result = run(suite, *retrying)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    (kept,) = [lease for lease in farm.leases if lease.ended_by is None]
+    assert str(kept.owner).endswith("::TestFails")
+    section = result.stdout.str().partition("botfarm: users kept for a post-mortem")[2]
+    assert section.count("botfarm leases release") == 1
+    assert kept.id in section

@@ -69,6 +69,6 @@ function isTooMany(error: unknown): boolean {
   return error instanceof ProblemError && error.status === TOO_MANY;
 }
 
-function poolOf({ project, project_id, env, domain }: LeaseRequest): string {
-  return [project ?? project_id, env, domain].filter(Boolean).join("/");
+function poolOf({ project, project_id, env, domain, user }: LeaseRequest): string {
+  return [project ?? project_id, env, user ?? domain].filter(Boolean).join("/");
 }

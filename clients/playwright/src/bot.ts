@@ -1,6 +1,6 @@
 /** The user of a test, as the test sees it. */
 
-import type { BrowserContext } from "@playwright/test";
+import type { BrowserContext, Page } from "@playwright/test";
 
 import type { Lease } from "./lease";
 import type { LeasedUser, Outcome } from "./types";
@@ -13,9 +13,12 @@ const STORAGE_STATE = "storage_state";
 
 export class Bot {
   readonly #lease: Lease;
+  readonly #id: string;
 
-  constructor(lease: Lease) {
+  /** @param id Of a user of the lease. */
+  constructor(lease: Lease, id = lease.user.id) {
     this.#lease = lease;
+    this.#id = id;
   }
 
   get login(): string {
@@ -28,9 +31,12 @@ export class Bot {
 
   /** All of it: labels, secrets, one-time code. */
   get user(): LeasedUser {
-    return this.#lease.user;
+    const found = this.#lease.users.find(({ id }) => id === this.#id);
+    if (!found) throw new RangeError(`lease ${this.#lease.id} has no user ${this.#id}`);
+    return found;
   }
 
+  /** That of all users of the test that were wanted alike. */
   get lease(): Lease {
     return this.#lease;
   }
@@ -41,7 +47,7 @@ export class Bot {
    * @param options.goodFor Seconds for which it is good at least: 5, or up to 20.
    */
   async totp(options: { goodFor?: number } = {}): Promise<string> {
-    return (await this.#lease.totp(this.user.id, options)).code;
+    return (await this.#lease.totp(this.#id, options)).code;
   }
 
   /**
@@ -49,11 +55,7 @@ export class Bot {
    * for an outcome or a reason that does not exist.
    */
   mark(outcome: Outcome, why: Why = {}): void {
-    this.#lease.mark(this.user.id, outcome, why);
-  }
-
-  async release(): Promise<void> {
-    await this.#lease.release();
+    this.#lease.mark(this.#id, outcome, why);
   }
 
   /** The browser's session that a test before this one has kept. */
@@ -64,13 +66,27 @@ export class Bot {
   /** @param expiresIn Seconds until the session ends, where that is known. */
   async keepStorageState(state: StorageState, expiresIn?: number): Promise<void> {
     const end = expiresIn && new Date(Date.now() + expiresIn * 1_000).toISOString();
-    await this.#lease.writeBack(this.user.id, {
+    await this.#lease.writeBack(this.#id, {
       secrets: { [STORAGE_STATE]: state },
       ...(end && { session_expires_at: end }),
     });
   }
 
   async forgetStorageState(): Promise<void> {
-    if (this.storageState) await this.#lease.writeBack(this.user.id, { secrets: { [STORAGE_STATE]: null } });
+    if (this.storageState) await this.#lease.writeBack(this.#id, { secrets: { [STORAGE_STATE]: null } });
+  }
+}
+
+/** One of several users of a test, with a browser context and a page of its own. */
+export class BotWithPage extends Bot {
+  readonly page: Page;
+
+  constructor(bot: Bot, page: Page) {
+    super(bot.lease, bot.user.id);
+    this.page = page;
+  }
+
+  get context(): BrowserContext {
+    return this.page.context();
   }
 }

@@ -1,11 +1,14 @@
 import { test as base, type TestInfo } from "@playwright/test";
 
-import type { Bot } from "./bot";
+import { type Bot, BotWithPage } from "./bot";
+import { Browsing } from "./browsing";
 import { ciJob, tail } from "./ci";
 import type { Wanted } from "./client";
-import { Keeper, type Scope } from "./keeper";
+import { SettingsError } from "./errors";
+import { type BotKind, ofKind } from "./kinds";
+import { Keeper, leasesOf, type Scope } from "./keeper";
 import { maskInLog } from "./masks";
-import { type BotSession, KeptSession } from "./session";
+import type { BotSession } from "./session";
 
 const LONGEST_OWNER = 200;
 /** Milliseconds that a step of keeping the session after a test may take. */
@@ -20,6 +23,10 @@ export interface BotOptions {
   botDomain: string | undefined;
   /** For each label a value that the user has, several of which it has one, or null: it has no such label. */
   botLabels: Record<string, string | string[] | null>;
+  /** The login of one particular user for `bot`: domain and labels do not matter. */
+  botUserLogin: string | undefined;
+  /** The users of `bots`, by the names that the test gives them. */
+  botKinds: Record<string, BotKind>;
   /** Seconds to wait for a user; they are not the test's. */
   botWait: number;
   /** Whether each test takes a user, or each worker. */
@@ -33,17 +40,28 @@ export interface BotFixtures {
   bot: Bot;
   /** The same user without a browser, for tests of an API. */
   botUser: Bot;
+  /** The users of `botKinds`, each signed in in a context and a page of its own. */
+  bots: Record<string, BotWithPage>;
+  /** The same users without a browser. */
+  botUsers: Record<string, Bot>;
 }
 
 interface WorkerFixtures {
   _botKeeper: Keeper;
 }
 
-export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
+interface InnerFixtures {
+  /** What a request asks for, whichever user it is for. */
+  _botShared: Wanted;
+}
+
+export const test = base.extend<BotOptions & BotFixtures & InnerFixtures, WorkerFixtures>({
   botProject: [undefined, { option: true }],
   botEnv: [undefined, { option: true }],
   botDomain: [undefined, { option: true }],
   botLabels: [{}, { option: true }],
+  botUserLogin: [undefined, { option: true }],
+  botKinds: [{}, { option: true }],
   botWait: [120, { option: true }],
   botScope: ["test", { option: true }],
   botSession: [undefined, { option: true }],
@@ -57,19 +75,22 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     { scope: "worker", box: true },
   ],
 
+  _botShared: async ({ botProject, botEnv, botDomain, botLabels, botWait }, use) => {
+    await use({
+      ...(botProject && { project: botProject }),
+      ...(botEnv && { env: botEnv }),
+      ...(botDomain && { domain: botDomain }),
+      labels: botLabels,
+      wait: botWait,
+    });
+  },
+
   botUser: [
-    async ({ _botKeeper, botProject, botEnv, botDomain, botLabels, botWait, botScope }, use, testInfo) => {
-      const wanted: Wanted = {
-        ...(botProject && { project: botProject }),
-        ...(botEnv && { env: botEnv }),
-        ...(botDomain && { domain: botDomain }),
-        labels: botLabels,
-        wait: botWait,
-      };
+    async ({ _botKeeper, _botShared, botUserLogin, botScope }, use, testInfo) => {
+      const wanted = ofKind(_botShared, botUserLogin ? { user: botUserLogin } : {});
       const bot = await _botKeeper.take(wanted, aboutTest(testInfo), botScope);
       try {
-        maskInLog(bot.user);
-        await report(bot, testInfo);
+        await report([bot], testInfo);
         await use(bot);
       } finally {
         await _botKeeper.putBack(bot);
@@ -78,21 +99,48 @@ export const test = base.extend<BotOptions & BotFixtures, WorkerFixtures>({
     { timeout: 0 }, // it ends by itself, and a wait is no fault of the test
   ],
 
+  botUsers: [
+    async ({ _botKeeper, _botShared, botKinds }, use, testInfo) => {
+      const names = Object.keys(botKinds);
+      if (names.length === 0) throw new SettingsError("bots: say which users, as botKinds: { giver: {}, taker: {} }");
+      const wanted = Object.values(botKinds).map((kind) => ofKind(_botShared, kind));
+      const bots = await _botKeeper.takeAll(wanted, aboutTest(testInfo));
+      try {
+        await report(bots, testInfo, names);
+        await use(Object.fromEntries(bots.map((bot, index) => [names[index]!, bot])));
+      } finally {
+        await _botKeeper.putAllBack(bots);
+      }
+    },
+    { timeout: 0 },
+  ],
+
   bot: async ({ botUser, botSession, context }, use, testInfo) => {
-    const { lost } = botUser.lease;
-    const session = botSession && new KeptSession(context, botUser, botSession);
-    // Whatever the test does at that moment fails at once, and touches nobody else's account.
-    const stop = () => void context.close({ reason: (lost.reason as Error).message }).catch(() => undefined);
+    const browsing = new Browsing(context, botUser, botSession);
     try {
-      lost.addEventListener("abort", stop);
-      lost.throwIfAborted(); // who listens too late never hears of it
-      await session?.open();
+      await browsing.open();
       await use(botUser);
-      await session?.keepAfterTest(keepingTime(testInfo));
+      await browsing.keepSession(keepingTime(testInfo));
     } finally {
-      lost.removeEventListener("abort", stop);
-      // A page that is still open could go on with the user when that is somebody else's.
-      await context.close();
+      await browsing.close();
+    }
+  },
+
+  bots: async ({ botUsers, botSession, browser }, use, testInfo) => {
+    const browsings: Browsing[] = [];
+    const bots: Record<string, BotWithPage> = {};
+    try {
+      for (const [name, user] of Object.entries(botUsers)) {
+        const context = await browser.newContext(); // with all options of the test's own context
+        const browsing = new Browsing(context, user, botSession);
+        browsings.push(browsing);
+        await browsing.open();
+        bots[name] = new BotWithPage(user, await context.newPage());
+      }
+      await use(bots);
+      await Promise.all(browsings.map((each) => each.keepSession(keepingTime(testInfo))));
+    } finally {
+      await Promise.all(browsings.map((each) => each.close()));
     }
   },
 });
@@ -110,7 +158,14 @@ function aboutTest(testInfo: TestInfo): Wanted {
   };
 }
 
-async function report(bot: Bot, testInfo: TestInfo): Promise<void> {
-  testInfo.annotations.push({ type: "botfarm", description: `${bot.login}, lease ${bot.lease.id}` });
-  await testInfo.attach("botfarm", { body: JSON.stringify(bot.lease, null, 2), contentType: "application/json" });
+/** @param names What the test calls them, where it has several. */
+async function report(bots: readonly Bot[], testInfo: TestInfo, names: readonly string[] = []): Promise<void> {
+  bots.forEach(({ user, login, lease }, index) => {
+    maskInLog(user);
+    const name = names[index] === undefined ? "" : `${names[index]}: `;
+    testInfo.annotations.push({ type: "botfarm", description: `${name}${login}, lease ${lease.id}` });
+  });
+  for (const lease of leasesOf(bots)) {
+    await testInfo.attach("botfarm", { body: JSON.stringify(lease, null, 2), contentType: "application/json" });
+  }
 }

@@ -2,8 +2,8 @@
 
 import { expect, test } from "@playwright/test";
 
-import type { StorageState } from "../src/index";
-import { lease as stateOf, Project, shopStats, shopUrl } from "./support/farm";
+import type { LeaseAnswer, StorageState } from "../src/index";
+import { api, lease as stateOf, Project, shopStats, shopUrl } from "./support/farm";
 import { leaseOf, OF_THE_SHOP, run } from "./support/suite";
 
 // One after another: each counts what happens in the shop, and each starts browsers.
@@ -113,6 +113,63 @@ test("a test that fails gives its user back, and has its screenshot and trace", 
   expect(result.attachments.map(({ name }) => name)).toEqual(expect.arrayContaining(["botfarm", "screenshot", "trace"]));
   expect(result.errors).toHaveLength(1);
   expect(await stateOf(leaseOf(result).id)).toMatchObject({ ended_by: "released", users: [{ outcome: "dirty" }] });
+});
+
+test("several users of a test have a context and a page each, and come all together", async () => {
+  const project = await Project.ofTheShop(3);
+  const [, , agent] = await project.users();
+  await api("PATCH", `/users/${agent!.id}`, { labels: { role: "agent" } });
+  const ran = await run(project, { files: ["several"] });
+  expect(ran.exitCode, ran.text).toBe(0);
+  const [alike, ...ofKinds] = await project.leases();
+  const byLogin = (lease: LeaseAnswer) => new Map(lease.users.map(({ login, outcome, note }) => [login, { outcome, note }]));
+  const described = ran.annotations.get("two users alike")?.map(({ description }) => description);
+  const [giver, taker] = described!.map((text) => /: (.+),/.exec(text!)![1]!);
+  expect(described).toEqual([`giver: ${giver}, lease ${alike!.id}`, `taker: ${taker}, lease ${alike!.id}`]);
+  expect(byLogin(alike!).get(taker!)).toMatchObject({ outcome: "dirty", note: "a gift in the cart" });
+  expect(byLogin(alike!).get(giver!)).toMatchObject({ outcome: "ok" });
+  expect(ofKinds.map(({ labels, ended_by }) => ({ labels, ended_by }))).toEqual([
+    { labels: { role: "agent" }, ended_by: "released" },
+    { labels: {}, ended_by: "released" },
+  ]);
+  expect(ran.results.get("two users of different kinds")?.attachments.filter(({ name }) => name === "botfarm")).toHaveLength(2);
+});
+
+test("a test that loses one of its users ends at once, and gives the others back", async () => {
+  const project = await Project.ofTheShop(2, { default_ttl: 6 });
+  const ran = await run(project, { files: ["several_lost"] });
+  const result = ran.results.get("goes on with both");
+  expect(result?.status).toBe("failed");
+  expect(result?.errors.map(({ message }) => message).join()).toContain("is lost (410 lease-lapsed");
+  expect(await project.leases("active")).toEqual([]);
+});
+
+test("a worker gives its user back before it waits for several, and keeps none of those that it cannot have", async () => {
+  const project = await Project.ofTheShop(2);
+  await api("PATCH", `/users/${(await project.users())[0]!.id}`, { labels: { role: "agent" } });
+  const ran = await run(project, { files: ["several_apart"] });
+  const status = (title: string) => ran.results.get(title)?.status;
+  expect([status("has the user of the worker"), status("has both users")], ran.text).toEqual(["passed", "passed"]);
+  expect(ran.results.get("gives back what it has got")?.errors[0]?.message).toContain("exhausted");
+  expect(ran.results.get("says no users")?.errors[0]?.message).toContain("bots: say which users, as botKinds: ");
+  expect((await project.leases()).map(({ ended_by, users }) => [ended_by, users.length])).toEqual([
+    ["released", 1],
+    ["released", 2],
+    ["released", 1],
+  ]);
+});
+
+test("a test may have one particular user", async () => {
+  const project = await Project.ofTheShop(3);
+  const logins = (await project.users()).map(({ login }) => login).sort();
+  const ran = await run(project, { files: ["particular"], env: { LOGIN: logins[2]! } });
+  const status = (title: string) => ran.results.get(title)?.status;
+  expect([status("has it"), status("has it beside others"), status("misspelt")], ran.text).toEqual(["passed", "passed", "failed"]);
+  expect(ran.results.get("misspelt")?.errors[0]?.message).toContain("404 no-such-user");
+  await project.client().withLease({ user: logins[2]! }, async () => {
+    const second = await run(project, { files: ["particular"], env: { LOGIN: logins[2]! } });
+    expect(second.results.get("has it")?.errors[0]?.message).toContain(`/stage/${logins[2]} exhausted after 0 s`);
+  });
 });
 
 test("nothing goes on with a user that has been given back", async () => {

@@ -32,6 +32,9 @@ EPILOG = (
 )
 
 
+_OVER_HTTP, _ON_THIS_MACHINE = "Over HTTP", "On this machine"
+
+
 class _ListedCommand(TyperCommand):
     """A command as `botfarm --help` lists it, not imported yet."""
 
@@ -40,6 +43,11 @@ class _ListedCommand(TyperCommand):
         self._entry = entry
 
     def load(self) -> Any:
+        """The command itself. Raises CommandError for a command of the server on Windows."""
+        if self.rich_help_panel == _ON_THIS_MACHINE and sys.platform == "win32":
+            raise CommandError(
+                f"`botfarm {self.name}` does not run on Windows: use the container image, WSL, Linux or macOS"
+            )
         found = resolve_name(self._entry.target)
         command: Any
         if isinstance(found, typer.Typer):
@@ -80,9 +88,9 @@ class _CommandsOnDemand(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command as it is listed. `resolve_command` imports the command itself."""
         if entry := COMMANDS.get(cmd_name):
-            return _ListedCommand(cmd_name, entry, panel="Over HTTP")
+            return _ListedCommand(cmd_name, entry, panel=_OVER_HTTP)
         if entry := _installed_commands().get(cmd_name):
-            return _ListedCommand(cmd_name, entry, panel="On this machine")
+            return _ListedCommand(cmd_name, entry, panel=_ON_THIS_MACHINE)
         return None
 
     @override

@@ -1,13 +1,10 @@
 import { test as base } from "../../src/index";
+import { forceRelease } from "./operator";
 
 const test = base.extend({
   // Between `botUser` and `bot`.
   context: async ({ context, botUser }, use) => {
-    await fetch(`${process.env["BOTFARM_URL"]}/api/v1/leases/${botUser.lease.id}/force_release`, {
-      method: "POST",
-      headers: { Authorization: `Bearer ${process.env["BOTFARM_TOKEN"]}`, "Content-Type": "application/json" },
-      body: JSON.stringify({ reason: "wanted elsewhere" }),
-    });
+    await forceRelease(botUser.lease.id);
     const { lost } = botUser.lease;
     if (!lost.aborted) await new Promise((resolve) => lost.addEventListener("abort", resolve));
     await use(context);

@@ -4,11 +4,21 @@ Every run where botfarm-client is installed loads this: what costs time comes la
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from botfarm_client.pytest_plugin.post_mortem import OF_A_TEST, OF_A_WORKER, PROPERTIES, PostMortem, leases_of
+from botfarm_client.pytest_plugin.post_mortem import POST_MORTEM, PROPERTIES, PostMortem
+from botfarm_client.pytest_plugin.scopes import (
+    CLASS,
+    FUNCTION,
+    MODULE,
+    WORKER,
+    Scope,
+    begin_run,
+    leases_of,
+)
 from botfarm_client.pytest_plugin.settings import MARKER, add_settings, check_settings
 
 if TYPE_CHECKING:
@@ -16,7 +26,6 @@ if TYPE_CHECKING:
     from botfarm_client.pytest_plugin.leases import LeaseFactory, Leases
 
 _TRIES = pytest.StashKey[int]()
-_POST_MORTEM = pytest.StashKey[PostMortem]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     check_settings(config)
-    config.stash[_POST_MORTEM] = PostMortem()
-    config.pluginmanager.register(config.stash[_POST_MORTEM])
+    config.stash[POST_MORTEM] = PostMortem()
+    config.pluginmanager.register(config.stash[POST_MORTEM])
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +47,7 @@ def botfarm_farm(pytestconfig: pytest.Config) -> "Botfarm":
 
     A suite that has a fixture of this name brings its own farm, such as a FakeFarm's.
     """
-    from botfarm_client.pytest_plugin.leases import farm_of_run  # noqa: PLC0415
+    from botfarm_client.pytest_plugin.farm import farm_of_run  # noqa: PLC0415
 
     return farm_of_run(pytestconfig)
 
@@ -49,28 +58,61 @@ def botfarm_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "I
 
     The test's end ends it.
     """
-    from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
-
-    leases = request.node.stash[OF_A_TEST] = Leases(botfarm_farm, request.config, request.node)
-    yield leases.take
-    leases.end()
+    with _leases(request, botfarm_farm, FUNCTION) as leases:
+        yield leases.take
 
 
 @pytest.fixture
 def botfarm_user(request: pytest.FixtureRequest, botfarm_lease: "LeaseFactory") -> "LeasedUser":  # noqa: ARG001
     """A user that only this test holds, on the terms of the marker `botfarm`."""
-    leases: Leases = request.node.stash[OF_A_TEST]
-    return leases.take_one()
+    return _one_user(request, FUNCTION)
+
+
+@pytest.fixture(scope="class")
+def botfarm_class_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "Iterator[LeaseFactory]":
+    """As `botfarm_lease`, for all tests of a class. Markers of the class and its module apply."""
+    with _leases(request, botfarm_farm, CLASS) as leases:
+        yield leases.take
+
+
+@pytest.fixture(scope="class")
+def botfarm_class_user(request: pytest.FixtureRequest, botfarm_class_lease: "LeaseFactory") -> "LeasedUser":  # noqa: ARG001
+    """A user that only the tests of this class hold. Markers of the class and its module apply."""
+    return _one_user(request, CLASS)
+
+
+@pytest.fixture(scope="module")
+def botfarm_module_lease(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "Iterator[LeaseFactory]":
+    """As `botfarm_lease`, for all tests of a module. The module's markers apply."""
+    with _leases(request, botfarm_farm, MODULE) as leases:
+        yield leases.take
+
+
+@pytest.fixture(scope="module")
+def botfarm_module_user(request: pytest.FixtureRequest, botfarm_module_lease: "LeaseFactory") -> "LeasedUser":  # noqa: ARG001
+    """A user that only the tests of this module hold. The module's markers apply."""
+    return _one_user(request, MODULE)
 
 
 @pytest.fixture(scope="session")
-def botfarm_worker_user(pytestconfig: pytest.Config, botfarm_farm: "Botfarm") -> "Iterator[LeasedUser]":
+def botfarm_worker_user(request: pytest.FixtureRequest, botfarm_farm: "Botfarm") -> "Iterator[LeasedUser]":
     """A user that only this process holds, each worker of pytest-xdist its own. Markers do not apply."""
+    with _leases(request, botfarm_farm, WORKER) as leases:
+        yield leases.take_one()
+
+
+@contextmanager
+def _leases(request: pytest.FixtureRequest, farm: "Botfarm", scope: Scope) -> "Iterator[Leases]":
     from botfarm_client.pytest_plugin.leases import Leases  # noqa: PLC0415
 
-    leases = pytestconfig.stash[OF_A_WORKER] = Leases(botfarm_farm, pytestconfig)
-    yield leases.take().user
+    leases = request.node.stash[scope.stash] = Leases(farm, request.node, scope)
+    yield leases
     leases.end()
+
+
+def _one_user(request: pytest.FixtureRequest, scope: Scope) -> "LeasedUser":
+    leases: Leases = request.node.stash[scope.stash]
+    return leases.take_one()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,11 +120,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begins a run of the test. A plugin that runs failed tests again calls this for each run."""
     item.stash[_TRIES] = item.stash.get(_TRIES, 0) + 1
     item.user_properties[:] = [each for each in item.user_properties if each[0] not in PROPERTIES]
-    earlier = item.stash.get(OF_A_TEST, None)
-    if earlier is not None:
-        del item.stash[OF_A_TEST]
-        earlier.release_kept()
-    item.config.stash[_POST_MORTEM].item = item
+    begin_run(item)
+    item.config.stash[POST_MORTEM].item = item
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -115,4 +154,4 @@ def pytest_runtest_makereport(
 
 def _look_at(item: pytest.Item, failure: BaseException) -> None:
     for leases in leases_of(item):
-        leases.look_at(failure)
+        leases.look_at(failure, item)

@@ -1,4 +1,4 @@
-"""The leases of one test, or of one worker of pytest-xdist."""
+"""The leases of one test, or of all tests of a class, of a module, or of a worker of pytest-xdist."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from botfarm_client.leasing.ci_variables import as_owner, this_holder
 from botfarm_client.leasing.lease_exit import Reasons, broken_by, reasons_of
 from botfarm_client.leasing.verdicts import Verdict
 from botfarm_client.pytest_plugin.masks import mask
-from botfarm_client.pytest_plugin.post_mortem import PROPERTIES
+from botfarm_client.pytest_plugin.post_mortem import POST_MORTEM, PROPERTIES
+from botfarm_client.pytest_plugin.scopes import FUNCTION, WORKER, Node, Scope
 from botfarm_client.pytest_plugin.settings import duration, failure, setting, terms
 from botfarm_client.shared.durations import format_duration
 from botfarm_client.shared.explanations import explain
@@ -23,44 +24,19 @@ LeaseFactory = Callable[..., Lease]
 logger = getLogger("botfarm_client")
 
 
-_FARM = pytest.StashKey[Botfarm]()
-
-
-def farm_of_run(config: pytest.Config) -> Botfarm:
-    """The farm of the run.
-
-    It stays open until the run ends, because flaky ends session fixtures between two attempts.
-    """
-    if _FARM not in config.stash:
-        config.stash[_FARM] = _open_farm(config)
-        config.add_cleanup(config.stash[_FARM].close)
-    return config.stash[_FARM]
-
-
-def _open_farm(config: pytest.Config) -> Botfarm:
-    url = setting(config, "url")
-    if url is None:
-        raise failure("no farm to take users from: set BOTFARM_URL (or --botfarm-url), and BOTFARM_TOKEN")
-    try:
-        return Botfarm(
-            url,
-            project=setting(config, "project"),
-            env=setting(config, "env"),
-            domain=setting(config, "domain"),
-            wait=duration(config, "wait"),
-            ttl=duration(config, "ttl"),
-        )
-    except BotfarmError as error:
-        raise failure(str(error)) from None
-
-
 class Leases:
-    def __init__(self, farm: Botfarm, config: pytest.Config, item: pytest.Item | None = None) -> None:
-        """`item`: the test. Without it the leases belong to the worker."""
+    def __init__(self, farm: Botfarm, node: Node, scope: Scope) -> None:
+        """`node`: the test, class, module or session that has these leases."""
+        self.name = f"the user of {_worker() or 'this run'}" if scope is WORKER else node.nodeid
+        self.has_ended = False
         self._farm = farm
-        self._config = config
-        self._item = item
+        self._node = node
+        self._scope = scope
+        self._config: pytest.Config = node.config
+        self._post_mortem = node.config.stash[POST_MORTEM]
         self._taken: list[Lease] = []
+        self._failed: set[str] = set()
+        """The tests whose last run has failed."""
         self._kept: set[str] = set()
         self._notes: dict[str, list[str]] = {}
         """What else is said of a lease.
@@ -72,7 +48,7 @@ class Leases:
         self._broken: Verdict | None = None
 
     def take(self, **given: Any) -> Lease:
-        wanted = terms(self._config, self._item, given)
+        wanted = terms(self._config, self._node, given)
         try:
             self._broken_on = {**self._broken_on, **reasons_of(wanted.pop("broken_on", ()))}
         except SettingError as error:
@@ -89,20 +65,31 @@ class Leases:
         except LeaseLostError as lost:
             self._said_lost.add(lease.id)
             raise failure(str(lost)) from None
-        if self._item is not None:
-            self._item.user_properties += _properties(lease)
+        if (item := self._post_mortem.item) is not None:
+            self.report_to(item)
         return lease
 
     def take_one(self) -> LeasedUser:
-        count = terms(self._config, self._item, {}).get("count", 1)
+        count = terms(self._config, self._node, {}).get("count", 1)
         if count != 1:
-            raise failure(f"botfarm_user is one user: with count={count} take botfarm_lease().users")
+            raise failure(
+                f"{self._scope.user} is one user: with count={count} take {self._scope.lease}().users"
+            )
         return self.take().user
 
     def report_to(self, item: pytest.Item) -> None:
-        """Adds a worker's leases to the report of a test."""
-        for lease in self._taken if self._item is None else ():
-            item.user_properties += _properties(lease)
+        """Adds the leases to the report of a test."""
+        found = [each for lease in self._taken for each in _properties(lease)]
+        item.user_properties += [each for each in found if each not in item.user_properties]
+
+    def begin_run(self, item: pytest.Item) -> None:
+        """Forgets how an earlier run of the test has failed. Releases what is kept for no other test."""
+        self._failed.discard(item.nodeid)
+        if not self._failed:
+            for lease in self._taken:
+                if lease.id in self._kept:
+                    self._release(lease)
+            self._kept.clear()
 
     def check(self) -> None:
         """Fails the test if a lease is lost. A lease that the test has released is not lost."""
@@ -115,24 +102,18 @@ class Leases:
                 self._said_lost.add(lease.id)
                 raise failure(f"{_logins(lease)}: {lost}") from None
 
-    def look_at(self, failure: BaseException) -> None:
-        """Decides after a failure whether the users are broken. Keeps them for a post-mortem if wanted."""
+    def look_at(self, failure: BaseException, item: pytest.Item) -> None:
+        """Decides after a failure whether the users are broken. Keeps them for a post-mortem if wanted.
+
+        Later tests go on with those of a class or module: they are kept when the last test has ended.
+        """
         self._broken = broken_by(failure, self._broken_on) or self._broken
-        seconds = duration(self._config, "hold-failed") if self._item is not None else None
-        for lease in self._taken if seconds else ():
-            if lease.is_released or lease.id in self._kept:
-                continue
-            try:
-                lease.renew(seconds)
-            except BotfarmError as error:
-                self._notes[lease.id] = [f"not kept for a post-mortem: {error}"]
-            else:
-                self._kept.add(lease.id)
-                self._notes[lease.id] = [
-                    f"kept for a post-mortem, for {format_duration(lease.expires_in)} from now on",
-                    f"  to see the password:  botfarm leases show {lease.id}",
-                    f"  to give it back:      botfarm leases release {lease.id}",
-                ]
+        self._failed.add(item.nodeid)
+        if self._scope is FUNCTION:
+            self._keep()
+            return
+        for lease, seconds in self._to_keep():
+            self._note_kept(lease, f"{format_duration(seconds)} after its last test")
 
     def story(self) -> str:
         """Lines for the report of a failed test, without credentials: those are shown only by the farm."""
@@ -154,15 +135,11 @@ class Leases:
             if lease.id in self._kept
         ]
 
-    def release_kept(self) -> None:
-        """Releases the kept leases, because the test is run again: only its last run keeps users."""
-        for lease in self._taken:
-            if lease.id in self._kept:
-                self._release(lease)
-        self._kept.clear()
-
     def end(self) -> None:
         """Releases all leases that are not kept. Fails the test if a loss was not reported yet."""
+        self.has_ended = True
+        if self._failed and self._scope is not FUNCTION:
+            self._keep()
         losses = []
         for lease in reversed(self._taken):
             if lease.id in self._kept:
@@ -171,6 +148,32 @@ class Leases:
                 losses.append(f"{_logins(lease)}: {lost}")
         if losses:
             raise failure("; ".join(losses))
+
+    def _keep(self) -> None:
+        for lease, seconds in self._to_keep():
+            try:
+                lease.renew(seconds)
+            except BotfarmError as error:
+                self._notes[lease.id] = [f"not kept for a post-mortem: {error}"]
+                logger.warning("lease %s is not kept for a post-mortem: %s", lease.id, error)
+            else:
+                self._kept.add(lease.id)
+                self._note_kept(lease, f"{format_duration(lease.expires_in)} from now on")
+        if self._kept and self not in self._post_mortem.keepers:
+            self._post_mortem.keepers.append(self)
+
+    def _to_keep(self) -> list[tuple[Lease, int]]:
+        """The leases that are still held and not kept yet, each with seconds; none where nobody wants it."""
+        seconds = duration(self._config, "hold-failed")
+        left = [lease for lease in self._taken if not lease.is_released and lease.id not in self._kept]
+        return [(lease, seconds) for lease in left if seconds]
+
+    def _note_kept(self, lease: Lease, how_long: str) -> None:
+        self._notes[lease.id] = [
+            f"kept for a post-mortem, for {how_long}",
+            f"  to see the password:  botfarm leases show {lease.id}",
+            f"  to give it back:      botfarm leases release {lease.id}",
+        ]
 
     def _release(self, lease: Lease) -> LeaseLostError | None:
         """The loss, where the lease had ended before.
@@ -196,8 +199,8 @@ class Leases:
         return explain(error, setting(self._config, "url") or "BOTFARM_URL")
 
     def _owner(self) -> str:
-        if self._item is not None:
-            return as_owner(self._item.nodeid)
+        if self._scope is not WORKER:
+            return as_owner(self._node.nodeid)
         return as_owner(" ".join(filter(None, (_worker(), this_holder().owner))))
 
 

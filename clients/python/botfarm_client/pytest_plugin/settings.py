@@ -6,21 +6,24 @@ from typing import Any
 
 import pytest
 
+from botfarm_client.pytest_plugin.scopes import Node
 from botfarm_client.shared.text_input import variable
 
-TERMS = ("env", "domain", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
+TERMS = ("env", "domain", "user", "labels", "count", "wait", "ttl", "priority", "metadata", "broken_on")
 _SIGNATURE = f"botfarm({', '.join(f'{name}=...' for name in TERMS)})"
-MARKER = f"{_SIGNATURE}: the users that botfarm_user and botfarm_lease take"
+MARKER = f"{_SIGNATURE}: the users that botfarm_user, botfarm_lease and those of a class or module take"
 _SETTINGS = {
     "url": ("URL", "where the farm is, else BOTFARM_URL; the token is always BOTFARM_TOKEN"),
     "project": ("PROJECT", "the name or id of the system under test, else BOTFARM_PROJECT"),
     "env": ("ENV", "one of the project's, else BOTFARM_ENV"),
     "domain": ("DOMAIN", "one of the project's, else its first"),
+    "user": ("LOGIN", "this user for every test that takes one, to reproduce a failure"),
     "wait": ("DURATION", "how long to wait for a user, such as 90 or 10m; 2m unless it is said"),
     "ttl": ("DURATION", "how long users stay taken when a run is killed; else as the project says"),
     "hold-failed": ("DURATION", "how long a failed test's user is kept for a post-mortem"),
 }
 _DURATIONS = ("wait", "ttl", "hold-failed")
+_OF_ANY_USER = {"labels", "count"}
 _VARIABLES = {"url": "BOTFARM_URL", "project": "BOTFARM_PROJECT", "env": "BOTFARM_ENV"}
 
 
@@ -52,16 +55,20 @@ def duration(config: pytest.Config, name: str) -> int | None:
     return None if value is None else _seconds(value, of=f"--botfarm-{name} (or {_key(name)})")
 
 
-def terms(config: pytest.Config, item: pytest.Item | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def terms(config: pytest.Config, node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     """The terms of a lease: the given ones, else the closest marker's, else the run's."""
     found: dict[str, Any] = {name: setting(config, name) for name in ("env", "domain")}
     found |= {name: duration(config, name) for name in ("wait", "ttl")}
-    markers = [] if item is None else list(item.iter_markers("botfarm"))
-    for source in (*(_of_marker(marker) for marker in reversed(markers)), given):
+    markers = reversed(list(node.iter_markers("botfarm")))
+    for source in (*(_of_marker(marker) for marker in markers), given):
         if unknown := source.keys() - set(TERMS):
             names = ", ".join(sorted(unknown))
             raise failure(f"unknown: {names}; there are {', '.join(TERMS)}")
-        found |= source
+        # One user is wanted whatever its labels. A source that is closer to the test may want any user again.
+        overruled = _OF_ANY_USER if source.get("user") else {"user"} if source.keys() & _OF_ANY_USER else ()
+        found = {name: value for name, value in found.items() if name not in overruled} | {**source}
+    if user := setting(config, "user"):
+        found |= {"user": user, "labels": None}
     for name in ("wait", "ttl"):
         if found[name] is not None:
             is_number = name == "wait" and isinstance(found[name], float) and 0 <= found[name] < inf

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,7 @@ def start_program(
     """
     output, errors = (subprocess.PIPE, subprocess.STDOUT) if captured else (None, None)
     try:
-        return subprocess.Popen(command, env=environment, stdout=output, stderr=errors)  # noqa: S603  running it is the purpose
+        return subprocess.Popen(_found(command), env=environment, stdout=output, stderr=errors)  # noqa: S603  running it is the purpose
     except FileNotFoundError:  # its interpreter is missing: the program itself was found before
         raise CommandError(
             f"{command[0]}: the interpreter that its first line names is not there", exit_code=NOT_FOUND
@@ -49,6 +50,16 @@ def start_program(
             errno.ENOEXEC: "it is no program, and no script that begins with #!",
         }.get(error.errno or 0, error.strerror)
         raise CommandError(f"cannot run {command[0]}: {reason}", exit_code=CANNOT_RUN) from None
+
+
+def _found(command: Sequence[str]) -> Sequence[str]:
+    """The command as it is started.
+
+    On Windows with its path, because the system itself looks for `npx.exe` alone, and not for `npx.cmd`.
+    """
+    if sys.platform != "win32":
+        return command
+    return [shutil.which(command[0]) or command[0], *command[1:]]
 
 
 def wait_for(program: "subprocess.Popen[bytes]") -> int:
@@ -68,6 +79,8 @@ def end_programs(mark: str, child: "subprocess.Popen[bytes]") -> None:
     A shell or a runner that is stopped may leave children behind, which would go on using the users.
     """
     deadline = time.monotonic() + GRACE
+    if sys.platform == "win32":
+        _end_with_children(child)
     child.terminate()
     _signal_others(signal.SIGTERM, mark, child)
     while time.monotonic() < deadline:
@@ -77,6 +90,20 @@ def end_programs(mark: str, child: "subprocess.Popen[bytes]") -> None:
     child.kill()
     if hasattr(signal, "SIGKILL"):
         _signal_others(signal.SIGKILL, mark, child)
+
+
+def _end_with_children(child: "subprocess.Popen[bytes]") -> None:
+    """On Windows, where ending a program such as `npx.cmd` would leave the programs that it has started."""
+    # By its path, because Windows would run a taskkill.exe of the current folder.
+    taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(  # noqa: S603
+            [taskkill, "/T", "/F", "/PID", str(child.pid)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=GRACE,
+        )
 
 
 def _signal_others(number: int, mark: str, child: "subprocess.Popen[bytes]") -> None:
@@ -89,7 +116,7 @@ def _signal_others(number: int, mark: str, child: "subprocess.Popen[bytes]") -> 
 
 
 def _marked(mark: str) -> Iterator[int]:
-    """The processes with the mark. Only Linux can tell; elsewhere it is the program alone.
+    """The processes with the mark. Only Linux can tell: elsewhere there are none.
 
     Of others' processes and of those that have ended nothing is read.
     """
