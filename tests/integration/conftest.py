@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import uvicorn
 
 from botfarm.db.leasing import pool_grant_queries
 from botfarm.domain.access import Role
@@ -57,7 +58,7 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
     ids = random.Random()
     for module in (users, importing, grants, pool_grant_queries):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
         stack = AsyncExitStack()
         yield World(runner, runner.run(stack.enter_async_context(open_farm(database_url))), ids)
         runner.run(stack.aclose())

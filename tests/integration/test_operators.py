@@ -9,7 +9,7 @@ from botfarm.db.access import operator_queries, token_queries
 from botfarm.db.access.token_queries import NewToken
 from botfarm.domain.access import EVERYTHING, Principal, Role, Scope, Token
 from botfarm.errors import OperatorError, UnauthenticatedError
-from botfarm.services.access.tokens import MadeToken, _require_in_force
+from botfarm.services.access.tokens import MadeToken, require_in_force
 from support.farm import MANAGER, PASSWORD, Farm
 
 
@@ -200,7 +200,7 @@ async def test_a_token_that_is_being_made_meanwhile_is_revoked_too(farm: Farm, m
     if maker == "token":
         ann = await principal_of(farm, await make_token(farm, ann, "first"))
     async with farm.database.transaction() as session:
-        await _require_in_force(session, ann)
+        await require_in_force(session, ann)
         revoking = asyncio.create_task(farm.services.operators.disable("ann", revoke_tokens=True))
         await farm.until_blocked()
         new = NewToken("x" * 12, b"", "meanwhile", Role.ADMIN, EVERYTHING, None, None, None, ann.name)

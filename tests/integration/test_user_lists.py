@@ -55,12 +55,12 @@ async def test_each_state_lists_the_users_that_are_in_it(farm: Farm) -> None:
         assert await pages(farm, UserFilter(state=state)) == sorted(seen[state])
 
 
-@pytest.mark.parametrize("state", RARE)
-async def test_a_rare_state_is_found_without_a_walk_through_the_pool(farm: Farm, state: UserState) -> None:
+async def test_a_rare_state_is_found_without_a_walk_through_the_pool(farm: Farm) -> None:
     await farm_with_each_state(farm)
     project_id = await fill_the_pool(farm)
-    assert 0 < await users_read(farm, UserFilter(state=state)) < 100
-    assert 0 < await users_read(farm, UserFilter(state=state, project_id=project_id)) < 100
+    for state in RARE:
+        assert 0 < await users_read(farm, UserFilter(state=state)) < 100, state
+        assert 0 < await users_read(farm, UserFilter(state=state, project_id=project_id)) < 100, state
 
 
 async def test_dirty_users_are_found_without_a_look_at_those_quarantined_for_good(farm: Farm) -> None:

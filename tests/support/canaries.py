@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from itertools import count
+from functools import cache
 from urllib.parse import quote
 
 import pyotp
@@ -41,6 +41,7 @@ class Canaries:
         return found
 
 
+@cache
 def _forms(value: str) -> set[str]:
     raw = value.encode()
     # The base64 of a text depends on the length of what precedes it. The ends are cut, because they encode
@@ -54,9 +55,10 @@ def _forms(value: str) -> set[str]:
 
 def _codes(seed: str, since: float) -> list[str]:
     """From then to now, and the next one: clocks are read one after the other."""
-    totp, codes = pyotp.TOTP(seed, digits=10, interval=PERIOD), []
-    for step in count(int(since // PERIOD)):
-        codes.append(totp.generate_otp(step))
-        if step > time.time() // PERIOD:
-            return codes
-    raise AssertionError
+    first, now = int(since // PERIOD), int(time.time() // PERIOD)
+    return [_code(seed, step) for step in range(first, now + 2)]
+
+
+@cache
+def _code(seed: str, step: int) -> str:
+    return pyotp.TOTP(seed, digits=10, interval=PERIOD).generate_otp(step)

@@ -13,6 +13,33 @@ from botfarm.domain.users import UserState
 from support.farm import KEEPER, OTHER_RUNNER, RUNNER
 from support.farm_beside_model import FarmBesideModel
 
+BROKEN_RULES = """
+    SELECT 'a user is in one live lease at most' AS rule, user_id AS id FROM leases, unnest(user_ids) AS user_id
+    WHERE ended_at IS NULL AND expires_at > clock_timestamp() GROUP BY user_id HAVING count(*) > 1
+    UNION ALL
+    SELECT 'a live lease has exactly its users', l.id FROM leases AS l
+    WHERE l.ended_at IS NULL AND l.expires_at > clock_timestamp() AND cardinality(l.user_ids) <> (
+        SELECT count(*) FROM users AS u
+        WHERE u.id = ANY (l.user_ids)
+          AND (u.lease_id, u.fence) = (l.id, l.fence)
+          AND (u.locktime, u.expires_at) = (l.acquired_at, l.expires_at)
+          AND (u.project_id, u.env, u.domain) = (l.project_id, l.env, l.domain))
+    UNION ALL
+    SELECT 'a lock is of a live lease', u.id FROM users AS u
+    WHERE u.locktime IS NOT NULL AND u.expires_at > clock_timestamp() AND NOT EXISTS (
+        SELECT FROM leases AS l
+        WHERE l.id = u.lease_id AND u.id = ANY (l.user_ids)
+          AND l.ended_at IS NULL AND l.expires_at > clock_timestamp())
+    UNION ALL
+    -- A project's lock-delay only ever gets shorter here, and leases under way keep the longer one.
+    SELECT 'after its expiry a user rests for the lock-delay', u.id
+    FROM users AS u JOIN projects AS p ON p.id = u.project_id
+    WHERE u.locktime IS NOT NULL AND u.expires_at > clock_timestamp()
+      AND u.available_at < u.expires_at + make_interval(secs => p.lock_delay)
+    UNION ALL
+    SELECT 'a key is of one lease of its principal', min(id::text)::uuid FROM leases WHERE idempotency_key IS NOT NULL
+    GROUP BY principal, idempotency_key HAVING count(*) > 1"""
+"""Each of them says where it is broken. One statement for all, because they are looked at after every step."""
 JUST_QUARANTINED = """
     SELECT max(a.id) OVER () AS audited, p.quarantine_share, pool.*
     FROM audit AS a JOIN users AS chosen ON chosen.id::text = a.target_id
@@ -31,57 +58,21 @@ JUST_QUARANTINED = """
 class FarmAndModel(FarmBesideModel):
     @invariant()
     def the_rules_hold(self) -> None:
-        self.a_user_is_in_one_live_lease_at_most()
-        self.a_live_lease_has_exactly_its_users()
-        self.a_lock_is_of_a_live_lease()
-        self.after_its_expiry_a_user_rests_for_the_lock_delay()
+        self.no_rule_of_leases_is_broken()
         self.fences_rise_with_each_hand_out()
-        self.a_key_is_of_one_lease_of_its_principal()
         self.no_user_is_lost()
         self.the_policy_empties_no_pool()
         self.every_user_is_as_the_model_says()
         self.every_lease_is_as_the_model_says()
         self.passwords_are_for_the_holder_of_a_live_lease()
 
-    def a_user_is_in_one_live_lease_at_most(self) -> None:
-        assert not self.world.rows("""
-            SELECT user_id FROM leases, unnest(user_ids) AS user_id
-            WHERE ended_at IS NULL AND expires_at > clock_timestamp() GROUP BY user_id HAVING count(*) > 1""")
-
-    def a_live_lease_has_exactly_its_users(self) -> None:
-        assert not self.world.rows("""
-            SELECT l.id FROM leases AS l
-            WHERE l.ended_at IS NULL AND l.expires_at > clock_timestamp() AND cardinality(l.user_ids) <> (
-                SELECT count(*) FROM users AS u
-                WHERE u.id = ANY (l.user_ids)
-                  AND (u.lease_id, u.fence) = (l.id, l.fence)
-                  AND (u.locktime, u.expires_at) = (l.acquired_at, l.expires_at)
-                  AND (u.project_id, u.env, u.domain) = (l.project_id, l.env, l.domain))""")
-
-    def a_lock_is_of_a_live_lease(self) -> None:
-        assert not self.world.rows("""
-            SELECT u.id FROM users AS u
-            WHERE u.locktime IS NOT NULL AND u.expires_at > clock_timestamp() AND NOT EXISTS (
-                SELECT FROM leases AS l
-                WHERE l.id = u.lease_id AND u.id = ANY (l.user_ids)
-                  AND l.ended_at IS NULL AND l.expires_at > clock_timestamp())""")
-
-    def after_its_expiry_a_user_rests_for_the_lock_delay(self) -> None:
-        """A project's lock-delay only ever gets shorter here, and leases under way keep the longer one."""
-        assert not self.world.rows("""
-            SELECT u.id FROM users AS u JOIN projects AS p ON p.id = u.project_id
-            WHERE u.locktime IS NOT NULL AND u.expires_at > clock_timestamp()
-              AND u.available_at < u.expires_at + make_interval(secs => p.lock_delay)""")
+    def no_rule_of_leases_is_broken(self) -> None:
+        assert not self.world.rows(BROKEN_RULES)
 
     def fences_rise_with_each_hand_out(self) -> None:
         rows = self.world.rows("SELECT id, acquired_at FROM leases ORDER BY fence")
         assert [row["id"] for row in rows] == list(self.model.leases)
         assert rows == sorted(rows, key=itemgetter("acquired_at"))
-
-    def a_key_is_of_one_lease_of_its_principal(self) -> None:
-        assert not self.world.rows("""
-            SELECT principal, idempotency_key FROM leases WHERE idempotency_key IS NOT NULL
-            GROUP BY principal, idempotency_key HAVING count(*) > 1""")
 
     def no_user_is_lost(self) -> None:
         usages = {usage.pool: usage.counts for usage in self.world.run(self.services.pools.list(EVERYTHING))}

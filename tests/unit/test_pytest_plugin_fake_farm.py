@@ -32,13 +32,17 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     for name in os.environ:
         if name.startswith(("BOTFARM_", "PYTEST_XDIST", "PYTEST_ADDOPTS")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # other plugins that are installed here are slow to load
     pytester.makeconftest(CONFTEST)
     return pytester
 
 
 def run(suite: pytest.Pytester, *options: str) -> pytest.RunResult:
-    absent = ("cacheprovider", "xdist", "asyncio", "pytest_httpx", "recording", "respx")
-    return suite.runpytest_inprocess(*(f"-pno:{name}" for name in absent), "-s", *options)
+    return suite.runpytest_inprocess(
+        *("-p", "botfarm_client.pytest_plugin", "-p", "no:cacheprovider", "-s"), *options
+    )
 
 
 def test_a_suite_may_bring_its_own_farm(suite: pytest.Pytester) -> None:
