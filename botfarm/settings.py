@@ -262,5 +262,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{PREFIX}SECRETS_DIR: a file in it cannot be read as UTF-8 text") from None
     except ValidationError as error:
         problems = error.errors(include_input=False, include_context=False, include_url=False)
-        lines = [f"{PREFIX}{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in problems]
+        lines = [
+            f"{PREFIX}{'.'.join(map(str, p['loc'])).upper()}: {p['msg'].removeprefix('Value error, ')}"
+            for p in problems
+        ]
         raise SettingsError("\n".join(lines)) from None
