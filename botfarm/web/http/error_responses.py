@@ -16,6 +16,7 @@ from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 
 from botfarm import errors, metrics
+from botfarm.domain.pools import SHORT_NAME
 from botfarm.errors import BotfarmError, FieldError
 from botfarm.logs import get_logger
 from botfarm.web.http.metric_labels import method_of, template_of
@@ -179,6 +180,12 @@ def add_error_handlers(app: FastAPI) -> None:
         return response
 
 
+_PATTERNS = {
+    f"^{SHORT_NAME}$": "must be 1 to 32 of a-z, 0-9, dot, dash and underscore, the first a letter or digit",
+    "^[A-Za-z0-9._-]{1,64}$": "must be 1 to 64 letters, digits, dots, dashes and underscores",
+}
+
+
 def problem_headers(error: BotfarmError) -> dict[str, str]:
     match error:
         case errors.UnauthenticatedError():
@@ -208,8 +215,10 @@ def invalid_request(error: RequestValidationError) -> BotfarmError:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Without the character that Pydantic quotes."""
-    return "Input should be a valid UUID" if error["type"] == "uuid_parsing" else str(error["msg"])
+    """Without the character that Pydantic quotes, and a pattern in words."""
+    if error["type"] == "uuid_parsing":
+        return "Input should be a valid UUID"
+    return _PATTERNS.get(error.get("ctx", {}).get("pattern"), str(error["msg"]))
 
 
 def field_name(location: tuple[int | str, ...]) -> str:

@@ -35,6 +35,7 @@ _CHOICES = {
 }
 _NAMES = {"env", "domain"}
 _SHORT_NAME = "[a-z0-9][a-z0-9._-]{0,31}"
+_NAME_RULE = "must be 1 to 32 of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
 _REASONS = {
     "credential_rejected", "locked_out", "captcha", "mfa", "data", "rate_limited", "environment", "other",
 }  # fmt: skip
@@ -62,7 +63,7 @@ def check(body: Json, known: Collection[str], *, within: str = "", needed: Colle
             if not isinstance(value, int) or not least <= value <= most:
                 raise invalid(field, f"Input should be from {least} to {most}")
         if name in _NAMES and value is not None and not re.fullmatch(_SHORT_NAME, str(value)):
-            raise invalid(field, f"String should match pattern '^{_SHORT_NAME}$'")
+            raise invalid(field, _NAME_RULE)
         if name in _CHOICES and (value is not None or name == "outcome") and value not in _CHOICES[name]:
             raise invalid(field, f"Input should be one of {sorted(_CHOICES[name])}")
     for name in needed:
