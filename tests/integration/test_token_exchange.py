@@ -253,6 +253,13 @@ async def test_a_deleted_rule_ends_its_tokens_and_gives_no_others(
     assert (await api.post(f"/leases/{lease['id']}/release", headers=renewed)).status_code == 200
 
 
+async def test_a_rule_of_names_alone_is_refused_at_its_claims(api: httpx.AsyncClient) -> None:
+    refused = await api.post("/trust-rules", json={**RULE, "claims": {"repository": "acme/shop"}})
+    (error,) = assert_problem(refused, 422, "invalid-request")["errors"]
+    assert error["field"] == "claims"
+    assert error["message"].startswith("must have ")
+
+
 async def test_rules_are_listed_by_name_within_the_callers_scope(api: httpx.AsyncClient) -> None:
     await create_project(api, name="other")
     await trust(api, name="b", projects=["*"], envs=["*"])

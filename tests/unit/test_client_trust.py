@@ -83,7 +83,7 @@ def test_an_impossible_rule_is_wrong_usage(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_rule_that_the_farm_refuses_is_one_line() -> None:
-    errors = [{"field": "body", "code": "invalid", "message": "claims need repository_id"}]
+    errors = [{"field": "claims", "code": "invalid", "message": "must have repository_id"}]
     answer = problem(422, "invalid-request", "The request is invalid.", errors=errors)
     refused = FakeFarm({"POST /trust-rules": answer}).run(*ADD, *SCOPE, exit_code=1)
     assert refused.err.count("\n") == 1

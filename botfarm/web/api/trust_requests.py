@@ -1,10 +1,10 @@
 """The bodies about trust rules."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from botfarm.domain.access import Role
@@ -69,12 +69,14 @@ class NewTrustRule(ScopedBody):
         bool, Field(description="Whether an identity token is taken once only; GitLab gives one for a job.")
     ] = True
 
-    @model_validator(mode="after")
-    def _tied_to_an_owner(self) -> Self:
-        missing = missing_claims(self.issuer, self.claims)
+    @field_validator("claims")
+    @classmethod
+    def _tied_to_an_owner(cls, claims: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        issuer = info.data.get("issuer")
+        missing = None if issuer is None else missing_claims(issuer, claims)
         if missing is not None:
             named = " or ".join(sorted(missing)) or "the id of a project or owner, as its claims name it"
             raise PydanticCustomError(
-                "invalid", "claims need {named}, without *: names change hands", {"named": named}
+                "invalid", "must have {named}, without *: names change hands", {"named": named}
             )
-        return self
+        return claims
