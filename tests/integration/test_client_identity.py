@@ -121,6 +121,14 @@ async def test_commands_need_no_token_and_a_program_under_exec_does_not_get_the_
     assert ran.stdout.endswith("@shop.test  .\n"), ran.stderr
 
 
+async def test_a_ci_that_does_not_answer_is_named_and_not_the_farm(ci: Ci) -> None:
+    environment = {**ci.variables, "ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:1/token"}
+    refused = await asyncio.to_thread(run_botfarm, "pools", environment=environment)
+    assert refused.returncode == 7
+    assert refused.stderr.startswith("botfarm: the CI gives no identity token (")
+    assert "BOTFARM_URL" not in refused.stderr
+
+
 async def test_a_refusal_is_one_line_with_the_way_out(ci: Ci) -> None:
     refused = await asyncio.to_thread(run_botfarm, "pools", environment=ci.variables)
     assert refused.returncode == 1

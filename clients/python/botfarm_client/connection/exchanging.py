@@ -11,10 +11,9 @@ from botfarm_client.connection.http_messages import failure
 from botfarm_client.connection.route import Route
 from botfarm_client.connection.run_identity import RunIdentity, RunToken
 from botfarm_client.connection.transport import FarmTransport
-from botfarm_client.errors import BotfarmError
+from botfarm_client.errors import BotfarmError, FarmUnreachableError
+from botfarm_client.shared.control_characters import escape_control_characters
 from botfarm_client.shared.fork_hook import call_when_forked
-
-CI = "the CI that gives identity tokens"
 
 
 class ExchangingTransport(httpx.BaseTransport):
@@ -116,7 +115,7 @@ def _ask_ci(identity: RunIdentity) -> httpx.Response | None:
     try:
         return _answer(transport, request)
     except httpx.HTTPError as error:
-        raise failure(error, CI) from None
+        raise _silent_ci(error) from None
     finally:
         transport.close()
 
@@ -130,10 +129,17 @@ async def _ask_ci_async(identity: RunIdentity) -> httpx.Response | None:
         answer = await transport.handle_async_request(request)
         await answer.aread()
     except httpx.HTTPError as error:
-        raise failure(error, CI) from None
+        raise _silent_ci(error) from None
     finally:
         await transport.aclose()
     return answer
+
+
+def _silent_ci(error: httpx.HTTPError) -> BotfarmError:
+    return FarmUnreachableError(
+        f"the CI gives no identity token ({escape_control_characters(str(error)) or 'timed out'}): "
+        "try again, or set BOTFARM_TOKEN"
+    )
 
 
 def _answer(transport: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
