@@ -1,6 +1,6 @@
 """The terms that a caller may give for a lease, and the request that they become."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypedDict
 
 from botfarm_client.connection.api_calls import Json
@@ -11,7 +11,7 @@ from botfarm_client.shared import clock
 from botfarm_client.shared.ids import is_id
 
 Purpose = Literal["test", "chore", "hold"]
-WantedLabels = Mapping[str, str | Sequence[str] | None]
+WantedLabels = Mapping[str, str | Collection[str] | None]
 
 
 class LeaseTerms(TypedDict, total=False):
@@ -112,6 +112,6 @@ def _pool(settings: FarmSettings, terms: LeaseTerms) -> Json:
     }
 
 
-def _label(wanted: str | Sequence[str] | None) -> str | list[str] | None:
-    """As JSON has it."""
-    return wanted if wanted is None or isinstance(wanted, str) else list(wanted)
+def _label(wanted: str | Collection[str] | None) -> str | list[str] | None:
+    """As JSON has it. The farm refuses what is neither a text nor texts."""
+    return list(wanted) if isinstance(wanted, Collection) and not isinstance(wanted, str) else wanted
