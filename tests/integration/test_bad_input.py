@@ -86,6 +86,24 @@ IN_TEXT = {
 }
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"env": "QA 1"},
+            "must be 1 to 32 of a-z, 0-9, dot, dash and underscore, the first a letter or digit",
+        ),
+        ({"owner": "x" * 201}, "must be at most 200 characters long"),
+        ({"purpose": "hold", "note": ""}, "must not be empty"),
+    ],
+)
+async def test_limits_of_a_text_are_said_in_words(
+    api: httpx.AsyncClient, fields: dict[str, str], message: str
+) -> None:
+    problem = assert_problem(await api.post("/leases", json={**LEASE, **fields}), 422, "invalid-request")
+    assert [error["message"] for error in problem["errors"]] == [message]
+
+
 @pytest.mark.parametrize("field", IN_TEXT)
 async def test_half_a_character_is_refused(api: httpx.AsyncClient, field: str) -> None:
     path, body = IN_TEXT[field]

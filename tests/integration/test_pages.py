@@ -305,6 +305,10 @@ async def test_a_ci_is_trusted_and_no_longer_in_the_persons_name(farm: Farm, api
         )
         assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
         assert "repository_id or repository_owner_id" in refused.text
+        without_value = await browser.post(
+            "/ui/access/trust-rules", data={**wanted, "claims": "repository_id"}
+        )
+        assert "claims.repository_id: must not be empty" in without_value.text
         removed = await browser.post(f"/ui/access/trust-rules/{rule.id}/remove")
         assert removed.headers["location"] == "/ui/access#trust-rules"
         assert await farm.services.trust_rules.list(EVERYTHING) == []

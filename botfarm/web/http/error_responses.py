@@ -215,10 +215,18 @@ def invalid_request(error: RequestValidationError) -> BotfarmError:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Without the character that Pydantic quotes, and a pattern in words."""
-    if error["type"] == "uuid_parsing":
-        return "Input should be a valid UUID"
-    return _PATTERNS.get(error.get("ctx", {}).get("pattern"), str(error["msg"]))
+    """Without the character that Pydantic quotes, with patterns in words, and of a text not as of a list."""
+    match error:
+        case {"type": "uuid_parsing"}:
+            return "Input should be a valid UUID"
+        case {"ctx": {"pattern": pattern}} if pattern in _PATTERNS:
+            return _PATTERNS[pattern]
+        case {"type": "too_short", "input": str()}:
+            return "must not be empty"
+        case {"type": "too_long", "input": str(), "ctx": {"max_length": most}}:
+            return f"must be at most {most} characters long"
+        case _:
+            return str(error["msg"])
 
 
 def field_name(location: tuple[int | str, ...]) -> str:

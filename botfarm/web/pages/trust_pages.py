@@ -82,4 +82,6 @@ def _checked(fields: dict[str, object]) -> NewTrustRule:
     try:
         return NewTrustRule.model_validate(fields)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        raise RequestValidationError(
+            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        ) from None
