@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 import typer
 
 
-def parse_pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:
+def parse_pairs(texts: Iterable[str], *, option: str, pair: str = "key=value") -> dict[str, str]:
     """The pairs as a dictionary. Of several pairs with one key the last counts. Raises BadParameter."""
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise typer.BadParameter("write it as key=value", param_hint=option)
+            raise typer.BadParameter(f"write it as {pair}", param_hint=option)
         pairs[key] = value
     return pairs
 

@@ -97,7 +97,7 @@ def import_users(
 
 def _mapped(columns: Collection[str]) -> dict[str, str]:
     """The columns by their fields."""
-    mapped = parse_pairs(columns, option="--column")
+    mapped = parse_pairs(columns, option="--column", pair="FIELD=COLUMN")
     for field in mapped:
         if not is_field(field):
             raise typer.BadParameter(f"there is no field {field!r}", param_hint="--column")
