@@ -61,6 +61,9 @@ def test_labels_may_be_one_of_several_values_or_absent(farm: Botfarm) -> None:
         assert lease.user.login == "a@shop.test"
     with farm.lease(labels={"plan": None}) as lease:
         assert lease.user.login == "b@shop.test"
+    for wrong in (5, ["paid", 5]):
+        with pytest.raises(InvalidRequestError):
+            farm.acquire(labels={"plan": wrong})  # type: ignore[dict-item]
 
 
 def test_without_a_domain_a_lease_is_of_the_projects_first() -> None:

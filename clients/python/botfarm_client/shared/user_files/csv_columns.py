@@ -62,9 +62,11 @@ class ColumnNames:
                 )
         missing = [name for name in REQUIRED if name not in found and name not in self._given]
         if missing:
+            for_all = " and ".join(name for name in missing if name in {"env", "domain"})
+            hint = f"; {for_all} can be given for all lines" if for_all else ""
             raise UserFileError(
                 f"the first row must name the columns, in UTF-8 or UTF-16: {', '.join(missing)} not found "
-                "(columns of other names can be mapped)"
+                f"(columns of other names can be mapped{hint})"
             )
 
     def _refuse_unknown(self, columns: Sequence[Column]) -> None:
