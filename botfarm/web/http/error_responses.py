@@ -180,8 +180,10 @@ def add_error_handlers(app: FastAPI) -> None:
         return response
 
 
+_SHORT_NAME = "must be 1 to 32 of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
 _PATTERNS = {
-    f"^{SHORT_NAME}$": "must be 1 to 32 of a-z, 0-9, dot, dash and underscore, the first a letter or digit",
+    f"^{SHORT_NAME}$": _SHORT_NAME,
+    rf"^({SHORT_NAME}|\*)$": f"{_SHORT_NAME}, or * for all",
     "^[A-Za-z0-9._-]{1,64}$": "must be 1 to 64 letters, digits, dots, dashes and underscores",
 }
 
