@@ -243,7 +243,7 @@ def test_trust_rules_follow_the_file(team: Team) -> None:
     team.write(FILE + RULES.replace("repository_id: 7301", "sub: 'repo:acme/shop'"))
     needed = "claims need repository_id or repository_owner_id, without *: names change hands"
     assert team.apply("--prune").err.splitlines() == [
-        f"farm.yaml:15: trust_rules.NAME-github: {needed}",
+        f"farm.yaml:14: trust_rules.NAME-github: {needed}",
         "botfarm: 1 error in farm.yaml; nothing was changed",
     ]
     team.write(FILE)
