@@ -44,14 +44,32 @@ class WantedToken:
     """Seconds, for a token that is made."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedTrustRule:
+    """Null in a quota means any number, as in a token."""
+
+    name: str
+    issuer: str
+    claims: Mapping[str, str]
+    role: Role
+    projects: frozenset[str] | None
+    """Names; null means all, as for `envs`."""
+    envs: frozenset[str] | None
+    max_leases: int | None
+    max_leases_of_all: int | None
+    token_ttl: int
+    once: bool
+
+
 @dataclass(frozen=True, slots=True)
 class WantedFarm:
     name: str
     """The name of the file, which marks what it has made."""
     projects: tuple[WantedProject, ...]
     tokens: tuple[WantedToken, ...]
+    trust_rules: tuple[WantedTrustRule, ...] = ()
     prune: bool = False
-    """Whether users and tokens that the file made and no longer names are retired and revoked."""
+    """Whether users are retired, and tokens and trust rules revoked, that the file made and no longer names."""
     adopt: bool = False
     """Whether the file takes over what it names and did not make."""
 
@@ -60,6 +78,7 @@ class Kind(StrEnum):
     PROJECT = "project"
     USER = "user"
     TOKEN = "token"  # noqa: S105  a kind of thing
+    TRUST_RULE = "trust_rule"
 
 
 class Deed(StrEnum):
@@ -72,12 +91,12 @@ class Deed(StrEnum):
     RETIRE = "retire"
     """A user that the file no longer names. A leased one goes at its release."""
     REVOKE = "revoke"
-    """A token that the file no longer names."""
+    """A token or a trust rule that the file no longer names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A project, a user or a token, as the file and the farm call it."""
+    """A project, a user, a token or a trust rule, as the file and the farm call it."""
 
     kind: Kind
     name: str
@@ -128,7 +147,7 @@ class Plan:
     changes: tuple[Change, ...]
     left_alone: tuple[LeftAlone, ...]
     unnamed: tuple[Thing, ...]
-    """What the file made and no longer names. A plan that prunes lists these users and tokens as changes."""
+    """What the file made and no longer names. A plan that prunes lists these users, tokens and rules as changes."""
     fingerprint: str
     """Of the file's name and the changes. An apply is refused when it is another one by then."""
 

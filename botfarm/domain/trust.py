@@ -57,6 +57,8 @@ class TrustRule:
     """Whether an identity token is exchanged once."""
     created_at: datetime
     created_by: str
+    managed_by: str | None = None
+    """The name of the file that made it."""
 
     def differs(self, claims: Claims) -> str | None:
         """The name of the first claim that is not as the rule wants it; null when all are."""

@@ -184,7 +184,7 @@ async def open_services(
             exporting=Exporting(database, key_ring, users, projects),
             pools=pools,
             farm_changes=farm_changes,
-            configuration=Configuration(database, key_ring, notifier, projects),
+            configuration=Configuration(database, key_ring, notifier, projects, trust_rules),
             acquiring=acquiring,
             user_acquiring=user_acquiring,
             leases=leases,

@@ -34,6 +34,15 @@ TOKENS = """\
 tokens:
   NAME-ci: {role: runner, projects: [NAME], envs: [stage]}
 """
+RULES = """\
+trust_rules:
+  NAME-github:
+    issuer: github
+    claims: {repository_id: 7301}
+    projects: [NAME]
+    envs: [stage]
+    token_ttl: 30m
+"""
 SEED, PREMIUM = "a-seed-3f1c", "a-seed-77ab"
 
 
@@ -222,12 +231,34 @@ def test_one_bad_user_among_a_thousand_is_named_and_nothing_is_done(team: Team) 
     assert team.name not in team.ask("/projects").text
 
 
+def test_trust_rules_follow_the_file(team: Team) -> None:
+    team.write(FILE + RULES)
+    team.apply()
+    assert team.plan().out == "Nothing to do.\n"
+    team.write(FILE + RULES.replace("7301}", "7301, ref: main}").replace("30m", "1h"))
+    assert team.plan().out.splitlines() == [
+        "~ trust rule NAME-github: replaced; its runs keep their leases, claims.ref main, token_ttl 1800 -> 3600",
+        "To change 1.",
+    ]
+    team.write(FILE + RULES.replace("repository_id: 7301", "sub: 'repo:acme/shop'"))
+    needed = "claims need repository_id or repository_owner_id, without *: names change hands"
+    assert team.apply("--prune").err.splitlines() == [
+        f"farm.yaml:14: trust_rules.NAME-github: {needed}",
+        "botfarm: 1 error in farm.yaml; nothing was changed",
+    ]
+    team.write(FILE)
+    assert "kept: trust rule NAME-github; --prune" in team.plan().err
+    assert "- trust rule NAME-github: revoked" in team.apply("--prune").out
+    assert f"{team.name}-github" not in team.ask("/trust-rules").text
+
+
 def test_an_export_is_a_file_that_changes_nothing(team: Team) -> None:
-    team.write(FILE + TOKENS)
+    team.write(FILE + TOKENS + RULES)
     team.apply("--tokens-to", str(team.folder / "tokens"))
     exported = team("export", "--as-config")
     assert exported.exit_code == 0
     assert "cooldown: 5s" in exported.out
+    assert "token_ttl: 30m" in exported.out
     team.write(exported.out)
     again = team.plan()
     assert (again.exit_code, again.out) == (0, "Nothing to do.\n")

@@ -99,6 +99,7 @@ def test_the_client_alone_brings_little_and_is_small(installed: Path) -> None:
         "idna",
         "h11",
         "httpcore",
+        "pyyaml",
     }
     light |= {"shellingham", "click", "markdown-it-py", "mdurl", "sniffio", "annotated-doc", "botfarm-client"}
     assert brought <= light

@@ -37,6 +37,7 @@ class TestProjects:
             "rotate_on_release": False,
             "session_refresh": 0,
             "logins": "email",
+            "managed_by": None,
         }
         assert [each["id"] for each in (await api.get("/projects")).json()["items"]] == [project_id]
 

@@ -5,10 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
+from support.configuration import Json, apply, deeds, plan
 from support.farm import PASSWORD
 from support.http import assert_problem, create_project, create_user
-
-Json = dict[str, Any]
 
 
 def user(login: str, **fields: Any) -> Json:
@@ -18,24 +17,6 @@ def user(login: str, **fields: Any) -> Json:
 def file(*users: Json, policy: Json | None = None, **fields: Any) -> Json:
     project = {"name": "shop", "policy": policy or {}, "users": list(users)}
     return {"name": "shop-team", "projects": [project], **fields}
-
-
-async def plan(api: httpx.AsyncClient, body: Json) -> Json:
-    answer = await api.post("/config/plan", json=body)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-async def apply(api: httpx.AsyncClient, body: Json) -> Json:
-    """Plans and applies."""
-    fingerprint = (await plan(api, body))["fingerprint"]
-    answer = await api.post("/config/apply", json={**body, "fingerprint": fingerprint})
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def deeds(planned: Json) -> list[tuple[str, str, str]]:
-    return [(each["thing"]["kind"], each["thing"]["name"], each["deed"]) for each in planned["changes"]]
 
 
 async def users(api: httpx.AsyncClient) -> list[Json]:

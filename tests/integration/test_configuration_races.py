@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -10,7 +11,14 @@ import pytest
 from sqlalchemy import Engine, event
 
 from botfarm.domain.access import Role
-from botfarm.domain.configuration import Applied, WantedFarm, WantedProject, WantedToken, WantedUser
+from botfarm.domain.configuration import (
+    Applied,
+    WantedFarm,
+    WantedProject,
+    WantedToken,
+    WantedTrustRule,
+    WantedUser,
+)
 from botfarm.domain.leases import Lease
 from botfarm.domain.projects import ProjectChanges
 from botfarm.errors import ChangedMeanwhileError, DatabaseUnavailableError
@@ -22,6 +30,22 @@ def wanted(*logins: str, max_leases: int = 5, cooldown: int = 0, **labels: str) 
     project = WantedProject("shop", ProjectChanges(cooldown=cooldown), users)
     token = WantedToken("ci", Role.RUNNER, None, None, max_leases, None)
     return WantedFarm("shop-team", (project,), (token,), prune=True)
+
+
+def with_rule(file: WantedFarm, *, token_ttl: int) -> WantedFarm:
+    rule = WantedTrustRule(
+        name="ci",
+        issuer="https://ci.test",
+        claims={"repository_id": "7301"},
+        role=Role.RUNNER,
+        projects=None,
+        envs=None,
+        max_leases=None,
+        max_leases_of_all=None,
+        token_ttl=token_ttl,
+        once=True,
+    )
+    return replace(file, trust_rules=(rule,))
 
 
 async def apply(farm: Farm, file: WantedFarm) -> Applied:
@@ -137,6 +161,20 @@ async def test_an_apply_is_refused_when_somebody_else_makes_its_user_first(
     assert await farm.sql.fetchval("SELECT cooldown FROM projects") == 0
 
 
+async def test_an_apply_is_refused_when_somebody_else_deletes_its_rule_first(
+    farm: Farm, database_url: str
+) -> None:
+    await apply(farm, with_rule(wanted("anna@shop.test"), token_ttl=60))
+    file = with_rule(wanted("anna@shop.test", plan="paid"), token_ttl=90)
+    async with locked(database_url, "UPDATE trust_rules SET deleted_at = clock_timestamp()"):
+        applying = asyncio.create_task(apply(farm, file))
+        await farm.until_blocked()
+    with pytest.raises(ChangedMeanwhileError):
+        await applying
+    assert await farm.sql.fetchval("SELECT labels FROM users") == "{}"
+    assert await farm.sql.fetchval("SELECT count(*) FROM trust_rules WHERE deleted_at IS NULL") == 0
+
+
 @contextmanager
 def dying_before(number: int) -> Iterator[list[str]]:
     """The connection that sends the statement of this number is lost instead, as when its process dies.
@@ -169,13 +207,14 @@ async def content(farm: Farm) -> list[Any]:
     """All that an apply may change."""
     return [
         await farm.sql.fetch(f"SELECT * FROM {table} ORDER BY id")
-        for table in ("projects", "users", "tokens", "audit")
+        for table in ("projects", "users", "tokens", "trust_rules", "audit")
     ]
 
 
 async def test_an_apply_that_dies_at_any_statement_has_changed_nothing(farm: Farm) -> None:
-    await apply(farm, wanted("anna@shop.test", "ben@shop.test"))
-    file = wanted("anna@shop.test", "carl@shop.test", plan="paid", max_leases=6, cooldown=9)
+    await apply(farm, with_rule(wanted("anna@shop.test", "ben@shop.test"), token_ttl=60))
+    changed = wanted("anna@shop.test", "carl@shop.test", plan="paid", max_leases=6, cooldown=9)
+    file = with_rule(changed, token_ttl=90)
     plan = await farm.services.configuration.plan(MANAGER, file)
     assert {change.deed for change in plan.changes} == {"create", "update", "retire"}
     before, number = await content(farm), 0

@@ -49,7 +49,7 @@ async def test_a_token_is_shown_once_and_stored_as_a_hash(api: httpx.AsyncClient
         ({"projects": []}, "projects"),
         ({"projects": ["*", "shop"]}, "projects"),
         ({"envs": None}, "envs"),
-        ({"envs": ["production"]}, "envs.0"),
+        ({"envs": ["Production"]}, "envs.0"),
         ({"role": "root"}, "role"),
         ({"max_leases": 0}, "max_leases"),
         ({"expires_in": 0}, "expires_in"),

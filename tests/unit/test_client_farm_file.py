@@ -34,6 +34,9 @@ def test_the_example_is_a_farm() -> None:
     assert shop["policy"]["default_ttl"] == 900
     assert shop["users"][0]["labels"] == {"plan": "free", "language": "fr"}
     assert (ci["name"], ci["max_leases"], keeper["envs"]) == ("shop-ci", 20, ["*"])
+    (rule,) = file.body["trust_rules"]
+    assert (rule["name"], rule["issuer"]) == ("shop-github", "https://token.actions.githubusercontent.com")
+    assert rule["claims"] == {"repository_id": "7301", "ref": "refs/heads/main"}
     assert "password" not in json.dumps(file.body)
 
 
@@ -102,7 +105,7 @@ def test_an_alias_repeats_what_its_anchor_has() -> None:
         ("name:\n", "farm.yaml:1: name: has no value: leave the key out, or put the text into quotes"),
         ("name: a\nname: b\n", "farm.yaml:2: name: is there twice, first in line 1"),
         ("name: a\nproject: {}\n", "farm.yaml:2: project: there is no such key: did you mean projects?"),
-        ("name: a\nx: {}\n", "farm.yaml:2: x: there is no such key; there are name, projects, tokens"),
+        ("name: a\nx: {}\n", "farm.yaml:2: x: there is no such key; there are name, projects, tokens, trust_rules"),
         (
             USER + "        pasword: {env: A}\n",
             "farm.yaml:7: projects.shop.users[0].pasword: there is no such key: did you mean password?",

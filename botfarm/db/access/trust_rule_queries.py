@@ -27,6 +27,7 @@ class NewTrustRule:
     token_ttl: int
     once: bool
     created_by: str
+    managed_by: str | None = None
 
 
 async def insert_trust_rule(session: AsyncSession, new: NewTrustRule) -> TrustRule:
@@ -46,6 +47,7 @@ async def insert_trust_rule(session: AsyncSession, new: NewTrustRule) -> TrustRu
             token_ttl=new.token_ttl,
             once=new.once,
             created_by=new.created_by,
+            managed_by=new.managed_by,
         )
         .returning(TrustRuleRow)
     )
@@ -78,6 +80,17 @@ async def delete_trust_rule(session: AsyncSession, rule_id: UUID, scope: Scope) 
     return rule_of(row) if row else None
 
 
+async def mark_trust_rule(session: AsyncSession, rule_id: UUID, *, file: str) -> bool:
+    """Makes a rule the file's. False when the rule is deleted."""
+    statement = (
+        update(TrustRuleRow)
+        .where(TrustRuleRow.id == rule_id, _IS_THERE)
+        .values(managed_by=file)
+        .returning(TrustRuleRow.id)
+    )
+    return await session.scalar(statement) is not None
+
+
 async def lock_trust_rule(session: AsyncSession, rule_id: UUID) -> bool:
     """False when the rule is deleted.
 
@@ -101,6 +114,7 @@ def rule_of(row: TrustRuleRow) -> TrustRule:
         once=row.once,
         created_at=row.created_at,
         created_by=row.created_by,
+        managed_by=row.managed_by,
     )
 
 

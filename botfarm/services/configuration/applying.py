@@ -3,19 +3,16 @@
 import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from botfarm.crypto.api_tokens import new_token
-from botfarm.db.access import audit_queries, token_queries
-from botfarm.db.access.token_queries import NewToken
+from botfarm.db.access import audit_queries
 from botfarm.db.leasing import advisory_locks
 from botfarm.db.stock import managed_queries, project_queries, status_queries, user_queries
 from botfarm.db.stock.managed_queries import KnownUser, UserChange
 from botfarm.db.stock.user_queries import NewUser
-from botfarm.domain.access import Principal, Token
+from botfarm.domain.access import Principal
 from botfarm.domain.configuration import (
     AppliedToken,
     Change,
@@ -24,7 +21,6 @@ from botfarm.domain.configuration import (
     Plan,
     WantedFarm,
     WantedProject,
-    WantedToken,
     WantedUser,
 )
 from botfarm.domain.logins import login_key
@@ -37,9 +33,9 @@ from botfarm.errors import (
     ProjectExistsError,
     ProjectInUseError,
 )
-from botfarm.services.access.tokens import default_life, require_in_force
+from botfarm.services.configuration.access_applying import AccessApplying
 from botfarm.services.configuration.known_farm import KnownFarm
-from botfarm.services.configuration.planning import MAX_ERRORS, changed_meanwhile, settings_of, token_scope
+from botfarm.services.configuration.planning import MAX_ERRORS, changed_meanwhile, settings_of
 from botfarm.services.configuration.seeds import Sealed
 
 BATCH = 1_000
@@ -74,9 +70,7 @@ class Applying:
         locked = await self._locked()
         await self._change_users(locked)
         await self._retire_users(locked)
-        tokens = [
-            made for change in self._changes(Kind.TOKEN) if (made := await self._token(change)) is not None
-        ]
+        tokens = await self._change_access()
         await self._record()
         return tuple(tokens)
 
@@ -217,45 +211,28 @@ class Applying:
             raise changed_meanwhile()
         return locked
 
-    async def _token(self, change: Change) -> AppliedToken | None:
-        if change.deed is Deed.REVOKE:
-            await token_queries.revoke_token(self._session, str(change.id), self._principal.scope)
-            self._say("delete_token", change, change.id, {"name": change.thing.name})
-            return None
-        wanted = self._wanted_token(change)
-        details = {"name": wanted.name, **{each.field: each.after for each in change.differences}}
-        if change.deed is Deed.CREATE:
-            token, written = await self._new_token(wanted)
-            self._say("create_token", change, token.id, {**details, "expires_at": token.expires_at})
-            return AppliedToken(wanted.name, token.id, written)
-        changed = replace(
-            self._known.tokens[wanted.name],
-            role=wanted.role,
-            scope=token_scope(wanted, self._project_ids),
-            max_leases=wanted.max_leases,
-            managed_by=self._wanted.name,
+    async def _change_access(self) -> list[AppliedToken]:
+        """Tokens and trust rules. Returns the tokens that were made."""
+        access = AccessApplying(
+            self._session,
+            self._principal,
+            self._known,
+            self._project_ids,
+            self._say,
+            file=self._wanted.name,
         )
-        if not await token_queries.change_token(self._session, changed):
-            raise changed_meanwhile()
-        self._say("update_token", change, change.id, details)
-        return None
-
-    async def _new_token(self, wanted: WantedToken) -> tuple[Token, str]:
-        await require_in_force(self._session, self._principal)
-        made = new_token()
-        new = NewToken(
-            id=made.id,
-            secret_hash=made.secret_hash,
-            name=wanted.name,
-            role=wanted.role,
-            scope=token_scope(wanted, self._project_ids),
-            max_leases=wanted.max_leases,
-            expires_in=wanted.expires_in or default_life(self._principal),
-            expires_at_most=self._principal.expires_at,
-            created_by=self._principal.name,
-            managed_by=self._wanted.name,
-        )
-        return await token_queries.insert_token(self._session, new), made.write()
+        made = []
+        for change in self._changes(Kind.TOKEN):
+            if change.deed is Deed.REVOKE:
+                await access.revoke_token(change)
+            elif token := await access.token(change, self._wanted.tokens[_numbers(change)[0]]):
+                made.append(token)
+        for change in self._changes(Kind.TRUST_RULE):
+            if change.deed is Deed.REVOKE:
+                await access.delete_trust_rule(change)
+            else:
+                await access.trust_rule(change, self._wanted.trust_rules[_numbers(change)[0]])
+        return made
 
     def _changes(self, kind: Kind, *deeds: Deed) -> Iterator[Change]:
         for change in self._plan.changes:
@@ -268,9 +245,6 @@ class Applying:
     def _wanted_user(self, change: Change) -> WantedUser:
         project, user = _numbers(change)
         return self._wanted.projects[project].users[user]
-
-    def _wanted_token(self, change: Change) -> WantedToken:
-        return self._wanted.tokens[_numbers(change)[0]]
 
     def _say_of_user(self, action: str, change: Change, user_id: UUID, pool: Pool, **details: object) -> None:
         said = self._details(change, details)

@@ -13,17 +13,26 @@ from botfarm.services.configuration.planning import changed_meanwhile, make_plan
 from botfarm.services.configuration.seeds import sealed_seeds
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.stock.projects import Projects
+from botfarm.services.trust.trust_rules import TrustRules
 
 PATIENCE = 60.0
 """Seconds for a whole transaction, the wait for another apply included. Of 10,000 users one takes some seconds."""
 
 
 class Configuration:
-    def __init__(self, database: Database, key_ring: KeyRing, notifier: Notifier, projects: Projects) -> None:
+    def __init__(
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        notifier: Notifier,
+        projects: Projects,
+        trust_rules: TrustRules,
+    ) -> None:
         self._database = database
         self._key_ring = key_ring
         self._notifier = notifier
         self._projects = projects
+        self._trust_rules = trust_rules
 
     async def plan(self, principal: Principal, wanted: WantedFarm) -> Plan:
         """What an apply would do. Raises InvalidRequestError for places of the file that cannot be carried out."""
@@ -49,4 +58,5 @@ class Configuration:
         for project_id in applying.changed_projects:
             self._projects.forget(project_id)
             self._notifier.freed(project_id)
+        self._trust_rules.forget()
         return Applied(plan, tokens)

@@ -26,6 +26,10 @@ class TrustRules:
         """The rules of this issuer, the oldest first, as they were seconds ago: a flood costs no query each."""
         return [rule for rule in await self._kept.get(_ALL) or [] if rule.issuer == issuer]
 
+    def forget(self) -> None:
+        """Rules have changed."""
+        self._kept.forget(_ALL)
+
     async def _load(self, _: Collection[str]) -> Mapping[str, list[TrustRule]]:
         async with self._database.autocommit() as session:
             return {_ALL: await trust_rule_queries.trust_rules_by_age(session)}
@@ -86,7 +90,7 @@ class TrustRules:
                 target_id=rule.id,
                 details=details,
             )
-        self._kept.forget(_ALL)
+        self.forget()
         return rule
 
     async def list(self, scope: Scope) -> list[TrustRule]:
@@ -111,4 +115,4 @@ class TrustRules:
                 target_id=rule.id,
                 details=details,
             )
-        self._kept.forget(_ALL)
+        self.forget()

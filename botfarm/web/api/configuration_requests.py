@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from botfarm.domain.configuration import WantedFarm, WantedProject, WantedToken, WantedUser
+from botfarm.domain.configuration import WantedFarm, WantedProject, WantedToken, WantedTrustRule, WantedUser
 from botfarm.domain.projects import ProjectChanges
 from botfarm.web.api.fields import (
     Integer,
@@ -25,8 +25,9 @@ from botfarm.web.api.requests import (
     RequestBody,
     frozen,
 )
+from botfarm.web.api.trust_requests import Issuer, NewTrustRule
 
-MAX_PROJECTS, MAX_USERS, MAX_TOKENS = 100, 10_000, 1_000
+MAX_PROJECTS, MAX_USERS, MAX_TOKENS, MAX_TRUST_RULES = 100, 10_000, 1_000, 1_000
 
 
 class ConfiguredUser(RequestBody):
@@ -90,13 +91,40 @@ class ConfiguredToken(NewToken):
         )
 
 
+class ConfiguredTrustRule(NewTrustRule):
+    issuer: Annotated[
+        Issuer,
+        Field(
+            description="As the tokens have it, such as `https://gitlab.com`; in a file also `github`, `gitlab`."
+        ),
+    ]
+
+    def wanted(self) -> WantedTrustRule:
+        projects, envs = self.chosen_projects, self.chosen_envs
+        return WantedTrustRule(
+            name=self.name,
+            issuer=self.issuer,
+            claims=self.claims,
+            role=self.role,
+            projects=None if projects is None else frozenset(map(str, projects)),
+            envs=None if envs is None else frozenset(envs),
+            max_leases=self.max_leases,
+            max_leases_of_all=self.max_leases_of_all,
+            token_ttl=self.token_ttl,
+            once=self.once,
+        )
+
+
 class ConfigurationToPlan(RequestBody):
     name: Annotated[TokenName, Field(description="Of the file. It marks what the file has made.")]
     projects: Annotated[list[ConfiguredProject], Field(max_length=MAX_PROJECTS)] = []
     tokens: Annotated[list[ConfiguredToken], Field(max_length=MAX_TOKENS)] = []
+    trust_rules: Annotated[list[ConfiguredTrustRule], Field(max_length=MAX_TRUST_RULES)] = []
     prune: Annotated[
         bool,
-        Field(description="Retire the users and revoke the tokens that the file made and no longer names."),
+        Field(
+            description="Retire the users and revoke the tokens and trust rules that the file made and no longer names."
+        ),
     ] = False
     adopt: Annotated[bool, Field(description="Take over what the file names and did not make.")] = False
 
@@ -105,6 +133,7 @@ class ConfigurationToPlan(RequestBody):
             name=self.name,
             projects=tuple(project.wanted() for project in self.projects),
             tokens=tuple(token.wanted() for token in self.tokens),
+            trust_rules=tuple(rule.wanted() for rule in self.trust_rules),
             prune=self.prune,
             adopt=self.adopt,
         )

@@ -17,7 +17,7 @@ router = api_router("configuration", route_class=ConfigurationRoute)
 @router.post("/config/plan", response_model=PlanOut, responses=raises(body=True))
 @needs(Role.MANAGER)
 async def plan_config(farm: Farm, caller: Caller, body: ConfigurationToPlan) -> Response:
-    """What an apply of this file would change. Projects and tokens need the role admin."""
+    """What an apply of this file would change. Projects, tokens and trust rules need the role admin."""
     plan = await farm.configuration.plan(caller, body.wanted())
     return Response(await asyncio.to_thread(_json_of, plan), media_type="application/json")
 

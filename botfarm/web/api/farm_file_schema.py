@@ -13,7 +13,7 @@ Schema = dict[str, Any]
 _NOT_IN_THE_FILE = {"prune", "adopt"}
 """These are options of the command."""
 _SEEDS = {"password", "secrets", "totp_seed"}
-_NAMED_LISTS = {"projects", "tokens"}
+_NAMED_LISTS = {"projects", "tokens", "trust_rules"}
 """Lists of the body that are maps by name in the file."""
 _SECONDS = "Seconds"
 _DURATION = r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s?)?$"

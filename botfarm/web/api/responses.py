@@ -293,6 +293,7 @@ class TrustRuleOut(ResponseBody):
     once: bool
     created_at: datetime
     created_by: str
+    managed_by: ManagedBy
 
 
 class ExchangedTokenOut(ResponseBody):

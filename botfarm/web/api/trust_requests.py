@@ -44,14 +44,17 @@ def _claims(claims: dict[str, str]) -> dict[str, str]:
     return claims
 
 
+Issuer = Annotated[
+    Text,
+    StringConstraints(max_length=255),
+    AfterValidator(_issuer),
+    Field(description="As the tokens have it, such as `https://gitlab.com`."),
+]
+
+
 class NewTrustRule(ScopedBody):
     name: TokenName
-    issuer: Annotated[
-        Text,
-        StringConstraints(max_length=255),
-        AfterValidator(_issuer),
-        Field(description="As the tokens have it, such as `https://gitlab.com`."),
-    ]
+    issuer: Issuer
     claims: Annotated[
         dict[str, Annotated[Text, StringConstraints(min_length=1, max_length=500)]],
         Field(min_length=1, max_length=20, description="What the claims must be; `*` stands for any text."),

@@ -714,7 +714,7 @@ export interface paths {
         put?: never;
         /**
          * Plan Config
-         * @description What an apply of this file would change. Projects and tokens need the role admin.
+         * @description What an apply of this file would change. Projects, tokens and trust rules need the role admin.
          */
         post: operations["plan_config"];
         delete?: never;
@@ -1036,8 +1036,13 @@ export interface components {
              */
             tokens?: components["schemas"]["ConfiguredToken"][];
             /**
+             * Trust Rules
+             * @default []
+             */
+            trust_rules?: components["schemas"]["ConfiguredTrustRule"][];
+            /**
              * Prune
-             * @description Retire the users and revoke the tokens that the file made and no longer names.
+             * @description Retire the users and revoke the tokens and trust rules that the file made and no longer names.
              * @default false
              */
             prune?: boolean;
@@ -1071,8 +1076,13 @@ export interface components {
              */
             tokens?: components["schemas"]["ConfiguredToken"][];
             /**
+             * Trust Rules
+             * @default []
+             */
+            trust_rules?: components["schemas"]["ConfiguredTrustRule"][];
+            /**
              * Prune
-             * @description Retire the users and revoke the tokens that the file made and no longer names.
+             * @description Retire the users and revoke the tokens and trust rules that the file made and no longer names.
              * @default false
              */
             prune?: boolean;
@@ -1132,6 +1142,60 @@ export interface components {
              * @description Seconds, of a new token; absent: it does not expire.
              */
             expires_in?: number | null;
+        };
+        /** ConfiguredTrustRule */
+        ConfiguredTrustRule: {
+            /**
+             * Projects
+             * @description Ids or names; `["*"]` means all.
+             */
+            projects: string[];
+            /**
+             * Envs
+             * @description `["*"]` means all.
+             */
+            envs: string[];
+            /** Name */
+            name: string;
+            /**
+             * Issuer
+             * @description As the tokens have it, such as `https://gitlab.com`; in a file also `github`, `gitlab`.
+             */
+            issuer: string;
+            /**
+             * Claims
+             * @description What the claims must be; `*` stands for any text.
+             */
+            claims: {
+                [key: string]: string;
+            };
+            /**
+             * @description `runner` or `keeper`.
+             * @default runner
+             */
+            role?: components["schemas"]["Role"];
+            /**
+             * Max Leases
+             * @description Users that one run holds at the same time.
+             */
+            max_leases?: number | null;
+            /**
+             * Max Leases Of All
+             * @description Users that all its runs hold at the same time.
+             */
+            max_leases_of_all?: number | null;
+            /**
+             * Token Ttl
+             * @description Seconds that a run's token lives.
+             * @default 3600
+             */
+            token_ttl?: number;
+            /**
+             * Once
+             * @description Whether an identity token is taken once only; GitLab gives one for a job.
+             * @default true
+             */
+            once?: boolean;
         };
         /** ConfiguredUser */
         ConfiguredUser: {
@@ -1368,7 +1432,7 @@ export interface components {
          * Kind
          * @enum {string}
          */
-        Kind: "project" | "user" | "token";
+        Kind: "project" | "user" | "token" | "trust_rule";
         /**
          * LastLeaseOut
          * @description Who used it last.
@@ -2806,6 +2870,11 @@ export interface components {
             created_at: string;
             /** Created By */
             created_by: string;
+            /**
+             * Managed By
+             * @description The file that made it; null for what was made by other ways.
+             */
+            managed_by: string | null;
         };
         /**
          * UsageOut

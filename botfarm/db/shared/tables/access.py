@@ -60,6 +60,7 @@ class TrustRuleRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     created_by: Mapped[str]
     deleted_at: Mapped[datetime | None]
+    managed_by: Mapped[str | None]
 
 
 class RunTokenRow(Base):

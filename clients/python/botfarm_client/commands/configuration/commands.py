@@ -33,7 +33,9 @@ SHOWN_ERRORS = 20
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Such as farm.yaml.")]
 Prune = Annotated[
     bool,
-    typer.Option("--prune", help="Retire users and revoke tokens that the file made and no longer names."),
+    typer.Option(
+        "--prune", help="Retire users, revoke tokens and trust rules that the file made and no longer names."
+    ),
 ]
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over what the file names and did not make.")]
 

@@ -52,7 +52,7 @@ def export(
 def _export(farm: "Connection") -> Json:
     projects = farm.items("/projects")
     users, _ = farm.pages("/users", limit=None)
-    tokens = _tokens(farm)
+    tokens, rules = _access(farm)
     names = {project["id"]: project["name"] for project in projects}
     properties = json.loads(schema_text())["$defs"]
     by_project: dict[str, list[Json]] = {}
@@ -60,7 +60,7 @@ def _export(farm: "Connection") -> Json:
         if user["status"] != "retired":
             by_project.setdefault(user["project_id"], []).append(_user(user))
     exported: Json = {
-        "name": _name_of([*projects, *users, *tokens]),
+        "name": _name_of([*projects, *users, *tokens, *rules]),
         "projects": {
             project["name"]: {
                 **_settings(project, properties["ConfiguredProject"]["properties"]),
@@ -72,18 +72,24 @@ def _export(farm: "Connection") -> Json:
         "tokens": {
             token["name"]: found
             for token in reversed(tokens)  # of several of one name the newest
-            if (found := _token(token, names, properties["ConfiguredToken"]["properties"]))
+            if (found := _scoped(token, names, properties["ConfiguredToken"]["properties"]))
+        },
+        "trust_rules": {
+            rule["name"]: found
+            for rule in rules
+            if (found := _scoped(rule, names, properties["ConfiguredTrustRule"]["properties"]))
         },
     }
     return {name: value for name, value in exported.items() if value}
 
 
-def _tokens(farm: "Connection") -> list[Json]:
+def _access(farm: "Connection") -> tuple[list[Json], list[Json]]:
+    """The tokens in force, and the trust rules."""
     try:
-        return [token for token in farm.items("/tokens") if is_live(token)]
+        return [token for token in farm.items("/tokens") if is_live(token)], farm.items("/trust-rules")
     except ForbiddenError:
-        note("without tokens, which need the role admin")
-        return []
+        note("without tokens and trust rules, which need the role admin")
+        return [], []
 
 
 def _name_of(things: Iterable[Json]) -> str:
@@ -97,12 +103,12 @@ def _user(user: Json) -> Json:
     return {"login": user["login"], "env": user["env"], "domain": user["domain"], **labels}
 
 
-def _token(token: Json, names: Mapping[str, str], properties: Mapping[str, Any]) -> Json | None:
-    """None for a token whose projects are all deleted."""
+def _scoped(thing: Json, names: Mapping[str, str], properties: Mapping[str, Any]) -> Json | None:
+    """A token or a trust rule; None for one whose projects are all deleted."""
     projects = (
-        [ALL] if token["projects"] == [ALL] else [names[each] for each in token["projects"] if each in names]
+        [ALL] if thing["projects"] == [ALL] else [names[each] for each in thing["projects"] if each in names]
     )
-    named = {**token, "projects": projects}
+    named = {**thing, "projects": projects}
     return _settings(named, properties) if projects else None
 
 

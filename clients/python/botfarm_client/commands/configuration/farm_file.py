@@ -17,6 +17,7 @@ from botfarm_client.commands.configuration.login_ranges import MAX_USERS, RangeE
 from botfarm_client.commands.configuration.schema_reader import SchemaReader
 from botfarm_client.commands.configuration.seeds import Seed, SeedError
 from botfarm_client.commands.configuration.yaml_tree import read_yaml
+from botfarm_client.commands.shared.issuers import issuer_address
 
 SEEDS = ("password", "secrets", "totp_seed")
 
@@ -120,7 +121,11 @@ class _Building:
             for place, name, project in self._named("projects", read.get("projects", {}))
         ]
         tokens = [token for _, _, token in self._named("tokens", read.get("tokens", {}))]
-        return {**read, "projects": projects, "tokens": tokens}
+        rules = [
+            {**rule, "issuer": issuer_address(rule["issuer"])}
+            for _, _, rule in self._named("trust_rules", read.get("trust_rules", {}))
+        ]
+        return {**read, "projects": projects, "tokens": tokens, "trust_rules": rules}
 
     def _named(self, kind: str, things: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for number, (name, thing) in enumerate(things.items()):

@@ -24,7 +24,7 @@ _REASONS = {
 def print_plan(plan: Json, *, prune: bool) -> None:
     for change in plan["changes"]:
         differences = [each for each in change["differences"] if each["before"] != each["after"]]
-        said = [_DONE.get(change["deed"], ""), *map(_difference, differences)]
+        said = [_done(change, differences), *map(_difference, differences)]
         _line(_SIGNS.get(change["deed"], "?"), change["thing"], said)
     for left in plan["left_alone"]:
         if left["differences"] or left["reason"] == "retired":
@@ -33,6 +33,13 @@ def print_plan(plan: Json, *, prune: bool) -> None:
     say(_summary(plan))
     _note_left_alone(plan)
     _note_unnamed(plan, prune=prune)
+
+
+def _done(change: Json, differences: list[Any]) -> str:
+    done = _DONE.get(change["deed"], "")
+    if change["thing"]["kind"] == "trust_rule" and differences and change["deed"] != "create":
+        return ", ".join(filter(None, (done, "replaced; its runs keep their leases")))
+    return done
 
 
 def _summary(plan: Json) -> str:
@@ -53,7 +60,7 @@ def _line(sign: str, thing: Mapping[str, Any], said: list[str]) -> None:
     place = "/".join(thing[name] for name in ("project", "env") if thing[name])
     where = f" ({place})" if thing["kind"] == "user" else ""
     details = ", ".join(filter(None, said))
-    line = f"{sign} {thing['kind']} {thing['name']}{where}{': ' if details else ''}{details}"
+    line = f"{sign} {_called(thing)}{where}{': ' if details else ''}{details}"
     say(escape_control_characters(line))
 
 
@@ -89,9 +96,11 @@ def _note_left_alone(plan: Json) -> None:
 
 
 def _note_unnamed(plan: Json, *, prune: bool) -> None:
-    names = list(_unnamed(plan, {"user", "token"}))
+    names = list(_unnamed(plan, {"user", "token", "trust_rule"}))
     if names and not prune:
-        note(f"no longer in the file, and kept: {_some(names)}; --prune retires users and revokes tokens")
+        note(
+            f"no longer in the file, and kept: {_some(names)}; --prune retires users and revokes tokens and trust rules"
+        )
     if projects := list(_unnamed(plan, {"project"})):
         note(
             f"no longer in the file, and kept: {_some(projects)}; `botfarm projects delete` deletes an empty one"
@@ -101,7 +110,11 @@ def _note_unnamed(plan: Json, *, prune: bool) -> None:
 def _unnamed(plan: Json, kinds: set[str]) -> Iterator[str]:
     for thing in plan["unnamed"]:
         if thing["kind"] in kinds:
-            yield f"{thing['kind']} {thing['name']}"
+            yield _called(thing)
+
+
+def _called(thing: Mapping[str, Any]) -> str:
+    return f"{thing['kind'].replace('_', ' ')} {thing['name']}"
 
 
 def _some(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from botfarm_client.commands.shared.farm_access import open_farm
+from botfarm_client.commands.shared.issuers import issuer_address
 from botfarm_client.commands.shared.key_values import parse_pairs
 from botfarm_client.commands.shared.lookups import project_names, trust_rule_of
 from botfarm_client.commands.shared.options import (
@@ -21,8 +22,6 @@ from botfarm_client.commands.shared.prompts import confirm
 trust = typer.Typer(
     no_args_is_help=True, help="Which runs of a CI get a token of the farm, without a secret."
 )
-
-ISSUERS = {"github": "https://token.actions.githubusercontent.com", "gitlab": "https://gitlab.com"}
 
 
 class RunRole(StrEnum):
@@ -76,7 +75,7 @@ def add(
     """Trust the runs of a CI whose identity tokens have these claims."""
     body = {
         "name": name,
-        "issuer": ISSUERS.get(issuer, issuer),
+        "issuer": issuer_address(issuer),
         "claims": parse_pairs(claim, option="--claim"),
         "role": role,
         "projects": all_or_some(project, option="--project"),
