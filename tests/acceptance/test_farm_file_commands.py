@@ -241,9 +241,9 @@ def test_trust_rules_follow_the_file(team: Team) -> None:
         "To change 1.",
     ]
     team.write(FILE + RULES.replace("repository_id: 7301", "sub: 'repo:acme/shop'"))
-    needed = "claims need repository_id or repository_owner_id, without *: names change hands"
+    needed = "must have repository_id or repository_owner_id, without *: names change hands"
     assert team.apply("--prune").err.splitlines() == [
-        f"farm.yaml:14: trust_rules.NAME-github: {needed}",
+        f"farm.yaml:16: trust_rules.NAME-github.claims: {needed}",
         "botfarm: 1 error in farm.yaml; nothing was changed",
     ]
     team.write(FILE)

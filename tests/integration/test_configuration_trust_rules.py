@@ -145,7 +145,7 @@ async def test_pruning_deletes_the_rules_that_this_file_made(api: httpx.AsyncCli
 
 async def test_one_bad_rule_is_named_and_nothing_is_done(api: httpx.AsyncClient) -> None:
     for wrong, where, code in (
-        ({"claims": {"sub": "repo:acme/shop"}}, "trust_rules.1", "invalid"),
+        ({"claims": {"sub": "repo:acme/shop"}}, "trust_rules.1.claims", "invalid"),
         ({"role": "admin"}, "trust_rules.1.role", "invalid"),
         ({"issuer": "http://ci.test"}, "trust_rules.1.issuer", "invalid"),
         ({"name": "ci"}, "trust_rules.1.name", "duplicate"),
