@@ -365,7 +365,7 @@ test("what is missing or wrong is said in words", async ({ network }) => {
   const project = await Project.withUsers(1);
   expect(await failure(project.client().acquire({ domain: "canary" }))).toMatchObject({ slug: "no-such-pool" });
   expect(await failure(project.client(url, "nobody's-token").acquire())).toMatchObject({ slug: "unauthenticated" });
-  expect(() => new Botfarm({ url })).toThrow(new SettingsError("set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds the token"));
+  expect(() => new Botfarm({ url })).toThrow(new SettingsError("no token: set BOTFARM_TOKEN, or BOTFARM_TOKEN_FILE to a file that holds the token"));
   expect(() => new Botfarm({ url, token: "two\nlines" })).toThrow(/^BOTFARM_TOKEN: (?!.*lines)/);
   expect(() => new Botfarm({ url: "farm.test", token })).toThrow(/^BOTFARM_URL: /);
   expect(await failure(new Botfarm({ url, token }).acquire())).toMatchObject({ message: expect.stringContaining("BOTFARM_PROJECT") });
