@@ -50,7 +50,7 @@ def test_a_token_file_is_read_without_marks_and_line_ends(
     (tmp_path / "token").write_bytes(content)
     monkeypatch.delenv("BOTFARM_TOKEN", raising=False)
     monkeypatch.setenv("BOTFARM_TOKEN_FILE", f"{tmp_path / 'token'}\n")
-    assert FarmSettings.of().token == TOKEN
+    assert FarmSettings.of().credential == TOKEN
 
 
 @pytest.mark.parametrize("around", AROUND)
