@@ -370,7 +370,7 @@ def test_alerts_may_link_to_a_copy_of_the_runbook() -> None:
         ('ingress={"enabled": true, "host": "farm.test"}', "set settings.BOTFARM_TRUSTED_PROXIES"),
         ('settings.BOTFARM_TRUSTED_PROXIES="ingress-nginx"', "BOTFARM_TRUSTED_PROXIES"),
         (f"keepers={json.dumps([{**KEEPER, 'tokenSecret': ''}])}", "tokenSecret"),
-        (f"keepers={json.dumps([{**KEEPER, 'env': 'production'}])}", "/keepers/0/env"),
+        (f"keepers={json.dumps([{**KEEPER, 'env': 'Production'}])}", "/keepers/0/env"),
         (f"keepers={json.dumps([{**KEEPER, 'command': 'keep'}])}", "/keepers/0/command"),
         (f"keepers={json.dumps([{**KEEPER, 'schedule': 'nightly'}])}", "/keepers/0/schedule"),
         (f"keepers={json.dumps([{**KEEPER, 'label': {'tenant': 'a'}}])}", "label"),

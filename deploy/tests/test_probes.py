@@ -19,6 +19,7 @@ SECRETS = {
     "botfarm_encryption_keys": KEYS,
     "botfarm_bootstrap_token": TOKEN,
     "botfarm_listen_url": "postgresql://u:p@db:5433/farm",
+    "botfarm_oidc_client_secret": "of-the-provider",
     "botfarm_owner_url": "postgresql://o:p@db/farm",
     "botfarm_database_ca": "-----BEGIN CERTIFICATE-----",
 }
