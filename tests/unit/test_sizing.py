@@ -102,14 +102,16 @@ def test_a_scaled_pool_has_the_size_and_keeps_every_kind(users: dict[frozenset[i
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, labels: int, most: int) -> list[Request]:
+def histories(draw: st.DrawFn, *, labels: int, are_alike: bool = False) -> list[Request]:
+    """Of one or two users each; when they are alike, all of one or all of two."""
+    counts = st.integers(1, 2)
     made = st.builds(
         lambda day, at, hold, wanted, count: Request(day * DAY + at, hold, hold, wanted, count),
         st.integers(0, 2),
         st.integers(0, 300),
         st.integers(1, 100),
         st.integers(0, labels - 1),
-        st.integers(1, most),
+        st.just(draw(counts)) if are_alike else counts,
     )
     return sorted(draw(st.lists(made, min_size=1, max_size=30)), key=lambda request: request.arrival)
 
@@ -118,7 +120,7 @@ GOALS = st.builds(WaitGoal, st.integers(0, 60), st.sampled_from([0.5, 0.9, 0.95]
 
 
 @settings(deadline=None, max_examples=50)
-@given(histories(labels=1, most=1), GOALS)
+@given(histories(labels=1, are_alike=True), GOALS)
 def test_when_all_ask_alike_it_is_the_smallest_size(requests: list[Request], goal: WaitGoal) -> None:
     """A pool that is too small for a request of two serves the others sooner than a larger one may."""
     needed = size_pool(requests, ALIKE, goal, until=3 * DAY).needed
@@ -126,7 +128,7 @@ def test_when_all_ask_alike_it_is_the_smallest_size(requests: list[Request], goa
 
 
 @settings(deadline=None, max_examples=50)
-@given(histories(labels=2, most=2), GOALS)
+@given(histories(labels=2), GOALS)
 def test_with_labels_it_keeps_the_goal_and_one_user_less_does_not(
     requests: list[Request], goal: WaitGoal
 ) -> None:

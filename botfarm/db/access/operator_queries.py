@@ -11,8 +11,6 @@ from botfarm.db.shared.scope_filter import env_list, project_list, scope_of
 from botfarm.db.shared.tables import OperatorRow
 from botfarm.domain.access import Operator, Role, Scope
 
-NO_PASSWORD = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
-"""A hash that no password has (all zeros). It takes as long to verify as another."""
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
@@ -23,15 +21,24 @@ class Credentials:
 
 
 async def insert_operator(
-    session: AsyncSession, *, name: str, password_hash: str, role: Role, scope: Scope
+    session: AsyncSession,
+    *,
+    name: str,
+    password_hash: str,
+    role: Role,
+    scope: Scope,
+    person: tuple[str, str] | None = None,
 ) -> Operator | None:
-    """None when the name is taken."""
+    """None when the name is taken. `person` is the issuer and subject of one who signs in at a provider."""
+    issuer, subject = person or (None, None)
     statement = (
         insert(OperatorRow)
         .values(
             id=uuid4(),
             name=name,
             password_hash=password_hash,
+            issuer=issuer,
+            subject=subject,
             role=role.value,
             projects=project_list(scope),
             envs=env_list(scope),
@@ -49,32 +56,6 @@ async def find_person(session: AsyncSession, issuer: str, subject: str) -> Opera
     found = select(OperatorRow).where(OperatorRow.issuer == issuer, OperatorRow.subject == subject)
     row = await session.scalar(found.with_for_update())
     return operator_of(row) if row else None
-
-
-async def insert_person(
-    session: AsyncSession, *, names: tuple[str, str], issuer: str, subject: str, role: Role, scope: Scope
-) -> Operator:
-    """Under the first of the names, or the second if it is taken. No password fits this operator."""
-    for name in names:
-        statement = (
-            insert(OperatorRow)
-            .values(
-                id=uuid4(),
-                name=name,
-                password_hash=NO_PASSWORD,
-                issuer=issuer,
-                subject=subject,
-                role=role.value,
-                projects=project_list(scope),
-                envs=env_list(scope),
-            )
-            .on_conflict_do_nothing()
-            .returning(OperatorRow)
-        )
-        row = await session.scalar(statement)
-        if row is not None:
-            return operator_of(row)
-    raise AssertionError("the second name is this person's alone")
 
 
 async def set_role(session: AsyncSession, operator_id: UUID, *, role: Role, scope: Scope) -> Operator:

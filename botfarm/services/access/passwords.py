@@ -23,8 +23,8 @@ Answer = TypeVar("Answer")
 MEMORY_KIB, PASSES, LANES = 19_456, 2, 1
 THREADS = 2
 MAX_WAITING = 20
-# A hash that no password has (all zeros). It takes as long to verify as an operator's.
-_NOBODYS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
+NOBODYS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${'A' * 22}${'A' * 43}"
+"""A hash that no password has (all zeros). It takes as long to verify as an operator's."""
 
 
 class Passwords:
@@ -51,7 +51,7 @@ class Passwords:
         Without a hash the answer is no, after the same time.
         """
         right, updated = await self._in_a_thread(
-            lambda: self._context.verify_and_update(password, hashed or _NOBODYS)
+            lambda: self._context.verify_and_update(password, hashed or NOBODYS)
         )
         return (True, updated) if right and hashed else (False, None)
 

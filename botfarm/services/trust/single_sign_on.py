@@ -19,6 +19,7 @@ from botfarm.domain.access import EVERYTHING, Operator, Principal, Role, Scope, 
 from botfarm.errors import SlowDownError, UnauthenticatedError
 from botfarm.group_roles import GroupRole, role_of
 from botfarm.logs import get_logger
+from botfarm.services.access.passwords import NOBODYS
 from botfarm.services.access.scope_lookup import find_scope
 from botfarm.services.access.sessions import Badge, Sessions
 from botfarm.services.trust.failure_limit import FailureLimit
@@ -120,15 +121,14 @@ class SingleSignOn:
     ) -> Operator:
         if known is not None:
             return await operator_queries.set_role(transaction, known.id, role=role, scope=scope)
-        issuer, subject = self._provider.issuer, str(claims["sub"])
-        return await operator_queries.insert_person(
-            transaction,
-            names=_names(claims, issuer, subject),
-            issuer=issuer,
-            subject=subject,
-            role=role,
-            scope=scope,
-        )
+        person = self._provider.issuer, str(claims["sub"])
+        for name in _names(claims, *person):
+            made = await operator_queries.insert_operator(
+                transaction, name=name, password_hash=NOBODYS, role=role, scope=scope, person=person
+            )
+            if made is not None:
+                return made
+        raise AssertionError("the second name is this person's alone")
 
     async def _scope(self, granted: GroupRole) -> Scope | None:
         scope, missing = await find_scope(self._database, granted.projects, granted.envs, within=EVERYTHING)

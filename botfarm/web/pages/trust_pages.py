@@ -12,6 +12,7 @@ from botfarm.domain.access import Role
 from botfarm.web.api.fields import Text
 from botfarm.web.api.requests import EVERYTHING
 from botfarm.web.api.trust_requests import NewTrustRule
+from botfarm.web.api.trust_routes import create_trust_rule
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.page_routing import page_router, see
@@ -54,19 +55,7 @@ async def add_trust_rule(
             "once": once,
         }
     )
-    await farm.trust_rules.create(
-        caller,
-        name=body.name,
-        issuer=body.issuer,
-        claims=body.claims,
-        role=body.role,
-        projects=body.chosen_projects,
-        envs=body.chosen_envs,
-        max_leases=body.max_leases,
-        max_leases_of_all=body.max_leases_of_all,
-        token_ttl=body.token_ttl,
-        once=body.once,
-    )
+    await create_trust_rule(farm, caller, body)
     return see("/ui/access#trust-rules")
 
 
