@@ -1,0 +1,88 @@
+"""What the clients of a chaos run saw and what was done to the farm, as lines of a file that the checker reads.
+
+All times are seconds of one monotonic clock, because all clients run in one process.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, as its client saw it."""
+
+    client: str
+    """For example `runner-7`."""
+    operation: str
+    """Its operationId in the OpenAPI document."""
+    method: str
+    path: str
+    """With its query; without the origin."""
+    replica: str
+    """The origin that it was sent to."""
+    sent_at: float
+    """Before the first byte was sent."""
+    ended_at: float
+    """When the answer had been read, or the client gave up."""
+    principal: str
+    key: str | None = None
+    """The Idempotency-Key."""
+    body: Json = None
+    status: int | None = None
+    """None when no whole answer came."""
+    answer: Json = None
+    """Parsed when it was JSON, else the text."""
+    content_type: str = ""
+    error: str = ""
+    """Why no answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that the nemesis did."""
+
+    kind: str
+    target: str
+    began_at: float
+    ended_at: float
+    note: str = ""
+
+
+@dataclass(slots=True)
+class History:
+    calls: list[Call] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Recorder:
+    """Appends each record as one line of JSON, so that a run that is killed leaves what was seen."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def add(self, record: Call | Fault) -> None:
+        self._file.write(json.dumps({"record": type(record).__name__, **asdict(record)}) + "\n")
+
+
+def read_history(path: Path) -> History:
+    history = History()
+    for record in _records(path):
+        match record.pop("record"):
+            case "Call":
+                history.calls.append(Call(**record))
+            case "Fault":
+                history.faults.append(Fault(**record))
+            case other:
+                raise ValueError(f"no such record: {other}")
+    return history
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open() as lines:
+        for line in lines:
+            yield json.loads(line)
