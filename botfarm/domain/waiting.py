@@ -77,3 +77,5 @@ class Queue:
     """The free users, counted by exactly what they match."""
     due_in: float | None = None
     """Seconds until time alone frees the next user; null when it will free none."""
+    first: int | None = None
+    """The id of the first ticket, which holds up all others; null when no ticket is live."""

@@ -63,4 +63,5 @@ SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY 
             SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0
             GROUP BY labels, wanted_id
         ) AS groups) AS free,
-       (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in
+       (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in,
+       (SELECT id FROM t ORDER BY rank, id LIMIT 1) AS first

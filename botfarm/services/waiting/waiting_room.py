@@ -103,10 +103,10 @@ class WaitingRoom:
         )
 
     def wake(self, project_id: UUID | None) -> None:
-        """Reads the queues of the project, in which users may have been freed; all queues with None."""
+        """Serves the queues of the project, in which users may have been freed; all queues with None."""
         for (pool, _), queue in self._queues.items():
             if project_id is None or pool.project_id == project_id:
-                queue.wake()
+                queue.freed()
 
     def stop(self) -> None:
         """Answers all waiting requests with ShuttingDownError, now.
