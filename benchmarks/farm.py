@@ -157,7 +157,6 @@ def _environment(database_url: str, settings: Mapping[str, object]) -> dict[str,
         "database_url": database_url,
         "encryption_keys": KEYS,
         "bootstrap_token": _ADMIN,
-        "log_level": "WARNING",
         **settings,
     }
     return {f"BOTFARM_{name.upper()}": str(value) for name, value in chosen.items()}

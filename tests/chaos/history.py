@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Json = Any
+PAGE = "page"
+"""The operation of a request for the page for people, which is in no OpenAPI document."""
 
 CANARY = "canary-of-the-chaos"
 """Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
@@ -22,7 +24,7 @@ class Call:
     client: str
     """For example `runner-7`."""
     operation: str
-    """Its operationId in the OpenAPI document."""
+    """Its operationId in the OpenAPI document, or PAGE."""
     method: str
     path: str
     """With its query; without the origin."""
