@@ -148,7 +148,7 @@ class TestFences:
 
     def test_grants_in_flight_together_may_be_answered_in_any_order(self) -> None:
         story = Story()
-        slow = story.acquire("runner-1", 1, at=1, took=3)
+        slow = story.acquire("runner-1", 1, at=1, took=3, granted_at=1.1)
         fast = story.acquire("runner-2", 2, at=1.5)
         assert slow.fence < fast.fence
         assert found(story) == []

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from chaos.checker.acknowledged import HOLDERS_KNOW, NOTHING_LOST, holders_know, nothing_lost
 from chaos.checker.answers import AS_DOCUMENTED, as_documented
+from chaos.checker.counts import CAPS_KEPT, ROLLUPS_TRUE, caps_kept, rollups_true
 from chaos.checker.ending import ALL_FREE, all_free
 from chaos.checker.found_passwords import passwords_of
 from chaos.checker.grants import FENCES_RISE, ONE_LEASE_FOR_A_KEY, fences_rise, one_lease_for_a_key
@@ -16,18 +18,25 @@ from chaos.checker.kept import Kept, read_kept
 from chaos.checker.passwords import PASSWORDS_KEPT, PENDING_KEPT, passwords_kept, pending_kept
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
+from chaos.checker.waiting import IN_ORDER, NO_LATE_GRANT, no_late_grant, waits_in_order
 from chaos.history import History
 
 Rule = Callable[[Seen, Kept], Iterator[Violation]]
 
 RULES: Mapping[str, Rule] = {
     NOBODY_TWICE: nobody_twice,
+    HOLDERS_KNOW: holders_know,
     FENCES_RISE: fences_rise,
     ONE_LEASE_FOR_A_KEY: one_lease_for_a_key,
     PENDING_KEPT: pending_kept,
     AS_DOCUMENTED: as_documented,
 }
 OF_THE_DATABASE: Mapping[str, Rule] = {
+    NOTHING_LOST: nothing_lost,
+    IN_ORDER: waits_in_order,
+    NO_LATE_GRANT: no_late_grant,
+    CAPS_KEPT: caps_kept,
+    ROLLUPS_TRUE: rollups_true,
     ALL_FREE: all_free,
 }
 

@@ -27,6 +27,8 @@ class Hold:
     users: list[str]
     since: float
     until: float
+    deadline: float
+    """Until then it would have lasted without a release of its own."""
     granted: Call
     """The call whose answer began it."""
     prolonged: Call
@@ -57,9 +59,10 @@ def nobody_twice(seen: Seen, kept: Kept) -> Iterator[Violation]:
 
 def holds(seen: Seen) -> Iterator[Hold]:
     for lease_id, acquires in seen.acquires.items():
-        ended = _ended_at(seen, lease_id, acquires[0])
+        released, forced = _released_at(seen, lease_id, acquires[0]), _forced_at(seen, lease_id)
         for hold in _holds_of(lease_id, acquires, seen.renewals.get(lease_id, [])):
-            hold.until = min(hold.until, ended)
+            hold.deadline = min(hold.until, forced)
+            hold.until = min(hold.deadline, released)
             if hold.since < hold.until:
                 yield hold
 
@@ -77,13 +80,19 @@ def _holds_of(lease_id: str, acquires: list[Call], renewals: list[Call]) -> Iter
         elif begins and read_at < until:
             if hold is not None:
                 yield hold
-            hold = Hold(lease_id, users_of(call), read_at, until, call, call)
+            hold = Hold(lease_id, users_of(call), read_at, until, until, call, call)
     if hold is not None:
         yield hold
 
 
-def _ended_at(seen: Seen, lease_id: str, acquire: Call) -> float:
-    """When its holder sent a release, or somebody else ended it; else infinity.
+def _forced_at(seen: Seen, lease_id: str) -> float:
+    """When somebody else may have ended it; else infinity."""
+    ends = (call.sent_at for call in seen.forced.get(lease_id, ()) if may_have_happened(call))
+    return min(ends, default=float("inf"))
+
+
+def _released_at(seen: Seen, lease_id: str, acquire: Call) -> float:
+    """When a release of its principal was sent; else infinity.
 
     A release with another token ends nothing, unless the farm says so.
     """
@@ -92,7 +101,6 @@ def _ended_at(seen: Seen, lease_id: str, acquire: Call) -> float:
         for call in seen.releases.get(lease_id, ())
         if call.principal == acquire.principal or call.status == 200
     ]
-    ends += [call.sent_at for call in seen.forced.get(lease_id, ()) if may_have_happened(call)]
     if acquire.operation == "acquire_lock":
         ends += [
             call.sent_at

@@ -43,6 +43,15 @@ class KeptLease:
         return self.ended_at or self.expires_at
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Principals, by the beginning of their names, may hold `most` users at once: each of them, or all together."""
+
+    principals: str
+    most: int
+    together: bool = False
+
+
 @dataclass(slots=True)
 class Kept:
     now: datetime
@@ -51,7 +60,7 @@ class Kept:
     users: dict[str, Row] = field(default_factory=dict)
     tickets: list[Row] = field(default_factory=list)
     projects: dict[str, Row] = field(default_factory=dict)
-    tokens: list[Row] = field(default_factory=list)
+    caps: list[Cap] = field(default_factory=list)
     audited: set[tuple[str, str]] = field(default_factory=set)
     """Actions of the audit with the ids of their targets."""
     said: dict[int, list[Row]] = field(default_factory=dict)
@@ -61,6 +70,17 @@ class Kept:
     """When the rollups were last computed."""
     passwords_in: list[str] = field(default_factory=list)
     """Tables with a password in plain text, with the beginning of the row."""
+
+
+# The names of principals, as leases keep them. A rule may be made again under its name, with another cap.
+_CAPS = """
+    SELECT 'token:' || name || ':' || id, max_leases, false FROM tokens WHERE max_leases IS NOT NULL
+    UNION ALL
+    SELECT 'ci:' || name || ':', max(max_leases), false FROM trust_rules
+    GROUP BY name HAVING count(max_leases) = count(*)
+    UNION ALL
+    SELECT 'ci:' || name || ':', max(max_leases_of_all), true FROM trust_rules
+    GROUP BY name HAVING count(max_leases_of_all) = count(*)"""
 
 
 async def read_kept(database_url: str, passwords: Passwords | None = None) -> Kept:
@@ -75,7 +95,7 @@ async def read_kept(database_url: str, passwords: Passwords | None = None) -> Ke
             kept.users = {str(row["id"]): row for row in await connection.fetch("SELECT * FROM users")}
             kept.tickets = await connection.fetch("SELECT * FROM tickets ORDER BY id")
             kept.projects = {str(row["id"]): row for row in await connection.fetch("SELECT * FROM projects")}
-            kept.tokens = await connection.fetch("SELECT id, max_leases FROM tokens")
+            kept.caps = [Cap(*row) for row in await connection.fetch(_CAPS)]
             async for row in connection.cursor("SELECT DISTINCT action, target_id FROM audit"):
                 kept.audited.add((row["action"], row["target_id"]))
             async for row in connection.cursor("SELECT * FROM lease_users WHERE outcome IS NOT NULL"):

@@ -11,6 +11,7 @@ CLOCK_STEP = "database-clock"
 CLOCK_MARGIN = 10.0
 """Seconds around a step in which processes notice it: each reads the clock every three seconds."""
 
+_LEASE = re.compile(r"/leases/([0-9a-f-]{36})")
 _LEASE_ACTION = re.compile(r"/leases/([0-9a-f-]{36})/(renew|release|force[_-]release)(?:\?|$)")
 _LOCK_ACTION = re.compile(r"/users/([0-9a-f-]{36})/release_lock(?:\?|$)")
 ACQUIRES = frozenset({"acquire_lease", "acquire_lock"})
@@ -92,6 +93,12 @@ def lease_in(call: Call) -> str | None:
 def users_of(call: Call) -> list[str]:
     """The ids of the users of the lease that the call was answered with."""
     return [str(user["id"]) for user in call.answer["users"]]
+
+
+def lease_named(call: Call) -> str | None:
+    """The id of the lease that the path names."""
+    found = _LEASE.search(call.path)
+    return found and found[1]
 
 
 def user_in(call: Call) -> str:
