@@ -13,6 +13,9 @@ Json = Any
 PAGE = "page"
 """The operation of a request for the page for people, which is in no OpenAPI document."""
 
+CANARY = "canary-of-the-chaos"
+"""Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
