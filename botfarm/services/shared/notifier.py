@@ -1,6 +1,11 @@
-"""Notifies all replicas that users were freed, where requests wait for them. Debounced."""
+"""Notifies all replicas that users were freed, where requests wait for them. Debounced.
+
+A release that sees a ticket notifies with its own commit. For a release that sees none, and for all else that frees
+users, a statement after the commit looks for tickets.
+"""
 
 import asyncio
+import time
 from collections.abc import Collection
 from uuid import UUID
 
@@ -30,13 +35,12 @@ class Notifier:
     @property
     def is_quiet(self) -> bool:
         """Whether a release may notify with its own commit, which saves a round trip where users are freed rarely."""
-        quiet_for = asyncio.get_running_loop().time() - self._notified_at
-        return self._listener is not None and self._sending is None and quiet_for >= QUIET
+        return self._listener is not None and time.monotonic() - self._notified_at >= QUIET
 
     def notified(self, projects: Collection[UUID]) -> None:
         """Says that a release has notified with its own commit."""
         if projects:
-            self._notified_at = asyncio.get_running_loop().time()
+            self._notified_at = time.monotonic()
 
     def freed(self, project_id: UUID) -> None:
         """Notifies that a committed transaction has freed users of the project. A hint, which may be lost."""
