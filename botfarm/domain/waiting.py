@@ -65,6 +65,8 @@ class Place:
     count: int
     is_ours: bool
     """True for a ticket of this process, which alone may grant it."""
+    rank: float = 0.0
+    """Its arrival, less the steps of its priority, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ This process reads the tickets of all replicas, and grants its own.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from botfarm.domain.waiting import Queue
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
-from botfarm.services.waiting.fair_order import grantable, is_mixed
+from botfarm.services.waiting.fair_order import grantable, is_mixed, overtaking
 from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
 
 logger = get_logger(__name__)
@@ -31,6 +32,8 @@ POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # Seconds until the next reading after one that failed, because the database was unavailable.
 RETRY_PAUSE = 0.5
+# Seconds that a grantable ticket waits for one before it that another replica grants. That replica may be dead.
+LONGEST_HOLD = 0.2
 # Seconds after a user becomes free by itself until the queue is read, because a reading that comes too early
 # must be repeated.
 SLACK = 0.002
@@ -59,6 +62,8 @@ class PoolQueue:
         self._first: int | None = None
         """The id of the first ticket, as of the last reading."""
         self._granting: set[asyncio.Task[None]] = set()
+        self._held_since: dict[int, float] = {}
+        """By the ids of grantable tickets that would overtake tickets of other replicas."""
 
     def wake(self) -> None:
         """Reads the queue soon, if requests wait here."""
@@ -118,11 +123,16 @@ class PoolQueue:
     def _start_grants(self, queue: Queue) -> bool:
         """Starts the grants. True if a later reading may find more to grant, even if no user is freed."""
         places, self._is_mixed, self._first = grantable(queue), is_mixed(queue), queue.first
+        now = time.monotonic()
+        self._held_since = {
+            place.ticket_id: self._held_since.get(place.ticket_id, now) for place in overtaking(places)
+        }
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
-            if waiter and waiter.may_be_granted:
+            is_held = now < self._held_since.get(place.ticket_id, float("-inf")) + LONGEST_HOLD
+            if waiter and waiter.may_be_granted and not is_held:
                 self.grant(waiter)
-        return self._is_mixed and len(places) < len(queue.places)
+        return bool(self._held_since) or (self._is_mixed and len(places) < len(queue.places))
 
     async def _grant_first(self, waiter: Waiter) -> None:
         await self._grant(waiter, self._grants.grant_first)

@@ -92,13 +92,13 @@ class WaitingRoom:
     def is_behind_others(self, request: LeaseRequest) -> bool:
         """True if a request in this process waits for the same users and at least as many of them.
 
-        A grant without a ticket could then only fail.
+        A grant without a ticket could then only fail, or overtake a request whose ticket is being inserted.
         """
         return any(
             waiter.request.labels == request.labels
             and waiter.request.user_id == request.user_id
             and waiter.request.count >= request.count
-            for waiter in self._waiters.of_queue(request.queue).values()
+            for waiter in self._waiters.of_queue_or_joining(request.queue)
             if not waiter.is_over
         )
 
@@ -127,7 +127,8 @@ class WaitingRoom:
         await self._heartbeat.close()
 
     async def _wait(self, waiter: Waiter, disconnect: "asyncio.Future[None]") -> tuple[Grant, float]:
-        await self._arrive(waiter)
+        with self._waiters.joining(waiter):
+            await self._arrive(waiter)
         try:
             await self._sleep(waiter, disconnect)
             if waiter.outcome.done():
