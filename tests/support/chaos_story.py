@@ -169,11 +169,14 @@ class Story:
         ttl: float = 60,
         took: float | None = None,
         answered: bool = True,
+        renewed_at: float | None = None,
     ) -> Call:
         took = self.took if took is None else took
-        until = START + timedelta(seconds=at + took / 2 + ttl)
-        self.kept.leases[lease.id] = replace(self.kept.leases[lease.id], expires_at=until)
-        answer = lease_answer(self.kept.leases[lease.id], expires_in=ttl)
+        moment = START + timedelta(seconds=at + took / 2 if renewed_at is None else renewed_at)
+        lease = self.kept.leases[lease.id]
+        lease = replace(lease, expires_at=max(lease.expires_at, moment + timedelta(seconds=ttl)))
+        self.kept.leases[lease.id] = lease
+        answer = lease_answer(lease, expires_in=(lease.expires_at - moment).total_seconds())
         seen: dict[str, Any] = {"status": 200, "answer": answer} if answered else {"error": "connection lost"}
         path = f"/api/v1/leases/{lease.id}/renew"
         return self.call(
