@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Json = Any
+
+CANARY = "canary-of-the-chaos"
+"""Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
 PAGE = "page"
 """The operation of a request for the page for people, which is in no OpenAPI document."""
+CLOCK_STEP = "database-clock"
+"""The kind of a fault that steps the clock of the database."""
 
 
 @dataclass(frozen=True, slots=True)
