@@ -41,10 +41,10 @@ chaos: $(READY) ## Search for broken promises: processes, database and network f
 test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm, Patroni (QUICK=1: without two slow ones of Patroni)
 	@$(BIN)/python -m pytest -n 0 --timeout 300 $(if $(QUICK),-m 'not heavy') deploy/tests
 
-bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: quarter of an hour)
+bench: $(BENCH_READY) ## Measure everything side by side into docs/benchmarks.md (ROUNDS=3 SECONDS=5: 17 minutes)
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(GRANTS),--grants $(GRANTS))
 
-bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in a minute and a half, into .bench/
+bench-smoke: $(BENCH_READY) ## Test the benchmark itself, in two minutes, into .bench/
 	@$(BIN)/python -m benchmarks --smoke
 
 test-playwright: $(READY) ## Test the npm package with real browsers (Node.js 20; as root installs Chromium)

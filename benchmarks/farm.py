@@ -126,20 +126,12 @@ def running_worker(database_url: str, **settings: object) -> Iterator[None]:
 
 @contextmanager
 def running_plain_service(database_url: str) -> Iterator[Farm]:
-    """Two processes of benchmarks/plain_service.py on a migrated database."""
+    """Two processes of benchmarks/plain_service.py on a migrated database, with uvicorn's own access log."""
     with ExitStack() as stack:
         apis = []
         for _ in range(2):
             port = free_port()
-            arguments = (
-                "-m",
-                "uvicorn",
-                "benchmarks.plain_service:app",
-                "--port",
-                str(port),
-                "--log-level",
-                "warning",
-            )
+            arguments = ("-m", "uvicorn", "benchmarks.plain_service:app", "--port", str(port))
             environment = {"PLAIN_DATABASE_URL": database_url}
             apis.append(Api(port, stack.enter_context(running([sys.executable, *arguments], environment))))
         for api in apis:
@@ -157,7 +149,6 @@ def _environment(database_url: str, settings: Mapping[str, object]) -> dict[str,
         "database_url": database_url,
         "encryption_keys": KEYS,
         "bootstrap_token": _ADMIN,
-        "log_level": "WARNING",
         **settings,
     }
     return {f"BOTFARM_{name.upper()}": str(value) for name, value in chosen.items()}

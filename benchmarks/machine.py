@@ -76,6 +76,12 @@ def tree_cpu_seconds(pid: int) -> float:
     return sum(_times(pid)) + sum(_times_or_nothing(int(child)) for child in children)
 
 
+def context_switches(pid: int) -> int:
+    """Of all threads of one process, voluntary or not."""
+    statuses = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    return sum(int(count) for status in statuses for count in re.findall(r"ctxt_switches:\s*(\d+)", status))
+
+
 def _times_or_nothing(pid: int) -> float:
     try:
         return sum(_times(pid)[:2])

