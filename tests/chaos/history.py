@@ -18,9 +18,6 @@ PAGE = "page"
 CLOCK_STEP = "database-clock"
 """The kind of a fault that steps the clock of the database."""
 
-CANARY = "canary-of-the-chaos"
-"""Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -132,6 +132,8 @@ def _runner_step(dice: Random) -> RunnerStep:
         case 4:
             del wanted["domain"]
             wanted["user"] = pool.login(dice.randrange(pool.users))
+        case _:
+            pass
     if dice.random() < 0.75:
         wanted["wait_seconds"] = dice.choice((1, 3, 6, 10))
     if dice.random() < 0.15:
@@ -158,7 +160,8 @@ def _verdict(dice: Random) -> Json:
             return {"outcome": "dirty"}
         case 3 | 4:
             return {}
-    return {"outcome": "ok"}
+        case _:
+            return {"outcome": "ok"}
 
 
 def _keeper_step(dice: Random) -> KeeperStep:
