@@ -12,11 +12,13 @@ from typing import Any, TextIO
 from pydantic_core import from_json
 
 Json = Any
-PAGE = "page"
-"""The operation of a request for the page for people, which is in no OpenAPI document."""
 
 CANARY = "canary-of-the-chaos"
 """Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
+PAGE = "page"
+"""The operation of a request for the page for people, which is in no OpenAPI document."""
+CLOCK_STEP = "database-clock"
+"""The kind of a fault that steps the clock of the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from chaos.checker.spans import Spans
-from chaos.history import Call, History
+from chaos.history import CLOCK_STEP, Call, History
 
-CLOCK_STEP = "database-clock"
-"""The kind of a fault that steps the clock of the database."""
 CLOCK_MARGIN = 10.0
 """Seconds around a step in which processes notice it: each reads the clock every three seconds."""
 
