@@ -111,7 +111,11 @@ def no_late_grant(seen: Seen, kept: Kept) -> Iterator[Violation]:
         if call.operation == "acquire_lease" and call.status == 201 and _is_single(seen, call):
             asked = float(call.body.get("wait_seconds") or 0)
             late = (call.answer.get("waited") or 0) - asked - LATE
-            if late > _disturbance(seen, call) and not seen.clock_stepped(call.sent_at, call.ended_at):
+            if (
+                late > 0
+                and late > _disturbance(seen, call)
+                and not seen.clock_stepped(call.sent_at, call.ended_at)
+            ):
                 waited = call.answer["waited"]
                 what = f"{call.client} got lease {lease_id} after {waited} s, and asked to wait for {asked}"
                 yield Violation(NO_LATE_GRANT, what, (shown(call),))
