@@ -1,0 +1,131 @@
+"""The thread that writes a server's log: nothing is lost or torn, and nobody who logs waits for the reader."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from structlog.typing import EventDict
+
+from botfarm import log_writer
+from botfarm.log_writer import LogWriter
+
+
+def render(event: EventDict) -> str:
+    return json.dumps(event)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for file in (reading, writing):
+        with suppress(OSError):  # a test may have closed it
+            os.close(file)
+
+
+def read_lines(reading: int, number: int) -> list[str]:
+    text = b""
+    while text.count(b"\n") < number:
+        text += os.read(reading, 100_000)
+    return text.decode().splitlines()
+
+
+def fill(writing: int) -> int:
+    """Fills a pipe, as a reader that has stopped would let it. Gives the number of bytes."""
+    os.set_blocking(writing, False)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, b"x" * 1_000)
+    os.set_blocking(writing, True)
+    return filled
+
+
+def test_lines_and_events_are_written_in_order_until_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        writer = LogWriter(file.fileno(), render)
+        for number in range(0, 3_000, 2):
+            writer.write({"number": number})
+            writer.write(f'{{"number": {number + 1}}}\n')
+        writer.close()
+    numbers = [json.loads(line)["number"] for line in path.read_text().splitlines()]
+    assert numbers == list(range(3_000))
+
+
+def test_an_idle_process_writes_a_line_at_once_and_an_urgent_line_ends_the_pause(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "PAUSE", 3_600)
+    reading, writing = pipe
+    writer = LogWriter(writing, render)
+    writer.write("first\n")
+    assert read_lines(reading, 1) == ["first"]
+    writer.write("in the pause\n")
+    writer.write("an error\n", urgent=True)
+    assert read_lines(reading, 2) == ["in the pause", "an error"]
+    writer.write("last\n")
+    writer.close()
+    assert read_lines(reading, 1) == ["last"]
+
+
+def test_while_nobody_reads_lines_are_kept_up_to_a_limit_and_the_log_says_how_many_are_missing(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "MOST_LINES", 10)
+    reading, writing = pipe
+    filled = fill(writing)
+    writer = LogWriter(writing, render)
+    for number in range(100):  # would not return if it waited for the reader
+        writer.write({"number": number})
+    while filled:
+        filled -= len(os.read(reading, filled))
+    writer.close()
+    os.close(writing)
+    with os.fdopen(os.dup(reading)) as log:
+        events = [json.loads(line) for line in log]
+    kept = [event["number"] for event in events if "number" in event]
+    reports = [event for event in events if "number" not in event]
+    assert kept == sorted(kept)
+    assert 10 <= len(kept) < 100
+    assert {(report["event"], report["level"]) for report in reports} == {
+        ("log lines were dropped", "warning")
+    }
+    assert sum(report["lines"] for report in reports) == 100 - len(kept)
+
+
+def test_after_a_full_disk_the_log_goes_on_with_the_line_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "RETRY", 0.01)
+    path = tmp_path / "log"
+    with Path("/dev/full").open("wb") as full, path.open("wb") as free:
+        writer = LogWriter(full.fileno(), render)
+        writer.write("while it is full\n")
+        os.dup2(free.fileno(), full.fileno())
+        writer.write("afterwards\n")
+        writer.close()
+    assert path.read_text() == "while it is full\nafterwards\n"
+
+
+def test_a_process_ends_although_nobody_reads_its_log(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "CLOSING_PATIENCE", 0.05)
+    _, writing = pipe
+    fill(writing)
+    writer = LogWriter(writing, render)
+    writer.write("nobody reads this\n")
+    writer.close()
+
+
+def test_a_process_ends_although_the_reader_of_its_log_is_gone(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    os.close(reading)
+    writer = LogWriter(writing, render)
+    writer.write("nobody can read this\n")
+    writer.close()
+    assert not writer._thread.is_alive()
