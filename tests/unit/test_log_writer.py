@@ -97,6 +97,7 @@ def test_while_nobody_reads_lines_are_kept_up_to_a_limit_and_the_log_says_how_ma
     assert sum(report["lines"] for report in reports) == 100 - len(kept)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
 def test_after_a_full_disk_the_log_goes_on_with_the_line_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

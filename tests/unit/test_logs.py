@@ -28,7 +28,13 @@ def log(tmp_path: Path) -> Iterator[Path]:
 def say_everything() -> None:
     with structlog.contextvars.bound_contextvars(request_id="job-7"):
         log_often(
-            logging.getLogger(NAME), "request", status=201, milliseconds=0.1, principal='Zoë "\x85', none=None
+            logging.getLogger(NAME),
+            "request",
+            status=201,
+            milliseconds=0.1,
+            principal='Zoë "\x85',
+            none=None,
+            request_id="job-7",
         )
         get_logger(NAME).warning("a warning", seconds=float("inf"), ids=["a"])
         logging.getLogger("a.library").info("with %s", "arguments")

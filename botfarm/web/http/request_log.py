@@ -140,6 +140,7 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
             status=status,
             milliseconds=round(seconds * 1000, 1),
             principal=getattr(scope["state"].get("principal"), "name", None),
+            request_id=scope["state"]["request_id"],
         )
 
 
