@@ -33,7 +33,7 @@ def main() -> int:
         machine = describe_machine(postgres.folder)
         versions = describe_versions(tools, str(fetch_value(postgres.url, "SHOW server_version")))
         print(
-            f"PostgreSQL with fsync {settings['fsync']}; API and worker with BOTFARM_LOG_LEVEL=WARNING",
+            f"PostgreSQL with fsync {settings['fsync']}; API and worker at their default log level",
             flush=True,
         )
         run = Run(plan, tools, postgres, results)

@@ -15,13 +15,16 @@ class Plan:
     """Duration of each throughput measurement, after one second of warm-up."""
     compared_connections: tuple[int, ...] = CONNECTIONS
     """Numbers of connections of the rows for comparison."""
+    log_level_rounds: int = 10
+    """Rounds of the two log levels: more than of other rows, because they differ by a few percent."""
     pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled_pool: int = 100_000
     """Users in each pool that is partly leased."""
     filled_percents: tuple[int, ...] = (10, 90, 99)
     waiters: int = 1_000
     idle_seconds: int = 10
-    wakes: int = 300
+    wakes: int = 1_000
+    """Hand-overs, enough for a p99."""
     pages: int = 300
     """Open pages at one process."""
     grants: int = 10_000
@@ -49,6 +52,7 @@ _SMOKE = Plan(
     rounds=1,
     seconds=1,
     compared_connections=(64,),
+    log_level_rounds=1,
     pool_sizes=(1_000, 20_000),
     filled_pool=10_000,
     filled_percents=(10, 90),
@@ -68,7 +72,7 @@ def read_plan() -> Plan:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures this farm against itself."
     )
-    parser.add_argument("--smoke", action="store_true", help="test the harness, not the farm, in a minute")
+    parser.add_argument("--smoke", action="store_true", help="test the harness, not the farm, in two minutes")
     parser.add_argument("--rounds", type=int, help="number of rounds; results are medians over them")
     parser.add_argument("--seconds", type=int, help="duration of each throughput measurement")
     parser.add_argument("--grants", type=int, help="grants of the fairness row")

@@ -25,7 +25,7 @@ def measure_pools(run: Run) -> None:
         rows: list[Row] = [
             (name, partial(load_row, run, name, farm, name, connections=_CONNECTIONS)) for name in names
         ]
-        run.measure_in_rounds(rows)
+        run.measure_in_rounds(rows, rounds=plan.rounds)
         run.say(f"reaping {plan.expired:,} leases")
         run.measure("reaping", lambda: measure_reaping(farm, run))
 

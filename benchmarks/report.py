@@ -126,7 +126,7 @@ class Report:
 
 def _order(name: str) -> tuple[int, int]:
     """Sorts rows by kind, then by the number in the name."""
-    kinds = ("pgbench", "http", "uncoalesced", "plain", "bare", "pool", "leased")
+    kinds = ("pgbench", "http", "uncoalesced", "plain", "bare", "default", "warning", "pool", "leased")
     numbers = [int(part) for part in name.split("-") if part.isdecimal()]
     kind = next((place for place, each in enumerate(kinds) if name.startswith(each)), len(kinds))
     return kind, sum(numbers)

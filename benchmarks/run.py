@@ -26,10 +26,10 @@ class Run:
         except Exception as error:  # noqa: BLE001  the other rows are still worth their time
             self.results.fail(name, error)
 
-    def measure_in_rounds(self, rows: Sequence[Row]) -> None:
+    def measure_in_rounds(self, rows: Sequence[Row], *, rounds: int) -> None:
         """Measures the rows forwards and backwards in turn, so that no row is always the last of a round."""
-        for number in range(self.plan.rounds):
-            self.say(f"round {number + 1} of {self.plan.rounds}")
+        for number in range(rounds):
+            self.say(f"round {number + 1} of {rounds}")
             for name, measure in rows if number % 2 == 0 else reversed(rows):
                 self.measure(name, measure)
 

@@ -29,7 +29,9 @@ def measure_throughput(run: Run) -> None:
         with _plain(run) as plain:
             _serve_until(farm, run.plan.memory_pairs_before, run)
             before = _memory(farm)
-            run.measure_in_rounds(_rows(run, farm, uncoalesced, plain, project_id=project_id))
+            rows = _rows(run, farm, uncoalesced, plain, project_id=project_id)
+            run.measure_in_rounds(rows, rounds=run.plan.rounds)
+        _measure_log_levels(farm, run)
         run.measure("memory", lambda: _measure_memory(farm, before, run))
 
 
@@ -50,6 +52,17 @@ def _rows(run: Run, farm: Farm, uncoalesced: Farm | None, plain: Farm, *, projec
                 rows.append((name, partial(_pgbench_row, run, name, farm, script)))
     count_3 = partial(load_row, run, "http-64-count-3", farm, _POOL, connections=64, count=3)
     return [*rows, ("http-64-count-3", count_3)]
+
+
+def _measure_log_levels(farm: Farm, run: Run) -> None:
+    """Rows at the default level and at WARNING, by processes that have been started for these rows alone."""
+    run.say("log levels")
+    with _beside(farm) as default, _beside(farm, log_level="WARNING") as quiet:
+        rows: list[Row] = [
+            (name, partial(load_row, run, name, served, _POOL, connections=64))
+            for name, served in (("default-level-64", default), ("warning-64", quiet))
+        ]
+        run.measure_in_rounds(rows, rounds=run.plan.log_level_rounds)
 
 
 def _bare_row(run: Run, farm: Farm, project_id: UUID) -> None:
@@ -120,13 +133,20 @@ def _batch_size(before: list[tuple[float, float] | None], farm: Farm) -> dict[st
 
 @contextmanager
 def _uncoalesced(farm: Farm, run: Run) -> Iterator[Farm | None]:
-    """A farm on the same database and token whose processes send one statement for each request."""
+    """A farm on the same database whose processes send one statement for each request."""
     if not has_setting("coalescing"):
         for connections in run.plan.compared_connections:
             run.results.skip(f"uncoalesced-{connections}", "this build has no BOTFARM_COALESCING")
         yield None
         return
-    with running_apis(farm.database_url, coalescing="off") as other:
+    with _beside(farm, coalescing="off") as other:
+        yield other
+
+
+@contextmanager
+def _beside(farm: Farm, **settings: object) -> Iterator[Farm]:
+    """API processes with other settings on the same database, with the same token."""
+    with running_apis(farm.database_url, **settings) as other:
         other.token = farm.token
         yield other
 

@@ -39,7 +39,7 @@ def measure_waiting(run: Run) -> None:
         for name, measure in (
             ("idle-waiters", lambda: _measure_idle_waiters(farm, run)),
             ("wake", lambda: uvloop.run(_measure_wake(farm, run))),
-            ("fairness", lambda: uvloop.run(measure_fairness(farm, "few-users", run))),
+            ("fairness", lambda: measure_fairness(farm, "few-users", run)),
         ):
             run.say(name)
             run.measure(name, measure)
@@ -110,6 +110,7 @@ async def _measure_wake(farm: Farm, run: Run) -> None:
         from_release_answered_p50_ms=statistics.median(answered),
         from_release_answered_p99_ms=_p99(answered),
         acquire_p50_ms=statistics.median(acquires),
+        acquire_p99_ms=_p99(acquires),
     )
 
 

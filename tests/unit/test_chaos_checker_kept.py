@@ -1,0 +1,283 @@
+"""What the database must have kept of what was answered: each loss is found and named."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chaos.checker import check
+from chaos.checker.kept import Cap
+from chaos.checker.violations import Violation
+from support.chaos_story import PROJECT, START, Story, user_id
+
+
+def found(story: Story) -> list[Violation]:
+    return check(*story.finish())
+
+
+def the_one(story: Story, rule: str) -> str:
+    (violation,) = found(story)
+    assert violation.rule == rule, violation
+    return str(violation)
+
+
+class TestNothingLost:
+    def test_a_lease_that_is_gone_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        del story.kept.leases[lease.id]
+        told = the_one(story, "nothing lost")
+        assert lease.id in told
+        assert "runner-1" in told
+
+    def test_a_release_that_is_gone_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        story.release("runner-1", lease, at=2)
+        story.kept.leases[lease.id] = replace(lease, ended_at=lease.expires_at, ended_by="expired")
+        assert "runner-1 was told" in the_one(story, "nothing lost")
+
+    def test_a_renewal_that_is_gone_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        story.renew("runner-1", lease, at=20)
+        story.kept.leases[lease.id] = lease
+        assert "20.000 to 20.010 s" in the_one(story, "nothing lost")
+
+    def test_a_renewal_whose_answer_is_lost_may_be_there_or_not(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        story.renew("runner-1", lease, at=20, answered=False)
+        assert found(story) == []
+        story.kept.leases[lease.id] = replace(lease, ended_at=lease.expires_at, ended_by="expired")
+        assert found(story) == []
+
+    def test_a_quarantine_that_is_gone_is_found(self) -> None:
+        story = Story()
+        story.user(user_id(1))
+        quarantine(story, at=1)
+        assert "was quarantined by person, and is active" in the_one(story, "nothing lost")
+
+    def test_a_quarantine_that_may_have_been_lifted_is_clean(self) -> None:
+        story = Story()
+        story.user(user_id(1))
+        quarantine(story, at=1)
+        path = f"/api/v1/users/{user_id(1)}/restore"
+        story.call("person", "restore_user", "POST", path, 2, error="connection lost")
+        assert found(story) == []
+
+    def test_a_change_without_an_audit_entry_is_found(self) -> None:
+        story = Story()
+        story.user(user_id(1), status="quarantined", status_by="operator:ann")
+        quarantine(story, at=1)
+        story.kept.audited.clear()
+        assert f"quarantine_user of {user_id(1)} is not in the audit" in the_one(story, "nothing lost")
+
+    def test_an_imported_user_that_is_gone_is_found(self) -> None:
+        story = Story()
+        lines = "\n".join(json.dumps({"login": f"{name}@shop.test"}) for name in ("ann", "bob", "eve"))
+        answer = {"created": 2, "updated": 0, "unchanged": 0, "skipped": 1, "errors": []}
+        answer["errors"] = [{"line": 2, "field": "login", "code": "exists"}]
+        path = "/api/v1/users/import?on_error=skip"
+        story.call("person", "import_users", "POST", path, 1, status=200, body=lines, answer=answer)
+        story.user(user_id(1), login="Ann@shop.test")
+        assert "1 users of person are not in the database, eve@shop.test" in the_one(story, "nothing lost")
+
+
+def quarantine(story: Story, *, at: float) -> None:
+    """Answered, and in the audit."""
+    path = f"/api/v1/users/{user_id(1)}/quarantine"
+    body = {"reason": "a captcha"}
+    story.call("person", "quarantine_user", "POST", path, at, status=200, body=body, answer=user_answer(1))
+    story.kept.audited.add(("quarantine_user", user_id(1)))
+
+
+def user_answer(number: int) -> dict[str, Any]:
+    nothing = (
+        "locktime",
+        "expires_at",
+        "lease_id",
+        "status_until",
+        "health_reason",
+        "checked_at",
+        "healthy_at",
+    )
+    return {
+        **dict.fromkeys((*nothing, "rotated_at", "session_expires_at", "managed_by", "last_lease")),
+        "id": user_id(number),
+        "project_id": PROJECT,
+        "env": "stage",
+        "domain": "regular",
+        "labels": {},
+        "created_at": START.isoformat(),
+        "available_at": START.isoformat(),
+        "login": "ann@shop.test",
+        "state": "quarantined",
+        "status": "quarantined",
+        "status_reason": "a captcha",
+        "status_by": "operator:ann",
+        "status_since": START.isoformat(),
+        "health": "unknown",
+        "failures": 0,
+        "is_rotating": False,
+        "has_secrets": False,
+        "has_totp": False,
+    }
+
+
+class TestHoldersKnow:
+    def test_a_live_lease_that_is_refused_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        refuse(story, lease.id, at=10)
+        told = the_one(story, "no live lease is refused")
+        assert "runner-1 was told lease-lapsed at 10.010 s" in told
+        assert lease.id in told
+
+    def test_a_lease_that_was_forced_released_or_lapsed_may_be_refused(self) -> None:
+        story = Story()
+        forced, released, lapsed = (story.acquire("runner-1", user, at=1) for user in (1, 2, 3))
+        path = f"/api/v1/leases/{forced.id}/force_release"
+        story.call("manager", "force_release_lease", "POST", path, 5, error="connection lost")
+        story.end(forced, at=5.1, by="forced")
+        refuse(story, forced.id, at=10)
+        story.release("runner-1", released, at=9)
+        refuse(story, released.id, at=10)
+        refuse(story, lapsed.id, at=61)
+        assert found(story) == []
+
+    def test_leases_that_a_step_of_the_clock_ended_may_be_refused(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1)
+        story.fault("database-clock", 5)
+        refuse(story, lease.id, at=10)
+        assert found(story) == []
+
+
+def refuse(story: Story, lease_id: str, *, at: float) -> None:
+    story.problem("runner-1", "renew_lease", f"/api/v1/leases/{lease_id}/renew", 410, "lease-lapsed", at=at)
+
+
+class TestWaiting:
+    def test_a_request_that_was_overtaken_is_found(self) -> None:
+        story = Story()
+        later = story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
+        first = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        told = the_one(story, "waits in order")
+        assert "runner-1 (arrived at 2026-01-05 08:00:02+00:00, priority 0)" in told
+        assert f"got lease {first.id} 1.000 s after runner-2" in told
+        assert later.id in told
+
+    @pytest.mark.parametrize(
+        "why",
+        [
+            {"priority": 1},
+            {"labels": "{'plan': 'paid'}"},
+            {"requested_at": START + timedelta(seconds=2.4)},
+        ],
+    )
+    def test_who_may_go_first_is_clean(self, why: dict[str, Any]) -> None:
+        story = Story()
+        story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20, **why)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        assert found(story) == []
+
+    def test_a_place_that_was_kept_for_a_retry_may_be_overtaken(self) -> None:
+        story = Story()
+        story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 2, took=4, key="k", error="cut")
+        story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
+        waiting = START + timedelta(seconds=2)
+        story.acquire("runner-1", 1, at=8.5, took=1, granted_at=9, wait=20, key="k", requested_at=waiting)
+        assert found(story) == []
+
+    def test_the_order_around_a_fault_is_left_out(self) -> None:
+        story = Story()
+        story.fault("api-pause", 3, 4)
+        story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        assert found(story) == []
+
+    def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=5)
+        assert f"runner-1 got lease {lease.id} after 7" in the_one(story, "no late grant")
+
+    def test_a_lease_of_a_key_that_was_refused_is_found(self) -> None:
+        story = Story()
+        path = "/api/v1/leases"
+        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
+        lease = story.grant(1, at=7, key="k")
+        assert f"key k was refused to runner-1, and has lease {lease.id}" in the_one(story, "no late grant")
+
+    def test_a_refused_key_whose_earlier_answer_was_lost_may_have_a_lease(self) -> None:
+        story = Story()
+        story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 0, key="k", error="cut")
+        path = "/api/v1/leases"
+        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
+        story.grant(1, at=7, key="k")
+        assert found(story) == []
+
+
+class TestCaps:
+    def test_more_users_than_a_token_may_hold_are_found(self) -> None:
+        story = Story()
+        story.kept.caps = [Cap("token:ci:1", 2)]
+        story.grant(1, at=1, principal="token:ci:1")
+        most = story.grant(2, 3, at=2, principal="token:ci:1")
+        assert f"token:ci:1 held 3 users at {most.acquired_at}" in the_one(story, "caps kept")
+
+    def test_a_grant_at_the_moment_of_a_release_is_clean(self) -> None:
+        story = Story()
+        story.kept.caps = [Cap("token:ci:1", 2)]
+        first = story.grant(1, 2, at=1, principal="token:ci:1")
+        story.end(first, at=2, by="released")
+        story.grant(3, 4, at=2, principal="token:ci:1")
+        story.grant(5, 6, at=2, principal="token:other:2")
+        assert found(story) == []
+
+    def test_the_runs_of_a_rule_have_a_cap_together_and_one_each(self) -> None:
+        story = Story()
+        story.grant(1, at=1, principal="ci:web:run-1")
+        story.grant(2, at=1, principal="ci:web:run-2")
+        story.kept.caps = [Cap("ci:web:", 1)]
+        assert found(story) == []
+        story.kept.caps = [Cap("ci:web:", 1, together=True)]
+        assert "ci:web:run-2 held 2 users" in the_one(story, "caps kept")
+
+
+class TestRollups:
+    def rolled_up(self, **columns: Any) -> Story:
+        """Two leases, one of which goes on into the next hour."""
+        story = Story()
+        first = story.grant(1, 2, at=60, ttl=7200)
+        story.end(first, at=3660, by="released", outcome="ok")
+        story.kept.said = {first.fence: [{"outcome": "broken", "reason": "captcha"}]}
+        second = story.grant(3, at=100)
+        story.end(second, at=160)
+        place = {"project_id": UUID(PROJECT), "env": "stage", "domain": "regular"}
+        hours = [
+            {"granted": 2, "busy_seconds": 7140.0, "ends": '{"expired": 1}'},
+            {"granted": 0, "busy_seconds": 120.0, "ends": '{"ok": 1, "broken:captcha": 1}', **columns},
+        ]
+        story.kept.rollups = [
+            {**place, "hour": START + timedelta(hours=number), **row} for number, row in enumerate(hours)
+        ]
+        story.kept.rolled_up_until = START + timedelta(hours=3)
+        return story
+
+    def test_rollups_that_leases_say_too_are_clean(self) -> None:
+        assert check(*self.rolled_up().finish(at=20_000)) == []
+
+    @pytest.mark.parametrize("wrong", [{"granted": 1}, {"busy_seconds": 119.0}, {"ends": '{"ok": 2}'}])
+    def test_a_rollup_that_is_wrong_is_found(self, wrong: dict[str, Any]) -> None:
+        (violation,) = check(*self.rolled_up(**wrong).finish(at=20_000))
+        assert violation.rule == "rollups true"
+        assert str(START + timedelta(hours=1)) in str(violation)
+
+    def test_an_hour_that_was_not_over_is_left_out(self) -> None:
+        story = self.rolled_up(granted=1)
+        story.kept.rolled_up_until = START + timedelta(seconds=3660)
+        assert check(*story.finish(at=20_000)) == []
