@@ -4,7 +4,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from structlog.typing import EventDict
@@ -17,31 +19,31 @@ def render(event: EventDict) -> str:
     return json.dumps(event)
 
 
+@dataclass
+class Pipe:
+    reading: BinaryIO
+    writing: BinaryIO
+
+    def read_lines(self, number: int) -> list[str]:
+        return [self.reading.readline().decode().rstrip("\n") for _ in range(number)]
+
+    def fill(self) -> int:
+        """Fills it, as a reader that has stopped would let it. Gives the number of bytes."""
+        file = self.writing.fileno()
+        os.set_blocking(file, False)
+        filled = 0
+        with suppress(BlockingIOError):
+            while True:
+                filled += os.write(file, b"x" * 1_000)
+        os.set_blocking(file, True)
+        return filled
+
+
 @pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
+def pipe() -> Iterator[Pipe]:
     reading, writing = os.pipe()
-    yield reading, writing
-    for file in (reading, writing):
-        with suppress(OSError):  # a test may have closed it
-            os.close(file)
-
-
-def read_lines(reading: int, number: int) -> list[str]:
-    text = b""
-    while text.count(b"\n") < number:
-        text += os.read(reading, 100_000)
-    return text.decode().splitlines()
-
-
-def fill(writing: int) -> int:
-    """Fills a pipe, as a reader that has stopped would let it. Gives the number of bytes."""
-    os.set_blocking(writing, False)
-    filled = 0
-    with suppress(BlockingIOError):
-        while True:
-            filled += os.write(writing, b"x" * 1_000)
-    os.set_blocking(writing, True)
-    return filled
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb", buffering=0) as writer:
+        yield Pipe(reader, writer)
 
 
 def test_lines_and_events_are_written_in_order_until_the_last_one(tmp_path: Path) -> None:
@@ -57,36 +59,39 @@ def test_lines_and_events_are_written_in_order_until_the_last_one(tmp_path: Path
 
 
 def test_an_idle_process_writes_a_line_at_once_and_an_urgent_line_ends_the_pause(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "PAUSE", 3_600)
-    reading, writing = pipe
-    writer = LogWriter(writing, render)
+    writer = LogWriter(pipe.writing.fileno(), render)
     writer.write("first\n")
-    assert read_lines(reading, 1) == ["first"]
+    assert pipe.read_lines(1) == ["first"]
     writer.write("in the pause\n")
     writer.write("an error\n", urgent=True)
-    assert read_lines(reading, 2) == ["in the pause", "an error"]
+    assert pipe.read_lines(2) == ["in the pause", "an error"]
     writer.write("last\n")
     writer.close()
-    assert read_lines(reading, 1) == ["last"]
+    assert pipe.read_lines(1) == ["last"]
+
+
+def test_text_that_is_no_unicode_does_not_end_the_log(pipe: Pipe) -> None:
+    writer = LogWriter(pipe.writing.fileno(), render)
+    writer.write("a lone surrogate \udc80\n")
+    writer.close()
+    assert pipe.read_lines(1) == ["a lone surrogate \\udc80"]
 
 
 def test_while_nobody_reads_lines_are_kept_up_to_a_limit_and_the_log_says_how_many_are_missing(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "MOST_LINES", 10)
-    reading, writing = pipe
-    filled = fill(writing)
-    writer = LogWriter(writing, render)
+    filled = pipe.fill()
+    writer = LogWriter(pipe.writing.fileno(), render)
     for number in range(100):  # would not return if it waited for the reader
         writer.write({"number": number})
-    while filled:
-        filled -= len(os.read(reading, filled))
+    assert pipe.reading.read(filled) == b"x" * filled
     writer.close()
-    os.close(writing)
-    with os.fdopen(os.dup(reading)) as log:
-        events = [json.loads(line) for line in log]
+    pipe.writing.close()
+    events = [json.loads(line) for line in pipe.reading]
     kept = [event["number"] for event in events if "number" in event]
     reports = [event for event in events if "number" not in event]
     assert kept == sorted(kept)
@@ -112,21 +117,17 @@ def test_after_a_full_disk_the_log_goes_on_with_the_line_that_failed(
     assert path.read_text() == "while it is full\nafterwards\n"
 
 
-def test_a_process_ends_although_nobody_reads_its_log(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_ends_although_nobody_reads_its_log(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "CLOSING_PATIENCE", 0.05)
-    _, writing = pipe
-    fill(writing)
-    writer = LogWriter(writing, render)
+    pipe.fill()
+    writer = LogWriter(pipe.writing.fileno(), render)
     writer.write("nobody reads this\n")
     writer.close()
 
 
-def test_a_process_ends_although_the_reader_of_its_log_is_gone(pipe: tuple[int, int]) -> None:
-    reading, writing = pipe
-    os.close(reading)
-    writer = LogWriter(writing, render)
+def test_a_process_ends_although_the_reader_of_its_log_is_gone(pipe: Pipe) -> None:
+    pipe.reading.close()
+    writer = LogWriter(pipe.writing.fileno(), render)
     writer.write("nobody can read this\n")
     writer.close()
     assert not writer._thread.is_alive()
