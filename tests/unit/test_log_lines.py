@@ -11,7 +11,7 @@ import structlog
 
 from botfarm.logs import configure_logging, get_logger, lines_in_batches, log_often
 
-NAME = "botfarm.test_logs"
+NAME = "botfarm.test_log_lines"
 
 
 @pytest.fixture
