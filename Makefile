@@ -21,7 +21,7 @@ UPKEEP_READY := .venv/.upkeep-ready
 # $(call timed,TARGETS) makes them and says how long it took.
 timed = +@start=$$(date +%s); $(MAKE) --silent $(1) && echo "[$$(($$(date +%s) - start)) s] $(filter-out --%,$(1))"
 
-.PHONY: help ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help chaos ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: $(READY) ## Run tests of a demo shop with a farm and without, with a keepe
 
 test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+chaos: $(READY) ## Search for broken promises: processes, database and network fail under load (SECONDS=60 SEED=N: a plan again)
+	@PYTHONPATH=tests exec $(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm, Patroni (QUICK=1: without two slow ones of Patroni)
 	@$(BIN)/python -m pytest -n 0 --timeout 300 $(if $(QUICK),-m 'not heavy') deploy/tests
@@ -78,6 +81,7 @@ test-in-browsers:
 	$(call timed,test-playwright)
 	$(call timed,test-page)
 	$(call timed,test-demo)
+	$(call timed,chaos)
 
 # Chromium is downloaded and unpacked while the tests run, and changes nothing of what they use.
 browser:

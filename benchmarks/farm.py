@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 from benchmarks.client import connected, expect
 from benchmarks.database import Postgres, release_what_is_left
 from benchmarks.filling import add_users
-from benchmarks.processes import BOTFARM, Process, free_port, running
+from benchmarks.processes import BOTFARM, Process, clean_environment, free_port, running
 from botfarm.crypto.key_ring import KeyRing, generate_key
 from botfarm.settings import Settings
 
@@ -96,31 +97,40 @@ class Farm:
 
 
 @contextmanager
-def running_farm(postgres: Postgres, name: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
+def running_farm(
+    postgres: Postgres, name: str, *, replicas: int = 2, program: str = BOTFARM, **settings: object
+) -> Iterator[Farm]:
     """API processes and a worker on a new database. `settings` apply to all of them."""
     url = postgres.create_database(name)
-    with running_worker(url, **settings), running_apis(url, replicas=replicas, **settings) as farm:
+    if program != BOTFARM:
+        subprocess.run([program, "migrate"], env={**clean_environment(), **_environment(url, {})}, check=True)
+    with (
+        running_worker(url, program=program, **settings),
+        running_apis(url, replicas=replicas, program=program, **settings) as farm,
+    ):
         farm.token = asyncio.run(farm.make_token())
         yield farm
 
 
 @contextmanager
-def running_apis(database_url: str, *, replicas: int = 2, **settings: object) -> Iterator[Farm]:
+def running_apis(
+    database_url: str, *, replicas: int = 2, program: str = BOTFARM, **settings: object
+) -> Iterator[Farm]:
     with ExitStack() as stack:
         apis = []
         for _ in range(replicas):
             port = free_port()
             environment = _environment(database_url, {"port": port, **settings})
-            apis.append(Api(port, stack.enter_context(running([BOTFARM, "serve"], environment))))
+            apis.append(Api(port, stack.enter_context(running([program, "serve"], environment))))
         for api in apis:
             api.process.wait_until_ready(f"http://127.0.0.1:{api.port}/readyz")
         yield Farm(database_url, apis)
 
 
 @contextmanager
-def running_worker(database_url: str, **settings: object) -> Iterator[None]:
+def running_worker(database_url: str, *, program: str = BOTFARM, **settings: object) -> Iterator[None]:
     environment = _environment(database_url, {"worker_port": free_port(), **settings})
-    with running([BOTFARM, "worker"], environment):
+    with running([program, "worker"], environment):
         yield
 
 

@@ -19,6 +19,11 @@ from benchmarks.plan import CHECKOUT
 BOTFARM = str(Path(sys.executable).with_name("botfarm"))
 
 
+def program_of(checkout: Path) -> str:
+    """The command `botfarm` of a checkout, which has been set up by `make`."""
+    return BOTFARM if checkout == CHECKOUT else str(checkout / ".venv/bin/botfarm")
+
+
 class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # Not under /tmp, because it may be in memory. The log of a service goes to a disk.

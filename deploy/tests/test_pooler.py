@@ -1,24 +1,20 @@
 """The whole farm through a real PgBouncer in transaction mode, with fewer sessions than connections."""
 
 import asyncio
-import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
 from farm_load import acquire, play_a_round
-from farm_processes import FarmProcesses, farm_processes, free_port
+from farm_processes import FarmProcesses, farm_processes
 from stages import skip
 from support.farm import KEYS, TOKEN
+from support.pgbouncer import find_pgbouncer, pgbouncer
 from support.postgres import served
 from support.processes import BOTFARM, Process, running
 
@@ -31,40 +27,17 @@ OUR_SETTINGS = (
 
 
 @contextmanager
-def pgbouncer(database_url: str, *, ignoring: str = "") -> Iterator[str]:
-    """The URL of the same database through it. `ignoring` are start-up parameters."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+def installed_pgbouncer(database_url: str, *, ignoring: str = "") -> Iterator[str]:
+    program = find_pgbouncer()
     if program is None:
         skip("pgbouncer", "it is not installed, and only root can install it")
-    target, port = urlsplit(database_url), free_port()
-    with TemporaryDirectory(prefix="botfarm-pgbouncer-") as name:
-        configuration = Path(name) / "pgbouncer.ini"
-        configuration.write_text(
-            f"""[databases]
-* = host={target.hostname} port={target.port} user={target.username} password={target.password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = {SESSIONS}
-max_client_conn = 200
-ignore_startup_parameters = {ignoring}
-"""
-        )
-        command = [program, str(configuration)]
-        if os.geteuid() == 0:  # which it refuses to run as
-            Path(name).chmod(0o755)
-            command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
-        with running(*command, environment={}) as process:
-            process.wait_for("process up")
-            yield f"postgresql://{target.username}@127.0.0.1:{port}{target.path}"
+    with pgbouncer(program, database_url, sessions=SESSIONS, ignoring=ignoring) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def pooled_url(database_url: str) -> Iterator[str]:
-    with pgbouncer(served(database_url)) as url:
+    with installed_pgbouncer(served(database_url)) as url:
         yield url
 
 
@@ -148,7 +121,7 @@ def test_a_statement_is_still_limited(farm: FarmProcesses, database_url: str) ->
 def test_a_farm_that_was_not_told_of_it_is_never_ready_and_says_what_to_set(
     database_url: str, ignoring: str
 ) -> None:
-    with pgbouncer(database_url, ignoring=ignoring) as url, _serving(url) as process:
+    with installed_pgbouncer(database_url, ignoring=ignoring) as url, _serving(url) as process:
         api = process.url()
         process.wait_for("not ready.*BOTFARM_DB_POOLER=transaction|BOTFARM_DB_POOLER=transaction.*not ready")
         readiness = httpx.get(f"{api}/readyz")

@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic_core import from_json
+
 Json = Any
-PAGE = "page"
-"""The operation of a request for the page for people, which is in no OpenAPI document."""
 
 CANARY = "canary-of-the-chaos"
 """Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
+PAGE = "page"
+"""The operation of a request for the page for people, which is in no OpenAPI document."""
+CLOCK_STEP = "database-clock"
+"""The kind of a fault that steps the clock of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Fault:
     began_at: float
     ended_at: float
     note: str = ""
+    origin: str = ""
+    """Of the one process that it was done to; empty when it was done to the database or to all processes."""
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ def read_history(path: Path) -> History:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open() as lines:
+    """Text that is in many lines, such as the names of fields, is kept once: a run has a million answers."""
+    with path.open("rb") as lines:
         for line in lines:
-            yield json.loads(line)
+            yield from_json(line, cache_strings="all")

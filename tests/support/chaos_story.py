@@ -55,8 +55,9 @@ class Story:
         self.history.calls.append(call)
         return call
 
-    def fault(self, kind: str, began: float, ended: float | None = None) -> None:
-        self.history.faults.append(Fault(kind, "database", began, began if ended is None else ended))
+    def fault(self, kind: str, began: float, ended: float | None = None, *, origin: str = "") -> None:
+        ended = began if ended is None else ended
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin))
 
     def grant(
         self,
@@ -111,6 +112,7 @@ class Story:
         granted_at: float | None = None,
         wait: float = 0,
         key: str | None = None,
+        password: str = PASSWORD,
         **columns: Any,
     ) -> KeptLease:
         """An acquire that is granted in the middle of its call unless told, and whose answer comes or is lost."""
@@ -123,7 +125,16 @@ class Story:
             **columns,
         }
         lease = self.grant(*users, at=granted_at, ttl=ttl, key=key, **columns)
-        self.answer(client, lease, at=at, took=took, answered=answered, wait=wait, expires_in=float(ttl))
+        self.answer(
+            client,
+            lease,
+            at=at,
+            took=took,
+            answered=answered,
+            wait=wait,
+            expires_in=float(ttl),
+            password=password,
+        )
         return lease
 
     def answer(
@@ -137,6 +148,7 @@ class Story:
         again: bool = False,
         wait: float = 0,
         expires_in: float = 60.0,
+        password: str = PASSWORD,
         **changes: Any,
     ) -> Call:
         """The call that is answered with the lease, or `again` under its key."""
@@ -156,7 +168,7 @@ class Story:
             "error": "connection lost",
         }
         if answered:
-            shown = lease_answer(lease, expires_in=expires_in)
+            shown = lease_answer(lease, expires_in=expires_in, password=password)
             seen |= {"status": 200 if again or alone else 201, "answer": shown, "error": ""}
         return self.call(client, lease.operation, "POST", path, at, took=took, **{**seen, **changes})
 
@@ -169,11 +181,14 @@ class Story:
         ttl: float = 60,
         took: float | None = None,
         answered: bool = True,
+        renewed_at: float | None = None,
     ) -> Call:
         took = self.took if took is None else took
-        until = START + timedelta(seconds=at + took / 2 + ttl)
-        self.kept.leases[lease.id] = replace(self.kept.leases[lease.id], expires_at=until)
-        answer = lease_answer(self.kept.leases[lease.id], expires_in=ttl)
+        moment = START + timedelta(seconds=at + took / 2 if renewed_at is None else renewed_at)
+        lease = self.kept.leases[lease.id]
+        lease = replace(lease, expires_at=max(lease.expires_at, moment + timedelta(seconds=ttl)))
+        self.kept.leases[lease.id] = lease
+        answer = lease_answer(lease, expires_in=(lease.expires_at - moment).total_seconds())
         seen: dict[str, Any] = {"status": 200, "answer": answer} if answered else {"error": "connection lost"}
         path = f"/api/v1/leases/{lease.id}/renew"
         return self.call(

@@ -68,7 +68,7 @@ class Read(HTMLParser):
             self.links.add(given["href"])
         elif tag == "form":
             self._fields = self.forms.setdefault(given["action"], {})
-        elif tag == "input":
+        elif tag == "input" and "name" in given:
             self._fields[given["name"]] = given.get("value", "")
 
 

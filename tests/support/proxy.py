@@ -1,4 +1,4 @@
-"""A TCP proxy before a server that a test can cut, silence and mend."""
+"""A TCP proxy before a server that a test can cut, silence, slow down, mend, and lead to another server."""
 
 import asyncio
 import ssl
@@ -20,6 +20,8 @@ class Proxy:
         self._answered = asyncio.Event()
         self._ended = asyncio.Event()
         self._instead = (b"", b"")
+        self.delay = 0.0
+        """Seconds by which each piece of either side comes later."""
         self.hidden_ends = 0
 
     @property
@@ -31,6 +33,10 @@ class Proxy:
     def connections(self) -> int:
         """Those that nobody has hung up."""
         return len(self._writers) // 2
+
+    def aim(self, url: str) -> None:
+        """Leads new connections to another server."""
+        self._target = urlsplit(url)
 
     async def mend(self) -> None:
         """Takes connections, on the same port as before."""
@@ -72,10 +78,16 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
         while self._writers:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(
+                self._target.hostname, self._target.port
+            )
+        except OSError:
+            writer.transport.abort()  # the server refuses, and so does its proxy
+            return
         self._writers |= {writer, there_writer}
         if not self._whole:  # cut while this one was on its way
             writer.transport.abort()
@@ -94,6 +106,8 @@ class Proxy:
         try:
             while chunk := await reader.read(65_536):
                 await may_pass.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 writer.write(chunk.replace(*self._instead) if self._instead[0] else chunk)
                 await writer.drain()
             if not self._ended.is_set():

@@ -110,7 +110,7 @@ class TestPending:
         story = Story()
         rotate(story, at=1)
         rotate(story, "confirm_rotation", at=2)
-        story.acquire("runner-1", 1, at=3)
+        story.acquire("runner-1", 1, at=3, password=OF_THE_FARM)
         assert found(story) == []
 
     @pytest.mark.parametrize("operation", ["confirm_rotation", "write_back"])
@@ -128,3 +128,49 @@ class TestPending:
         story.acquire("runner-1", 2, at=3)
         story.acquire("keeper-2", 1, at=3, purpose="chore", principal="keepers")
         assert found(story) == []
+
+
+class TestLastPassword:
+    def write(
+        self, story: Story, password: str, *, at: float, answered: bool = True, took: float = 0.01
+    ) -> None:
+        lease = story.acquire("runner-1", 1, at=at - 0.05)
+        story.history.calls.pop()
+        path = f"/api/v1/leases/{lease.id}/users/{user_id(1)}"
+        seen = {"status": 200, "answer": lease_answer(lease)["users"][0]} if answered else {"error": "cut"}
+        story.call(
+            "runner-1", "write_back", "PATCH", path, at, took=took, body={"password": password}, **seen
+        )
+        story.kept.audited.add(("write_back", lease.id))
+        story.end(lease, at=at, by="released")
+
+    def test_an_old_password_is_found(self) -> None:
+        story = Story()
+        self.write(story, PASSWORD, at=1)
+        self.write(story, f"{PASSWORD}-2", at=2)
+        story.acquire("runner-2", 1, at=3)
+        told = the_one(story, "the password that was written last")
+        assert f"runner-2 got another password of user {user_id(1)} than runner-1 had written" in told
+
+    @pytest.mark.parametrize("lost", [f"{PASSWORD}-2", PASSWORD])
+    def test_a_write_whose_answer_is_lost_may_be_there_or_not(self, lost: str) -> None:
+        story = Story()
+        self.write(story, f"{PASSWORD}-2" if lost == PASSWORD else PASSWORD, at=1)
+        self.write(story, lost, at=2, answered=False)
+        story.acquire("runner-2", 1, at=3)
+        assert found(story) == []
+
+    def test_of_two_writes_at_once_either_is_the_last(self) -> None:
+        story = Story()
+        self.write(story, PASSWORD, at=1, took=1)
+        self.write(story, f"{PASSWORD}-2", at=1.5, took=1)
+        story.acquire("runner-2", 1, at=3)
+        assert found(story) == []
+
+    def test_a_rotation_writes_too(self) -> None:
+        story = Story()
+        self.write(story, PASSWORD, at=1)
+        rotate(story, at=2)
+        rotate(story, "confirm_rotation", at=3)
+        story.acquire("runner-2", 1, at=5)
+        assert "than keeper-1 had written" in the_one(story, "the password that was written last")

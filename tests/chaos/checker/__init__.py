@@ -16,6 +16,7 @@ from chaos.checker.grants import FENCES_RISE, ONE_LEASE_FOR_A_KEY, fences_rise, 
 from chaos.checker.holding import NOBODY_TWICE, nobody_twice
 from chaos.checker.kept import Kept, read_kept
 from chaos.checker.passwords import PASSWORDS_KEPT, PENDING_KEPT, passwords_kept, pending_kept
+from chaos.checker.rewritten import LAST_PASSWORD, last_password
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
 from chaos.checker.waiting import IN_ORDER, NO_LATE_GRANT, no_late_grant, waits_in_order
@@ -29,6 +30,7 @@ RULES: Mapping[str, Rule] = {
     FENCES_RISE: fences_rise,
     ONE_LEASE_FOR_A_KEY: one_lease_for_a_key,
     PENDING_KEPT: pending_kept,
+    LAST_PASSWORD: last_password,
     AS_DOCUMENTED: as_documented,
 }
 OF_THE_DATABASE: Mapping[str, Rule] = {

@@ -25,8 +25,8 @@ def main() -> int:
     kept = options.database and asyncio.run(read_kept(options.database, passwords_of(history)))
     violations = check(history, kept or None, logs=options.log)
     for violation in violations:
-        print(violation)  # noqa: T201
-    print(f"{len(history.calls)} calls, {len(history.faults)} faults, {len(violations)} broken promises")  # noqa: T201
+        print(violation)
+    print(f"{len(history.calls)} calls, {len(history.faults)} faults, {len(violations)} broken promises")
     return 1 if violations else 0
 
 

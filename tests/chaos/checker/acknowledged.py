@@ -101,7 +101,10 @@ def _users_that_are_missing(seen: Seen, kept: Kept) -> Iterator[Violation]:
 def _may_delete_or_rename(call: Call) -> bool:
     is_rename = call.operation == "update_user" and isinstance(call.body, dict) and "login" in call.body
     is_page = call.method == "POST" and call.path.startswith("/ui/users")
-    return (call.operation == "delete_user" or is_rename or is_page) and may_have_happened(call)
+    is_bulk = (
+        call.operation == "change_users" and isinstance(call.body, dict) and call.body["action"] == "delete"
+    )
+    return (call.operation == "delete_user" or is_rename or is_page or is_bulk) and may_have_happened(call)
 
 
 def _logins_of(call: Call) -> Iterator[str]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos.checker.kept import Kept, KeptLease
-from chaos.checker.seen import CLOCK_STEP, Seen, may_have_happened, users_of
+from chaos.checker.seen import Seen, may_have_happened, users_of
 from chaos.checker.violations import Violation, shown
-from chaos.history import Call
+from chaos.history import CLOCK_STEP, Call
 
 NOBODY_TWICE = "nobody twice"
 

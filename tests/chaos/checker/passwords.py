@@ -1,6 +1,7 @@
 """No password anywhere but in its holder's answer, and no pending one in a test's hand."""
 
 import json
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from chaos.checker.found_passwords import Passwords
 from chaos.checker.kept import Kept
 from chaos.checker.seen import ACQUIRES, Seen, lease_in, may_have_happened, user_in
+from chaos.checker.spans import Spans
 from chaos.checker.violations import Violation, shown
 from chaos.history import Call, Json
 
@@ -63,43 +65,39 @@ def pending_kept(seen: Seen, _: Kept) -> Iterator[Violation]:
     From the answer to the start of a rotation on, until somebody asked to confirm it or wrote another password. An
     import may write passwords of any users.
     """
-    starts, writes = _rotations(seen)
+    starts, ends = _rotations(seen)
     for lease_id, call in seen.granted():
         if call.answer.get("purpose") != "test":
             continue
         asked_at = seen.asked_at(call)
         for user in call.answer["users"]:
+            started = starts.get(user["id"], [])
+            before = bisect_left(started, asked_at, key=lambda each: each.ended_at)
             if "pending_password" in user:
                 what = f"{call.client} got the pending password of user {user['id']} with lease {lease_id} of a test"
                 yield Violation(PENDING_KEPT, what, (shown(call),))
-                continue
-            started = [each for each in starts.get(user["id"], ()) if each.ended_at < asked_at]
-            if started and _is_pending(started[-1], writes[user["id"]] + writes["*"], call):
+            elif before and not ends[user["id"]].meet(started[before - 1].sent_at, call.ended_at):
                 yield Violation(
                     PENDING_KEPT,
-                    f"{call.client} got user {user['id']} for a test, by lease {lease_id}, while a new "
-                    "password is pending",
-                    (shown(started[-1]), shown(call)),
+                    f"{call.client} got user {user['id']} for a test, by lease {lease_id}, while a new password "
+                    "is pending",
+                    (shown(started[before - 1]), shown(call)),
                 )
 
 
-def _rotations(seen: Seen) -> tuple[dict[str, list[Call]], dict[str, list[Call]]]:
-    """By user: starts of rotations that were answered, and calls that may have ended one; `*` for any user."""
+def _rotations(seen: Seen) -> tuple[dict[str, list[Call]], dict[str, Spans]]:
+    """By user: starts of rotations that were answered, and when a call may have ended one."""
     starts: dict[str, list[Call]] = defaultdict(list)
-    writes: dict[str, list[Call]] = defaultdict(list)
+    ends: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    of_any = []
     for call in seen.calls:
+        span = (call.sent_at, call.ended_at if call.status is not None else float("inf"))
         if call.operation == "start_rotation" and call.status == 200:
             starts[user_in(call)].append(call)
         elif call.operation in {"confirm_rotation", "write_back", "update_user"} and may_have_happened(call):
-            writes[user_in(call)].append(call)
+            ends[user_in(call)].append(span)
         elif call.operation == "import_users" and may_have_happened(call):
-            writes["*"].append(call)
-    return starts, writes
-
-
-def _is_pending(started: Call, writes: list[Call], granted: Call) -> bool:
-    """Whether nothing that was sent before the grant was answered can have ended the rotation."""
-    return not any(
-        write.sent_at < granted.ended_at and (write.status is None or write.ended_at > started.sent_at)
-        for write in writes
-    )
+            of_any.append(span)
+    for calls in starts.values():
+        calls.sort(key=lambda call: call.ended_at)
+    return starts, {user: Spans([*ends.get(user, ()), *of_any]) for user in starts}

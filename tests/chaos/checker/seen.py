@@ -4,10 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from chaos.history import Call, History
+from chaos.checker.spans import Spans
+from chaos.history import CLOCK_STEP, Call, History
 
-CLOCK_STEP = "database-clock"
-"""The kind of a fault that steps the clock of the database."""
 CLOCK_MARGIN = 10.0
 """Seconds around a step in which processes notice it: each reads the clock every three seconds."""
 
@@ -37,7 +36,14 @@ class Seen:
         """By principal and key: acquires, answered or not."""
         for call in history.calls:
             self._sort_in(call)
-        self._steps = [fault for fault in history.faults if fault.kind == CLOCK_STEP]
+        steps = [fault for fault in history.faults if fault.kind == CLOCK_STEP]
+        self._disturbances = {
+            origin: Spans(
+                (each.began_at, each.ended_at) for each in self.faults if each.origin in {origin, ""}
+            )
+            for origin in {"", *(fault.origin for fault in self.faults)}
+        }
+        self._steps = Spans((step.began_at - CLOCK_MARGIN, step.ended_at + CLOCK_MARGIN) for step in steps)
 
     def _sort_in(self, call: Call) -> None:
         if call.operation in ACQUIRES:
@@ -62,14 +68,11 @@ class Seen:
 
     def clock_stepped(self, since: float, until: float) -> bool:
         """Whether the clock of the database was stepped between these moments, or shortly before or after."""
-        return any(
-            step.began_at - CLOCK_MARGIN <= until and step.ended_at + CLOCK_MARGIN >= since
-            for step in self._steps
-        )
+        return self._steps.meet(since, until)
 
-    def disturbed(self, since: float, until: float) -> bool:
-        """Whether there was any fault between these moments."""
-        return any(fault.began_at <= until and fault.ended_at >= since for fault in self.faults)
+    def disturbed(self, origin: str, since: float, until: float) -> bool:
+        """Whether between these moments there was a fault of this replica, of the database or of all processes."""
+        return self._disturbances.get(origin, self._disturbances[""]).meet(since, until)
 
     def granted(self) -> Iterator[tuple[str, Call]]:
         """Each lease with the first of the calls that were answered with it."""

@@ -1,0 +1,68 @@
+"""`make chaos`: a random search for what breaks the farm's promises. The seed reproduces the plan."""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from pprint import pprint
+
+from chaos.plan import make_plan
+from chaos.run import HISTORY, run
+from support.processes import end_fork_server, heed_signals
+
+
+def main() -> int:
+    arguments = _arguments()
+    plan = make_plan(arguments.seed, arguments.seconds)
+    if arguments.show_plan:
+        pprint(plan, width=150)
+        return 0
+    print(f"seed {plan.seed}; again: make chaos SEED={plan.seed} SECONDS={plan.seconds:g}", flush=True)
+    heed_signals()
+    folder = Path(tempfile.mkdtemp(prefix="botfarm-chaos-"))
+    is_kept = arguments.keep
+    try:
+        tally, violations = asyncio.run(run(plan, folder))
+        is_kept = is_kept or bool(violations)
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
+    except BaseException:
+        is_kept = True
+        raise
+    finally:
+        end_fork_server()
+        if is_kept:
+            print(f"the history is in {folder / HISTORY}, beside the logs of all processes")
+        else:
+            shutil.rmtree(folder)
+    print(tally.table())
+    if arguments.json:
+        figures = {
+            "seed": plan.seed,
+            "seconds": plan.seconds,
+            **tally.figures(),
+            "violations": len(violations),
+        }
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print("\n".join(map(str, violations)) or "no violation")
+    return 1 if violations else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    today = int(datetime.now(UTC).strftime("%Y%m%d"))
+    parser.add_argument("--seed", type=int, default=today, help="decides the plan; by default the day's date")
+    parser.add_argument("--seconds", type=float, default=60, help="how long the clients and faults go on")
+    parser.add_argument("--show-plan", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--keep", action="store_true", help="keep the history though nothing was found")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the table there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

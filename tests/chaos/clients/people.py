@@ -1,0 +1,143 @@
+"""People who run the farm by its API: what they do to users and leases they have just seen in a list."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from itertools import count, cycle
+from typing import Any
+
+from chaos.caller import Caller
+from chaos.history import CANARY
+from chaos.plan import PersonStep
+from chaos.stock import SHOP
+
+Json = dict[str, Any]
+
+
+class Person:
+    def __init__(self, caller: Caller, admin: Caller, project_ids: dict[str, str]) -> None:
+        """`admin` is the same person with the role that changes policies."""
+        self._caller = caller
+        self._admin = admin
+        self._project_ids = project_ids
+        self._deeds: dict[str, Callable[[PersonStep], Awaitable[object]]] = {
+            "quarantine": self._quarantine,
+            "restore": self._restore,
+            "restore_all": self._restore_all,
+            "label_all": self._label_all,
+            "hold": self._hold,
+            "lock": self._lock,
+            "force_release": self._force_release,
+            "import_users": self._import_users,
+            "delete_imported": self._delete_imported,
+            "change_policy": self._change_policy,
+            "read_lists": self._read_lists,
+        }
+        self._imports = count(1)
+
+    async def go_on(self, script: list[PersonStep]) -> None:
+        """Until it is cancelled."""
+        for step in cycle(script):
+            await asyncio.sleep(step.pause)
+            await self._deeds[step.action](step)
+
+    async def _quarantine(self, step: PersonStep) -> None:
+        if user := await self._one_of("get_users", "/users?limit=100", step):
+            await self._post(
+                "quarantine_user", f"/users/{user['id']}/quarantine", step, {"reason": "a look at it"}
+            )
+
+    async def _restore(self, step: PersonStep) -> None:
+        if user := await self._one_of("get_users", "/users?state=quarantined", step):
+            await self._post("restore_user", f"/users/{user['id']}/restore", step, {"note": "it works"})
+
+    async def _restore_all(self, step: PersonStep) -> None:
+        wanted = {"action": "restore", "filter": {"state": "quarantined"}}
+        await self._post("change_users", "/users/bulk", step, wanted)
+
+    async def _label_all(self, step: PersonStep) -> None:
+        wanted = {
+            "action": "label",
+            "labels": {"round": str(step.which % 7)},
+            "filter": {"project_id": self._project_ids["shop"]},
+            "dry_run": step.which % 3 == 0,
+        }
+        await self._post("change_users", "/users/bulk", step, wanted)
+
+    async def _hold(self, step: PersonStep) -> None:
+        wanted: Json = {"purpose": "hold", "note": "for a look", "ttl_seconds": 3}
+        user = await self._one_of("get_users", "/users?state=free", step)
+        if user is not None:
+            wanted["user_id"] = user["id"]
+            held = await self._post("acquire_lease", "/leases", step, wanted)
+            if held.status in {200, 201} and step.which % 2:
+                await self._post("release_lease", f"/leases/{held.answer['id']}/release", step, {})
+
+    async def _lock(self, step: PersonStep) -> None:
+        """The pair of operations without a lease id."""
+        user = await self._one_of("get_users", "/users?state=free", step)
+        if user is not None:
+            path = f"/users/{user['id']}"
+            locked = await self._post("acquire_lock", f"{path}/acquire_lock", step, {"ttl_seconds": 3})
+            if locked.status == 200 and step.which % 3:
+                await self._post("release_lock", f"{path}/release_lock", step, None)
+
+    async def _force_release(self, step: PersonStep) -> None:
+        if lease := await self._one_of("get_leases", "/leases?state=active", step):
+            path = f"/leases/{lease['id']}/force_release"
+            await self._post("force_release_lease", path, step, {"reason": "it hangs"})
+
+    async def _import_users(self, step: PersonStep) -> None:
+        batch = next(self._imports)
+        lines = [
+            json.dumps(
+                {
+                    "login": f"imported-{self._caller.name}-{batch}-{number}@shop.test",
+                    "password": f"{CANARY}-imported-{self._caller.name}-{batch}-{number}",
+                    "project_id": self._project_ids["shop"],
+                    "env": SHOP.env,
+                    "domain": SHOP.domain,
+                    "labels": {"imported": "yes"},
+                }
+            )
+            for number in range(2)
+        ]
+        await self._caller.call(
+            "import_users", "POST", "/users/import", replica=step.replica, lines="\n".join(lines)
+        )
+
+    async def _delete_imported(self, step: PersonStep) -> None:
+        action = "delete" if step.which % 4 else "retire"
+        wanted = {"action": action, "filter": {"labels": {"imported": "yes"}}}
+        if action == "retire":
+            wanted["reason"] = "no longer needed"
+        await self._post("change_users", "/users/bulk", step, wanted)
+
+    async def _change_policy(self, step: PersonStep) -> None:
+        project = list(self._project_ids.values())[step.which % len(self._project_ids)]
+        await self._admin.call(
+            "update_project", "PATCH", f"/projects/{project}", replica=step.replica, body=step.change
+        )
+
+    async def _read_lists(self, step: PersonStep) -> None:
+        for operation, path in (
+            ("get_pools", "/pools"),
+            ("get_waiting", "/leases/waiting"),
+            ("get_leases", "/leases?limit=20"),
+            ("get_audit", "/audit?limit=5"),
+            ("get_pool_stats", "/stats/pools"),
+        ):
+            await self._get(operation, path, step)
+        if user := await self._one_of("get_users", "/users", step):
+            await self._get("get_user_history", f"/users/{user['id']}/history", step)
+
+    async def _one_of(self, operation: str, path: str, step: PersonStep) -> Json | None:
+        listed = await self._get(operation, path, step)
+        items = listed.answer["items"] if listed.status == 200 else []
+        return items[step.which % len(items)] if items else None
+
+    async def _get(self, operation: str, path: str, step: PersonStep) -> Any:
+        return await self._caller.call(operation, "GET", path, replica=step.replica)
+
+    async def _post(self, operation: str, path: str, step: PersonStep, body: Json | None) -> Any:
+        return await self._caller.call(operation, "POST", path, replica=step.replica, body=body)

@@ -1,0 +1,181 @@
+"""What goes wrong in a chaos run: each planned fault is done, lasts its time, is undone and recorded."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import asyncpg
+
+from chaos.caller import Record
+from chaos.clock import step
+from chaos.history import CLOCK_STEP, Fault
+from chaos.plan import PlannedFault
+from chaos.processes import ChaosFarm, CommandError, FarmProcess
+
+DELAY = 0.15
+"""Seconds on each piece of a delayed connection, in each direction."""
+INSISTS_FOR = 20.0
+"""Seconds for which an operator runs a command again while the database is away."""
+
+
+class Nemesis:
+    def __init__(self, farm: ChaosFarm, record: Record) -> None:
+        self._farm = farm
+        self._record = record
+        self._keys = 1
+        self._on_process: Mapping[str, Callable[[FarmProcess, float], Awaitable[str]]] = {
+            "kill": self._kill,
+            "terminate": self._terminate,
+            "pause": self._pause,
+        }
+        self._on_network: Mapping[str, Callable[[FarmProcess, float], Awaitable[str]]] = {
+            "cut": self._cut,
+            "delay": self._delay,
+            "silence": self._silence,
+            "lose_answers": self._lose_answers,
+        }
+        self._on_farm: Mapping[str, Callable[[float], Awaitable[str]]] = {
+            "crash": self._crash,
+            "restart": self._restart,
+            "promote": self._promote,
+            "upgrade": self._upgrade,
+            "rotate_keys": self._rotate_keys,
+            CLOCK_STEP: self._step_clock,
+        }
+
+    async def run(self, faults: list[PlannedFault], start: float) -> None:
+        """Does the faults of one lane, one after the other."""
+        for fault in faults:
+            await asyncio.sleep(start + fault.at - time.monotonic())
+            began_at = time.monotonic()
+            note = await self._do(fault)
+            process = self._farm.processes.get(fault.target)
+            origin = process.origin if process else ""
+            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin))
+
+    async def _do(self, fault: PlannedFault) -> str:
+        if on_farm := self._on_farm.get(fault.kind):
+            return await on_farm(fault.seconds)
+        process = self._farm.processes[fault.target]
+        if on_network := self._on_network.get(fault.kind):
+            return await on_network(process, fault.seconds)
+        async with process.turn:
+            return await self._on_process[fault.kind](process, fault.seconds)
+
+    async def _kill(self, process: FarmProcess, seconds: float) -> str:
+        await process.kill()
+        await self._start_again(process, seconds)
+        return ""
+
+    async def _terminate(self, process: FarmProcess, seconds: float) -> str:
+        took = await process.terminate()
+        await self._start_again(process, seconds)
+        return f"it ended after {took:.1f} s"
+
+    async def _start_again(self, process: FarmProcess, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._farm.start(process)
+
+    async def _pause(self, process: FarmProcess, seconds: float) -> str:
+        process.pause()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            process.resume()
+        return ""
+
+    async def _cut(self, process: FarmProcess, seconds: float) -> str:
+        await process.proxy.cut()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await process.proxy.mend()
+        return ""
+
+    async def _delay(self, process: FarmProcess, seconds: float) -> str:
+        process.proxy.delay = DELAY
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            process.proxy.delay = 0.0
+        return f"{DELAY} s"
+
+    async def _silence(self, process: FarmProcess, seconds: float) -> str:
+        process.proxy.silence()
+        return await self._speak_after(process, seconds)
+
+    async def _lose_answers(self, process: FarmProcess, seconds: float) -> str:
+        process.proxy.lose_answers()
+        return await self._speak_after(process, seconds)
+
+    async def _speak_after(self, process: FarmProcess, seconds: float) -> str:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            process.proxy.speak()
+        return ""
+
+    async def _crash(self, seconds: float) -> str:
+        await self._farm.database.crash(seconds)
+        return ""
+
+    async def _restart(self, seconds: float) -> str:
+        await self._farm.database.restart(seconds)
+        return ""
+
+    async def _promote(self, seconds: float) -> str:
+        await self._farm.database.fail_over(seconds)
+        self._farm.lead_to_primary()
+        await self._farm.database.add_standby()
+        return ""
+
+    async def _step_clock(self, seconds: float) -> str:
+        while True:
+            try:
+                await step(self._farm.database.url, seconds)
+            except (OSError, asyncpg.PostgresError):  # it is away
+                await asyncio.sleep(0.2)
+            else:
+                return f"by {seconds:+} s"
+
+    async def _upgrade(self, _: float) -> str:
+        """As a new version is rolled out: the schema first, then replica after replica."""
+        await self._insist("migrate")
+        await self._restart_all()
+        return ""
+
+    async def _rotate_keys(self, _: float) -> str:
+        """As docs/keys.md says, with a rollout after each step."""
+        former, self._keys = f"k{self._keys}", self._keys + 1
+        key = f"k{self._keys}"
+        for arguments in (("--id", key), ("--id", key)):
+            self._farm.ring = (await self._insist("keys", "rotate", *arguments)).strip()
+            await self._restart_replicas()
+        await self._insist("keys", "reencrypt")
+        self._farm.ring = (await self._insist("keys", "drop", former)).strip()
+        await self._restart_replicas()
+        return f"{former} to {key}"
+
+    async def _restart_all(self) -> None:
+        await self._restart_replicas()
+        await self._restart_one(self._farm.processes["worker"])
+
+    async def _restart_replicas(self) -> None:
+        for process in self._farm.replicas:
+            await self._restart_one(process)
+
+    async def _restart_one(self, process: FarmProcess) -> None:
+        async with process.turn:
+            await process.terminate()
+            await self._farm.start(process)
+
+    async def _insist(self, *arguments: str) -> str:
+        """Runs a command until it succeeds, because the database may be away."""
+        deadline = time.monotonic() + INSISTS_FOR
+        while True:
+            try:
+                return await self._farm.command(*arguments)
+            except CommandError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.5)

@@ -1,0 +1,98 @@
+"""One chaos run: a farm, its clients and its faults, from the first call to the checker's answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chaos.caller import Caller, Record, http_client
+from chaos.checker import Violation, check, passwords_of, read_kept
+from chaos.clients.keepers import do_chores
+from chaos.clients.people import Person
+from chaos.clients.readers import Reader
+from chaos.clients.runners import run_tests
+from chaos.closing import come_to_rest
+from chaos.database import chaos_database
+from chaos.history import Recorder, read_history
+from chaos.nemesis import Nemesis
+from chaos.opening import callers_by_token, fill
+from chaos.plan import PROCESSES, Plan
+from chaos.processes import ChaosFarm, chaos_farm
+from chaos.tally import Tally
+from support.farm import TOKEN
+from support.postgres import temporary_folder
+
+HISTORY = "history.jsonl"
+PROGRESS_EVERY = 10.0
+Client = Coroutine[Any, Any, None]
+
+
+async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
+    """Leaves the history and the logs of all processes in the folder."""
+    with temporary_folder() as place:
+        async with chaos_database(place) as database:
+            await database.add_standby()
+            with (folder / HISTORY).open("w") as file:
+                tally = Tally(Recorder(file))
+                async with (
+                    chaos_farm(database, folder, steps_clock=plan.steps_clock) as farm,
+                    _clients(plan, farm, tally) as (clients, closing),
+                ):
+                    await _go_on(plan, farm, tally, clients)
+                    print("all clients and faults have ended", flush=True)
+                    await closing
+            print("all leases have ended; checking", flush=True)
+            history = read_history(folder / HISTORY)
+            kept = await read_kept(database.url, passwords_of(history))
+    logs = [folder / f"{name}.log" for name in PROCESSES]
+    return tally, check(history, kept, logs=logs)
+
+
+@asynccontextmanager
+async def _clients(plan: Plan, farm: ChaosFarm, record: Record) -> AsyncIterator[tuple[list[Client], Client]]:
+    """All clients of the plan, which go on until they are cancelled, and the one that comes after them."""
+    async with http_client() as http, http_client() as browser:
+        admin = Caller(
+            "admin", "token:bootstrap", TOKEN, [each.origin for each in farm.replicas], http, record
+        )
+        project_ids = await fill(farm, admin, list(plan.readers))
+        by_token = await callers_by_token(admin)
+
+        def caller(token: str, name: str) -> Caller:
+            return replace(by_token[token], name=name)
+
+        clients: list[Client] = []
+        for number, (name, tests) in enumerate(plan.runners.items()):
+            clients.append(run_tests(caller("nightly" if number % 3 == 0 else "ci", name), tests))
+        for name, chores in plan.keepers.items():
+            clients.append(do_chores(caller("keeper", name), chores))
+        for name, deeds in plan.people.items():
+            person = Person(caller("lead", name), replace(admin, name=name), project_ids)
+            clients.append(person.go_on(deeds))
+        for name, deeds in plan.readers.items():
+            reader = Reader(replace(admin, name=name, principal=f"operator:{name}", token="", http=browser))
+            clients.append(reader.go_on(deeds))
+        yield clients, come_to_rest(caller("lead", "closing"), caller("keeper", "closing"))
+
+
+async def _go_on(plan: Plan, farm: ChaosFarm, tally: Tally, clients: list[Client]) -> None:
+    """Until the plan's time is over and its last fault is undone."""
+    start = time.monotonic()
+    nemesis = Nemesis(farm, tally)
+    async with asyncio.TaskGroup() as everything:
+        endless = [everything.create_task(each) for each in (*clients, _report(tally, start))]
+        async with asyncio.TaskGroup() as lanes:
+            for faults in plan.faults.values():
+                lanes.create_task(nemesis.run(faults, start))
+            lanes.create_task(asyncio.sleep(plan.seconds))
+        for task in endless:
+            task.cancel()
+
+
+async def _report(tally: Tally, start: float) -> None:
+    while True:
+        await asyncio.sleep(PROGRESS_EVERY)
+        print(f"{time.monotonic() - start:.0f} s: {tally.line()}", flush=True)

@@ -1,0 +1,43 @@
+"""The seed of a chaos run decides its plan."""
+
+from chaos.plan import CLOCK_LANE, LANES, PROCESSES, make_plan
+
+
+def test_the_same_seed_gives_the_same_plan() -> None:
+    assert make_plan(7, 60) == make_plan(7, 60)
+
+
+def test_another_seed_gives_another_plan() -> None:
+    one, other = make_plan(7, 60), make_plan(8, 60)
+    assert one.faults != other.faults
+    assert one.runners["runner-1"] != other.runners["runner-1"]
+
+
+def test_no_two_clients_do_the_same() -> None:
+    scripts = [str(script) for script in make_plan(7, 60).runners.values()]
+    assert len(set(scripts)) == len(scripts)
+
+
+def test_faults_come_in_the_order_of_their_times_and_within_the_run() -> None:
+    for faults in make_plan(7, 60).faults.values():
+        times = [fault.at for fault in faults]
+        assert times == sorted(times)
+        assert all(0 < at < 60 for at in times)
+
+
+def test_an_hour_has_every_kind_of_fault_at_every_process() -> None:
+    plan = make_plan(7, 3_600)
+    for lane, (kinds, _) in LANES.items():
+        expected = {(kind, target) for kind, (_, targets, _) in kinds.items() for target in targets}
+        assert {(fault.kind, fault.target) for fault in plan.faults[lane]} == expected
+    assert {fault.target for fault in plan.faults["processes"]} == set(PROCESSES)
+
+
+def test_some_seeds_step_the_clock_and_some_do_not() -> None:
+    assert {CLOCK_LANE in make_plan(seed, 60).faults for seed in range(20)} == {True, False}
+
+
+def test_the_plan_of_an_hour_stays_small() -> None:
+    plan = make_plan(7, 3_600)
+    scripts = [*plan.runners.values(), *plan.keepers.values(), *plan.people.values(), *plan.readers.values()]
+    assert sum(map(len, scripts)) < 20_000
