@@ -121,7 +121,8 @@ def make_plan(seed: int, seconds: float) -> Plan:
 
 def _runner_step(dice: Random) -> RunnerStep:
     pool = dice.choices(POOLS, (6, 2, 3))[0]
-    wanted: Json = {**pool.body, "ttl_seconds": dice.choice((2, 3, 5, 8))}
+    ttl = dice.choice((2, 3, 5, 8))
+    wanted: Json = {**pool.body, "ttl_seconds": ttl}
     match dice.randrange(10):
         case 0 | 1:
             wanted["count"] = dice.randint(2, 4)
@@ -139,14 +140,18 @@ def _runner_step(dice: Random) -> RunnerStep:
     if dice.random() < 0.15:
         wanted["priority"] = dice.choice((-1, 1, 10))
     has_key = dice.random() < 0.6
+    works, renewals = _seconds(dice, 0.8), dice.choice((0, 0, 1, 2))
+    if dice.random() < 0.2:  # beyond the first TTL, with a renewal at each third of it
+        works = round(ttl * dice.uniform(1, 3), 3)
+        renewals = int(works / ttl * 3)
     return RunnerStep(
         pause=_seconds(dice, 0.4),
         wanted=wanted,
         has_key=has_key,
         hangs_up_after=_seconds(dice, 0.5) if dice.random() < 0.12 else None,
         attempts=4 if has_key else 1,
-        works=_seconds(dice, 0.8),
-        renewals=dice.choice((0, 0, 1, 2)),
+        works=works,
+        renewals=renewals,
         verdict=_verdict(dice) if dice.random() < 0.88 else None,
         replica=dice.randrange(REPLICAS),
     )
