@@ -65,6 +65,8 @@ class Place:
     count: int
     is_ours: bool
     """True for a ticket of this process, which alone may grant it."""
+    rank: float = 0.0
+    """Its arrival, less the steps of its priority, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +79,5 @@ class Queue:
     """The free users, counted by exactly what they match."""
     due_in: float | None = None
     """Seconds until time alone frees the next user; null when it will free none."""
+    first: int | None = None
+    """The id of the first ticket, which holds up all others; null when no ticket is live."""

@@ -54,7 +54,9 @@ class Nemesis:
             await asyncio.sleep(start + fault.at - time.monotonic())
             began_at = time.monotonic()
             note = await self._do(fault)
-            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note))
+            process = self._farm.processes.get(fault.target)
+            origin = process.origin if process else ""
+            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin))
 
     async def _do(self, fault: PlannedFault) -> str:
         if on_farm := self._on_farm.get(fault.kind):

@@ -56,7 +56,8 @@ async def ends_at(farm: Farm, lease: Lease) -> datetime:
 
 async def release(session: AsyncSession, lease: Lease) -> Lease | None:
     wanted = Release(lease.id, RUNNER.name, Verdict())
-    return (await release_queries.release(session, [wanted])).get(lease.id)
+    released, _ = await release_queries.release(session, [wanted])
+    return released.get(lease.id)
 
 
 async def renew(session: AsyncSession, lease: Lease) -> Lease | None:

@@ -1,5 +1,5 @@
 -- A replica with waiting requests, when users may be free: reads the queue to find the next tickets.
--- Returns one row: grantable tickets in order, free users by the tickets they match, next free user.
+-- Returns one row: grantable tickets in order, free users by the tickets they match, next free user, first.
 
 WITH
 t AS MATERIALIZED (
@@ -42,10 +42,11 @@ line AS (
     FROM t JOIN matching ON matching.number = t.number
     WHERE matching.free > 0 AND matching.active >= t.count
 )
-SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
+SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours, extract(epoch FROM rank)) ORDER BY rank, id)
         FROM line WHERE nth <= free) AS places,
        (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
             SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0
             GROUP BY labels, wanted_id
         ) AS groups) AS free,
-       (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in
+       (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in,
+       (SELECT id FROM t ORDER BY rank, id LIMIT 1) AS first

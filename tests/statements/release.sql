@@ -1,5 +1,5 @@
 -- POST /leases/{lease_id}/release: a batch of releases, each by the holder of its lease.
--- Of tests and holds, with verdicts that cannot quarantine a user. The next statement has all others.
+-- Of tests and holds, with verdicts that cannot quarantine a user. May wake waiting requests at its commit.
 
 WITH wanted AS MATERIALIZED (
     SELECT *
@@ -48,6 +48,11 @@ CASE WHEN wanted.rest = 'none' THEN live.now ELSE greatest(
     WHERE wanted.id = live.id AND locked.lease_id = live.id AND u.id = locked.id AND p.id = u.project_id
     RETURNING
 u.id, u.login, u.project_id, u.env, u.domain, u.lease_id, u.expires_at, u.locktime, u.labels
+),
+notified AS MATERIALIZED (
+SELECT freed.id, pg_notify('botfarm_' || replace(CAST(freed.id AS text), '-', ''), '')
+FROM (SELECT DISTINCT project_id FROM live) AS freed (id)
+WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id) AND :notifies
 )
 SELECT
 l.id, l.fence, l.principal, l.operation, l.purpose, l.owner, l.project_id, l.env, l.domain, l.metadata,
@@ -58,6 +63,6 @@ coalesce(p.name, l.project_id::text) AS project_name,
 extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
 u.id AS user_id, u.login, u.project_id AS user_project_id, u.env AS user_env, u.domain AS user_domain,
 CASE WHEN u.lease_id = l.id AND u.expires_at > clock_timestamp() THEN u.locktime END AS locktime,
-u.labels
+u.labels, l.project_id IN (SELECT id FROM notified) AS is_notified
 FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
 ORDER BY l.id, u.id

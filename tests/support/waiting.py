@@ -14,7 +14,7 @@ from botfarm.crypto.key_ring import KeyRing
 from botfarm.db.postgres.engine import Database, create_engine
 from botfarm.db.postgres.listener import Listener
 from botfarm.domain.access import EVERYTHING, Principal, Role
-from botfarm.domain.leases import Grant, LeaseRequest, LeaseTerms
+from botfarm.domain.leases import Grant, LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool, PoolCounts
 from botfarm.domain.users import User
 from botfarm.domain.wanted_labels import WantedLabels
@@ -61,13 +61,26 @@ class ObservedGrants(Grants):
         super().__init__(*arguments, **settings)
         self._order = order
         self.tries: list[LeaseRequest] = []
+        self.first_tries: list[LeaseRequest] = []
+        """Those without a reading of the queue."""
 
     @override
     async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        await self._try(request)
+        return self._noted(request, await super().grant_ticket(request, ticket_id))
+
+    @override
+    async def grant_first(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        self.first_tries.append(request)
+        await self._try(request)
+        return self._noted(request, await super().grant_first(request, ticket_id))
+
+    async def _try(self, request: LeaseRequest) -> None:
         self.tries.append(request)
         if self.before_grant:
             await self.before_grant()
-        grant = await super().grant_ticket(request, ticket_id)
+
+    def _noted(self, request: LeaseRequest, grant: Grant | None) -> Grant | None:
         if grant is not None and not grant.replayed:
             self._order.append(request.terms.owner or "")
         return grant
@@ -119,6 +132,11 @@ class Replica:
         caller = Principal("runner", Role.RUNNER, EVERYTHING)
         request = LeaseRequest(caller, pool, {}, 1, 0, LeaseTerms(**terms), user_id=user_id)
         return await self.grants.grant_now(request, will_wait=False, deadline=time.monotonic() + PATIENCE)
+
+    async def until_read(self, pool: Pool) -> None:
+        """Until it has read the queue of tests with a ticket in it."""
+        queues, queue = self.room._queues, (pool, Purpose.TEST)
+        await until(lambda: queue in queues and queues[queue]._first is not None)
 
     async def until_leaving(self) -> None:
         """Until each of its requests has noticed that its wait is over."""

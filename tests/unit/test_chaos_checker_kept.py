@@ -193,12 +193,20 @@ class TestWaiting:
         story.acquire("runner-1", 1, at=8.5, took=1, granted_at=9, wait=20, key="k", requested_at=waiting)
         assert found(story) == []
 
-    def test_the_order_around_a_fault_is_left_out(self) -> None:
+    @pytest.mark.parametrize("origin", ["", "http://replica-1"])
+    def test_the_order_around_a_fault_is_left_out(self, origin: str) -> None:
         story = Story()
-        story.fault("api-pause", 3, 4)
+        story.fault("pause", 3, 4, origin=origin)
         story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
         story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
         assert found(story) == []
+
+    def test_a_fault_of_another_replica_excuses_nothing(self) -> None:
+        story = Story()
+        story.fault("pause", 3, 4, origin="http://replica-2")
+        story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        assert "runner-1" in the_one(story, "waits in order")
 
     def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:
         story = Story()

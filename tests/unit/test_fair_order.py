@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botfarm.domain.waiting import Place, Queue
-from botfarm.services.waiting.fair_order import grantable
+from botfarm.services.waiting.fair_order import TOLERANCE, grantable, overtaking
 
 ANY = 0
 
@@ -138,3 +138,24 @@ def test_no_ticket_is_overtaken_by_a_later_one_for_the_same_users(of: Queue) -> 
             reserved = sum(p.count for p in of.places[: position + 1] if p.wanted == earlier.wanted)
             if reserved > free_for(of, earlier.wanted):
                 assert not [place for place in later if place.ticket_id in going]
+
+
+def overtakers(*places: Place) -> list[int]:
+    return [place.ticket_id for place in overtaking(places)]
+
+
+def test_a_ticket_waits_for_one_of_another_replica_that_came_noticeably_earlier() -> None:
+    other = Place(1, ANY, 1, is_ours=False, rank=10.0)
+    soon = Place(2, ANY, 1, is_ours=True, rank=10.0 + TOLERANCE)
+    late = Place(3, ANY, 1, is_ours=True, rank=10.5)
+    assert overtakers(other, soon, late) == [3]
+
+
+def test_a_ticket_does_not_wait_for_those_of_its_own_replica_or_for_later_ones() -> None:
+    first, second = Place(1, ANY, 1, is_ours=True, rank=10.0), Place(2, ANY, 1, is_ours=True, rank=20.0)
+    assert overtakers(first, second, Place(3, ANY, 1, is_ours=False, rank=30.0)) == []
+
+
+def test_a_ticket_does_not_wait_for_one_that_wants_other_users() -> None:
+    other = Place(1, RARE, 1, is_ours=False, rank=10.0)
+    assert overtakers(other, Place(2, COMMON, 1, is_ours=True, rank=20.0)) == []

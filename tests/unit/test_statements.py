@@ -41,6 +41,11 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "The same for requests that wait, when their replica finds that it is their turn.",
         "Deletes each ticket with the grant, so that a wait that is over is never granted.",
     ),
+    "grant_first_ticket": (
+        pool_grant_queries.GRANT_FIRST_TICKET,
+        "The same for one request, when users were freed and the last reading of the queue had it in front.",
+        "Returns no row when another live ticket stands before it.",
+    ),
     "grant_user": (
         user_grant_queries.GRANT_USER,
         "POST /users/{user_id}/acquire_lock: grants one user by its id, whatever its pool.",
@@ -74,7 +79,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "release": (
         release_queries.RELEASE,
         "POST /leases/{lease_id}/release: a batch of releases, each by the holder of its lease.",
-        "Of tests and holds, with verdicts that cannot quarantine a user. The next statement has all others.",
+        "Of tests and holds, with verdicts that cannot quarantine a user. May wake waiting requests at its commit.",
     ),
     "release_judged": (
         release_queries.RELEASE_JUDGED,
@@ -139,7 +144,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "queue_of_pool": (
         ticket_queries.QUEUES[Purpose.TEST],
         "A replica with waiting requests, when users may be free: reads the queue to find the next tickets.",
-        "Returns one row: grantable tickets in order, free users by the tickets they match, next free user.",
+        "Returns one row: grantable tickets in order, free users by the tickets they match, next free user, first.",
     ),
     "queue_of_keepers": (
         ticket_queries.QUEUES[Purpose.CHORE],

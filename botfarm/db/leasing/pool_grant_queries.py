@@ -29,7 +29,7 @@ from botfarm.db.shared.user_state import (
     with_status,
 )
 from botfarm.db.shared.wanted_users import HAS_LABELS, label_parameters, user_range
-from botfarm.db.waiting.ticket_queries import KEPT, LIVE_TICKET, NOT_KEPT, TICKETS
+from botfarm.db.waiting.ticket_queries import IS_FIRST, KEPT, LIVE_TICKET, NOT_KEPT, TICKETS
 from botfarm.domain.credentials import SealedCredentials
 from botfarm.domain.leases import Due, Lease, LeasedUser, LeaseOperation, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
@@ -193,14 +193,19 @@ _AT_ONCE = {"requested_at": "now - make_interval(secs => w.since)"}
 # A request that does not wait does not overtake the queue.
 GRANT = _grant(**_TEST, kept=KEPT, unless=f"{_FREE} AND {NOT_KEPT}", **_AT_ONCE)
 GRANT_TICKETS = _grant(**_TEST, unless=_FREE, **_CLAIMED)
+GRANT_FIRST_TICKET = _grant(**_TEST, unless=f"{_FREE} AND {IS_FIRST}", **_CLAIMED)
 GRANT_CHORES = _grant(**_CHORE, unless=f"{_DUE} AND NOT {_KEEPERS_WAIT}", **_AT_ONCE)
 GRANT_CHORE_TICKETS = _grant(**_CHORE, unless=_DUE, **_CLAIMED)
+GRANT_FIRST_CHORE_TICKET = _grant(**_CHORE, unless=f"{_DUE} AND {IS_FIRST}", **_CLAIMED)
 _WHOLE_POOL = {"first": UUID(int=0), "last": UUID(int=2**128 - 1)}
-# A hold gets what a test would get.
-_STATEMENTS = {
-    Purpose.TEST: (GRANT, GRANT_TICKETS),
-    Purpose.HOLD: (GRANT, GRANT_TICKETS),
-    Purpose.CHORE: (GRANT_CHORES, GRANT_CHORE_TICKETS),
+_GRANTS = {
+    Purpose.TEST: GRANT,
+    Purpose.HOLD: GRANT,  # gets what a test would get
+    Purpose.CHORE: GRANT_CHORES,
+}
+_GRANTS_OF_TICKETS = {
+    Purpose.TEST: (GRANT_TICKETS, GRANT_FIRST_TICKET),
+    Purpose.CHORE: (GRANT_CHORE_TICKETS, GRANT_FIRST_CHORE_TICKET),
 }
 
 
@@ -217,6 +222,7 @@ async def grant_from_pool(
     requests: Sequence[LeaseRequest],
     *,
     tickets: Sequence[int] | None,
+    if_first: bool = False,
     hand: UUID,
     replica: UUID,
     latest: datetime | None,
@@ -225,6 +231,7 @@ async def grant_from_pool(
 
     Returns a lease or None for each request, in their order.
     `tickets` are the ids of the requests' tickets, of this replica; None for requests that did not wait.
+    With `if_first` it is one ticket, which is granted only while no other stands before it in the queue.
     `hand` is where to start, see `hand_after`. `latest` is the latest time to believe the clock.
 
     None for a request that found too few users, that other requests wait in front of, whose ticket is gone,
@@ -232,10 +239,12 @@ async def grant_from_pool(
     """
     lease_ids = [uuid4() for _ in requests]
     parameters = _parameters(requests, lease_ids, tickets, hand=hand, latest=latest)
-    at_once, of_tickets = _STATEMENTS[requests[0].purpose]
-    statement = at_once
-    if tickets is not None:
-        statement, parameters["replica"] = of_tickets, replica
+    purpose = requests[0].purpose
+    if tickets is None:
+        statement = _GRANTS[purpose]
+    else:
+        statement = _GRANTS_OF_TICKETS[purpose][if_first]
+        parameters |= {"replica": replica, "ticket": tickets[0]}
     rows: dict[UUID, list[Any]] = {}
     for row in await executor.execute(statement, parameters):
         rows.setdefault(row.id, []).append(row)

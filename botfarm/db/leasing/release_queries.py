@@ -18,6 +18,7 @@ from botfarm.db.leasing.lease_rows import (
 )
 from botfarm.db.leasing.user_after_lease import AFTER
 from botfarm.db.postgres.driver import Executor
+from botfarm.db.postgres.listener import SAY_FREED
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLEANED
 from botfarm.domain.access import Scope
@@ -63,8 +64,11 @@ RELEASE = text(f"""
         FROM live, wanted, locked, projects AS p
         WHERE wanted.id = live.id AND locked.lease_id = live.id AND u.id = locked.id AND p.id = u.project_id
         RETURNING {USER_COLUMNS}
+    ),
+    notified AS MATERIALIZED (
+        {SAY_FREED.format(freed="(SELECT DISTINCT project_id FROM live)")} AND :notifies
     )
-    SELECT {LEASE_COLUMNS}
+    SELECT {LEASE_COLUMNS}, l.project_id IN (SELECT id FROM notified) AS is_notified
     FROM l LEFT JOIN projects AS p ON p.id = l.project_id LEFT JOIN u ON u.lease_id = l.id
     ORDER BY l.id, u.id""")
 
@@ -141,10 +145,14 @@ class Release:
     rest: Rest = "cooldown"
 
 
-async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, Lease]:
+async def release(
+    executor: Executor, wanted: Sequence[Release], *, notifies: bool = False
+) -> tuple[dict[UUID, Lease], set[UUID]]:
     """Ends the live leases of the principals, of tests and holds. Returns them by their ids.
 
     No lease may be there twice, and no release may lead to a quarantine or say anything of a single user.
+    With `notifies`, the commit wakes the requests that wait in the projects of the leases, where the statement sees
+    some. Returns these projects, too.
     """
     parameters = {
         "lease_ids": [each.lease_id for each in wanted],
@@ -154,8 +162,11 @@ async def release(executor: Executor, wanted: Sequence[Release]) -> dict[UUID, L
         "notes": [each.verdict.note for each in wanted],
         "rests": [each.rest for each in wanted],
         "ended_by": "released",
+        "notifies": notifies,
     }
-    return {lease.id: lease for lease in leases_from_rows(await executor.execute(RELEASE, parameters))}
+    rows = list(await executor.execute(RELEASE, parameters))
+    leases = {lease.id: lease for lease in leases_from_rows(rows)}
+    return leases, {row.project_id for row in rows if row.is_notified}
 
 
 async def release_judged(session: AsyncSession, wanted: Release) -> Lease | None:

@@ -21,10 +21,10 @@ CHANNEL_PREFIX = "botfarm_"
 
 # Only for projects with waiting requests, because NOTIFY takes a lock of the whole server.
 SAY_FREED = f"""
-    SELECT pg_notify('{CHANNEL_PREFIX}' || replace(freed.id::text, '-', ''), '')
-    FROM unnest(CAST({{projects}} AS uuid[])) AS freed (id)
+    SELECT freed.id, pg_notify('{CHANNEL_PREFIX}' || replace(CAST(freed.id AS text), '-', ''), '')
+    FROM {{freed}} AS freed (id)
     WHERE EXISTS (SELECT FROM tickets AS t WHERE t.project_id = freed.id)"""
-_SAY_FREED = SAY_FREED.format(projects="$1")
+_SAY_FREED = SAY_FREED.format(freed="unnest(CAST($1 AS uuid[]))")
 
 # Seconds. Only a query notices that a server is gone without closing the connection.
 PING_INTERVAL, PATIENCE = 5.0, 2.0

@@ -93,6 +93,11 @@ NOT_KEPT = """(SELECT user_ids FROM kept) IS NOT NULL
           AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[]))"""
 """The first part depends on no user, so PostgreSQL evaluates it once, and then looks at no user."""
 
+IS_FIRST = f"""NOT EXISTS (
+              SELECT FROM {TICKETS} WHERE {OF_POOL.format("t")} AND t.purpose = :purpose AND {LIVE_TICKET}
+                AND (t.rank, t.id) < (SELECT mine.rank, mine.id FROM tickets AS mine WHERE mine.id = :ticket))"""
+"""Whether no live ticket stands before `:ticket` in its queue. It depends on no user, either."""
+
 
 # `s` is what tickets ask for, labels or one user, each once; `m` are the users that match each of these. If N
 # users are free for one of them, only its first N tickets can be granted, and later ones are left out. A ticket
@@ -136,13 +141,14 @@ def _queue(purpose: Purpose, available_at: str, *, may_have: str = "true", kept:
         FROM t JOIN matching ON matching.number = t.number
         WHERE matching.free > 0 AND matching.active >= t.count
     )
-    SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours) ORDER BY rank, id)
+    SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours, extract(epoch FROM rank)) ORDER BY rank, id)
             FROM line WHERE nth <= free) AS places,
            (SELECT jsonb_agg(jsonb_build_array(numbers, free)) FROM (
                 SELECT jsonb_agg(number) AS numbers, max(free) AS free FROM m WHERE free > 0
                 GROUP BY labels, wanted_id
             ) AS groups) AS free,
-           (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in""")
+           (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in,
+           (SELECT id FROM t ORDER BY rank, id LIMIT 1) AS first""")
 
 
 QUEUES = {
@@ -199,7 +205,7 @@ PRUNE_REPLICAS = text("""
     DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day'
     RETURNING id""")
 
-NOTIFY = text(SAY_FREED.format(projects=":projects"))
+NOTIFY = text(SAY_FREED.format(freed="unnest(CAST(:projects AS uuid[]))"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +283,7 @@ async def read_queue(executor: Executor, pool: Pool, purpose: Purpose, *, replic
     for numbers, users in row.free or ():
         matches = frozenset(numbers)
         free[matches] = free.get(matches, 0) + users
-    return Queue([Place(*place) for place in row.places or ()], free, row.due_in)
+    return Queue([Place(*place) for place in row.places or ()], free, row.due_in, row.first)
 
 
 async def withdraw_tickets(

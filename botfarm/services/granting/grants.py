@@ -49,7 +49,7 @@ class Grants:
         self._limiter = limiter
         self._credentials = credentials
         self._replica_id = replica_id
-        observe = metrics.batch_size.labels("acquire").observe
+        self._observe = observe = metrics.batch_size.labels("acquire").observe
         self._requests = GroupedBatcher[Kind, LeaseRequest, Lease | None](
             self._grant_requests, max_batch=max_batch, weight=attrgetter("count"), observe=observe
         )
@@ -102,6 +102,17 @@ class Grants:
                     return Grant(lease)
             return await replay(session, principal, request.terms)
 
+    async def grant_first(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+        """As `grant_ticket`, only if no other ticket stands before this one. Not for a request with a quota.
+
+        It neither waits for other grants nor looks for a lease under the request's key.
+        """
+        await self._credentials.check(request.principal)
+        self._observe(1)
+        async with self._database.direct() as executor:
+            (lease,) = await self._grant(executor, [request], [ticket_id], if_first=True)
+        return Grant(lease) if lease is not None else None
+
     async def _grant_requests(self, _: Kind, requests: Sequence[LeaseRequest]) -> list[Lease | None]:
         async with self._database.direct() as executor:
             return await self._grant(executor, requests, None)
@@ -135,7 +146,12 @@ class Grants:
             return replayed or await pool_queries.count_pool(session, request.pool, request.wanted)
 
     async def _grant(
-        self, executor: Executor, requests: Sequence[LeaseRequest], tickets: Sequence[int] | None
+        self,
+        executor: Executor,
+        requests: Sequence[LeaseRequest],
+        tickets: Sequence[int] | None,
+        *,
+        if_first: bool = False,
     ) -> list[Lease | None]:
         queue = requests[0].queue
         hand = self._hands.get(queue) or hand_after(uuid4())
@@ -143,6 +159,7 @@ class Grants:
             executor,
             requests,
             tickets=tickets,
+            if_first=if_first,
             hand=hand,
             replica=self._replica_id,
             latest=self._clock.latest(),

@@ -196,9 +196,13 @@ class Leases:
 
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
         async with self._database.direct() as executor:
-            released = await release_queries.release(executor, wanted)
+            released, notified = await release_queries.release(
+                executor, wanted, notifies=self._notifier.is_quiet
+            )
+        self._notifier.notified(notified)
         for lease in released.values():
-            self._notifier.freed(lease.pool.project_id)
+            if lease.pool.project_id not in notified:
+                self._notifier.freed(lease.pool.project_id)
         return [released.get(each.lease_id) for each in wanted]
 
     async def _release_and_judge(self, principal: Principal, wanted: Release) -> Lease | None:

@@ -1,6 +1,12 @@
-"""Notifies all replicas that users were freed, where requests wait for them. Debounced."""
+"""Notifies all replicas that users were freed, where requests wait for them. Debounced.
+
+A release that sees a ticket notifies with its own commit. For a release that sees none, and for all else that frees
+users, a statement after the commit looks for tickets.
+"""
 
 import asyncio
+import time
+from collections.abc import Collection
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
@@ -13,6 +19,8 @@ logger = get_logger(__name__)
 
 PAUSE = 0.01
 """Seconds between two statements, because NOTIFY takes a lock of the whole server at its commit."""
+QUIET = 0.05
+"""Seconds between two releases that notify with their own commits, because these hold the lock during their fsync."""
 
 
 class Notifier:
@@ -22,6 +30,17 @@ class Notifier:
         self._listener = listener
         self._freed: set[UUID] = set()
         self._sending: asyncio.Task[None] | None = None
+        self._notified_at = float("-inf")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a release may notify with its own commit, which saves a round trip where users are freed rarely."""
+        return self._listener is not None and time.monotonic() - self._notified_at >= QUIET
+
+    def notified(self, projects: Collection[UUID]) -> None:
+        """Says that a release has notified with its own commit."""
+        if projects:
+            self._notified_at = time.monotonic()
 
     def freed(self, project_id: UUID) -> None:
         """Notifies that a committed transaction has freed users of the project. A hint, which may be lost."""

@@ -5,9 +5,12 @@ of user does not hold up the whole queue. And a grant takes any users that match
 where its grant could take the very user that an earlier ticket needs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from botfarm.domain.waiting import Place, Queue
+
+TOLERANCE = 0.02
+"""Seconds. A ticket may be granted before a ticket of another replica whose rank is lower by at most this."""
 
 
 def grantable(queue: Queue) -> list[Place]:
@@ -30,6 +33,21 @@ def grantable(queue: Queue) -> list[Place]:
             places.append(place)
             granting = together
     return places
+
+
+def overtaking(places: Sequence[Place]) -> list[Place]:
+    """Our tickets among the grantable ones that should wait until another replica has granted its own.
+
+    There is a user for each of them. But each replica grants its own tickets, and one may be slower than the others.
+    """
+    first_of_others: dict[int, float] = {}
+    ours = []
+    for place in places:
+        if not place.is_ours:
+            first_of_others.setdefault(place.wanted, place.rank)
+        elif place.rank > first_of_others.get(place.wanted, float("inf")) + TOLERANCE:
+            ours.append(place)
+    return ours
 
 
 def is_mixed(queue: Queue) -> bool:

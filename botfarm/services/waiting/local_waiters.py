@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from botfarm.db.waiting.ticket_queries import HeldTicket
 from botfarm.domain.leases import Grant, LeaseRequest, Purpose
@@ -62,6 +63,7 @@ class Waiter:
 class LocalWaiters:
     def __init__(self) -> None:
         self._by_queue: defaultdict[tuple[Pool, Purpose], dict[int, Waiter]] = defaultdict(dict)
+        self._joining: defaultdict[tuple[Pool, Purpose], set[Waiter]] = defaultdict(set)
         self.being_inserted = asyncio.Lock()
         """Held while tickets are inserted, until their waiters are here.
 
@@ -75,6 +77,20 @@ class LocalWaiters:
     def of_queue(self, queue: tuple[Pool, Purpose]) -> Mapping[int, Waiter]:
         """By the ids of their tickets; stays up to date."""
         return self._by_queue[queue]
+
+    def of_queue_or_joining(self, queue: tuple[Pool, Purpose]) -> Iterator[Waiter]:
+        """Also those whose tickets are not inserted yet."""
+        yield from self._joining[queue]
+        yield from self._by_queue[queue].values()
+
+    @contextmanager
+    def joining(self, waiter: Waiter) -> Iterator[None]:
+        """In the block, the ticket of the waiter is being inserted."""
+        self._joining[waiter.request.queue].add(waiter)
+        try:
+            yield
+        finally:
+            self._joining[waiter.request.queue].remove(waiter)
 
     def ticket_ids(self) -> list[int]:
         return [ticket_id for waiters in self._by_queue.values() for ticket_id in waiters]

@@ -5,22 +5,25 @@ This process reads the tickets of all replicas, and grants its own.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
-from botfarm.domain.leases import Purpose
+from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Queue
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
-from botfarm.services.waiting.fair_order import grantable, is_mixed
+from botfarm.services.waiting.fair_order import grantable, is_mixed, overtaking
 from botfarm.services.waiting.local_waiters import LocalWaiters, Waiter
 
 logger = get_logger(__name__)
+
+GrantTicket = Callable[[LeaseRequest, int], Awaitable[Grant | None]]
 
 # Seconds until a queue is read again if nothing wakes it: while NOTIFY arrives, and while it does not.
 POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
@@ -29,6 +32,8 @@ POLL_INTERVAL, POLL_INTERVAL_WITHOUT_NOTIFY = 5.0, 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
 # Seconds until the next reading after one that failed, because the database was unavailable.
 RETRY_PAUSE = 0.5
+# Seconds that a grantable ticket waits for one before it that another replica grants. That replica may be dead.
+LONGEST_HOLD = 0.2
 # Seconds after a user becomes free by itself until the queue is read, because a reading that comes too early
 # must be repeated.
 SLACK = 0.002
@@ -54,16 +59,35 @@ class PoolQueue:
         self._loop = WakeableLoop(self._serve)
         self._after_a_miss, self._held_up = _Pauses(), _Pauses()
         self._is_mixed = False
+        self._first: int | None = None
+        """The id of the first ticket, as of the last reading."""
         self._granting: set[asyncio.Task[None]] = set()
+        self._held_since: dict[int, float] = {}
+        """By the ids of grantable tickets that would overtake tickets of other replicas."""
 
     def wake(self) -> None:
         """Reads the queue soon, if requests wait here."""
         if self._waiters:
             self._loop.wake()
 
+    def freed(self) -> None:
+        """Says that a user may have been freed.
+
+        The first ticket needs no reading of the queue, because it goes before all others. If it is of this process,
+        it is tried at once, and the queue is read after that.
+        """
+        first = self._waiters.get(self._first) if self._first is not None else None
+        if first and first.may_be_granted and not first.request.principal.has_quota:
+            self._start(first, self._grant_first(first))
+        else:
+            self.wake()
+
     def grant(self, waiter: Waiter) -> None:
         """Starts a grant of the waiter's ticket."""
-        waiter.granting = asyncio.create_task(self._grant(waiter))
+        self._start(waiter, self._grant_in_turn(waiter))
+
+    def _start(self, waiter: Waiter, granting: Coroutine[None, None, None]) -> None:
+        waiter.granting = asyncio.create_task(granting)
         self._granting.add(waiter.granting)
         waiter.granting.add_done_callback(self._granting.discard)
 
@@ -98,22 +122,36 @@ class PoolQueue:
 
     def _start_grants(self, queue: Queue) -> bool:
         """Starts the grants. True if a later reading may find more to grant, even if no user is freed."""
-        places, self._is_mixed = grantable(queue), is_mixed(queue)
+        places, self._is_mixed, self._first = grantable(queue), is_mixed(queue), queue.first
+        now = time.monotonic()
+        self._held_since = {
+            place.ticket_id: self._held_since.get(place.ticket_id, now) for place in overtaking(places)
+        }
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
-            if waiter and waiter.may_be_granted:
+            is_held = now < self._held_since.get(place.ticket_id, float("-inf")) + LONGEST_HOLD
+            if waiter and waiter.may_be_granted and not is_held:
                 self.grant(waiter)
-        return self._is_mixed and len(places) < len(queue.places)
+        return bool(self._held_since) or (self._is_mixed and len(places) < len(queue.places))
 
-    async def _grant(self, waiter: Waiter) -> None:
+    async def _grant_first(self, waiter: Waiter) -> None:
+        await self._grant(waiter, self._grants.grant_first)
+        self.wake()
+
+    async def _grant_in_turn(self, waiter: Waiter) -> None:
+        if not await self._grant(waiter, self._grants.grant_ticket):
+            self._loop.wake_within(self._after_a_miss.next())
+
+    async def _grant(self, waiter: Waiter, grant_ticket: GrantTicket) -> bool:
+        """False if the waiter still wants a grant."""
         ticket_id = waiter.ticket.id
         try:
-            grant = await self._grants.grant_ticket(waiter.request, ticket_id)
+            grant = await grant_ticket(waiter.request, ticket_id)
         except ConnectionsBusyError:  # no statement was sent
             grant = None
         except Exception as error:  # noqa: BLE001  it is raised again, in the request that waits
             self._owner(ticket_id, waiter).fail(error, has_ticket=True)
-            return
+            return True
         finally:
             waiter.granting = None
         # A repeated request under the same key may have taken over the ticket meanwhile.
@@ -123,8 +161,7 @@ class PoolQueue:
             self._after_a_miss = _Pauses()
             if self._is_mixed:
                 self.wake()
-        elif not owner.is_over:
-            self._loop.wake_within(self._after_a_miss.next())
+        return owner.is_over
 
     def _owner(self, ticket_id: int, waiter: Waiter) -> Waiter:
         return self._waiters.get(ticket_id, waiter)

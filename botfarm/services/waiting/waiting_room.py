@@ -92,21 +92,21 @@ class WaitingRoom:
     def is_behind_others(self, request: LeaseRequest) -> bool:
         """True if a request in this process waits for the same users and at least as many of them.
 
-        A grant without a ticket could then only fail.
+        A grant without a ticket could then only fail, or overtake a request whose ticket is being inserted.
         """
         return any(
             waiter.request.labels == request.labels
             and waiter.request.user_id == request.user_id
             and waiter.request.count >= request.count
-            for waiter in self._waiters.of_queue(request.queue).values()
+            for waiter in self._waiters.of_queue_or_joining(request.queue)
             if not waiter.is_over
         )
 
     def wake(self, project_id: UUID | None) -> None:
-        """Reads the queues of the project, in which users may have been freed; all queues with None."""
+        """Serves the queues of the project, in which users may have been freed; all queues with None."""
         for (pool, _), queue in self._queues.items():
             if project_id is None or pool.project_id == project_id:
-                queue.wake()
+                queue.freed()
 
     def stop(self) -> None:
         """Answers all waiting requests with ShuttingDownError, now.
@@ -127,7 +127,8 @@ class WaitingRoom:
         await self._heartbeat.close()
 
     async def _wait(self, waiter: Waiter, disconnect: "asyncio.Future[None]") -> tuple[Grant, float]:
-        await self._arrive(waiter)
+        with self._waiters.joining(waiter):
+            await self._arrive(waiter)
         try:
             await self._sleep(waiter, disconnect)
             if waiter.outcome.done():

@@ -36,7 +36,7 @@ class Waited:
     rank: float
     granted: float
     is_orderly: bool
-    """Whether its place in the queue is certain: it waited, with one call and without a fault near it."""
+    """Whether its place in the queue is certain: it waited, with one call and without a fault near its replica."""
 
 
 def waits_in_order(seen: Seen, kept: Kept) -> Iterator[Violation]:
@@ -44,9 +44,9 @@ def waits_in_order(seen: Seen, kept: Kept) -> Iterator[Violation]:
 
     Compared are tests for one user of a pool with the same labels, by the arrival that the farm kept and the priority.
     One that was overtaken must have waited, under one call, because the place of a request that is posted again does
-    not count meanwhile. Those with any fault of the nemesis from shortly before their call to its end are left out:
-    the tickets of a replica that is paused or has no database do not count, and times before and after a step of the
-    clock do not compare.
+    not count meanwhile. Those that waited at a replica with a fault from shortly before their call to its end are left
+    out, and so are all around a fault of the database: the tickets of a replica that is paused or has no database do
+    not count, and times before and after a step of the clock do not compare.
     """
     queues: dict[tuple[object, ...], list[Waited]] = defaultdict(list)
     start = min((lease.acquired_at for lease in kept.leases.values()), default=kept.now)
@@ -57,7 +57,7 @@ def waits_in_order(seen: Seen, kept: Kept) -> Iterator[Violation]:
         arrived = (lease.requested_at - start).total_seconds()
         granted = (lease.acquired_at - start).total_seconds()
         has_waited = _is_single(seen, call) and bool(call.body.get("wait_seconds"))
-        is_orderly = has_waited and not seen.disturbed(call.sent_at - HEARTBEAT, call.ended_at)
+        is_orderly = has_waited and not seen.disturbed(call.replica, call.sent_at - HEARTBEAT, call.ended_at)
         rank = arrived - PRIORITY_STEP * lease.priority
         waited = Waited(lease, call, arrived, rank, granted, is_orderly)
         queues[lease.pool, lease.labels].append(waited)

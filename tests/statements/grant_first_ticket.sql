@@ -1,0 +1,115 @@
+-- The same for one request, when users were freed and the last reading of the queue had it in front.
+-- Returns no row when another live ticket stands before it.
+
+WITH p AS MATERIALIZED (
+    SELECT p.id, p.name, p.default_ttl, p.max_ttl, p.max_hold, p.lock_delay, p.login_gap, p.count_expired, (p.cleaning = 'required' OR p.rotate_on_release) AS cleaned, CAST(:env AS text) AS env, CAST(:domain AS text) AS domain
+    FROM projects AS p WHERE p.id = :project_id
+),
+wanted AS MATERIALIZED (
+    SELECT w.*, sum(w.count) OVER (ORDER BY w.position) AS upto
+    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:counts AS integer[]), CAST(:ttls AS integer[]),
+                CAST(:principals AS text[]), CAST(:owners AS text[]), CAST(:metadata AS text[]),
+                CAST(:idempotency_keys AS text[]), CAST(:fingerprints AS bytea[]),
+                CAST(:addresses AS text[]), CAST(:request_ids AS text[]),
+                CAST(:priorities AS integer[]), CAST(:wait_seconds AS float8[]),
+                CAST(:since AS float8[]), CAST(:notes AS text[]),
+                CAST(:tickets AS bigint[])) WITH ORDINALITY
+         AS w (id, count, ttl, principal, owner, metadata, idempotency_key, fingerprint,
+               address, request_id, priority, wait_seconds, since, note, ticket, position)
+),
+ahead AS MATERIALIZED (
+    SELECT u.id, NULL AS due FROM users AS u
+    WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
+     WHEN u.status = 'active' THEN u.available_at
+     WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
+          AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (
+          SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = :purpose AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
+            AND (t.rank, t.id) < (SELECT mine.rank, mine.id FROM tickets AS mine WHERE mine.id = :ticket))
+    ORDER BY u.project_id, u.env, u.domain, u.id
+    LIMIT :total FOR UPDATE OF u SKIP LOCKED
+),
+behind AS MATERIALIZED (
+    SELECT u.id, NULL AS due FROM users AS u
+    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
+      AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
+      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+          SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
+          WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
+     WHEN u.status = 'active' THEN u.available_at
+     WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
+          AND u.pending_password IS NULL AND NOT (SELECT cleaned FROM p) THEN greatest(u.available_at, u.status_until)
+     END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (
+          SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = :purpose AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
+            AND (t.rank, t.id) < (SELECT mine.rank, mine.id FROM tickets AS mine WHERE mine.id = :ticket))
+    ORDER BY u.project_id, u.env, u.domain, u.id
+    LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
+),
+taken AS MATERIALIZED (
+    SELECT id, due, row_number() OVER () AS place
+    FROM (SELECT id, due FROM ahead UNION ALL SELECT id, due FROM behind) AS both_ways
+),
+fit AS MATERIALIZED (
+    SELECT w.id, array_agg(taken.id ORDER BY taken.id) AS user_ids
+    FROM wanted AS w JOIN taken ON taken.place > w.upto - w.count AND taken.place <= w.upto
+    WHERE w.upto <= (SELECT count(*) FROM taken)
+    GROUP BY w.id
+),
+claimed AS (
+    DELETE FROM tickets USING wanted, fit
+    WHERE tickets.id = wanted.ticket AND fit.id = wanted.id AND tickets.replica = :replica
+      AND tickets.deadline > clock_timestamp()
+    RETURNING wanted.id, tickets.arrived_at
+),
+moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM fit) > 0),
+l AS (
+    INSERT INTO leases (id, fence, principal, operation, purpose, owner, project_id, env, domain, user_ids,
+                        metadata, acquired_at, expires_at, ttl_seconds, hold_until,
+                        idempotency_key, fingerprint, address, request_id,
+                        requested_at, waited, labels, choices, priority, wait_seconds, note)
+    SELECT w.id, nextval('fence'), w.principal, 'acquire_lease', :purpose, w.owner, p.id, p.env, p.domain,
+           fit.user_ids, CAST(w.metadata AS jsonb), now, now + make_interval(secs => granted.ttl),
+           granted.ttl, now + make_interval(secs => p.max_hold),
+           w.idempotency_key, w.fingerprint, w.address, w.request_id,
+           asked.at, greatest(0, extract(epoch FROM now - asked.at)), CAST(:labels AS jsonb),
+           CAST(:choices AS jsonb), w.priority, w.wait_seconds, w.note
+    FROM moment, p, wanted AS w JOIN fit ON fit.id = w.id JOIN claimed ON claimed.id = w.id,
+         LATERAL (SELECT
+CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)
+     ELSE least(coalesce(w.ttl, p.default_ttl), p.max_ttl, p.max_hold) END AS ttl) AS granted,
+         LATERAL (SELECT claimed.arrived_at AS at) AS asked
+    ORDER BY w.principal, w.idempotency_key
+    ON CONFLICT (principal, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, requested_at, waited,
+              xmin AS row_version
+),
+lease_users AS (
+    INSERT INTO lease_users (user_id, fence, due)
+    SELECT granted.id, l.fence, CAST(NULL AS text[]) FROM l, unnest(l.user_ids) AS granted (id)
+),
+u AS (
+    UPDATE users AS u SET locktime = l.acquired_at, expires_at = l.expires_at,
+           lease_id = l.id, fence = l.fence, purpose = :purpose,
+           available_at = greatest(l.expires_at + make_interval(secs => p.lock_delay),
+                                   l.acquired_at + make_interval(secs => p.login_gap)),
+status = 'active', status_since = NULL, status_by = NULL, status_reason = NULL, status_until = NULL,
+failures = u.failures + CAST(u.locktime IS NOT NULL AND p.count_expired AS integer)
+    FROM l, p, unnest(l.user_ids) AS granted (id)
+    WHERE u.id = granted.id
+    RETURNING u.id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.lease_id, u.pending_password,
+              CAST(NULL AS text[]) AS due
+)
+SELECT l.id, l.fence, l.acquired_at, l.expires_at, l.ttl_seconds, l.hold_until, l.row_version,
+       l.requested_at, l.waited, p.name AS project_name,
+       extract(epoch FROM l.expires_at - clock_timestamp())::float8 AS expires_in,
+       u.id AS user_id, u.login, u.password, u.secrets, u.totp_seed, u.labels, u.due,
+       CASE WHEN :purpose <> 'test' THEN u.pending_password END AS pending_password
+FROM p, l JOIN u ON u.lease_id = l.id ORDER BY u.id
