@@ -1,6 +1,7 @@
 """Draws a plan: the seed decides all of it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -10,9 +11,11 @@ from chaos.plan import REPLICAS, KeeperStep, PersonStep, Plan, RunnerStep
 from chaos.stock import BANK, CANARY, PLANS, POOLS, SHOP
 
 Json = dict[str, Any]
-Step = TypeVar("Step")
+Step = TypeVar("Step", RunnerStep, KeeperStep, PersonStep)
 
 RUNNERS, KEEPERS, LEADS, ADMINISTRATORS, READERS = 40, 4, 2, 1, 1
+ALL_THERE_WITHIN = 5.0
+"""Seconds after the start in which the clients come."""
 LONGEST_SCRIPT = 400
 """Steps of a client. At the end of its script it begins again, so that a plan of an hour stays small."""
 
@@ -78,12 +81,15 @@ def make_plan(seed: int, seconds: float) -> Plan:
 
 
 def _script(dice: Random, draw: Callable[[Random], Step], steps: int) -> list[Step]:
-    return [draw(dice) for _ in range(steps)]
+    """The clients come one after the other, because processes that have just started are slow."""
+    first, *others = (draw(dice) for _ in range(steps))
+    return [replace(first, pause=round(dice.uniform(0, ALL_THERE_WITHIN), 3)), *others]
 
 
 def _runner_step(dice: Random) -> RunnerStep:
     pool = dice.choices(POOLS, (6, 2, 3))[0]
-    wanted: Json = {**pool.body, "ttl_seconds": dice.choice((2, 3, 5, 8))}
+    ttl = dice.choice((2, 3, 5, 8))
+    wanted: Json = {**pool.body, "ttl_seconds": ttl}
     match dice.randrange(10):
         case 0 | 1:
             wanted["count"] = dice.randint(2, 4)
@@ -101,14 +107,18 @@ def _runner_step(dice: Random) -> RunnerStep:
     if dice.random() < 0.15:
         wanted["priority"] = dice.choice((-1, 1, 10))
     has_key = dice.random() < 0.6
+    works, renewals = _seconds(dice, 0.5), dice.choice((0, 0, 1, 2))
+    if dice.random() < 0.1:  # beyond the first TTL, with a renewal at each third of it
+        works = round(ttl * dice.uniform(1, 3), 3)
+        renewals = int(works / ttl * 3)
     return RunnerStep(
         pause=_seconds(dice, 0.3),
         wanted=wanted,
         has_key=has_key,
         hangs_up_after=_seconds(dice, 0.5) if dice.random() < 0.12 else None,
         attempts=4 if has_key else 1,
-        works=_seconds(dice, 0.5),
-        renewals=dice.choice((0, 0, 1, 2)),
+        works=works,
+        renewals=renewals,
         verdict=_verdict(dice) if dice.random() < 0.92 else None,
         replica=dice.randrange(len(REPLICAS)),
     )
