@@ -210,7 +210,7 @@ class TestWaiting:
 
     def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:
         story = Story()
-        lease = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=5)
+        lease = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=4)
         assert f"runner-1 got lease {lease.id} after 7" in the_one(story, "no late grant")
 
     def test_a_lease_of_a_key_that_was_refused_is_found(self) -> None:
