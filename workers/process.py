@@ -1,6 +1,6 @@
 import asyncio
 
-from botfarm.logs import configure_logging, get_logger
+from botfarm.logs import configure_logging, get_logger, lines_in_batches
 from botfarm.process.event_loop import run_until_signalled
 from botfarm.process.http_server import listen, url_of
 from botfarm.runtime.startup import check_connections, check_role
@@ -25,4 +25,5 @@ def main() -> None:
         await check_role(settings)
         await work_with_probes(settings, listening, stop, announce=announce)
 
-    run_until_signalled(run)
+    with lines_in_batches():
+        run_until_signalled(run)

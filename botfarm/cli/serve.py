@@ -2,8 +2,9 @@ import asyncio
 import socket
 
 from botfarm.cli.errors import one_line_errors
-from botfarm.logs import configure_logging, get_logger
+from botfarm.logs import configure_logging, get_logger, lines_in_batches
 from botfarm.process.event_loop import run_until_signalled
+from botfarm.process.garbage_collection import spare_what_stays
 from botfarm.process.http_server import listen, url_of
 from botfarm.runtime.keys import require_keys
 from botfarm.runtime.startup import check_connections, check_keys, check_role
@@ -23,7 +24,8 @@ def serve() -> None:
     if settings.bootstrap_token is None:
         logger.warning("BOTFARM_BOOTSTRAP_TOKEN is not set: nobody can call this API")
     listening = listen(settings.host, settings.port, setting="BOTFARM_PORT")
-    run_until_signalled(lambda stop: _serve(settings, listening, stop))
+    with lines_in_batches():
+        run_until_signalled(lambda stop: _serve(settings, listening, stop))
 
 
 async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Event) -> None:
@@ -40,8 +42,13 @@ async def _serve(settings: Settings, listening: socket.socket, stop: asyncio.Eve
         listening,
         stop,
         keys_checked=checking.result(),
-        announce=lambda: logger.info("serving", url=url_of(listening)),
+        announce=lambda: _announce(listening),
     )
+
+
+def _announce(listening: socket.socket) -> None:
+    spare_what_stays()
+    logger.info("serving", url=url_of(listening))
 
 
 async def _check(settings: Settings) -> bool:

@@ -31,7 +31,7 @@ def installed_pgbouncer(database_url: str, *, ignoring: str = "") -> Iterator[st
     program = find_pgbouncer()
     if program is None:
         skip("pgbouncer", "it is not installed, and only root can install it")
-    with pgbouncer(program, database_url, sessions=SESSIONS, ignoring=ignoring) as url:
+    with pgbouncer(program, database_url, sessions=SESSIONS, ignoring=ignoring) as (_, url):
         yield url
 
 

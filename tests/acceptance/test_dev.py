@@ -18,6 +18,7 @@ from botfarm_client.cli import app
 from support.farm import PASSWORD
 from support.postgres import temporary_folder
 from support.processes import (
+    BOTFARM,
     Process,
     assert_dies,
     clean_environment,
@@ -45,6 +46,12 @@ def lease_by_the_printed_line(dev: Process) -> dict[str, object]:
     line = dev.wait_for(r"\n  (curl .*)\n")[1]
     answer = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
     return dict(httpx.Response(200, text=answer.stdout).json())
+
+
+def processor_seconds(pid: int) -> float:
+    """Of all threads of the process, in user mode and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def sign_in(dev: Process, password: str) -> None:
@@ -122,6 +129,18 @@ def test_a_second_start_finds_the_data_and_takes_over_a_server_that_was_left(
     for secret in ("keys", "token", "database-url", "owner-url", "database-app-password"):
         assert (folder / secret).stat().st_mode & 0o777 == 0o600
     assert not [path for path in folder.iterdir() if path.is_file() and password in path.read_text()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processor time from /proc")
+def test_a_second_start_takes_less_than_four_seconds(environment: dict[str, str]) -> None:
+    """By its processor time, because a busy machine makes it wait. It waits a tenth of a second for PostgreSQL."""
+    with running_botfarm("dev", environment=environment) as first:
+        first.wait_for("botfarm is running")
+        first.terminate()
+        assert first.wait() == 0
+    with running(BOTFARM, "dev", environment=environment) as second:
+        second.wait_for("botfarm is running")
+        assert processor_seconds(second.pid) < 4
 
 
 def test_a_database_with_operators_gets_no_other(environment: dict[str, str], database_url: str) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from pprint import pprint
 
-from chaos.plan import make_plan
+from chaos.planning import make_plan
 from chaos.run import HISTORY, run
 from support.processes import end_fork_server, heed_signals
 

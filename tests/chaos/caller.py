@@ -91,7 +91,7 @@ class Caller:
 
 def _what_it_says(response: httpx.Response) -> dict[str, Any]:
     content_type = response.headers.get("content-type", "")
-    answer = response.json() if "json" in content_type else response.text
+    answer = response.json() if "json" in content_type and response.content else response.text
     return {"status": response.status_code, "answer": answer, "content_type": content_type}
 
 

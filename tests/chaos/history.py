@@ -60,6 +60,8 @@ class Fault:
     began_at: float
     ended_at: float
     note: str = ""
+    origin: str = ""
+    """Of the one process that it was done to; empty when it was done to the database or to all processes."""
 
 
 @dataclass(slots=True)

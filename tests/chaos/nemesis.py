@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import asyncpg
 
@@ -14,8 +15,9 @@ from chaos.processes import ChaosFarm, CommandError, FarmProcess
 
 DELAY = 0.15
 """Seconds on each piece of a delayed connection, in each direction."""
-INSISTS_FOR = 20.0
-"""Seconds for which an operator runs a command again while the database is away."""
+INSISTS_FOR = 30.0
+"""Seconds for which an operator tries again while the database is away."""
+Done = TypeVar("Done")
 
 
 class Nemesis:
@@ -41,6 +43,9 @@ class Nemesis:
             "upgrade": self._upgrade,
             "rotate_keys": self._rotate_keys,
             CLOCK_STEP: self._step_clock,
+            "end_sessions": self._end_sessions,
+            "lock_users": self._lock_users,
+            "lock_tables": self._lock_tables,
         }
 
     async def run(self, faults: list[PlannedFault], start: float) -> None:
@@ -49,7 +54,9 @@ class Nemesis:
             await asyncio.sleep(start + fault.at - time.monotonic())
             began_at = time.monotonic()
             note = await self._do(fault)
-            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note))
+            process = self._farm.processes.get(fault.target)
+            origin = process.origin if process else ""
+            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin))
 
     async def _do(self, fault: PlannedFault) -> str:
         if on_farm := self._on_farm.get(fault.kind):
@@ -128,17 +135,41 @@ class Nemesis:
         return ""
 
     async def _step_clock(self, seconds: float) -> str:
-        while True:
+        await self._insist(lambda: step(self._farm.database.url, seconds))
+        return f"by {seconds:+} s"
+
+    async def _end_sessions(self, _: float) -> str:
+        """As a pooler or an operator does; those of the standby stay."""
+        return await self._at_psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'botfarm_app'", 0
+        )
+
+    async def _lock_users(self, seconds: float) -> str:
+        """Somebody has changed a third of the users in a transaction that is still open."""
+        return await self._at_psql(
+            "BEGIN; SELECT FROM users WHERE hashtext(id::text) % 3 = 0 FOR UPDATE", seconds
+        )
+
+    async def _lock_tables(self, seconds: float) -> str:
+        """As a migration that waits for nobody."""
+        return await self._at_psql("BEGIN; LOCK TABLE leases, users IN ACCESS EXCLUSIVE MODE", seconds)
+
+    async def _at_psql(self, statements: str, seconds: float) -> str:
+        """Somebody at the terminal, who does not insist."""
+        try:
+            connection = await asyncpg.connect(self._farm.database.url, timeout=5)
             try:
-                await step(self._farm.database.url, seconds)
-            except (OSError, asyncpg.PostgresError):  # it is away
-                await asyncio.sleep(0.2)
-            else:
-                return f"by {seconds:+} s"
+                await connection.execute(statements, timeout=5)
+                await asyncio.sleep(seconds)
+            finally:
+                await connection.close(timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            return f"not done: {type(error).__name__}"
+        return ""
 
     async def _upgrade(self, _: float) -> str:
         """As a new version is rolled out: the schema first, then replica after replica."""
-        await self._insist("migrate")
+        await self._command("migrate")
         await self._restart_all()
         return ""
 
@@ -147,10 +178,10 @@ class Nemesis:
         former, self._keys = f"k{self._keys}", self._keys + 1
         key = f"k{self._keys}"
         for arguments in (("--id", key), ("--id", key)):
-            self._farm.ring = (await self._insist("keys", "rotate", *arguments)).strip()
+            self._farm.ring = (await self._command("keys", "rotate", *arguments)).strip()
             await self._restart_replicas()
-        await self._insist("keys", "reencrypt")
-        self._farm.ring = (await self._insist("keys", "drop", former)).strip()
+        await self._command("keys", "reencrypt")
+        self._farm.ring = (await self._command("keys", "drop", former)).strip()
         await self._restart_replicas()
         return f"{former} to {key}"
 
@@ -167,13 +198,16 @@ class Nemesis:
             await process.terminate()
             await self._farm.start(process)
 
-    async def _insist(self, *arguments: str) -> str:
-        """Runs a command until it succeeds, because the database may be away."""
+    async def _command(self, *arguments: str) -> str:
+        return await self._insist(lambda: self._farm.command(*arguments))
+
+    async def _insist(self, act: Callable[[], Awaitable[Done]]) -> Done:
+        """Until it is done, because the database may be away."""
         deadline = time.monotonic() + INSISTS_FOR
         while True:
             try:
-                return await self._farm.command(*arguments)
-            except CommandError:
+                return await act()
+            except (CommandError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.5)

@@ -132,10 +132,16 @@ class CommandError(Exception):
     pass
 
 
-async def _through_pgbouncer(stack: AsyncExitStack, program: str, url: str) -> Mapping[str, str]:
+async def _through_pgbouncer(stack: AsyncExitStack, program: str, url: str, log: Path) -> Mapping[str, str]:
     """Settings of a replica, whose proxy is between PgBouncer and the database."""
-    pooled = await asyncio.to_thread(stack.enter_context, pgbouncer(program, url, sessions=3))
-    return {"BOTFARM_DATABASE_URL": pooled, "BOTFARM_LISTEN_URL": url, "BOTFARM_DB_POOLER": "transaction"}
+    pooler, pooled_url = await asyncio.to_thread(stack.enter_context, pgbouncer(program, url, sessions=4))
+
+    def keep_log() -> None:
+        log.write_text(pooler.output)
+        assert pooler._process.poll() is None, f"PgBouncer has ended by itself: {log}"
+
+    stack.callback(keep_log)
+    return {"BOTFARM_DATABASE_URL": pooled_url, "BOTFARM_LISTEN_URL": url, "BOTFARM_DB_POOLER": "transaction"}
 
 
 @asynccontextmanager
@@ -153,7 +159,9 @@ async def chaos_farm(database: ChaosDatabase, logs: Path, *, steps_clock: bool) 
             await make_steppable(database.url)
         pooled = processes[POOLED]
         if program := find_pgbouncer():
-            pooled.further_settings = await _through_pgbouncer(stack, program, served(pooled.proxy.url))
+            pooled.further_settings = await _through_pgbouncer(
+                stack, program, served(pooled.proxy.url), logs / "pgbouncer.log"
+            )
         else:
             print(f"pgbouncer is not installed: {POOLED} reaches the database without it")
         for process in processes.values():

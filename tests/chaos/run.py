@@ -10,8 +10,9 @@ from typing import Any
 
 from chaos.caller import Caller, Record, http_client
 from chaos.checker import Violation, check, passwords_of, read_kept
+from chaos.clients.administrators import Administrator
 from chaos.clients.keepers import do_chores
-from chaos.clients.people import Person
+from chaos.clients.people import Lead
 from chaos.clients.readers import Reader
 from chaos.clients.runners import run_tests
 from chaos.closing import come_to_rest
@@ -69,9 +70,10 @@ async def _clients(plan: Plan, farm: ChaosFarm, record: Record) -> AsyncIterator
             clients.append(run_tests(caller("nightly" if number % 3 == 0 else "ci", name), tests))
         for name, chores in plan.keepers.items():
             clients.append(do_chores(caller("keeper", name), chores))
-        for name, deeds in plan.people.items():
-            person = Person(caller("lead", name), replace(admin, name=name), project_ids)
-            clients.append(person.go_on(deeds))
+        for name, deeds in plan.leads.items():
+            clients.append(Lead(caller("lead", name), project_ids).go_on(deeds))
+        for name, deeds in plan.administrators.items():
+            clients.append(Administrator(replace(admin, name=name), project_ids).go_on(deeds))
         for name, deeds in plan.readers.items():
             reader = Reader(replace(admin, name=name, principal=f"operator:{name}", token="", http=browser))
             clients.append(reader.go_on(deeds))

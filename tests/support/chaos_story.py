@@ -55,8 +55,9 @@ class Story:
         self.history.calls.append(call)
         return call
 
-    def fault(self, kind: str, began: float, ended: float | None = None) -> None:
-        self.history.faults.append(Fault(kind, "database", began, began if ended is None else ended))
+    def fault(self, kind: str, began: float, ended: float | None = None, *, origin: str = "") -> None:
+        ended = began if ended is None else ended
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin))
 
     def grant(
         self,

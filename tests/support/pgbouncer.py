@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from support.live_farm import free_port
-from support.processes import running
+from support.processes import Process, running
 
 
 def find_pgbouncer() -> str | None:
@@ -17,8 +17,10 @@ def find_pgbouncer() -> str | None:
 
 
 @contextmanager
-def pgbouncer(program: str, database_url: str, *, sessions: int, ignoring: str = "") -> Iterator[str]:
-    """The URL of the same database through it. `ignoring` are start-up parameters."""
+def pgbouncer(
+    program: str, database_url: str, *, sessions: int, ignoring: str = ""
+) -> Iterator[tuple[Process, str]]:
+    """With the URL of the same database through it. `ignoring` are start-up parameters."""
     target, port = urlsplit(database_url), free_port()
     with TemporaryDirectory(prefix="botfarm-pgbouncer-") as name:
         configuration = Path(name) / "pgbouncer.ini"
@@ -43,4 +45,4 @@ ignore_startup_parameters = {ignoring}
             command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
         with running(*command, environment={}) as process:
             process.wait_for("process up")
-            yield f"postgresql://{target.username}@127.0.0.1:{port}{target.path}"
+            yield process, f"postgresql://{target.username}@127.0.0.1:{port}{target.path}"

@@ -4,9 +4,10 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -49,14 +50,16 @@ def server_url() -> Iterator[str]:
     """The URL of a database to connect to: BOTFARM_TEST_DATABASE_URL, or an embedded server of our own."""
     given = os.environ.get("BOTFARM_TEST_DATABASE_URL")
     if given:
-        yield given
+        with _maintained(given):
+            yield given
         return
     with temporary_folder() as folder:
         server = EmbeddedPostgres(folder / "farm", options=FAST)
         try:
             url = server.start()
-            asyncio.run(_hash_passwords_quickly(url))
-            yield url
+            with _maintained(url) as maintenance:
+                maintenance.run(_hash_passwords_quickly, url)
+                yield url
         finally:
             server.stop()
 
@@ -64,12 +67,13 @@ def server_url() -> Iterator[str]:
 @contextmanager
 def fresh_database(url: str, *, template: str = "template0", locale: str | None = None) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    options = f" LOCALE '{locale}'" if locale else ""
-    asyncio.run(_create_database(url, f'"{name}" TEMPLATE "{template}"{options}'))
+    locale_option = f" LOCALE '{locale}'" if locale else ""
+    maintenance = _maintenance[url]
+    maintenance.run(_create_database, f'"{name}" TEMPLATE "{template}"{locale_option}')
     try:
         yield database_of(url, name)
     finally:
-        asyncio.run(_drop_database(url, name))
+        maintenance.run(_drop_database, name)
 
 
 def served(url: str) -> str:
@@ -88,34 +92,51 @@ def database_of(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-async def _create_database(url: str, name_and_options: str) -> None:
-    async with _connected(url) as connection:
-        # Without a log of each page it takes a third less processor time; earlier versions know only this way.
-        copied = " STRATEGY FILE_COPY" if connection.get_server_version() >= (15,) else ""
-        await connection.execute(f"CREATE DATABASE {name_and_options}{copied}")
+class _Maintenance:
+    """A connection that stays open. To open one takes as long as to drop a database."""
+
+    def __init__(self, url: str) -> None:
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._connection = self._runner.run(asyncpg.connect(url))
+
+    def run(self, do: Callable[[asyncpg.Connection, str], Coroutine[Any, Any, None]], argument: str) -> None:
+        """Not for inside an event loop."""
+        self._runner.run(do(self._connection, argument))
+
+    def end(self) -> None:
+        self._runner.run(self._connection.close())
+        self._runner.close()
 
 
-async def _drop_database(url: str, name: str) -> None:
-    async with _connected(url) as connection:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+_maintenance: dict[str, _Maintenance] = {}
+"""By the URL of each server that is in use."""
 
 
-async def _hash_passwords_quickly(url: str) -> None:
+@contextmanager
+def _maintained(url: str) -> Iterator[_Maintenance]:
+    _maintenance[url] = _Maintenance(url)
+    try:
+        yield _maintenance[url]
+    finally:
+        _maintenance.pop(url).end()
+
+
+async def _create_database(connection: asyncpg.Connection, name_and_options: str) -> None:
+    # Without a log of each page it takes a third less processor time; earlier versions know only this way.
+    copied = " STRATEGY FILE_COPY" if connection.get_server_version() >= (15,) else ""
+    await connection.execute(f"CREATE DATABASE {name_and_options}{copied}")
+
+
+async def _drop_database(connection: asyncpg.Connection, name: str) -> None:
+    await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _hash_passwords_quickly(connection: asyncpg.Connection, url: str) -> None:
     """Of each connection the thousands of rounds of a hash would be half of the processor time.
 
     The owner of the database makes the serving role, whose password is hashed as its own is here.
     """
-    async with _connected(url) as connection:
-        if connection.get_server_version() >= (16,):
-            await connection.execute("SET scram_iterations = 1")
-            await connection.execute("ALTER ROLE botfarm SET scram_iterations = 1")
-            await connection.execute(f"ALTER ROLE botfarm PASSWORD '{urlsplit(url).password}'")
-
-
-@asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+    if connection.get_server_version() >= (16,):
+        await connection.execute("SET scram_iterations = 1")
+        await connection.execute("ALTER ROLE botfarm SET scram_iterations = 1")
+        await connection.execute(f"ALTER ROLE botfarm PASSWORD '{urlsplit(url).password}'")

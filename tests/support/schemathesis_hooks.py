@@ -16,6 +16,7 @@ CHECKS = [
     checks.response_schema_conformance,
 ]
 other = requests.Session()
+other.trust_env = False  # it would look for proxies and passwords anew at each request
 
 
 @schemathesis.serializer("application/x-ndjson")

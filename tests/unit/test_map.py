@@ -18,6 +18,7 @@ FOUNDATION = {
     "crypto",
     "metrics",
     "logs",
+    "log_writer",
     "__init__",
 }
 """Every room may use these modules, so the picture leaves them out."""

@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm import metrics
 from botfarm.errors import InternalError
-from botfarm.logs import get_logger
+from botfarm.logs import get_logger, log_often
 from botfarm.web.http.error_responses import problem_response
 from botfarm.web.http.metric_labels import method_of, template_of
 
 logger = get_logger(__name__)
-_log = logging.getLogger(__name__)  # only for its level, which is cheap to ask for
+_log = logging.getLogger(__name__)  # for its level, which is cheap to ask for
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # A page of another site must not frame our pages, sniff an answer's type, or see the referrer.
@@ -132,13 +132,15 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     if template not in _UNTIMED:
         duration.observe(seconds)
     if template not in _QUIET and _log.isEnabledFor(logging.INFO):
-        logger.info(
+        log_often(
+            _log,
             "request",
             operation=getattr(route, "name", template),  # without the address: it may have a token in it
             method=method,
             status=status,
             milliseconds=round(seconds * 1000, 1),
             principal=getattr(scope["state"].get("principal"), "name", None),
+            request_id=scope["state"]["request_id"],
         )
 
 

@@ -37,7 +37,12 @@ class Seen:
         for call in history.calls:
             self._sort_in(call)
         steps = [fault for fault in history.faults if fault.kind == CLOCK_STEP]
-        self._faults = Spans((fault.began_at, fault.ended_at) for fault in history.faults)
+        self._disturbances = {
+            origin: Spans(
+                (each.began_at, each.ended_at) for each in self.faults if each.origin in {origin, ""}
+            )
+            for origin in {"", *(fault.origin for fault in self.faults)}
+        }
         self._steps = Spans((step.began_at - CLOCK_MARGIN, step.ended_at + CLOCK_MARGIN) for step in steps)
 
     def _sort_in(self, call: Call) -> None:
@@ -65,9 +70,9 @@ class Seen:
         """Whether the clock of the database was stepped between these moments, or shortly before or after."""
         return self._steps.meet(since, until)
 
-    def disturbed(self, since: float, until: float) -> bool:
-        """Whether there was any fault between these moments."""
-        return self._faults.meet(since, until)
+    def disturbed(self, origin: str, since: float, until: float) -> bool:
+        """Whether between these moments there was a fault of this replica, of the database or of all processes."""
+        return self._disturbances.get(origin, self._disturbances[""]).meet(since, until)
 
     def granted(self) -> Iterator[tuple[str, Call]]:
         """Each lease with the first of the calls that were answered with it."""

@@ -7,39 +7,58 @@ from itertools import count, cycle
 from typing import Any
 
 from chaos.caller import Caller
-from chaos.history import CANARY
+from chaos.history import CANARY, Call
 from chaos.plan import PersonStep
 from chaos.stock import SHOP
 
 Json = dict[str, Any]
+Deed = Callable[[PersonStep], Awaitable[object]]
 
 
 class Person:
-    def __init__(self, caller: Caller, admin: Caller, project_ids: dict[str, str]) -> None:
-        """`admin` is the same person with the role that changes policies."""
+    """Who does what its `deeds` say, one thing after the other."""
+
+    deeds: dict[str, Deed]
+
+    def __init__(self, caller: Caller, project_ids: dict[str, str]) -> None:
         self._caller = caller
-        self._admin = admin
         self._project_ids = project_ids
-        self._deeds: dict[str, Callable[[PersonStep], Awaitable[object]]] = {
-            "quarantine": self._quarantine,
-            "restore": self._restore,
-            "restore_all": self._restore_all,
-            "label_all": self._label_all,
-            "hold": self._hold,
-            "lock": self._lock,
-            "force_release": self._force_release,
-            "import_users": self._import_users,
-            "delete_imported": self._delete_imported,
-            "change_policy": self._change_policy,
-            "read_lists": self._read_lists,
-        }
-        self._imports = count(1)
 
     async def go_on(self, script: list[PersonStep]) -> None:
         """Until it is cancelled."""
         for step in cycle(script):
             await asyncio.sleep(step.pause)
-            await self._deeds[step.action](step)
+            await self.deeds[step.action](step)
+
+    async def _get(self, operation: str, path: str, step: PersonStep) -> Call:
+        return await self._caller.call(operation, "GET", path, replica=step.replica)
+
+    async def _post(self, operation: str, path: str, step: PersonStep, body: Json | None = None) -> Call:
+        return await self._caller.call(operation, "POST", path, replica=step.replica, body=body)
+
+    async def _patch(self, operation: str, path: str, step: PersonStep, body: Json) -> Call:
+        return await self._caller.call(operation, "PATCH", path, replica=step.replica, body=body)
+
+
+class Lead(Person):
+    """Looks after users."""
+
+    def __init__(self, caller: Caller, project_ids: dict[str, str]) -> None:
+        super().__init__(caller, project_ids)
+        self._imports = count(1)
+        self.deeds = {
+            "quarantine": self._quarantine,
+            "restore": self._restore,
+            "restore_all": self._restore_all,
+            "label_all": self._label_all,
+            "new_password": self._new_password,
+            "hold": self._hold,
+            "lock": self._lock,
+            "force_release": self._force_release,
+            "import_users": self._import_users,
+            "delete_imported": self._delete_imported,
+            "read_lists": self._read_lists,
+        }
 
     async def _quarantine(self, step: PersonStep) -> None:
         if user := await self._one_of("get_users", "/users?limit=100", step):
@@ -64,6 +83,11 @@ class Person:
         }
         await self._post("change_users", "/users/bulk", step, wanted)
 
+    async def _new_password(self, step: PersonStep) -> None:
+        if user := await self._one_of("get_users", "/users?limit=100", step):
+            body = {"password": f"{CANARY}-by-{self._caller.name}-{step.which}"}
+            await self._patch("update_user", f"/users/{user['id']}", step, body)
+
     async def _hold(self, step: PersonStep) -> None:
         wanted: Json = {"purpose": "hold", "note": "for a look", "ttl_seconds": 3}
         user = await self._one_of("get_users", "/users?state=free", step)
@@ -80,7 +104,7 @@ class Person:
             path = f"/users/{user['id']}"
             locked = await self._post("acquire_lock", f"{path}/acquire_lock", step, {"ttl_seconds": 3})
             if locked.status == 200 and step.which % 3:
-                await self._post("release_lock", f"{path}/release_lock", step, None)
+                await self._post("release_lock", f"{path}/release_lock", step)
 
     async def _force_release(self, step: PersonStep) -> None:
         if lease := await self._one_of("get_leases", "/leases?state=active", step):
@@ -113,12 +137,6 @@ class Person:
             wanted["reason"] = "no longer needed"
         await self._post("change_users", "/users/bulk", step, wanted)
 
-    async def _change_policy(self, step: PersonStep) -> None:
-        project = list(self._project_ids.values())[step.which % len(self._project_ids)]
-        await self._admin.call(
-            "update_project", "PATCH", f"/projects/{project}", replica=step.replica, body=step.change
-        )
-
     async def _read_lists(self, step: PersonStep) -> None:
         for operation, path in (
             ("get_pools", "/pools"),
@@ -135,9 +153,3 @@ class Person:
         listed = await self._get(operation, path, step)
         items = listed.answer["items"] if listed.status == 200 else []
         return items[step.which % len(items)] if items else None
-
-    async def _get(self, operation: str, path: str, step: PersonStep) -> Any:
-        return await self._caller.call(operation, "GET", path, replica=step.replica)
-
-    async def _post(self, operation: str, path: str, step: PersonStep, body: Json | None) -> Any:
-        return await self._caller.call(operation, "POST", path, replica=step.replica, body=body)

@@ -1,0 +1,78 @@
+"""Draws the faults of a plan. They come in lanes: one after the other within a lane, which go on beside each other."""
+
+from collections.abc import Iterator
+from random import Random
+
+from chaos.history import CLOCK_STEP
+from chaos.plan import CLOCK_LANE, PROCESSES, PlannedFault
+
+# Each kind with its weight, its targets, and how many seconds it lasts.
+Kinds = dict[str, tuple[int, tuple[str, ...], tuple[float, float]]]
+LANES: dict[str, tuple[Kinds, float]] = {
+    "processes": (
+        {
+            "kill": (4, PROCESSES, (0.1, 2)),
+            "terminate": (2, PROCESSES, (0.1, 1)),
+            "pause": (3, PROCESSES, (0.5, 7)),
+        },
+        3.0,
+    ),
+    "network": (
+        {
+            "cut": (3, PROCESSES, (0.2, 2)),
+            "delay": (3, PROCESSES, (1, 4)),
+            "silence": (3, PROCESSES, (0.5, 4)),
+            "lose_answers": (3, PROCESSES, (0.2, 3)),
+        },
+        4.0,
+    ),
+    "database": (
+        {
+            "crash": (3, ("database",), (0.1, 1.5)),
+            "restart": (2, ("database",), (0.1, 0.5)),
+            "promote": (2, ("database",), (0.1, 1)),
+        },
+        18.0,
+    ),
+    "sessions": (
+        {
+            "end_sessions": (1, ("database",), (0, 0)),
+            "lock_users": (2, ("database",), (0.2, 4)),
+            "lock_tables": (1, ("database",), (0.2, 3)),
+        },
+        8.0,
+    ),
+    "operations": ({"upgrade": (1, ("farm",), (0, 0)), "rotate_keys": (1, ("farm",), (0, 0))}, 20.0),
+}
+STEPS_OF_CLOCK = (-8.0, -3.0, 0.5, 3.0, 8.0)
+SHARE_WITH_STEPS = 0.5
+"""Of the seeds. About a run with steps of the clock the checker can say less."""
+
+
+def draw_faults(seed: int, seconds: float) -> dict[str, list[PlannedFault]]:
+    """By lane."""
+    faults = {
+        lane: list(_faults(Random(f"{seed} {lane}"), kinds, mean_gap, seconds))
+        for lane, (kinds, mean_gap) in LANES.items()
+    }
+    clock = Random(f"{seed} {CLOCK_LANE}")
+    if clock.random() < SHARE_WITH_STEPS:
+        faults[CLOCK_LANE] = list(_steps_of_clock(clock, seconds))
+    return faults
+
+
+def _faults(dice: Random, kinds: Kinds, mean_gap: float, seconds: float) -> Iterator[PlannedFault]:
+    at = dice.uniform(0.5, 1.0) * mean_gap
+    while at < seconds:
+        kind = dice.choices(list(kinds), [weight for weight, _, _ in kinds.values()])[0]
+        _, targets, (shortest, longest) = kinds[kind]
+        lasts = round(dice.uniform(shortest, longest), 2)
+        yield PlannedFault(round(at, 2), kind, dice.choice(targets), lasts)
+        at += lasts + dice.uniform(0.5, 1.5) * mean_gap
+
+
+def _steps_of_clock(dice: Random, seconds: float) -> Iterator[PlannedFault]:
+    at = dice.uniform(5, 15)
+    while at < seconds:
+        yield PlannedFault(round(at, 2), CLOCK_STEP, "database", dice.choice(STEPS_OF_CLOCK))
+        at += dice.uniform(10, 25)
