@@ -165,11 +165,17 @@ class TestWaiting:
     def test_a_request_that_was_overtaken_is_found(self) -> None:
         story = Story()
         later = story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
-        first = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        first = story.acquire("runner-1", 1, at=2, took=8, granted_at=9.5, wait=20)
         told = the_one(story, "waits in order")
         assert "runner-1 (arrived at 2026-01-05 08:00:02+00:00, priority 0)" in told
-        assert f"got lease {first.id} 1.000 s after runner-2" in told
+        assert f"got lease {first.id} 1.500 s after runner-2" in told
         assert later.id in told
+
+    def test_a_request_that_is_served_at_almost_the_same_moment_is_clean(self) -> None:
+        story = Story()
+        story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=8.9, wait=20)
+        assert found(story) == []
 
     @pytest.mark.parametrize(
         "why",
@@ -182,7 +188,7 @@ class TestWaiting:
     def test_who_may_go_first_is_clean(self, why: dict[str, Any]) -> None:
         story = Story()
         story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20, **why)
-        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9.5, wait=20)
         assert found(story) == []
 
     def test_a_place_that_was_kept_for_a_retry_may_be_overtaken(self) -> None:
@@ -190,7 +196,7 @@ class TestWaiting:
         story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 2, took=4, key="k", error="cut")
         story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
         waiting = START + timedelta(seconds=2)
-        story.acquire("runner-1", 1, at=8.5, took=1, granted_at=9, wait=20, key="k", requested_at=waiting)
+        story.acquire("runner-1", 1, at=8.5, took=1, granted_at=9.5, wait=20, key="k", requested_at=waiting)
         assert found(story) == []
 
     @pytest.mark.parametrize("origin", ["", "http://replica-1"])
@@ -198,14 +204,14 @@ class TestWaiting:
         story = Story()
         story.fault("pause", 3, 4, origin=origin)
         story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
-        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9.5, wait=20)
         assert found(story) == []
 
     def test_a_fault_of_another_replica_excuses_nothing(self) -> None:
         story = Story()
         story.fault("pause", 3, 4, origin="http://replica-2")
         story.acquire("runner-2", 2, at=5, took=4, granted_at=8, wait=20)
-        story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=20)
+        story.acquire("runner-1", 1, at=2, took=8, granted_at=9.5, wait=20)
         assert "runner-1" in the_one(story, "waits in order")
 
     def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:

@@ -16,9 +16,9 @@ NO_LATE_GRANT = "no late grant"
 PRIORITY_STEP = 60.0
 """Seconds of waiting that a step of priority counts as (docs/waiting.md, The order)."""
 OUT_OF_ORDER = 1.0
-"""Seconds by which a later request may be served first. Across replicas, and while a queue forms, the order holds to
-some milliseconds only (docs/waiting.md, The order). A run has all processes of the farm on one machine, where the
-statement that writes a ticket may take some hundred."""
+"""Seconds by which a request may be later and all the same be served first, and by which it may be served sooner.
+Across replicas, and while a queue forms, the order holds to some milliseconds only (docs/waiting.md, The order). A run
+has all processes of the farm on one machine: one that begins may take a second to write the tickets of its requests."""
 HEARTBEAT = 6.0
 """Seconds after a fault in which tickets of a replica may not count: five without a heartbeat, and one between two."""
 LATE = 2.0
@@ -76,18 +76,23 @@ def _is_for_any_one(call: Call, lease: KeptLease) -> bool:
 
 
 def _overtaken(queue: list[Waited]) -> Iterator[Violation]:
-    """Keeps those granted before that no later one has a higher rank than: the first after a moment has the highest."""
-    granted: list[float] = []
+    """Looks for a higher rank that was granted well after this one arrived, and well before it was granted.
+
+    Of those granted before, `highest` keeps those that no later one has a higher rank than. So the first of them
+    after any moment has the highest rank after it.
+    """
+    in_order = sorted(queue, key=lambda each: each.granted)
     highest: list[Waited] = []
-    for waited in sorted(queue, key=lambda each: each.granted):
-        first = bisect_right(granted, waited.arrived + OUT_OF_ORDER)
+    added = 0
+    for waited in in_order:
+        while in_order[added].granted < waited.granted - OUT_OF_ORDER:
+            while highest and highest[-1].rank <= in_order[added].rank:
+                highest.pop()
+            highest.append(in_order[added])
+            added += 1
+        first = bisect_right(highest, waited.arrived + OUT_OF_ORDER, key=lambda each: each.granted)
         if waited.is_orderly and first < len(highest) and highest[first].rank > waited.rank + OUT_OF_ORDER:
             yield _out_of_order(waited, highest[first])
-        while highest and highest[-1].rank <= waited.rank:
-            highest.pop()
-            granted.pop()
-        highest.append(waited)
-        granted.append(waited.granted)
 
 
 def _out_of_order(waited: Waited, other: Waited) -> Violation:
