@@ -21,7 +21,7 @@ UPKEEP_READY := .venv/.upkeep-ready
 # $(call timed,TARGETS) makes them and says how long it took.
 timed = +@start=$$(date +%s); $(MAKE) --silent $(1) && echo "[$$(($$(date +%s) - start)) s] $(filter-out --%,$(1))"
 
-.PHONY: help chaos ci run demo docs docs-serve test test-demo test-docs test-in-browsers browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help chaos ci run demo docs docs-serve test test-demo test-docs beside-test-ops browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,10 +74,10 @@ ci: ## Everything that CI runs, the tests first (QUICK=1: as for test-ops)
 	$(call timed,$(READY))
 	$(call timed,--jobs=2 test browser)
 	$(call timed,--jobs=3 --output-sync=target tools check)
-	$(call timed,--jobs=2 --output-sync=target test-ops test-in-browsers)
+	$(call timed,--jobs=2 --output-sync=target test-ops beside-test-ops)
 
-# One after the other, beside test-ops, which waits for most of its time.
-test-in-browsers:
+# What needs a browser and what takes minutes, one after the other, because test-ops waits for most of its time.
+beside-test-ops:
 	$(call timed,test-playwright)
 	$(call timed,test-page)
 	$(call timed,test-demo)

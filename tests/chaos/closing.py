@@ -8,12 +8,15 @@ from chaos.clients.keepers import rotate
 from chaos.clients.runners import release
 from chaos.stock import POOLS
 
+COMES_BACK_WITHIN = 30.0
 LEASES_END_WITHIN = 40.0
 """Seconds: the longest hold of a policy, the longest lock-delay, and the longest step of the clock."""
 
 
 async def come_to_rest(manager: Caller, keeper: Caller) -> None:
     """Returns when all users are free, or after LEASES_END_WITHIN: then the checker names the others."""
+    for replica in range(len(manager.origins)):
+        await _comes_back(manager, replica)
     deadline = time.monotonic() + LEASES_END_WITHIN
     while time.monotonic() < deadline:
         body = {"action": "restore", "filter": {"state": "quarantined"}}
@@ -23,6 +26,14 @@ async def come_to_rest(manager: Caller, keeper: Caller) -> None:
                 pass
         if await _all_are_free(manager):
             return
+        await asyncio.sleep(0.5)
+
+
+async def _comes_back(manager: Caller, replica: int) -> None:
+    """By itself, after all that was done to it and to its database."""
+    deadline = time.monotonic() + COMES_BACK_WITHIN
+    while (await manager.call("get_users", "GET", "/users?limit=1", replica=replica)).status != 200:
+        assert time.monotonic() < deadline, f"{manager.origins[replica]} does not come back"
         await asyncio.sleep(0.5)
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
                 ):
                     await _go_on(plan, farm, tally, clients)
                     print("all clients and faults have ended", flush=True)
-                    await closing
+                    await closing()
             print("all leases have ended; checking", flush=True)
             history = read_history(folder / HISTORY)
             kept = await read_kept(database.url, passwords_of(history))
@@ -53,7 +54,9 @@ async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
 
 
 @asynccontextmanager
-async def _clients(plan: Plan, farm: ChaosFarm, record: Record) -> AsyncIterator[tuple[list[Client], Client]]:
+async def _clients(
+    plan: Plan, farm: ChaosFarm, record: Record
+) -> AsyncIterator[tuple[list[Client], Callable[[], Client]]]:
     """All clients of the plan, which go on until they are cancelled, and the one that comes after them."""
     async with http_client() as http, http_client() as browser:
         admin = Caller(
@@ -77,7 +80,7 @@ async def _clients(plan: Plan, farm: ChaosFarm, record: Record) -> AsyncIterator
         for name, deeds in plan.readers.items():
             reader = Reader(replace(admin, name=name, principal=f"operator:{name}", token="", http=browser))
             clients.append(reader.go_on(deeds))
-        yield clients, come_to_rest(caller("lead", "closing"), caller("keeper", "closing"))
+        yield clients, partial(come_to_rest, caller("lead", "closing"), caller("keeper", "closing"))
 
 
 async def _go_on(plan: Plan, farm: ChaosFarm, tally: Tally, clients: list[Client]) -> None:

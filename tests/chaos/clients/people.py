@@ -61,7 +61,7 @@ class Lead(Person):
         }
 
     async def _quarantine(self, step: PersonStep) -> None:
-        if user := await self._one_of("get_users", "/users?limit=100", step):
+        if user := await self._one_of("get_users", "/users?limit=20", step):
             await self._post(
                 "quarantine_user", f"/users/{user['id']}/quarantine", step, {"reason": "a look at it"}
             )
@@ -84,7 +84,7 @@ class Lead(Person):
         await self._post("change_users", "/users/bulk", step, wanted)
 
     async def _new_password(self, step: PersonStep) -> None:
-        if user := await self._one_of("get_users", "/users?limit=100", step):
+        if user := await self._one_of("get_users", "/users?limit=20", step):
             body = {"password": f"{CANARY}-by-{self._caller.name}-{step.which}"}
             await self._patch("update_user", f"/users/{user['id']}", step, body)
 
