@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 from chaos.history import Recorder
 from support.chaos_story import PASSWORD, Story
 from support.processes import CHECKOUT
