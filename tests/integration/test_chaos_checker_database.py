@@ -1,12 +1,17 @@
 """What the checker reads of a real farm."""
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 
-from botfarm.domain.leases import Outcome
+from botfarm.domain.access import EVERYTHING, Principal, Role
+from botfarm.domain.leases import Outcome, Verdict
 from chaos.checker import Kept, check, read_kept
 from chaos.checker.found_passwords import Passwords
 from chaos.history import CANARY, History
 from support.farm import MANAGER, RUNNER, Farm
+from support.rollups import forge_lease, hours_ago, roll_up
 
 
 async def test_a_farm_that_was_used_and_rests_is_clean(farm: Farm, database_url: str) -> None:
@@ -39,3 +44,46 @@ async def test_a_password_in_a_table_is_found(farm: Farm, database_url: str, pas
     await farm.acquire(pool, MANAGER, metadata={"token": f"it is {password}."})
     kept: Kept = await read_kept(database_url, Passwords(frozenset({"abcdefghijk-ABCDEFGH-234"})))
     assert [place.partition(":")[0] for place in kept.passwords_in] == ["leases"]
+
+
+async def test_rollups_of_a_real_farm_are_what_its_leases_say(farm: Farm, database_url: str) -> None:
+    pool = await farm.pool(3)
+    hour = await hours_ago(farm, 3)
+    users = [uuid4(), uuid4()]
+    fence = await forge_lease(farm, pool, hour, hour + timedelta(minutes=90), users=users)
+    await farm.sql.execute(
+        "UPDATE lease_users SET outcome = 'broken', reason = 'captcha' WHERE (fence, user_id) = ($1, $2)",
+        fence,
+        users[0],
+    )
+    await forge_lease(farm, pool, hour, hour + timedelta(minutes=1), ended_by="expired", waited=5)
+    await forge_lease(farm, pool, hour, hour + timedelta(minutes=2), ended_by="forced")
+    await forge_lease(farm, pool, hour, hour + timedelta(minutes=3), outcome=None)
+    await forge_lease(farm, pool, hour, hour + timedelta(minutes=4), purpose="chore")
+    await roll_up(farm)
+    kept = await read_kept(database_url)
+    assert check(History(), kept) == []
+    assert len(kept.rollups) >= 2
+    await farm.sql.execute("UPDATE rollups SET busy_seconds = busy_seconds + 1 WHERE hour = $1", hour)
+    (violation,) = check(History(), await read_kept(database_url))
+    assert violation.rule == "rollups true"
+    assert str(hour) in str(violation)
+
+
+async def test_a_token_and_a_trust_rule_that_hold_too_much_are_found(farm: Farm, database_url: str) -> None:
+    pool = await farm.pool(4)
+    made = await farm.services.tokens.create(
+        MANAGER, name="ci", role=Role.RUNNER, projects=None, envs=None, max_leases=1, expires_in=None
+    )
+    await farm.sql.execute(
+        """INSERT INTO trust_rules (id, name, issuer, claims, role, max_leases_of_all, token_ttl, once, created_by)
+           VALUES (gen_random_uuid(), 'web', 'https://ci.test', '{}', 'runner', 1, 60, false, 'a test')"""
+    )
+    token = f"token:ci:{made.token.id}"
+    names = [token, token, "ci:web:run-1", "ci:web:run-2"]
+    # These principals have no quota of their own, so the farm grants them more than their caps.
+    leases = [(name, await farm.acquire(pool, Principal(name, Role.RUNNER, EVERYTHING))) for name in names]
+    for name, lease in leases:
+        await farm.services.leases.release(Principal(name, Role.RUNNER, EVERYTHING), lease.id, Verdict())
+    told = [str(violation) for violation in check(History(), await read_kept(database_url))]
+    assert [each.split(" held")[0] for each in told] == [f"caps kept: {token}", "caps kept: ci:web:run-2"]

@@ -28,6 +28,12 @@ def never_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_queue, "POLL_INTERVAL_WITHOUT_NOTIFY", 600.0)
 
 
+async def forget(farm: Farm, sent: list[UUID]) -> None:
+    """Forgets what the set-up has sent, and what it left to send."""
+    await farm.services.leases._notifier.close()
+    sent.clear()
+
+
 class TestNotification:
     @pytest.fixture
     def sent(self, monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
@@ -49,7 +55,7 @@ class TestNotification:
         async with replicas.replica() as one:
             waiting = one.wait(pool)
             await one.until_read(pool)
-            sent.clear()
+            await forget(farm, sent)
             await farm.release(lease)
             await waiting
         assert sent == []
@@ -66,7 +72,7 @@ class TestNotification:
                 await farm.until_blocked()
                 waiting = one.wait(pool)
                 await one.until_read(pool)  # it has found no free user
-                sent.clear()
+                await forget(farm, sent)
             await releasing
             await waiting
         assert sent == [pool.project_id]
@@ -81,7 +87,7 @@ class TestNotification:
             first, second = one.wait(pool), one.wait(pool)
             await replicas.until_waiting(2)
             await one.until_read(pool)
-            sent.clear()
+            await forget(farm, sent)
             await farm.release(leases[0])
             assert sent == []
             await farm.release(leases[1])

@@ -31,6 +31,7 @@ class TestTwoReplicasThatGrant:
         async with replicas.replica() as slow, replicas.replica() as quick:
             slow.grants.before_grant = may_go.wait
             first = slow.wait(pool, owner="first", ago=1)
+            await replicas.until_waiting(1)
             second = quick.wait(pool, owner="second")
             await replicas.until_waiting(2)
             await replicas.free(quick, pool, 2)
@@ -48,6 +49,7 @@ class TestTwoReplicasThatGrant:
         async with replicas.replica() as stuck, replicas.replica() as quick:
             stuck.grants.before_grant = may_go.wait
             first = stuck.wait(pool, owner="first", ago=1)
+            await replicas.until_waiting(1)
             second = quick.wait(pool, owner="second")
             await replicas.until_waiting(2)
             await replicas.free(quick, pool, 2)
@@ -65,6 +67,7 @@ class TestTwoReplicasThatGrant:
         async with replicas.replica() as slow, replicas.replica() as quick:
             slow.grants.before_grant = may_go.wait
             first = slow.wait(pool, owner="first", ago=1)
+            await replicas.until_waiting(1)
             second = quick.wait(pool, owner="second")
             await replicas.until_waiting(2)
             await farm.sql.execute(

@@ -118,6 +118,8 @@ class PoolQueue:
             pauses.append(self._held_up.next())
         else:
             self._held_up = _Pauses()
+        if self._held_since:
+            pauses.append(_jittered(FIRST_PAUSE))
         return min(pauses)
 
     def _start_grants(self, queue: Queue) -> bool:
@@ -132,7 +134,7 @@ class PoolQueue:
             is_held = now < self._held_since.get(place.ticket_id, float("-inf")) + LONGEST_HOLD
             if waiter and waiter.may_be_granted and not is_held:
                 self.grant(waiter)
-        return bool(self._held_since) or (self._is_mixed and len(places) < len(queue.places))
+        return self._is_mixed and len(places) < len(queue.places)
 
     async def _grant_first(self, waiter: Waiter) -> None:
         await self._grant(waiter, self._grants.grant_first)

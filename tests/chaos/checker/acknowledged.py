@@ -20,7 +20,7 @@ _STATUS = frozenset({"quarantine_user", "restore_user", "retire_user"})
 
 
 def nothing_lost(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """What was answered with success is in the database (DESIGN.md 3 and 7: the commit comes before the answer).
+    """What was answered with success is in the database, because the commit comes before the answer.
 
     Each lease is there with its fence and users, with an end that is not before any that was answered, and ended as
     its release was answered. Changes of users are in the audit, and created and imported users are there unless
@@ -150,7 +150,7 @@ def _any_may_come_after(last: Call, others: Iterable[Call]) -> bool:
 
 
 def holders_know(seen: Seen, _: Kept) -> Iterator[Violation]:
-    """A holder is not told that its lease has ended before the end that it knows (decision 0021; DESIGN.md 4.3).
+    """A holder is not told that its lease has ended before its end (docs/leases.md, rule 3; decision 0021).
 
     Unless somebody forced the release. When the database's clock is stepped forwards, leases end at once and their
     holders are told so (docs/leases.md, The clock), so what was told about a lease that lived through a step is left

@@ -16,7 +16,7 @@ OF_MANY = frozenset({"change_users", "import_users"})
 
 
 def all_free(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """No lease is live, no ticket waits, and each user can be had (DESIGN.md 4.3, 4.4 and 4.9).
+    """No lease is live, no ticket waits, and each user can be had (docs/leases.md, rules 3 and 4; docs/waiting.md).
 
     Read it after the last TTL, lock-delay and kept place. Users that are not active must have been put so: by a
     call of the history or by the policy of their project, which also makes them dirty after an unconfirmed rotation.

@@ -15,7 +15,7 @@ ONE_LEASE_FOR_A_KEY = "one lease for a key"
 
 
 def fences_rise(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A later lease has a higher fence (DESIGN.md 2, "fence"; docs/leases.md, What exclusivity rests on).
+    """A later lease has a higher fence (docs/leases.md, What exclusivity rests on).
 
     Of any two leases: when the answer with the first was read before the second was asked for. Of two leases of one
     user also by the database's clock, except of its clock after a step, which says nothing about their order.
@@ -60,7 +60,7 @@ _acquired_at: "attrgetter[datetime]" = attrgetter("acquired_at")
 
 
 def one_lease_for_a_key(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """All answers under one key of a principal name one lease (DESIGN.md 4.7; docs/leases.md, rule 7).
+    """All answers under one key of a principal name one lease (docs/leases.md, rule 7).
 
     A lease is under one key, in the answers and in the database, and another request under the key gets no lease.
     """

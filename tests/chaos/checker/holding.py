@@ -36,7 +36,7 @@ class Hold:
 
 
 def nobody_twice(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A user is in at most one live lease (DESIGN.md 4.1; docs/leases.md, rule 1), as its holders count it.
+    """A user is in at most one live lease (docs/leases.md, rule 1), as its holders count it.
 
     A holder counts from the moment before it sent the acquire or the renewal (decision 0021). It holds nothing
     before it has read an answer, and nothing after it has sent a release. An answer that comes after the deadline

@@ -20,7 +20,7 @@ _OF_THE_HOLDER = frozenset({"renew_lease", "get_lease", "write_back", "start_rot
 
 
 def passwords_kept(seen: Seen, kept: Kept, passwords: Passwords, logs: Sequence[Path]) -> Iterator[Violation]:
-    """A password is in clear for the holder of a live lease (DESIGN.md 5; docs/security.md), and nowhere else.
+    """A password is in clear for the holder of a live lease (docs/invariants.md), and nowhere else.
 
     That is: in answers to acquires, and in those to renewals, readings and rotations of a lease for the principal
     that acquired it; and in an export with credentials, which is for admins. Tables and logs have none. The page

@@ -40,7 +40,7 @@ class Waited:
 
 
 def waits_in_order(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A request is served before those of a later rank for the same users (DESIGN.md 4.9; docs/waiting.md, The order).
+    """A request is served before those of a later rank for the same users (docs/waiting.md, The order).
 
     Compared are tests for one user of a pool with the same labels, by the arrival that the farm kept and the priority.
     One that was overtaken must have waited, under one call, because the place of a request that is posted again does
@@ -106,7 +106,7 @@ def _out_of_order(waited: Waited, other: Waited) -> Violation:
 
 
 def no_late_grant(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A wait that is over is never granted (DESIGN.md 4.9; docs/waiting.md, When it is over).
+    """A wait that is over is never granted (docs/waiting.md, When it is over).
 
     A request that was posted once waited no longer, by the farm's own account, than it asked for. A key whose last
     call was refused, with all calls before it answered by then, has no lease. Waits during a step of the database's
