@@ -13,7 +13,7 @@ from chaos.stock import BANK, CANARY, PLANS, POOLS, SHOP
 Json = dict[str, Any]
 Step = TypeVar("Step", RunnerStep, KeeperStep, PersonStep)
 
-RUNNERS, KEEPERS, LEADS, ADMINISTRATORS, READERS = 40, 8, 2, 1, 1
+RUNNERS, KEEPERS, LEADS, ADMINISTRATORS, READERS = 40, 8, 3, 1, 2
 ALL_THERE_WITHIN = 5.0
 """Seconds after the start in which the clients come."""
 LONGEST_SCRIPT = 400
@@ -35,15 +35,18 @@ LEAD_DEEDS = {
 }
 ADMIN_DEEDS = {"change_policy": 5, "apply_file": 4, "revoke_token": 2, "statistics": 3}
 PAGE_DEEDS = {
-    "board": 6,
+    "pools": 6,
     "users": 3,
     "leases": 3,
     "waiting": 2,
+    "audit": 2,
+    "capacity": 1,
+    "access": 1,
     "quarantine": 1,
     "restore": 2,
     "force_release": 2,
 }
-POLICY_CHANGES = (
+POLICY_CHANGES: tuple[Json, ...] = (
     {"lock_delay": 0},
     {"lock_delay": 2},
     {"cooldown": 0},
