@@ -1,5 +1,6 @@
 """The outermost layer of the application: request ids, security headers, log lines and metrics."""
 
+import asyncio
 import functools
 import logging
 import re
@@ -12,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from botfarm import metrics
-from botfarm.errors import InternalError
+from botfarm.errors import InternalError, ShuttingDownError
 from botfarm.logs import get_logger, log_often
 from botfarm.web.http.error_responses import problem_response
 from botfarm.web.http.metric_labels import method_of, template_of
@@ -98,6 +99,12 @@ class RequestLog:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The process ends at once, at a second signal or because the request took too long. The server would answer
+            # 500. A stream that has begun is cut by it, so that nobody takes it for whole.
+            if status is not None:
+                raise
+            await problem_response(Request(scope), ShuttingDownError())(scope, receive, send_with_id)
         except Exception:
             logger.exception("internal error")
             if status is None:
