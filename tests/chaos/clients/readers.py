@@ -48,7 +48,7 @@ class Reader:
     async def _get(self, path: str, step: PersonStep) -> Call:
         """Signs in first where the farm asks for it."""
         page = await self._send("GET", path, step)
-        if page.status == 303:
+        if page.status in {303, 401}:
             form = {"name": self._caller.name, "password": PASSWORD}
             await self._send("POST", "/ui/sign-in", step, form)
             page = await self._send("GET", path, step)
