@@ -36,7 +36,7 @@ test: $(READY) ## Run all tests, on a real PostgreSQL
 	@$(BIN)/python -m pytest
 
 chaos: $(READY) ## Search for broken promises: processes, database and network fail under load (SECONDS=60 SEED=N: a plan again)
-	@PYTHONPATH=tests exec $(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+	@PYTHONPATH=tests exec $(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm, Patroni (QUICK=1: without two slow ones of Patroni)
 	@$(BIN)/python -m pytest -n 0 --timeout 300 $(if $(QUICK),-m 'not heavy') deploy/tests

@@ -8,6 +8,8 @@ from chaos.clients.keepers import rotate
 from chaos.clients.runners import release
 from chaos.stock import POOLS
 
+LONGEST_WAIT = 11.0
+"""Seconds: a killed replica leaves its tickets, and a caller that has gone its place, each for ten seconds at most."""
 COMES_BACK_WITHIN = 30.0
 LEASES_END_WITHIN = 40.0
 """Seconds: the longest hold of a policy, the longest lock-delay, and the longest step of the clock."""
@@ -15,6 +17,7 @@ LEASES_END_WITHIN = 40.0
 
 async def come_to_rest(manager: Caller, keeper: Caller) -> None:
     """Returns when all users are free, or after LEASES_END_WITHIN: then the checker names the others."""
+    tickets_end_at = time.monotonic() + LONGEST_WAIT
     for replica in range(len(manager.origins)):
         await _comes_back(manager, replica)
     deadline = time.monotonic() + LEASES_END_WITHIN
@@ -24,7 +27,7 @@ async def come_to_rest(manager: Caller, keeper: Caller) -> None:
         for pool in POOLS:
             while await _cleaned_one(keeper, pool.body):
                 pass
-        if await _all_are_free(manager):
+        if await _all_are_free(manager) and time.monotonic() > tickets_end_at:
             return
         await asyncio.sleep(0.5)
 

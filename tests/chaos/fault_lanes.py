@@ -15,7 +15,7 @@ LANES: dict[str, tuple[Kinds, float]] = {
             "terminate": (2, PROCESSES, (0.1, 1)),
             "pause": (3, PROCESSES, (0.5, 7)),
         },
-        3.0,
+        4.0,
     ),
     "network": (
         {
@@ -24,7 +24,7 @@ LANES: dict[str, tuple[Kinds, float]] = {
             "silence": (3, PROCESSES, (0.5, 4)),
             "lose_answers": (3, PROCESSES, (0.2, 3)),
         },
-        4.0,
+        5.0,
     ),
     "database": (
         {
@@ -32,7 +32,7 @@ LANES: dict[str, tuple[Kinds, float]] = {
             "restart": (2, ("database",), (0.1, 0.5)),
             "promote": (2, ("database",), (0.1, 1)),
         },
-        18.0,
+        20.0,
     ),
     "sessions": (
         {

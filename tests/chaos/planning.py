@@ -13,7 +13,7 @@ from chaos.stock import BANK, CANARY, PLANS, POOLS, SHOP
 Json = dict[str, Any]
 Step = TypeVar("Step", RunnerStep, KeeperStep, PersonStep)
 
-RUNNERS, KEEPERS, LEADS, ADMINISTRATORS, READERS = 40, 4, 2, 1, 1
+RUNNERS, KEEPERS, LEADS, ADMINISTRATORS, READERS = 40, 8, 3, 1, 2
 ALL_THERE_WITHIN = 5.0
 """Seconds after the start in which the clients come."""
 LONGEST_SCRIPT = 400
@@ -35,15 +35,18 @@ LEAD_DEEDS = {
 }
 ADMIN_DEEDS = {"change_policy": 5, "apply_file": 4, "revoke_token": 2, "statistics": 3}
 PAGE_DEEDS = {
-    "board": 6,
+    "pools": 6,
     "users": 3,
     "leases": 3,
     "waiting": 2,
+    "audit": 2,
+    "capacity": 1,
+    "access": 1,
     "quarantine": 1,
     "restore": 2,
     "force_release": 2,
 }
-POLICY_CHANGES = (
+POLICY_CHANGES: tuple[Json, ...] = (
     {"lock_delay": 0},
     {"lock_delay": 2},
     {"cooldown": 0},
@@ -56,7 +59,8 @@ POLICY_CHANGES = (
     {"max_ttl": 5},
     {"max_ttl": 8},
     {"rotate_on_release": True},
-    {"rotate_on_release": False},
+    # More often than on, because keepers cannot follow all runners.
+    *[{"rotate_on_release": False}] * 4,
 )
 
 
@@ -140,15 +144,15 @@ def _keeper_step(dice: Random) -> KeeperStep:
     pool = dice.choices((SHOP, CANARY, BANK), (3, 1, 3))[0]
     rotates = dice.random() < 0.4
     return KeeperStep(
-        pause=_seconds(dice, 0.4),
+        pause=_seconds(dice, 0.2),
         wanted={
             **pool.body,
             "purpose": "chore",
-            "count": dice.choice((1, 1, 2)),
+            "count": dice.choice((1, 1, 2, 3)),
             "ttl_seconds": dice.choice((3, 6)),
             "wait_seconds": dice.choice((0, 2, 5)),
         },
-        works=_seconds(dice, 0.3),
+        works=_seconds(dice, 0.2),
         rotates=rotates,
         confirms=dice.random() < 0.7,
         writes_back=dice.random() < 0.2,

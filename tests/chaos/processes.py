@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from chaos.caller import Record
 from chaos.clock import make_steppable
 from chaos.database import ChaosDatabase
 from chaos.plan import PROCESSES
+from chaos.pooler import Pooler
 from chaos.stock import ENCRYPTION_KEYS
 from support.farm import TOKEN
 from support.live_farm import free_port
-from support.pgbouncer import find_pgbouncer, pgbouncer
+from support.pgbouncer import find_pgbouncer
 from support.postgres import served, two_roles
 from support.processes import CHECKOUT, Process, run_botfarm, start_botfarm
 from support.proxy import Proxy, proxy_to
@@ -132,20 +134,11 @@ class CommandError(Exception):
     pass
 
 
-async def _through_pgbouncer(stack: AsyncExitStack, program: str, url: str, log: Path) -> Mapping[str, str]:
-    """Settings of a replica, whose proxy is between PgBouncer and the database."""
-    pooler, pooled_url = await asyncio.to_thread(stack.enter_context, pgbouncer(program, url, sessions=4))
-
-    def keep_log() -> None:
-        log.write_text(pooler.output)
-        assert pooler._process.poll() is None, f"PgBouncer has ended by itself: {log}"
-
-    stack.callback(keep_log)
-    return {"BOTFARM_DATABASE_URL": pooled_url, "BOTFARM_LISTEN_URL": url, "BOTFARM_DB_POOLER": "transaction"}
-
-
 @asynccontextmanager
-async def chaos_farm(database: ChaosDatabase, logs: Path, *, steps_clock: bool) -> AsyncIterator[ChaosFarm]:
+async def chaos_farm(
+    database: ChaosDatabase, logs: Path, record: Record, *, steps_clock: bool
+) -> AsyncIterator[ChaosFarm]:
+    """`record` gets the faults that nobody planned."""
     async with AsyncExitStack() as stack:
         processes = {
             name: FarmProcess(
@@ -159,9 +152,9 @@ async def chaos_farm(database: ChaosDatabase, logs: Path, *, steps_clock: bool) 
             await make_steppable(database.url)
         pooled = processes[POOLED]
         if program := find_pgbouncer():
-            pooled.further_settings = await _through_pgbouncer(
-                stack, program, served(pooled.proxy.url), logs / "pgbouncer.log"
-            )
+            pooler = Pooler(program, served(pooled.proxy.url), logs / "pgbouncer.log")
+            settings = pooler.running(pooled.origin, record)
+            pooled.further_settings = await stack.enter_async_context(settings)
         else:
             print(f"pgbouncer is not installed: {POOLED} reaches the database without it")
         for process in processes.values():

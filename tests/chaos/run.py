@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
             with (folder / HISTORY).open("w") as file:
                 tally = Tally(Recorder(file))
                 async with (
-                    chaos_farm(database, folder, steps_clock=plan.steps_clock) as farm,
+                    chaos_farm(database, folder, tally, steps_clock=plan.steps_clock) as farm,
                     _clients(plan, farm, tally) as (clients, closing),
                 ):
                     await _go_on(plan, farm, tally, clients)
@@ -58,7 +58,8 @@ async def _clients(
     plan: Plan, farm: ChaosFarm, record: Record
 ) -> AsyncIterator[tuple[list[Client], Callable[[], Client]]]:
     """All clients of the plan, which go on until they are cancelled, and the one that comes after them."""
-    async with http_client() as http, http_client() as browser:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(http_client())
         admin = Caller(
             "admin", "token:bootstrap", TOKEN, [each.origin for each in farm.replicas], http, record
         )
@@ -78,6 +79,7 @@ async def _clients(
         for name, deeds in plan.administrators.items():
             clients.append(Administrator(replace(admin, name=name), project_ids).go_on(deeds))
         for name, deeds in plan.readers.items():
+            browser = await stack.enter_async_context(http_client())
             reader = Reader(replace(admin, name=name, principal=f"operator:{name}", token="", http=browser))
             clients.append(reader.go_on(deeds))
         yield clients, partial(come_to_rest, caller("lead", "closing"), caller("keeper", "closing"))

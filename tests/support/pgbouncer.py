@@ -18,10 +18,10 @@ def find_pgbouncer() -> str | None:
 
 @contextmanager
 def pgbouncer(
-    program: str, database_url: str, *, sessions: int, ignoring: str = ""
+    program: str, database_url: str, *, sessions: int, port: int = 0, ignoring: str = ""
 ) -> Iterator[tuple[Process, str]]:
-    """With the URL of the same database through it. `ignoring` are start-up parameters."""
-    target, port = urlsplit(database_url), free_port()
+    """With the URL of the same database through it. `ignoring` are start-up parameters; port 0 takes a free one."""
+    target, port = urlsplit(database_url), port or free_port()
     with TemporaryDirectory(prefix="botfarm-pgbouncer-") as name:
         configuration = Path(name) / "pgbouncer.ini"
         configuration.write_text(

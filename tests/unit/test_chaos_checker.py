@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from chaos.checker import check
 from chaos.checker.violations import Violation
 from support.chaos_story import START, Story, user_id
@@ -247,6 +249,17 @@ class TestEnding:
         story = Story()
         story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": START}]
         assert "ticket 7" in the_one(story, "all free at the end")
+
+    @pytest.mark.parametrize(("is_stepped", "violations"), [(False, 1), (True, 0)])
+    def test_a_ticket_that_waits_is_found_unless_a_step_of_the_clock_may_have_prolonged_it(
+        self, *, is_stepped: bool, violations: int
+    ) -> None:
+        story = Story()
+        later = START + timedelta(hours=1)
+        story.kept.tickets = [{"id": 7, "principal": "runners", "replica": "one", "deadline": later}]
+        if is_stepped:
+            story.fault("database-clock", 5)
+        assert len(found(story)) == violations
 
     def test_a_user_that_rests_for_ever_is_found(self) -> None:
         story = Story()

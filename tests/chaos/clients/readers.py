@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from chaos.caller import PATIENCE, Caller
 from chaos.history import CANARY, PAGE, Call
 from chaos.plan import PersonStep
-from support.pages import Read
+from support.pages import FRAGMENT, Read
 
 PASSWORD = f"{CANARY}-a-reader"
 
@@ -31,7 +31,7 @@ class Reader:
             if step.action in self._forms:
                 await self._send_form(step, *self._forms[step.action])
             else:
-                await self._get({"board": "/ui/pools"}.get(step.action, f"/ui/{step.action}"), step)
+                await self._get(f"/ui/{step.action}", step)
 
     async def _send_form(
         self, step: PersonStep, list_path: str, begin: str, action: str, filled: dict[str, str]
@@ -48,7 +48,7 @@ class Reader:
     async def _get(self, path: str, step: PersonStep) -> Call:
         """Signs in first where the farm asks for it."""
         page = await self._send("GET", path, step)
-        if page.status == 303:
+        if page.status in {303, 401}:
             form = {"name": self._caller.name, "password": PASSWORD}
             await self._send("POST", "/ui/sign-in", step, form)
             page = await self._send("GET", path, step)
@@ -58,14 +58,16 @@ class Reader:
         self, method: str, path: str, step: PersonStep, form: dict[str, str] | None = None
     ) -> Call:
         origin = self._caller.origins[step.replica % len(self._caller.origins)]
-        request = self._caller.http.build_request(method, f"{origin}{path}", data=form)
+        is_script = method == "GET" and step.which % 2  # it asks for the part that changes
+        headers = FRAGMENT if is_script else {}
+        request = self._caller.http.build_request(method, f"{origin}{path}", data=form, headers=headers)
         body: Any = {name: text for name, text in (form or {}).items() if name != "password"} or None
         return await self._caller.send(PAGE, request, body=body, key=None, patience=PATIENCE)
 
 
 def _read(page: Call) -> Read:
     text = page.answer if page.status == 200 and isinstance(page.answer, str) else ""
-    return Read(text.partition("<main")[2])
+    return Read(text.partition("<main")[2] or text)
 
 
 def _links(page: Call, begin: str) -> list[str]:
