@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from select import select
 from threading import Thread
 
 from structlog.typing import EventDict
@@ -68,11 +69,13 @@ class LogWriter:
         return "".join(lines).encode("utf-8", "backslashreplace")
 
     def _write_out(self, batch: bytes) -> None:
-        """Goes on in the middle of a line after an error, such as a full disk, a reader that is gone, or EAGAIN."""
+        """Goes on in the middle of a line after an error, such as a full disk or a reader that is gone."""
         rest = memoryview(batch)
         while rest:
             try:
                 rest = rest[os.write(self._file, rest) :]
+            except BlockingIOError:  # whoever started this process may have made the file non-blocking
+                select((), (self._file,), (), RETRY)
             except OSError:
                 if self._closing:
                     return

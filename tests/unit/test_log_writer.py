@@ -125,6 +125,22 @@ def test_a_process_ends_although_nobody_reads_its_log(pipe: Pipe, monkeypatch: p
     writer.close()
 
 
+def test_a_pipe_that_does_not_block_is_waited_for_as_well(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "CLOSING_PATIENCE", 0.05)
+    filled = pipe.fill()
+    os.set_blocking(pipe.writing.fileno(), False)
+    writer = LogWriter(pipe.writing.fileno(), render)
+    last = "last line, which is longer than the room that is left" * 100
+    writer.write(f"{last}\n")
+    writer.close()
+    assert writer._thread.is_alive()
+    assert pipe.reading.read(filled) == b"x" * filled
+    assert pipe.read_lines(1) == [last]
+    writer._thread.join()
+
+
 def test_a_process_ends_although_the_reader_of_its_log_is_gone(pipe: Pipe) -> None:
     pipe.reading.close()
     writer = LogWriter(pipe.writing.fileno(), render)
