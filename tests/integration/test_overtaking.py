@@ -8,6 +8,7 @@ from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool
 from botfarm.services.waiting import pool_queue
 from support.farm import Farm
+from support.tickets import forge_replica, forge_ticket
 from support.waiting import Replica, Replicas, until
 
 
@@ -57,6 +58,27 @@ class TestTwoReplicasThatGrant:
             may_go.set()
             await first
         assert replicas.order == ["second", "first"]
+
+    async def test_after_the_hold_a_grant_that_gets_no_user_is_not_tried_again_and_again(
+        self, farm: Farm, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool_queue, "LONGEST_HOLD", 0.0)
+        for pause in ("LONGEST_PAUSE", "POLL_INTERVAL"):
+            monkeypatch.setattr(pool_queue, pause, 600.0)
+        pool = await replicas.occupied_pool(2)
+        async with replicas.replica() as one:
+            await forge_ticket(farm, pool, await forge_replica(farm, seen_ago=-60))
+            waiting = one.wait(pool)
+            await one.until_read(pool)
+            await replicas.free(one, pool, 2, notify=False)
+            async with farm.database.transaction() as session:
+                await (await session.connection()).exec_driver_sql("SELECT FROM users FOR UPDATE")
+                one.notifier.freed(pool.project_id)
+                await until(lambda: len(one.grants.tries) > 1)
+                reading, clock = one.room._queues[pool, Purpose.TEST]._loop, asyncio.get_running_loop()
+                await until(lambda: clock.time() + 1 < reading._due_at < float("inf"))
+            one.notifier.freed(pool.project_id)
+            await waiting
 
     async def test_tickets_that_arrived_together_do_not_wait_for_each_other(
         self, farm: Farm, replicas: Replicas, monkeypatch: pytest.MonkeyPatch

@@ -118,7 +118,7 @@ class PoolQueue:
             pauses.append(self._held_up.next())
         else:
             self._held_up = _Pauses()
-        if self._held_since:
+        if any(map(self._is_held, self._held_since)):
             pauses.append(_jittered(FIRST_PAUSE))
         return min(pauses)
 
@@ -131,10 +131,12 @@ class PoolQueue:
         }
         for place in places:
             waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
-            is_held = now < self._held_since.get(place.ticket_id, float("-inf")) + LONGEST_HOLD
-            if waiter and waiter.may_be_granted and not is_held:
+            if waiter and waiter.may_be_granted and not self._is_held(place.ticket_id):
                 self.grant(waiter)
         return self._is_mixed and len(places) < len(queue.places)
+
+    def _is_held(self, ticket_id: int) -> bool:
+        return time.monotonic() < self._held_since.get(ticket_id, float("-inf")) + LONGEST_HOLD
 
     async def _grant_first(self, waiter: Waiter) -> None:
         await self._grant(waiter, self._grants.grant_first)
