@@ -80,4 +80,4 @@ class Queue:
     due_in: float | None = None
     """Seconds until time alone frees the next user; null when it will free none."""
     first: int | None = None
-    """The id of the first ticket, which holds up all others; null when no ticket is live."""
+    """The id of the first ticket; null when there is none, or too few users are in service for it."""

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from botfarm.domain.leases import Grant, Purpose
 from botfarm.errors import CallerGoneError
 from botfarm.services.shared import notifier as notifying
 from botfarm.services.shared.notifier import Notifier
@@ -217,6 +218,37 @@ class TestFirstTicket:
             await replicas.free(other, pool)
             await second
         assert replicas.order == ["second"]
+
+    async def test_a_request_whose_key_has_got_a_lease_elsewhere_gets_that_lease(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool(2)
+        key = {"idempotency_key": "one", "fingerprint": b"the same"}
+        async with replicas.replica() as one, replicas.replica() as other:
+            waiting = one.wait(pool, **key)
+            await one.until_read(pool)
+            await replicas.free(other, pool, notify=False)
+            # Its process seems dead, so its ticket stands in front of nobody.
+            await farm.sql.execute("UPDATE replicas SET seen_at = seen_at - interval '10 seconds'")
+            elsewhere = await other.ask(pool, **key)
+            assert isinstance(elsewhere, Grant)
+            await farm.sql.execute("UPDATE replicas SET seen_at = clock_timestamp()")
+            await replicas.free(other, pool)
+            assert (await waiting).lease.id == elsewhere.lease.id
+            assert len(one.grants.first_tries) == 1
+
+    async def test_one_that_no_users_suffice_for_is_not_tried(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool(1)
+        async with replicas.replica() as one, replicas.replica() as other:
+            impossible = one.wait(pool, owner="impossible", count=2)
+            await replicas.until_waiting(1)
+            possible = one.wait(pool, owner="possible")
+            await replicas.until_waiting(2)
+            await until(lambda: len(one.room._waiters.of_queue((pool, Purpose.TEST))) == 2)
+            await replicas.free(other, pool)
+            await possible
+            assert one.grants.first_tries == []
+            impossible.hang_up()
 
     async def test_a_request_with_a_quota_is_granted_under_the_lock_of_its_quota(
         self, replicas: Replicas

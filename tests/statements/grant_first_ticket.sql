@@ -63,11 +63,11 @@ fit AS MATERIALIZED (
     WHERE w.upto <= (SELECT count(*) FROM taken)
     GROUP BY w.id
 ),
-claimed AS (
-    DELETE FROM tickets USING wanted, fit
-    WHERE tickets.id = wanted.ticket AND fit.id = wanted.id AND tickets.replica = :replica
-      AND tickets.deadline > clock_timestamp()
-    RETURNING wanted.id, tickets.arrived_at
+claimed AS MATERIALIZED (
+    SELECT wanted.id, tickets.id AS ticket, tickets.arrived_at
+    FROM tickets JOIN wanted ON tickets.id = wanted.ticket JOIN fit ON fit.id = wanted.id
+    WHERE tickets.replica = :replica AND tickets.deadline > clock_timestamp()
+    FOR UPDATE OF tickets
 ),
 moment AS MATERIALIZED (SELECT clock_timestamp() AS now WHERE (SELECT count(*) FROM fit) > 0),
 l AS (
@@ -91,6 +91,7 @@ CASE WHEN :purpose = 'hold' THEN least(w.ttl, p.max_hold)
     RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, requested_at, waited,
               xmin AS row_version
 ),
+used AS (DELETE FROM tickets USING claimed, l WHERE tickets.id = claimed.ticket AND claimed.id = l.id),
 lease_users AS (
     INSERT INTO lease_users (user_id, fence, due)
     SELECT granted.id, l.fence, CAST(NULL AS text[]) FROM l, unnest(l.user_ids) AS granted (id)

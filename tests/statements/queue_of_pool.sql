@@ -49,4 +49,5 @@ SELECT (SELECT jsonb_agg(jsonb_build_array(id, number, count, is_ours, extract(e
             GROUP BY labels, wanted_id
         ) AS groups) AS free,
        (SELECT extract(epoch FROM min(due_in))::float8 FROM u) AS due_in,
-       (SELECT id FROM t ORDER BY rank, id LIMIT 1) AS first
+       (SELECT id FROM (SELECT id, number, count FROM t ORDER BY rank, id LIMIT 1) AS head
+        JOIN matching USING (number) WHERE matching.active >= head.count) AS first

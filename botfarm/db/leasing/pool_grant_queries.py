@@ -64,6 +64,7 @@ def _grant(
     kept: str = "",
     unless: str,
     claimed: str = "",
+    used: str = "",
     requested_at: str,
 ) -> TextClause:
     granted, granted_due = "unnest(l.user_ids) AS granted (id)", "CAST(NULL AS text[])"
@@ -134,6 +135,7 @@ def _grant(
         RETURNING id, fence, user_ids, acquired_at, expires_at, ttl_seconds, hold_until, requested_at, waited,
                   xmin AS row_version
     ),
+    {used}
     lease_users AS (
         INSERT INTO lease_users (user_id, fence, due)
         SELECT granted.id, l.fence, {granted_due} FROM l, {granted}
@@ -178,15 +180,17 @@ _CHORE = {
 # A user that is not dirty goes to a test that waits, not to a keeper.
 _DUE = f"({CHORE_AT}) {BY_NOW} AND ({IS_DIRTY} OR ({NOT_KEPT}))"
 # A waiting request is granted by the statement that also deletes its ticket, so that a wait that is over is
-# never granted.
+# never granted. The ticket stays where its key has a lease already, which is then given to the request.
 _CLAIMED = {
     "claimed": """
-    claimed AS (
-        DELETE FROM tickets USING wanted, fit
-        WHERE tickets.id = wanted.ticket AND fit.id = wanted.id AND tickets.replica = :replica
-          AND tickets.deadline > clock_timestamp()
-        RETURNING wanted.id, tickets.arrived_at
+    claimed AS MATERIALIZED (
+        SELECT wanted.id, tickets.id AS ticket, tickets.arrived_at
+        FROM tickets JOIN wanted ON tickets.id = wanted.ticket JOIN fit ON fit.id = wanted.id
+        WHERE tickets.replica = :replica AND tickets.deadline > clock_timestamp()
+        FOR UPDATE OF tickets
     ),""",
+    "used": """
+    used AS (DELETE FROM tickets USING claimed, l WHERE tickets.id = claimed.ticket AND claimed.id = l.id),""",
     "requested_at": "claimed.arrived_at",
 }
 _AT_ONCE = {"requested_at": "now - make_interval(secs => w.since)"}
