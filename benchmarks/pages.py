@@ -13,11 +13,13 @@ from benchmarks.database import settle
 from benchmarks.farm import Farm, running_farm
 from benchmarks.machine import cpu_seconds
 from benchmarks.run import Run
+from botfarm.services.stock.farm_changes import MAX_OWN_READERS
 
 _FETCH_INTERVAL = 2.0
 """Seconds between two fetches of a page, as in botfarm/web/pages/static/page.js."""
 _CHANGE_INTERVAL = 0.5
 _SETTLED = 3.0  # seconds until nothing of the start is left
+_OPENED_WITHIN = 60.0  # seconds
 
 
 def measure_pages(run: Run) -> None:
@@ -68,11 +70,12 @@ async def _use(farm: Farm, seconds: float) -> tuple[float, float]:
 
 @asynccontextmanager
 async def _open_pages(farm: Farm, count: int) -> AsyncIterator[list["_Page"]]:
-    """Until each has been rung and has fetched for the first time."""
-    pages = [_Page(farm) for _ in range(count)]
+    """Until each has been rung and has fetched for the first time. No principal may have all of them open."""
+    tokens = [await farm.make_token() for _ in range(0, count, MAX_OWN_READERS)]
+    pages = [_Page(farm.ports[0], tokens[number // MAX_OWN_READERS]) for number in range(count)]
     reading = [asyncio.create_task(page.read()) for page in pages]
     try:
-        await asyncio.wait_for(asyncio.gather(*(page.is_read.wait() for page in pages)), 60)
+        await asyncio.wait_for(asyncio.gather(*(page.is_read.wait() for page in pages)), _OPENED_WITHIN)
         yield pages
     finally:
         for task in reading:
@@ -86,9 +89,9 @@ async def _open_pages(farm: Farm, count: int) -> AsyncIterator[list["_Page"]]:
 class _Page:
     """The board of pools in a browser: a stream, and a connection for what it fetches after a bell."""
 
-    def __init__(self, farm: Farm) -> None:
-        self._port = farm.ports[0]
-        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {farm.token}\r\n"
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         self._etag = ""
         self.fetches = self.refused = 0
         self.is_read = asyncio.Event()
@@ -99,6 +102,9 @@ class _Page:
         fetching = asyncio.create_task(self._fetch_after(rung))
         try:
             writer.write(f"GET /ui/changes HTTP/1.1\r\n{self._head}\r\n".encode())
+            status = int((await reader.readline()).split(b" ", 2)[1])
+            if status != HTTPStatus.OK:
+                raise RuntimeError(f"the stream was answered with {status}")
             while line := await reader.readline():
                 if line.startswith(b"event: changed"):
                     rung.set()
