@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import httpx
@@ -100,49 +101,45 @@ def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProces
     return run_botfarm(command, environment=environment)
 
 
-async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
+@asynccontextmanager
+async def blocked_acquire(
+    environment: dict[str, str], url: str
+) -> AsyncIterator["asyncio.Task[httpx.Response]"]:
+    """In the block it waits in the database."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
+    sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
+    async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
+        await create_user(client, await create_project(client))
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE users")
+            under_way = asyncio.create_task(client.post("/leases", json=LEASE))
+            async with asyncio.timeout(10):
+                while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.005)
+            yield under_way
+        await under_way
+    await sql.close()
+
+
+async def test_a_request_under_way_is_finished_first(environment: dict[str, str]) -> None:
     with running_botfarm("serve", environment=environment) as api:
-        url = api.url()
-        sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
-        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
-            await create_user(client, await create_project(client))
-            async with sql.transaction():
-                await sql.execute("LOCK TABLE users")
-                under_way = asyncio.create_task(client.post("/leases", json=LEASE))
-                await _until_blocked(sql)
-                api.terminate()
-            assert (await under_way).status_code == 201
-        await sql.close()
+        async with blocked_acquire(environment, api.url()) as under_way:
+            api.terminate()
+        assert under_way.result().status_code == 201
         assert api.wait() == 0
 
 
 async def test_a_second_signal_answers_a_request_under_way_that_the_process_shuts_down(
     environment: dict[str, str],
 ) -> None:
-    headers = {"Authorization": f"Bearer {TOKEN}"}
     with running_botfarm("serve", environment=environment) as api:
-        url = api.url()
-        sql = await asyncpg.connect(environment["BOTFARM_DATABASE_URL"])
-        async with httpx.AsyncClient(base_url=f"{url}/api/v1", headers=headers) as client:
-            await create_user(client, await create_project(client))
-            async with sql.transaction():
-                await sql.execute("LOCK TABLE users")
-                under_way = asyncio.create_task(client.post("/leases", json=LEASE))
-                await _until_blocked(sql)
-                os.kill(api.pid, signal.SIGINT)
-                os.kill(api.pid, signal.SIGTERM)
-                answer = await under_way
-        await sql.close()
+        async with blocked_acquire(environment, api.url()) as under_way:
+            os.kill(api.pid, signal.SIGINT)
+            os.kill(api.pid, signal.SIGTERM)
+            answer = await under_way
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:botfarm:problem:shutting-down")
         api.wait()
         assert "Traceback" not in api.output
-
-
-async def _until_blocked(sql: asyncpg.Connection) -> None:
-    async with asyncio.timeout(10):
-        while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
