@@ -79,8 +79,9 @@ class Run:
         return [n for n, task in enumerate(self.asked) if task.done() and n not in self.released]
 
     async def _pass_a_step(self) -> None:
-        await pass_time(self.farm.sql, STEP)
-        await self.farm.sql.execute(TICKETS_AGE, timedelta(seconds=STEP))
+        async with self.farm.sql.transaction():  # else a ticket could be granted between the two
+            await pass_time(self.farm.sql, STEP)
+            await self.farm.sql.execute(TICKETS_AGE, timedelta(seconds=STEP))
         self.farm.services.waiting_room.wake(self.pool.project_id)
         await self._settle()
 
