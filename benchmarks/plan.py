@@ -15,8 +15,8 @@ class Plan:
     """Duration of each throughput measurement, after one second of warm-up."""
     compared_connections: tuple[int, ...] = CONNECTIONS
     """Numbers of connections of the rows for comparison."""
-    log_level_rounds: int = 10
-    """Rounds of the two log levels: more than of other rows, because they differ by a few percent."""
+    log_level_processes: int = 6
+    """Processes of each log level, with two rounds each: many, because the levels differ by a few percent."""
     pool_sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled_pool: int = 100_000
     """Users in each pool that is partly leased."""
@@ -52,7 +52,7 @@ _SMOKE = Plan(
     rounds=1,
     seconds=1,
     compared_connections=(64,),
-    log_level_rounds=1,
+    log_level_processes=1,
     pool_sizes=(1_000, 20_000),
     filled_pool=10_000,
     filled_percents=(10, 90),

@@ -1,101 +1,143 @@
-"""Writes log lines in batches from a thread, so that an event loop never waits for the reader of its log."""
+"""Writes log lines in batches from the event loop, which never waits for the reader of its log."""
 
+import asyncio
 import os
+import select
 import time
+from asyncio import AbstractEventLoop
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from select import select
-from threading import Thread
+from threading import Lock
 
 from structlog.typing import EventDict
 
 MOST_LINES = 20_000
 """Lines that are queued while nobody reads, about 10 MB. Further lines are counted and dropped."""
+MOST_AT_ONCE = 1_000
+"""Lines that are written before the event loop does other work. They take it about 5 ms."""
 PAUSE = 0.1
-"""Seconds from one batch to the next one. The first line after a pause is written at once."""
+"""Seconds from one batch to the next one. The first line after a pause is written without delay."""
 RETRY = 1.0
 """Seconds after a write that failed."""
 CLOSING_PATIENCE = 2.0
 """Seconds in which the last lines are written while the process ends."""
 
+# Bytes that a pipe with a reader takes without blocking, if it takes any. Windows does not tell.
+_CHUNK: int = getattr(select, "PIPE_BUF", 4_096)
+
 
 class LogWriter:
-    """Keeps the order of lines. A kill by force loses the lines of the last pause."""
+    """Keeps the order of lines. A kill by force loses the lines of the last pause.
+
+    Without an event loop, a line is written before the call returns. If the file takes no line then, it is written
+    with a later one.
+    """
 
     def __init__(self, file: int, render: Callable[[EventDict], str]) -> None:
         """`file` is a file descriptor. `render` makes an event that was not rendered yet a line without its end."""
         self._file = file
         self._render = render
-        # Unlike locks and events, a SimpleQueue can be used again by a destructor that interrupts its `put`. asyncio
-        # logs in destructors.
-        self._queue: SimpleQueue[str | EventDict] = SimpleQueue()
-        self._hurry: SimpleQueue[None] = SimpleQueue()
+        # Its methods cannot be interrupted by another thread or by a destructor. asyncio logs in destructors.
+        self._queue: deque[str | EventDict] = deque()
         self._dropped = 0
-        self._reported = 0
-        self._closing = False
-        self._thread = Thread(target=self._run, name="log writer", daemon=True)
-        self._thread.start()
+        self._taken = b""
+        """Lines that have left the queue. The file has the first `_written` bytes of them."""
+        self._written = 0
+        self._writing = Lock()
+        self._paused_at = float("-inf")
+        self._due_in: AbstractEventLoop | None = None
+        """The event loop that is going to write the queue."""
 
     def write(self, line: str | EventDict, *, urgent: bool = False) -> None:
         """Queues a whole line, or an event that nobody changes any more. An urgent one ends the pause."""
-        if self._queue.qsize() >= MOST_LINES:
+        if len(self._queue) >= MOST_LINES:
             self._dropped += 1
             return
-        self._queue.put(line)
-        if urgent:
-            self._end_pause()
+        if self._dropped:
+            self._report_dropped()
+        self._queue.append(line)
+        if urgent or self._due_in is None or self._due_in.is_closed():
+            self._write_soon(urgent=urgent)
 
     def close(self) -> None:
         """Writes what is queued. Gives up when the reader takes longer than CLOSING_PATIENCE."""
-        self._closing = True
-        self._queue.put("")
-        self._end_pause()
-        self._thread.join(CLOSING_PATIENCE)
+        if self._dropped:
+            self._report_dropped()
+        until = time.monotonic() + CLOSING_PATIENCE
+        try:
+            while not self._write_batch() and (left := until - time.monotonic()) > 0:
+                self._is_writable(within=left)
+        except OSError:
+            return
 
-    def _run(self) -> None:
-        while not self._closing or not self._queue.empty():
-            self._write_out(self._next_batch())
-            self._pause(PAUSE)
+    def _write_soon(self, *, urgent: bool) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if urgent or loop is None:
+            self._write_out(loop)
+        else:
+            self._schedule(loop, self._paused_at + PAUSE - time.monotonic())
 
-    def _next_batch(self) -> bytes:
-        """Waits for a line. Gives it and all lines behind it."""
-        queued = [self._queue.get()]
-        queued += [self._queue.get() for _ in range(self._queue.qsize())]
+    def _schedule(self, loop: AbstractEventLoop, seconds: float) -> None:
+        self._due_in = loop
+        loop.call_later(seconds, self._write_due, loop)
+
+    def _write_due(self, loop: AbstractEventLoop) -> None:
+        self._due_in = None
+        self._write_out(loop)
+
+    def _write_out(self, loop: AbstractEventLoop | None) -> None:
+        try:
+            is_done, pause = self._write_batch(), PAUSE
+        except OSError:  # such as a full disk, or a reader that is gone
+            is_done, pause = False, RETRY
+        if not is_done and loop and self._due_in is not loop:
+            self._schedule(loop, pause)
+
+    def _write_batch(self) -> bool:
+        """False if there are lines left. After an error, the next batch goes on in the middle of the line.
+
+        Raises OSError.
+        """
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if self._written == len(self._taken):
+                self._take_lines()
+            while (chunk := self._next_chunk()) and self._is_writable():
+                self._written += os.write(self._file, chunk)
+        except BlockingIOError:
+            return False  # somebody else has written to the same pipe
+        finally:
+            self._paused_at = time.monotonic()
+            self._writing.release()
+        return self._written == len(self._taken) and not self._queue
+
+    def _take_lines(self) -> None:
+        queued = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_AT_ONCE))]
         lines = [line if isinstance(line, str) else self._render(line) + "\n" for line in queued]
-        if missing := self._dropped - self._reported:
-            self._reported += missing
-            lines.append(self._render(_dropped_event(missing)) + "\n")
-        return "".join(lines).encode("utf-8", "backslashreplace")
+        self._taken, self._written = "".join(lines).encode("utf-8", "backslashreplace"), 0
 
-    def _write_out(self, batch: bytes) -> None:
-        """Goes on in the middle of a line after an error, such as a full disk or a reader that is gone."""
-        rest = memoryview(batch)
-        while rest:
-            try:
-                rest = rest[os.write(self._file, rest) :]
-            except BlockingIOError:  # whoever started this process may have made the file non-blocking
-                select((), (self._file,), (), RETRY)
-            except OSError:
-                if self._closing:
-                    return
-                self._pause(RETRY)
+    def _next_chunk(self) -> bytes:
+        """Whole lines where they fit, so that they stay whole where other processes write to the same file."""
+        end = self._written + _CHUNK
+        return self._taken[self._written : self._taken.rfind(b"\n", self._written, end) + 1 or end]
 
-    def _pause(self, seconds: float) -> None:
-        if not self._closing:
-            with suppress(Empty):
-                self._hurry.get(timeout=seconds)
+    def _is_writable(self, *, within: float = 0) -> bool:
+        if os.name == "nt":  # where only sockets can be asked
+            return True
+        return bool(select.select((), (self._file,), (), within)[1])
 
-    def _end_pause(self) -> None:
-        if self._hurry.empty():
-            self._hurry.put(None)
-
-
-def _dropped_event(lines: int) -> EventDict:
-    return {
-        "lines": lines,
-        "event": "log lines were dropped",
-        "level": "warning",
-        "logger": __name__,
-        "timestamp": time.time(),
-    }
+    def _report_dropped(self) -> None:
+        lines, self._dropped = self._dropped, 0
+        self._queue.append(
+            {
+                "lines": lines,
+                "event": "log lines were dropped",
+                "level": "warning",
+                "logger": __name__,
+                "timestamp": time.time(),
+            }
+        )
