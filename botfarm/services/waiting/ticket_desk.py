@@ -1,5 +1,6 @@
 """Inserts the tickets of waiting requests, and withdraws those of requests that get no user, in batches."""
 
+import asyncio
 import time
 from collections.abc import Hashable, Sequence
 from datetime import datetime
@@ -62,10 +63,7 @@ class TicketDesk:
 
     async def _insert(self, waiters: Sequence[Waiter]) -> list[bool]:
         async with self._waiters.being_inserted:
-            await self._heartbeat.begin()
-            if self._listener:
-                for project_id in {waiter.request.pool.project_id for waiter in waiters}:
-                    await self._listener.listen(project_id)
+            await asyncio.gather(self._heartbeat.begin(), self._listen(waiters))
             now = time.monotonic()
             new = [
                 NewTicket(each.request, since=now - each.started, seconds=max(0.0, each.deadline - now))
@@ -80,6 +78,11 @@ class TicketDesk:
                     waiter.admit(ticket)
                     self._waiters.add(waiter)
             return [ticket is not None for ticket in tickets]
+
+    async def _listen(self, waiters: Sequence[Waiter]) -> None:
+        if self._listener:
+            for project_id in {waiter.request.pool.project_id for waiter in waiters}:
+                await self._listener.listen(project_id)
 
     async def _withdraw(self, tickets: Sequence[tuple[HeldTicket, bool]]) -> list[LastPlace | None]:
         async with self._database.autocommit() as session:
