@@ -13,23 +13,13 @@ import botfarm
 from botfarm.runtime.services import Services, open_services
 from botfarm.settings import Settings
 from botfarm.web import probe_routes
-from botfarm.web.api import (
-    audit_routes,
-    auth_routes,
-    capacity_routes,
-    configuration_routes,
-    exchange_routes,
-    export_routes,
-    import_routes,
-    lease_routes,
-    pool_routes,
-    project_routes,
-    stats_routes,
-    token_routes,
-    trust_routes,
-    user_routes,
-    waiting_routes,
-)
+from botfarm.web.api.access import audit_routes, auth_routes, token_routes
+from botfarm.web.api.configuration import configuration_routes
+from botfarm.web.api.leasing import lease_routes
+from botfarm.web.api.stock import export_routes, import_routes, pool_routes, project_routes, user_routes
+from botfarm.web.api.trust import exchange_routes, trust_routes
+from botfarm.web.api.usage import capacity_routes, stats_routes
+from botfarm.web.api.waiting import waiting_routes
 from botfarm.web.http.dependencies import bearer, session
 from botfarm.web.http.error_responses import MEDIA_TYPE, Problem, add_error_handlers, show_faults_of
 from botfarm.web.http.fast_path import FastPath

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from botfarm.web.api.json_lines import MAX_LINES
+from botfarm.web.api.stock.json_lines import MAX_LINES
 from support.app import api_client
 from support.farm import PASSWORD, test_settings
 from support.http import LEASE, assert_problem, create_project, create_user

@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from botfarm.web.api.farm_file_schema import farm_file_schema
+from botfarm.web.api.configuration.farm_file_schema import farm_file_schema
 
 COMMITTED = (
     Path(__file__).parents[2] / "clients/python/botfarm_client/commands/configuration/farm.schema.json"

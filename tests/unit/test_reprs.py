@@ -20,10 +20,11 @@ from botfarm.services.access.sessions import Badge
 from botfarm.services.access.tokens import MadeToken
 from botfarm.services.upkeep.key_rotation import rotate_ring
 from botfarm.settings import Settings
-from botfarm.web.api.lease_requests import WriteBack
-from botfarm.web.api.requests import SignIn
-from botfarm.web.api.responses import LeasedUserOut, MadeTokenOut, TotpOut
-from botfarm.web.api.user_requests import NewUser, UserPatch
+from botfarm.web.api.access.access_requests import SignIn
+from botfarm.web.api.access.access_responses import MadeTokenOut
+from botfarm.web.api.leasing.lease_requests import WriteBack
+from botfarm.web.api.leasing.lease_responses import LeasedUserOut, TotpOut
+from botfarm.web.api.stock.user_requests import NewUser, UserPatch
 from botfarm_client import Botfarm, Lease
 from botfarm_client.connection.api_calls import Call
 from botfarm_client.connection.farm_settings import FarmSettings

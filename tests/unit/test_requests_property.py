@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from botfarm.web.api import lease_requests, requests, user_requests
+from botfarm.web.api.access import access_requests
+from botfarm.web.api.leasing import lease_requests
+from botfarm.web.api.shared.request_body import RequestBody
+from botfarm.web.api.stock import project_requests, user_requests
 
 MODELS = [
     each
-    for module in (requests, lease_requests, user_requests)
+    for module in (access_requests, project_requests, lease_requests, user_requests)
     for each in vars(module).values()
-    if isinstance(each, type) and issubclass(each, requests.RequestBody) and each is not requests.RequestBody
+    if isinstance(each, type) and issubclass(each, RequestBody) and each is not RequestBody
 ]
 
 texts = st.text(st.characters(codec=None), max_size=40) | st.sampled_from(

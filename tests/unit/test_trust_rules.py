@@ -11,7 +11,7 @@ from botfarm.domain import trust
 from botfarm.domain.access import EVERYTHING, Role
 from botfarm.domain.trust import TrustRule, run_of
 from botfarm.services.trust.failure_limit import FAILURES, WINDOW, FailureLimit
-from botfarm.web.api.trust_requests import NewTrustRule
+from botfarm.web.api.trust.trust_requests import NewTrustRule
 from support.issuer import GITHUB, GITLAB
 
 _GITHUB = {name: str(value) for name, value in GITHUB.items()}

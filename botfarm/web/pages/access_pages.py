@@ -7,8 +7,8 @@ from fastapi import Form, Request, Response
 from botfarm.domain.access import Role
 from botfarm.domain.projects import envs_of
 from botfarm.services.access.tokens import MadeToken, default_life
-from botfarm.web.api.fields import ShortName, Text, TokenName
-from botfarm.web.api.requests import EVERYTHING
+from botfarm.web.api.shared.fields import ShortName, Text, TokenName
+from botfarm.web.api.shared.request_body import EVERYTHING
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.page_routing import page_router, see

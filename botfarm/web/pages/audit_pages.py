@@ -4,7 +4,7 @@ from fastapi import Query, Request, Response
 
 from botfarm.domain.access import Role
 from botfarm.domain.audit import AuditFilter
-from botfarm.web.api.fields import Moment, SearchText
+from botfarm.web.api.shared.fields import Moment, SearchText
 from botfarm.web.http.dependencies import Caller, Cursor, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.chosen_pool import PoolFilter

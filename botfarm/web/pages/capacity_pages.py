@@ -7,7 +7,7 @@ from fastapi import Query, Request, Response
 from botfarm.domain.access import Role
 from botfarm.domain.capacity import WaitGoal
 from botfarm.domain.usage import PoolStatsFilter, Step
-from botfarm.web.api.capacity_routes import MAX_DAYS
+from botfarm.web.api.usage.capacity_routes import MAX_DAYS
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.chosen_pool import PoolFilter

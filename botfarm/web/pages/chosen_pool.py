@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends
 
 from botfarm.domain.projects import Project, domains_of, envs_of, id_or_name
-from botfarm.web.api.fields import SearchText, ShortName
+from botfarm.web.api.shared.fields import SearchText, ShortName
 from botfarm.web.http.dependencies import Caller, Farm
 
 

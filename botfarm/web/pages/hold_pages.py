@@ -9,7 +9,7 @@ from botfarm.domain.access import Principal, Role
 from botfarm.domain.leases import Lease, Outcome, Purpose, Verdict
 from botfarm.errors import LeaseLapsedError, NotTheHolderError
 from botfarm.runtime.services import Services
-from botfarm.web.api.fields import Note
+from botfarm.web.api.shared.fields import Note
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.done_words import Did

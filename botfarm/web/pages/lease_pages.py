@@ -11,7 +11,7 @@ from botfarm.domain.projects import id_or_name
 from botfarm.domain.users import UserFilter
 from botfarm.errors import ChangedMeanwhileError, FieldError, InvalidRequestError, NoSuchUserError
 from botfarm.runtime.services import Services
-from botfarm.web.api.fields import Note, SearchText
+from botfarm.web.api.shared.fields import Note, SearchText
 from botfarm.web.http.dependencies import Caller, Cursor, Farm
 from botfarm.web.http.error_responses import problem_of
 from botfarm.web.http.roles import needs

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from botfarm.domain import trust
 from botfarm.domain.access import Role
-from botfarm.web.api.fields import Text
-from botfarm.web.api.requests import EVERYTHING
-from botfarm.web.api.trust_requests import NewTrustRule
-from botfarm.web.api.trust_routes import create_trust_rule
+from botfarm.web.api.shared.fields import Text
+from botfarm.web.api.shared.request_body import EVERYTHING
+from botfarm.web.api.trust.trust_requests import NewTrustRule
+from botfarm.web.api.trust.trust_routes import create_trust_rule
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
 from botfarm.web.pages.page_routing import page_router, see

@@ -7,7 +7,7 @@ from fastapi import Depends, Query
 
 from botfarm.domain.health import Health
 from botfarm.domain.users import MAX_LABELS, UserFilter, UserState
-from botfarm.web.api.fields import Label, SearchText, ShortName, labels_by_key
+from botfarm.web.api.shared.fields import Label, SearchText, ShortName, labels_by_key
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.pages.chosen_pool import ChosenPool, chosen_pool
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, cast
 
 from botfarm.domain.users import LineError, UserLine
-from botfarm.web.api.json_lines import MAX_LINES, parse_line, too_many_lines
+from botfarm.web.api.stock.json_lines import MAX_LINES, parse_line, too_many_lines
 from botfarm_client.shared.user_files.reading import UserFile
 from botfarm_client.shared.user_files.records import BadLine, Reading, Record, with_project_id
 

@@ -13,7 +13,7 @@ from botfarm.domain.leases import LeaseTerms
 from botfarm.domain.users import UserChanges
 from botfarm.errors import ConflictError, FieldError, InvalidRequestError
 from botfarm.runtime.services import Services
-from botfarm.web.api.fields import MAX_TTL, Label, Note, Text
+from botfarm.web.api.shared.fields import MAX_TTL, Label, Note, Text
 from botfarm.web.http.caller_connection import RequestConnection
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.error_responses import problem_of

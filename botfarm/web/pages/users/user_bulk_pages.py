@@ -20,9 +20,9 @@ from botfarm.errors import (
     UserRetiredError,
 )
 from botfarm.runtime.services import Services
-from botfarm.web.api.fields import Note, Text
-from botfarm.web.api.requests import RequestBody
-from botfarm.web.api.user_requests import BulkFilter, BulkRequest
+from botfarm.web.api.shared.fields import Note, Text
+from botfarm.web.api.shared.request_body import RequestBody
+from botfarm.web.api.stock.user_requests import BulkFilter, BulkRequest
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.error_responses import PROBLEMS
 from botfarm.web.http.roles import needs

@@ -11,7 +11,7 @@ from botfarm.domain.access import Role
 from botfarm.domain.users import OnError
 from botfarm.errors import ImportRejectedError
 from botfarm.services.stock.importing import MAX_ERRORS
-from botfarm.web.api.fields import SearchText, ShortName
+from botfarm.web.api.shared.fields import SearchText, ShortName
 from botfarm.web.http.callers import still_admitted
 from botfarm.web.http.dependencies import Caller, Farm
 from botfarm.web.http.roles import needs
