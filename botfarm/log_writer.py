@@ -29,8 +29,8 @@ _CHUNK: int = getattr(select, "PIPE_BUF", 4_096)
 class LogWriter:
     """Keeps the order of lines. A kill by force loses the lines of the last pause.
 
-    Without an event loop, a line is written before the call returns. If the file takes no line then, it is written
-    with a later one.
+    A line from outside an event loop is written before the call returns, or by the loop if that has lines to write
+    anyway. If the file takes no line then, it is written with a later one.
     """
 
     def __init__(self, file: int, render: Callable[[EventDict], str]) -> None:

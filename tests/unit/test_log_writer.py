@@ -105,7 +105,9 @@ async def test_a_thread_writes_its_lines_behind_those_of_the_event_loop(pipe: Pi
     writer.write("of the loop\n")
     with ThreadPoolExecutor(1) as threads:
         threads.submit(writer.write, "of a thread\n").result()
-    assert pipe.read_lines(2) == ["of the loop", "of a thread"]
+        assert await asyncio.to_thread(pipe.read_lines, 2) == ["of the loop", "of a thread"]
+        threads.submit(writer.write, "of a thread alone\n").result()
+    assert pipe.read_lines(1) == ["of a thread alone"]
 
 
 def test_lines_stay_whole_where_another_process_writes_to_the_same_file(
