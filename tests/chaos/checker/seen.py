@@ -1,7 +1,7 @@
 """The history by leases: which calls were answered with a lease, renewed it, and ended it."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from chaos.checker.spans import Spans
@@ -22,6 +22,8 @@ class Seen:
     def __init__(self, history: History) -> None:
         self.calls = history.calls
         self.faults = history.faults
+        self.compared: Counter[str] = Counter()
+        """By rule: what it has compared, without what it leaves out. A rule that compared nothing proves nothing."""
         self.acquires: dict[str, list[Call]] = defaultdict(list)
         """By lease: what was answered with it, as a new lease or once more under its key."""
         self.renewals: dict[str, list[Call]] = defaultdict(list)
