@@ -14,6 +14,7 @@ from chaos.checker.kept_file import load_kept, write_kept
 from chaos.history import CANARY, History
 from support.farm import MANAGER, RUNNER, Farm
 from support.rollups import forge_lease, hours_ago, roll_up
+from support.tickets import forge_replica, forge_ticket
 
 
 async def test_a_farm_that_was_used_and_rests_is_clean(farm: Farm, database_url: str) -> None:
@@ -42,6 +43,8 @@ async def test_what_was_kept_is_read_again_from_its_file(
     await farm.release(lease, Outcome.DIRTY)
     await roll_up(farm)
     await farm.acquire(pool)
+    await forge_ticket(farm, pool, await forge_replica(farm))
+    await farm.sql.execute("UPDATE tickets SET idempotency_key = 'k2', fingerprint = 'f'")
     kept = await read_kept(database_url)
     write_kept(kept, tmp_path / "kept.json")
     again = load_kept(tmp_path / "kept.json")
@@ -52,6 +55,7 @@ async def test_what_was_kept_is_read_again_from_its_file(
         kept.audited,
     )
     assert again.users.keys() == kept.users.keys()
+    assert again.tickets == [dict(ticket) for ticket in kept.tickets]
     assert [str(each) for each in check(History(), again)] == [str(each) for each in check(History(), kept)]
     written = (tmp_path / "kept.json").read_text()
     for user in kept.users.values():

@@ -21,6 +21,7 @@ _SEALED = frozenset({"password", "secrets", "totp_seed", "pending_password"})
 _MADE_OF: Mapping[str, Callable[[Any], Any]] = {
     "datetime": datetime.fromisoformat,
     "UUID": UUID,
+    "bytes": bytes.fromhex,
     "tuple": tuple,
     "set": set,
     "dict": dict,
@@ -54,6 +55,8 @@ def _told(value: Any) -> Any:
             return {"datetime": value.isoformat()}
         case UUID():
             return {"UUID": str(value)}
+        case bytes():
+            return {"bytes": value.hex()}
         case Counter():
             return {"Counter": _pairs(value.items())}
         case Mapping() | asyncpg.Record():
