@@ -28,7 +28,7 @@ def main() -> int:
     is_kept = arguments.keep
     try:
         tally, findings = asyncio.run(run(plan, folder))
-        too_little = shortfalls(plan, tally.grants, findings.compared)
+        too_little = list(shortfalls(plan, tally.grants, findings.compared))
         is_kept = is_kept or bool(findings.violations or too_little)
     except KeyboardInterrupt:
         print("interrupted")

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaos.caller import Caller, Record, http_client
 from chaos.checker import Findings, examine, passwords_of, read_kept
-from chaos.checker.kept_file import KEPT, write_kept
+from chaos.checker.left import logs_in, write_kept
 from chaos.clients.administrators import Administrator
 from chaos.clients.keepers import do_chores
 from chaos.clients.people import Lead
@@ -50,8 +50,8 @@ async def run(plan: Plan, folder: Path) -> tuple[Tally, Findings]:
             print("all leases have ended; checking", flush=True)
             history = read_history(folder / HISTORY)
             kept = await read_kept(database.url, passwords_of(history))
-            write_kept(kept, folder / KEPT)
-    return tally, examine(history, kept, logs=sorted(folder.glob("*.log")))
+            write_kept(kept, folder)
+    return tally, examine(history, kept, logs=logs_in(folder))
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Outcome, Verdict
 from chaos.checker import Kept, check, read_kept
 from chaos.checker.found_passwords import Passwords
-from chaos.checker.kept_file import load_kept, write_kept
+from chaos.checker.left import KEPT, load_kept, write_kept
 from chaos.history import CANARY, History
 from support.farm import MANAGER, RUNNER, Farm
 from support.rollups import forge_lease, hours_ago, roll_up
@@ -46,8 +46,9 @@ async def test_what_was_kept_is_read_again_from_its_file(
     await forge_ticket(farm, pool, await forge_replica(farm))
     await farm.sql.execute("UPDATE tickets SET idempotency_key = 'k2', fingerprint = 'f'")
     kept = await read_kept(database_url)
-    write_kept(kept, tmp_path / "kept.json")
-    again = load_kept(tmp_path / "kept.json")
+    write_kept(kept, tmp_path)
+    again = load_kept(tmp_path)
+    assert again is not None
     assert (again.now, again.leases, again.caps, again.audited) == (
         kept.now,
         kept.leases,
@@ -57,7 +58,7 @@ async def test_what_was_kept_is_read_again_from_its_file(
     assert again.users.keys() == kept.users.keys()
     assert again.tickets == [dict(ticket) for ticket in kept.tickets]
     assert [str(each) for each in check(History(), again)] == [str(each) for each in check(History(), kept)]
-    written = (tmp_path / "kept.json").read_text()
+    written = (tmp_path / KEPT).read_text()
     for user in kept.users.values():
         assert user["password"] not in written
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chaos.checker.kept_file import KEPT, write_kept
+from chaos.checker.left import write_kept
 from chaos.history import Recorder
 from support.chaos_story import PASSWORD, Story
 from support.processes import CHECKOUT
@@ -18,7 +18,7 @@ def check_again(story: Story, folder: Path, *, is_kept: bool = True) -> subproce
         for record in (*seen.calls, *seen.faults):
             recorder.add(record)
     if is_kept:
-        write_kept(kept, folder / KEPT)
+        write_kept(kept, folder)
     return subprocess.run(
         [sys.executable, "-m", "chaos.checker", str(folder / "history.jsonl")],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT / "tests")},

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from chaos.checker import examine
-from chaos.checker.kept_file import KEPT, load_kept
+from chaos.checker.left import KEPT, load_kept, logs_in
 from chaos.history import read_history
 
 
@@ -17,12 +17,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chaos.checker", description=main.__doc__)
     parser.add_argument("history", type=Path)
     options = parser.parse_args()
-    history = read_history(options.history)
-    kept_file = options.history.with_name(KEPT)
-    if not kept_file.exists():
-        print(f"there is no {kept_file}: only the rules of answers and of logs are applied")
-    kept = load_kept(kept_file) if kept_file.exists() else None
-    findings = examine(history, kept, logs=sorted(options.history.parent.glob("*.log")))
+    history, folder = read_history(options.history), options.history.parent
+    kept = load_kept(folder)
+    if kept is None:
+        print(f"there is no {folder / KEPT}: only the rules of answers and of logs are applied")
+    findings = examine(history, kept, logs=logs_in(folder))
     for violation in findings.violations:
         print(violation)
     broken = len(findings.violations)

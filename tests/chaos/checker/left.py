@@ -1,8 +1,8 @@
-"""What the database kept, as a file beside the history, so that all rules can be applied again."""
+"""What a run leaves beside its history, so that all rules can be applied again: what the database kept, and logs."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,42 +32,51 @@ _MADE_OF: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def write_kept(kept: Kept, path: Path) -> None:
+def logs_in(folder: Path) -> list[Path]:
+    """Of all processes and servers of a run."""
+    return sorted(folder.glob("*.log"))
+
+
+def write_kept(kept: Kept, folder: Path) -> None:
     """Without passwords and secrets, not even sealed ones."""
-    path.write_text(json.dumps(_told(kept)))
+    (folder / KEPT).write_text(json.dumps(_told(kept)))
 
 
-def load_kept(path: Path) -> Kept:
-    kept: Kept = json.loads(path.read_text(), object_hook=_made)
+def load_kept(folder: Path) -> Kept | None:
+    """None if the run was broken off before it read the database."""
+    file = folder / KEPT
+    kept: Kept | None = json.loads(file.read_text(), object_hook=_made) if file.exists() else None
     return kept
 
 
 def _told(value: Any) -> Any:
     """What JSON has no type for is an object with one member: its type and what it is made of."""
+    kind, parts = type(value).__name__, value
     match value:
         case None | bool() | int() | float() | str():
             return value
         case list():
             return [_told(each) for each in value]
-        case tuple() | set():
-            return {type(value).__name__: [_told(each) for each in value]}
         case datetime():
-            return {"datetime": value.isoformat()}
+            parts = value.isoformat()
         case UUID():
-            return {"UUID": str(value)}
+            parts = str(value)
         case bytes():
-            return {"bytes": value.hex()}
+            parts = value.hex()
+        case tuple() | set():
+            parts = [_told(each) for each in value]
         case Counter():
-            return {"Counter": _pairs(value.items())}
+            parts = _pairs(value.items())
         case Mapping() | asyncpg.Record():
-            return {"dict": _pairs(value.items())}
+            kind, parts = "dict", _pairs(value.items())
         case _ if is_dataclass(value):
-            members = ((each.name, getattr(value, each.name)) for each in fields(value))
-            return {type(value).__name__: _pairs(members)}
-    raise TypeError(f"{type(value)} cannot be read again from JSON")
+            parts = _pairs((each.name, getattr(value, each.name)) for each in fields(value))
+        case _:
+            raise TypeError(f"{kind} cannot be read again from JSON")
+    return {kind: parts}
 
 
-def _pairs(items: Any) -> list[Any]:
+def _pairs(items: Iterable[tuple[Any, Any]]) -> list[Any]:
     return [
         [_told(name), "sealed" if name in _SEALED and value is not None else _told(value)]
         for name, value in items
