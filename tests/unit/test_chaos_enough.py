@@ -1,9 +1,12 @@
 """A run that did too little fails, whatever its checker says."""
 
-from chaos.enough import GRANTS, LEAST, shortfalls
+from chaos.enough import GRANTS, LEAST, NOT_WITH_STEPS, shortfalls
 from chaos.planning import make_plan
 
-MINUTE = make_plan(7, 60)
+PLANS = [make_plan(seed, 60) for seed in range(20)]
+MINUTE = next(plan for plan in PLANS if not plan.steps_clock)
+WITH_STEPS = next(plan for plan in PLANS if plan.steps_clock)
+NOTHING = dict.fromkeys(LEAST, 0)
 
 
 def test_a_run_that_did_enough_lacks_nothing() -> None:
@@ -16,11 +19,16 @@ def test_a_farm_that_grants_next_to_nothing_is_named() -> None:
 
 
 def test_each_rule_that_compared_too_little_is_named() -> None:
-    lines = list(shortfalls(MINUTE, GRANTS, dict.fromkeys(LEAST, 0)))
+    lines = list(shortfalls(MINUTE, GRANTS, NOTHING))
     assert len(lines) == len(LEAST)
     for rule, line in zip(LEAST, lines, strict=True):
         assert f"'{rule}' compared 0" in line
 
 
 def test_of_less_than_a_minute_nothing_is_demanded() -> None:
-    assert list(shortfalls(make_plan(7, 59), 0, dict.fromkeys(LEAST, 0))) == []
+    assert list(shortfalls(make_plan(7, 59), 0, NOTHING)) == []
+
+
+def test_rules_that_leave_out_runs_with_steps_of_the_clock_need_compare_nothing_there() -> None:
+    lines = "\n".join(shortfalls(WITH_STEPS, GRANTS, NOTHING))
+    assert all((f"'{rule}'" in lines) == (rule not in NOT_WITH_STEPS) for rule in LEAST)

@@ -72,8 +72,21 @@ def check(history: History, kept: Kept | None, *, logs: Sequence[Path] = ()) -> 
 
 
 __all__ = [
+    "ALL_FREE",
+    "AS_DOCUMENTED",
+    "CAPS_KEPT",
+    "FENCES_RISE",
+    "HOLDERS_KNOW",
+    "IN_ORDER",
+    "LAST_PASSWORD",
+    "NOBODY_TWICE",
+    "NOTHING_LOST",
+    "NO_LATE_GRANT",
     "OF_THE_DATABASE",
+    "ONE_LEASE_FOR_A_KEY",
     "PASSWORDS_KEPT",
+    "PENDING_KEPT",
+    "ROLLUPS_TRUE",
     "RULES",
     "Findings",
     "Kept",
