@@ -56,7 +56,10 @@ class Nemesis:
             note = await self._do(fault)
             process = self._farm.processes.get(fault.target)
             origin = process.origin if process else ""
-            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin))
+            stepped = fault.seconds if fault.kind == CLOCK_STEP else 0.0
+            self._record.add(
+                Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin, stepped)
+            )
 
     async def _do(self, fault: PlannedFault) -> str:
         if on_farm := self._on_farm.get(fault.kind):
