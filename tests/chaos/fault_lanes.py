@@ -50,7 +50,7 @@ SHARE_WITH_STEPS = 0.5
 BETWEEN_STEPS = (30.0, 40.0)
 """Seconds. Of what is around a step the checker can say less, so that there must be a time between two."""
 
-QUIET_AFTER = (20.0, 30.0)
+QUIET_AFTER = (25.0, 40.0)
 """Seconds of each minute after which no fault begins for a while: then the checker can say most about the queue."""
 QUIET_FOR = 15.0
 LASTING = {"upgrade": 10.0, "rotate_keys": 15.0}
@@ -84,7 +84,8 @@ def _faults(
         _, targets, (shortest, longest) = kinds[kind]
         lasts = round(dice.uniform(shortest, longest), 2)
         target = dice.choice(targets)
-        at = _after_quiet(at, at + LASTING.get(kind, lasts), quiet)
+        if until := _quiet_until(at, at + LASTING.get(kind, lasts), quiet):
+            at = until + dice.uniform(0, mean_gap)
         if at < seconds:
             yield PlannedFault(round(at, 2), kind, target, lasts)
         at += lasts + dice.uniform(0.5, 1.5) * mean_gap
@@ -95,12 +96,10 @@ def _steps_of_clock(dice: Random, seconds: float, quiet: list[float]) -> Iterato
     while at < seconds:
         yield PlannedFault(round(at, 2), CLOCK_STEP, "database", dice.choice(STEPS_OF_CLOCK))
         at += dice.uniform(*BETWEEN_STEPS)
-        at = _after_quiet(at, at, quiet)
+        at = _quiet_until(at, at, quiet) or at
 
 
-def _after_quiet(begins: float, ends: float, quiet: list[float]) -> float:
-    """When to begin what would otherwise go on in a quiet stretch: after that."""
-    for since in quiet:
-        if begins < since + QUIET_FOR and ends > since:
-            return since + QUIET_FOR
-    return begins
+def _quiet_until(begins: float, ends: float, quiet: list[float]) -> float | None:
+    """When the quiet stretch is over in which something would go on that begins and ends so."""
+    meets = (since + QUIET_FOR for since in quiet if begins < since + QUIET_FOR and ends > since)
+    return next(meets, None)

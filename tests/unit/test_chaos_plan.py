@@ -1,7 +1,10 @@
 """The seed of a chaos run decides its plan."""
 
-from chaos.fault_lanes import LANES
-from chaos.plan import CLOCK_LANE, PROCESSES
+from itertools import accumulate, pairwise
+
+from chaos.fault_lanes import BETWEEN_STEPS, LANES, LASTING, QUIET_FOR
+from chaos.history import CLOCK_STEP
+from chaos.plan import CLOCK_LANE, PROCESSES, PlannedFault
 from chaos.planning import LONGEST_SCRIPT, make_plan
 
 
@@ -37,6 +40,28 @@ def test_an_hour_has_every_kind_of_fault_at_every_process() -> None:
 
 def test_some_seeds_step_the_clock_and_some_do_not() -> None:
     assert {CLOCK_LANE in make_plan(seed, 60).faults for seed in range(8)} == {True, False}
+
+
+def test_steps_of_the_clock_are_far_apart() -> None:
+    plans = [make_plan(seed, 600) for seed in range(8)]
+    for plan in plans:
+        times = [step.at for step in plan.faults.get(CLOCK_LANE, [])]
+        assert all(later - at >= BETWEEN_STEPS[0] for at, later in pairwise(times))
+
+
+def test_each_minute_has_a_stretch_without_faults() -> None:
+    for seed in range(8):
+        faults = [fault for lane in make_plan(seed, 300).faults.values() for fault in lane]
+        for minute in range(0, 300, 60):
+            within = sorted(
+                (fault.at, fault.at + lasts(fault)) for fault in faults if minute <= fault.at < minute + 60
+            )
+            ends = list(accumulate((end for _, end in within), max))
+            assert any(begin - end >= QUIET_FOR for (begin, _), end in zip(within[1:], ends, strict=False))
+
+
+def lasts(fault: PlannedFault) -> float:
+    return 0.0 if fault.kind == CLOCK_STEP else LASTING.get(fault.kind, fault.seconds)
 
 
 def test_the_plan_of_an_hour_stays_small() -> None:
