@@ -84,7 +84,7 @@ def _faults(
         _, targets, (shortest, longest) = kinds[kind]
         lasts = round(dice.uniform(shortest, longest), 2)
         target = dice.choice(targets)
-        if until := _quiet_until(at, at + LASTING.get(kind, lasts), quiet):
+        while until := _quiet_until(at, at + LASTING.get(kind, lasts), quiet):
             at = until + dice.uniform(0, mean_gap)
         if at < seconds:
             yield PlannedFault(round(at, 2), kind, target, lasts)
