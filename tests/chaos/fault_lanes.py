@@ -26,6 +26,8 @@ LANES: dict[str, tuple[Kinds, float]] = {
         },
         5.0,
     ),
+    # A killed process whose host is gone, too: the database does not learn that it has hung up.
+    "hosts": ({"vanish": (1, PROCESSES, (5, 15))}, 15.0),
     "database": (
         {
             "crash": (3, ("database",), (0.1, 1.5)),

@@ -35,6 +35,7 @@ class Nemesis:
             "delay": self._delay,
             "silence": self._silence,
             "lose_answers": self._lose_answers,
+            "vanish": self._vanish,
         }
         self._on_farm: Mapping[str, Callable[[float], Awaitable[str]]] = {
             "crash": self._crash,
@@ -114,6 +115,14 @@ class Nemesis:
 
     async def _lose_answers(self, process: FarmProcess, seconds: float) -> str:
         process.proxy.lose_answers()
+        return await self._speak_after(process, seconds)
+
+    async def _vanish(self, process: FarmProcess, seconds: float) -> str:
+        """Its sessions stay, with what they have locked, while the process is there again and has others."""
+        process.proxy.hide_ends()
+        async with process.turn:
+            await process.kill()
+            await self._farm.start(process)
         return await self._speak_after(process, seconds)
 
     async def _speak_after(self, process: FarmProcess, seconds: float) -> str:

@@ -81,6 +81,28 @@ class TestKeys:
         story.answer("runner-1", lease, at=2, again=True, body=other)
         assert "another request under key k" in the_one(story, "one lease for a key")
 
+    def test_one_lease_under_two_keys_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, key="k")
+        story.answer("runner-1", lease, at=2, again=True, key="other")
+        told = the_one(story, "one lease for a key")
+        assert f"lease {lease.id} was answered under key other of runners and k of runners" in told
+
+    def test_a_lease_that_the_database_has_under_another_key_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, key="k")
+        story.kept.leases[lease.id] = replace(lease, key="other")
+        told = the_one(story, "one lease for a key")
+        assert f"lease {lease.id} was answered under key k, the database has other" in told
+
+    def test_a_key_that_is_posted_to_two_replicas_at_once_and_once_more_is_clean(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, took=2, granted_at=2, wait=5, key="k")
+        path = "/api/v1/leases"
+        story.problem("runner-1", "acquire_lease", path, 409, "wait-superseded", at=1, took=1, key="k")
+        story.answer("runner-1", lease, at=3, again=True, wait=5)
+        assert found(story) == []
+
 
 class TestAnswers:
     def test_a_500_is_found(self) -> None:
