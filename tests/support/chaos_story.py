@@ -163,8 +163,6 @@ class Story:
         )
         if lease.priority:
             body["priority"] = lease.priority
-        if lease.labels != "{}":
-            body["labels"] = lease.labels
         seen: dict[str, Any] = {
             "body": body,
             "key": lease.key,

@@ -10,7 +10,7 @@ from chaos.checker.late_grants import no_late_grant
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
 from chaos.checker.waiting import waits_in_order
-from support.chaos_story import START, Story
+from support.chaos_story import START, Story, lease_answer
 
 
 def found(story: Story) -> list[Violation]:
@@ -78,8 +78,23 @@ class TestWaitsInOrder:
     def test_a_request_for_more_than_the_one_that_it_overtakes_is_found(self) -> None:
         story = Story()
         refuse(story, at=2, waited=8)
-        story.acquire("runner-2", 2, 3, at=5, labels="{'plan': 'paid'}")
+        story.acquire("runner-2", 2, 3, at=5)
         assert "runner-2" in the_one(story, "waits in order")
+
+    @pytest.mark.parametrize(
+        ("wanted", "violations"), [("paid", 1), (["free", "paid"], 1), ("free", 0), (["free", "trial"], 0)]
+    )
+    def test_a_grant_to_anybody_of_a_user_with_the_wanted_label_is_compared(
+        self, wanted: str | list[str], violations: int
+    ) -> None:
+        story = Story()
+        refuse(story, at=2, waited=8, labels={"plan": wanted})
+        lease = story.acquire("runner-2", 2, at=5)
+        story.history.calls.pop()
+        answer = lease_answer(lease)
+        answer["users"][0]["labels"] = {"plan": "paid"}
+        story.answer("runner-2", lease, at=5, answer=answer)
+        assert len(found(story)) == violations
 
     def test_a_lower_priority_that_came_earlier_and_is_served_first_is_found(self) -> None:
         story = Story()

@@ -1,6 +1,5 @@
 """Waits in order: nobody is served before a request of a higher rank for the same users."""
 
-import json
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
@@ -37,7 +36,6 @@ class Grant:
     """Of users to a test, in seconds of the clients' clock."""
 
     call: Call
-    labels: str
     rank: float
     """At the most: by the moment before its first request was sent."""
     earliest: float
@@ -50,7 +48,6 @@ class Wait:
     """Of a test for any one user of a pool, in seconds of the clients' clock."""
 
     call: Call
-    labels: str
     rank: float
     """At the least: by the latest moment at which it can have arrived."""
     arrived: float
@@ -63,7 +60,7 @@ def waits_in_order(seen: Seen, _: Kept) -> Iterator[Violation]:
     """A request is served before those of a lower rank for the same users (docs/waiting.md, The order).
 
     Compared are tests that waited for any one user of a pool, whether they got one or were refused at the end of
-    their wait, with all grants to tests during the wait: of the same labels or, if the wait was for none, of any.
+    their wait, with all grants of such users to tests during the wait, whatever these tests asked for.
     One that was overtaken must have waited under one call, because the place of a request that is posted again does
     not count meanwhile. A grant is left out while a fault of the database or of the replica of the wait goes on and
     for some seconds after it, and in the second after any other fault began. Waits during a step of the clock are
@@ -92,9 +89,7 @@ def _grants(seen: Seen) -> dict[str, list[Grant]]:
         if _is_of_test(call):
             asked_at = seen.asked_at(call)
             earliest = asked_at + (call.answer.get("waited") or 0)
-            grants[_pool_of(call)].append(
-                Grant(call, _labels_of(call), _rank(asked_at, call), earliest, call.ended_at)
-            )
+            grants[_pool_of(call)].append(Grant(call, _rank(asked_at, call), earliest, call.ended_at))
     return grants
 
 
@@ -106,8 +101,7 @@ def _waits(seen: Seen) -> Iterator[tuple[str, Wait]]:
         if lease_in(call) or slug_of(call) == "pool-exhausted":
             waited = call.answer.get("waited") or 0
             arrived = call.ended_at - waited
-            wait = Wait(call, _labels_of(call), _rank(arrived, call), arrived, call.sent_at + waited)
-            yield _pool_of(call), wait
+            yield _pool_of(call), Wait(call, _rank(arrived, call), arrived, call.sent_at + waited)
 
 
 def _is_of_test(call: Call) -> bool:
@@ -129,10 +123,6 @@ def _pool_of(call: Call) -> str:
     """By the domain that it got a user of, because a request for a user by its login names none."""
     domain = call.answer["domain"] if lease_in(call) else call.body.get("domain", "regular")
     return str([*(call.body.get(name) for name in ("project", "project_id", "env")), domain])
-
-
-def _labels_of(call: Call) -> str:
-    return json.dumps(call.body.get("labels") or {}, sort_keys=True)
 
 
 def _rank(arrived: float, call: Call) -> float:
@@ -161,8 +151,20 @@ def _during(wait: Wait, grants: list[Grant]) -> Iterator[Grant]:
     first = bisect_left(grants, wait.arrived + OUT_OF_ORDER, key=lambda grant: grant.latest)
     last = bisect_left(grants, wait.over - OUT_OF_ORDER, key=lambda grant: grant.latest)
     for grant in grants[first:last]:
-        if grant.earliest > wait.arrived + OUT_OF_ORDER and wait.labels in {"{}", grant.labels}:
+        if grant.earliest > wait.arrived + OUT_OF_ORDER and _is_of_wanted_user(grant, wait):
             yield grant
+
+
+def _is_of_wanted_user(grant: Grant, wait: Wait) -> bool:
+    """By the labels that the users had when they were granted."""
+    wanted = (wait.call.body.get("labels") or {}).items()
+    return any(
+        all(
+            user["labels"].get(name) in (value if isinstance(value, list) else [value])
+            for name, value in wanted
+        )
+        for user in grant.call.answer["users"]
+    )
 
 
 def _out_of_order(wait: Wait, other: Grant) -> Violation:
