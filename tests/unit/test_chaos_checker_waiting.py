@@ -172,6 +172,15 @@ class TestWaitsInOrder:
         overtake(story)
         assert found(story) == []
 
+    def test_a_grant_that_is_answered_after_a_step_of_the_clock_is_left_out(self) -> None:
+        """Because of the step it seems to have been granted during the wait."""
+        story = Story()
+        story.fault("database-clock", 5, stepped=8)
+        lease = story.acquire("runner-2", 2, at=4, answered=False, key="k", waited=17)
+        refuse(story, at=16, waited=8, priority=10)
+        story.answer("runner-2", lease, at=19, again=True)
+        assert found(story) == []
+
 
 class TestNoLateGrant:
     def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:

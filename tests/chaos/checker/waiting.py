@@ -63,8 +63,8 @@ def waits_in_order(seen: Seen, _: Kept) -> Iterator[Violation]:
     their wait, with all grants of such users to tests during the wait, whatever these tests asked for.
     One that was overtaken must have waited under one call, because the place of a request that is posted again does
     not count meanwhile. A grant is left out while a fault of the database or of the replica of the wait goes on and
-    for some seconds after it, and in the second after any other fault began. Waits during a step of the clock are
-    left out, because it changes how long a ticket counts.
+    for some seconds after it, and in the second after any other fault began. Waits and grants during a step of the
+    clock are left out, because it changes how long a ticket counts, and how long a request has waited.
     """
     grants = _grants(seen)
     disturbances = _disturbances(seen)
@@ -86,8 +86,8 @@ def _grants(seen: Seen) -> dict[str, list[Grant]]:
     """By pool, in the order in which their answers were read."""
     grants: dict[str, list[Grant]] = defaultdict(list)
     for _, call in sorted(seen.granted(), key=lambda granted: granted[1].ended_at):
-        if _is_of_test(call):
-            asked_at = seen.asked_at(call)
+        asked_at = seen.asked_at(call)
+        if _is_of_test(call) and not seen.clock_stepped(asked_at, call.ended_at):
             earliest = asked_at + (call.answer.get("waited") or 0)
             grants[_pool_of(call)].append(Grant(call, _rank(asked_at, call), earliest, call.ended_at))
     return grants
