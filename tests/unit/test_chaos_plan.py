@@ -23,6 +23,12 @@ def test_no_two_clients_do_the_same() -> None:
     assert len(set(scripts)) == len(scripts)
 
 
+def test_some_keys_are_posted_to_two_replicas_at_once() -> None:
+    steps = [step for script in make_plan(7, 60).runners.values() for step in script]
+    assert {step.has_key for step in steps if step.asks_twice} == {True}
+    assert {step.asks_twice for step in steps if step.has_key} == {True, False}
+
+
 def test_faults_come_in_the_order_of_their_times_and_within_the_run() -> None:
     for faults in make_plan(7, 60).faults.values():
         times = [fault.at for fault in faults]
