@@ -55,9 +55,11 @@ class Story:
         self.history.calls.append(call)
         return call
 
-    def fault(self, kind: str, began: float, ended: float | None = None, *, origin: str = "") -> None:
+    def fault(
+        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", stepped: float = 0.0
+    ) -> None:
         ended = began if ended is None else ended
-        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin))
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin, stepped=stepped))
 
     def grant(
         self,
