@@ -6,7 +6,7 @@ from pathlib import Path
 from chaos.checker import check
 from chaos.checker.violations import Violation
 from chaos.history import CANARY
-from support.chaos_passwords import OF_THE_FARM, rotate
+from support.chaos_passwords import OF_THE_FARM, inherit, rotate
 from support.chaos_story import PASSWORD, Story, lease_answer
 
 
@@ -58,6 +58,13 @@ class TestPasswords:
         rotate(story, "confirm_rotation", at=2)
         page = {"status": 200, "content_type": "text/html", "answer": f"<td>pw={OF_THE_FARM}</td>"}
         story.call("person", "page", "GET", "/ui/users", 3, took=0.01, **page)
+        assert "person got a password from page" in the_one(story, "passwords for the holder only")
+
+    def test_a_password_that_the_farm_made_is_known_from_the_next_keeper_too(self) -> None:
+        story = Story()
+        inherit(story, at=1)
+        page = {"status": 200, "content_type": "text/html", "answer": f"<td>pw={OF_THE_FARM}</td>"}
+        story.call("person", "page", "GET", "/ui/users", 3, **page)
         assert "person got a password from page" in the_one(story, "passwords for the holder only")
 
     def test_a_password_in_a_log_is_found(self, tmp_path: Path) -> None:

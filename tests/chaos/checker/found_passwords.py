@@ -1,9 +1,10 @@
 """Finds the passwords of a run in any text."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from chaos.checker.seen import ACQUIRES, lease_in
 from chaos.history import CANARY, History
 
 # The farm's own passwords have 24 characters of this alphabet.
@@ -25,12 +26,15 @@ class Passwords:
 
 
 def passwords_of(history: History) -> Passwords:
-    """Those of the answers to rotations."""
-    answers = (
-        call.answer for call in history.calls if call.operation == "start_rotation" and call.status == 200
-    )
-    return Passwords(frozenset(_without_canary(answer["pending_password"] for answer in answers)))
+    """Those that keepers were shown as pending: in answers to rotations, and to acquires after a lost one."""
+    return Passwords(frozenset(each for each in _pending_in(history) if CANARY not in each))
 
 
-def _without_canary(passwords: Iterable[str]) -> Iterable[str]:
-    return (password for password in passwords if CANARY not in password)
+def _pending_in(history: History) -> Iterator[str]:
+    for call in history.calls:
+        if call.operation == "start_rotation" and call.status == 200:
+            yield call.answer["pending_password"]
+        elif call.operation in ACQUIRES and lease_in(call) is not None:
+            for user in call.answer["users"]:
+                if "pending_password" in user:
+                    yield user["pending_password"]
