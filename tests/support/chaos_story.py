@@ -55,9 +55,11 @@ class Story:
         self.history.calls.append(call)
         return call
 
-    def fault(self, kind: str, began: float, ended: float | None = None, *, origin: str = "") -> None:
+    def fault(
+        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", note: str = ""
+    ) -> None:
         ended = began if ended is None else ended
-        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin))
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, note, origin))
 
     def grant(
         self,
@@ -96,6 +98,8 @@ class Story:
             "project_id": UUID(PROJECT),
             "status": "active",
             "status_by": None,
+            "labels": "{}",
+            "managed_by": None,
             "available_at": START,
             "pending_password": None,
         }

@@ -34,7 +34,7 @@ def rotate(story: Story, operation: str = "start_rotation", *, at: float, user: 
     answer = {"pending_password": OF_THE_FARM}
     if confirms:
         answer = lease_answer(lease)["users"][0] | {"password": OF_THE_FARM}
-        story.kept.audited.add((operation, lease.id))
+        story.kept.audited[operation, lease.id] += 1
     return story.call(
         "keeper-1", operation, "POST", path, at + 0.1, principal="keepers", status=200, answer=answer
     )
@@ -141,7 +141,7 @@ class TestLastPassword:
         story.call(
             "runner-1", "write_back", "PATCH", path, at, took=took, body={"password": password}, **seen
         )
-        story.kept.audited.add(("write_back", lease.id))
+        story.kept.audited["write_back", lease.id] += 1
         story.end(lease, at=at, by="released")
 
     def test_an_old_password_is_found(self) -> None:
