@@ -3,16 +3,19 @@
 import asyncio
 import os
 import select
+import stat
+import sys
 import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from threading import Lock
 
 from structlog.typing import EventDict
 
-MOST_LINES = 20_000
-"""Lines that are queued while nobody reads, about 10 MB. Further lines are counted and dropped."""
+MOST_CHARACTERS = 10_000_000
+"""What is queued while nobody reads, some 30,000 lines of requests. Further lines are counted and dropped."""
 MOST_AT_ONCE = 1_000
 """Lines that are written before the event loop does other work. They take it about 5 ms."""
 PAUSE = 0.1
@@ -22,8 +25,19 @@ RETRY = 1.0
 CLOSING_PATIENCE = 2.0
 """Seconds in which the last lines are written while the process ends."""
 
-# Bytes that a pipe with a reader takes without blocking, if it takes any. Windows does not tell.
-_CHUNK: int = getattr(select, "PIPE_BUF", 4_096)
+# What a pipe takes without blocking if it takes anything, in bytes. Windows does not tell.
+_PIPE_CHUNK: int = getattr(select, "PIPE_BUF", 4_096)
+_OF_AN_EVENT = 300
+"""Characters of the line that an event will be, about."""
+
+
+class Left(Enum):
+    """Why lines are left."""
+
+    QUEUED = auto()
+    UNTAKEN = auto()
+    """The file takes no more now."""
+    FAILED = auto()
 
 
 class LogWriter:
@@ -39,10 +53,14 @@ class LogWriter:
         self._render = render
         # Its methods cannot be interrupted by another thread or by a destructor. asyncio logs in destructors.
         self._queue: deque[str | EventDict] = deque()
+        self._characters = 0
+        """In the queue."""
         self._dropped = 0
         self._taken = b""
         """Lines that have left the queue. The file has the first `_written` bytes of them."""
         self._written = 0
+        # Only a pipe or a terminal may make the process wait.
+        self._chunk = sys.maxsize if stat.S_ISREG(os.fstat(file).st_mode) else _PIPE_CHUNK
         self._writing = Lock()
         self._paused_at = float("-inf")
         self._due_in: AbstractEventLoop | None = None
@@ -50,23 +68,24 @@ class LogWriter:
 
     def write(self, line: str | EventDict, *, urgent: bool = False) -> None:
         """Queues a whole line, or an event that nobody changes any more. An urgent one ends the pause."""
-        if len(self._queue) >= MOST_LINES:
+        if self._characters >= MOST_CHARACTERS:
             self._dropped += 1
             return
         if self._dropped:
             self._report_dropped()
-        self._queue.append(line)
+        self._put(line)
         if urgent or self._due_in is None or self._due_in.is_closed():
             self._write_soon(urgent=urgent)
 
     def close(self) -> None:
-        """Writes what is queued. Gives up when the reader takes longer than CLOSING_PATIENCE."""
+        """Writes what is queued, for CLOSING_PATIENCE at most."""
         if self._dropped:
             self._report_dropped()
         until = time.monotonic() + CLOSING_PATIENCE
         try:
-            while not self._write_batch() and (left := until - time.monotonic()) > 0:
-                self._is_writable(within=left)
+            while (left := self._write_batch()) and (seconds := until - time.monotonic()) > 0:
+                if left is Left.UNTAKEN:
+                    self._takes_more(within=seconds)
         except OSError:
             return
 
@@ -90,49 +109,66 @@ class LogWriter:
 
     def _write_out(self, loop: AbstractEventLoop | None) -> None:
         try:
-            is_done, pause = self._write_batch(), PAUSE
+            left = self._write_batch()
         except OSError:  # such as a full disk, or a reader that is gone
-            is_done, pause = False, RETRY
-        if not is_done and loop and self._due_in is not loop:
-            self._schedule(loop, pause)
+            left = Left.FAILED
+        if left is None or loop is None or self._due_in is loop:
+            return
+        match left:
+            case Left.UNTAKEN:
+                self._due_in = loop
+                loop.add_writer(self._file, self._write_taken, loop)
+            case Left.QUEUED:
+                self._schedule(loop, 0)
+            case Left.FAILED:
+                self._schedule(loop, RETRY)
 
-    def _write_batch(self) -> bool:
-        """False if there are lines left. After an error, the next batch goes on in the middle of the line.
+    def _write_taken(self, loop: AbstractEventLoop) -> None:
+        loop.remove_writer(self._file)
+        self._write_due(loop)
+
+    def _write_batch(self) -> Left | None:
+        """What is left of the lines. After an error, the next batch goes on in the middle of the line.
 
         Raises OSError.
         """
         if not self._writing.acquire(blocking=False):
-            return False
+            return Left.QUEUED
         try:
             if self._written == len(self._taken):
                 self._take_lines()
-            while (chunk := self._next_chunk()) and self._is_writable():
+            while chunk := self._next_chunk():
+                if not self._takes_more():
+                    return Left.UNTAKEN
                 self._written += os.write(self._file, chunk)
         except BlockingIOError:
-            return False  # somebody else has written to the same pipe
+            return Left.UNTAKEN  # somebody else has written to the same pipe
         finally:
             self._paused_at = time.monotonic()
             self._writing.release()
-        return self._written == len(self._taken) and not self._queue
+        return Left.QUEUED if self._queue else None
 
     def _take_lines(self) -> None:
         queued = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_AT_ONCE))]
+        self._characters -= sum(map(_characters, queued))
+        if not self._queue:
+            self._characters = 0  # threads may have miscounted together
         lines = [line if isinstance(line, str) else self._render(line) + "\n" for line in queued]
         self._taken, self._written = "".join(lines).encode("utf-8", "backslashreplace"), 0
 
     def _next_chunk(self) -> bytes:
-        """Whole lines where they fit, so that they stay whole where other processes write to the same file."""
-        end = self._written + _CHUNK
+        """Whole lines if they fit, so that they stay whole where other processes write to the same file."""
+        end = self._written + self._chunk
         return self._taken[self._written : self._taken.rfind(b"\n", self._written, end) + 1 or end]
 
-    def _is_writable(self, *, within: float = 0) -> bool:
+    def _takes_more(self, *, within: float = 0) -> bool:
         if os.name == "nt":  # where only sockets can be asked
             return True
         return bool(select.select((), (self._file,), (), within)[1])
 
     def _report_dropped(self) -> None:
         lines, self._dropped = self._dropped, 0
-        self._queue.append(
+        self._put(
             {
                 "lines": lines,
                 "event": "log lines were dropped",
@@ -141,3 +177,11 @@ class LogWriter:
                 "timestamp": time.time(),
             }
         )
+
+    def _put(self, line: str | EventDict) -> None:
+        self._characters += _characters(line)
+        self._queue.append(line)
+
+
+def _characters(line: str | EventDict) -> int:
+    return len(line) if isinstance(line, str) else _OF_AN_EVENT

@@ -112,7 +112,7 @@ def log_often(logger: logging.Logger, event: str, **values: str | float | None) 
 
     The caller has asked the logger whether it is enabled.
     In batches, they are rendered when they are written: the code for many lines in a row stays in the processor's
-    caches, and a line takes a tenth of the time.
+    caches, and a line takes a small part of the time.
     """
     if _output.writer is None:
         get_logger(logger.name).info(event, **values)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from pprint import pprint
 
+from chaos.enough import shortfalls
 from chaos.planning import make_plan
 from chaos.run import HISTORY, run
 from support.processes import end_fork_server, heed_signals
@@ -26,8 +27,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="botfarm-chaos-"))
     is_kept = arguments.keep
     try:
-        tally, violations = asyncio.run(run(plan, folder))
-        is_kept = is_kept or bool(violations)
+        tally, findings = asyncio.run(run(plan, folder))
+        too_little = list(shortfalls(plan, tally.grants, findings.compared))
+        is_kept = is_kept or bool(findings.violations or too_little)
     except KeyboardInterrupt:
         print("interrupted")
         return 130
@@ -37,20 +39,21 @@ def main() -> int:
     finally:
         end_fork_server()
         if is_kept:
-            print(f"the history is in {folder / HISTORY}, beside the logs of all processes")
+            print(f"the history is in {folder / HISTORY}, beside what the database kept and all logs")
         else:
             shutil.rmtree(folder)
-    print(tally.table())
+    print(tally.table(findings.compared))
     if arguments.json:
         figures = {
             "seed": plan.seed,
             "seconds": plan.seconds,
-            **tally.figures(),
-            "violations": len(violations),
+            **tally.figures(findings.compared),
+            "violations": len(findings.violations),
         }
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print("\n".join(map(str, violations)) or "no violation")
-    return 1 if violations else 0
+    print("\n".join(map(str, findings.violations)) or "no violation")
+    print("\n".join(too_little), end="\n" if too_little else "")
+    return 1 if findings.violations or too_little else 0
 
 
 def _arguments() -> argparse.Namespace:

@@ -33,6 +33,7 @@ class _Server:
         """`url` is that of any server of the cluster; this one has a port of its own."""
         self._programs = programs
         self._data = data
+        self.log = data.with_suffix(".log")
         self._port = free_port()
         parts = urlsplit(url)
         self.url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{self._port}").geturl()
@@ -49,8 +50,7 @@ class _Server:
             "wal_retrieve_retry_interval": "200ms",
         }
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-        log = self._data.with_suffix(".log")
-        await self._pg_ctl("start", "-w", "-t", str(_PATIENCE), "-l", log, "-o", options)
+        await self._pg_ctl("start", "-w", "-t", str(_PATIENCE), "-l", self.log, "-o", options)
 
     async def stop(self, mode: str) -> None:
         await self._pg_ctl("stop", "-w", "-m", mode)
@@ -107,6 +107,7 @@ class ChaosDatabase:
         self._programs = programs
         self._primary = primary
         self._standby: _Server | None = None
+        self._logs = [primary.log]
         self._standbys = 0
 
     @property
@@ -140,6 +141,7 @@ class ChaosDatabase:
         if self._standby is None:
             self._standbys += 1
             standby = _Server(self._programs, self._folder / f"standby-{self._standbys}", self._primary.url)
+            self._logs.append(standby.log)
             await standby.follow(self._primary)
             self._standby = standby
 
@@ -148,10 +150,16 @@ class ChaosDatabase:
             if server is not None:
                 await server.stop("immediate")
 
+    def copy_logs(self, folder: Path) -> None:
+        """Of all servers that there were. Only their account may write into its own folder."""
+        for log in self._logs:
+            if log.exists():
+                shutil.copyfile(log, folder / log.name)
+
 
 @asynccontextmanager
-async def chaos_database(folder: Path) -> AsyncIterator[ChaosDatabase]:
-    """A cluster of its own, which keeps what it has acknowledged."""
+async def chaos_database(folder: Path, logs: Path) -> AsyncIterator[ChaosDatabase]:
+    """A cluster of its own, which keeps what it has acknowledged. Leaves the logs of its servers in `logs`."""
     maker = EmbeddedPostgres(folder / "maker")
     url = await asyncio.to_thread(maker.start)  # makes the cluster
     await asyncio.to_thread(maker.stop)
@@ -164,4 +172,7 @@ async def chaos_database(folder: Path) -> AsyncIterator[ChaosDatabase]:
     try:
         yield database
     finally:
-        await database.stop()
+        try:
+            await database.stop()
+        finally:
+            database.copy_logs(logs)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.caller import Caller, Record, http_client
-from chaos.checker import Violation, check, passwords_of, read_kept
+from chaos.checker import Findings, examine, passwords_of, read_kept
+from chaos.checker.left import logs_in, write_kept
 from chaos.clients.administrators import Administrator
 from chaos.clients.keepers import do_chores
 from chaos.clients.people import Lead
@@ -21,7 +22,7 @@ from chaos.database import chaos_database
 from chaos.history import Recorder, read_history
 from chaos.nemesis import Nemesis
 from chaos.opening import callers_by_token, fill
-from chaos.plan import PROCESSES, Plan
+from chaos.plan import Plan
 from chaos.processes import ChaosFarm, chaos_farm
 from chaos.tally import Tally
 from support.farm import TOKEN
@@ -32,10 +33,10 @@ PROGRESS_EVERY = 10.0
 Client = Coroutine[Any, Any, None]
 
 
-async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
-    """Leaves the history and the logs of all processes in the folder."""
+async def run(plan: Plan, folder: Path) -> tuple[Tally, Findings]:
+    """Leaves in the folder what can be checked again: the history, what the database kept, and all logs."""
     with temporary_folder() as place:
-        async with chaos_database(place) as database:
+        async with chaos_database(place, folder) as database:
             await database.add_standby()
             with (folder / HISTORY).open("w") as file:
                 tally = Tally(Recorder(file))
@@ -49,8 +50,8 @@ async def run(plan: Plan, folder: Path) -> tuple[Tally, list[Violation]]:
             print("all leases have ended; checking", flush=True)
             history = read_history(folder / HISTORY)
             kept = await read_kept(database.url, passwords_of(history))
-    logs = [folder / f"{name}.log" for name in PROCESSES]
-    return tally, check(history, kept, logs=logs)
+            write_kept(kept, folder)
+    return tally, examine(history, kept, logs=logs_in(folder))
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Figures of a run, counted as its records come, so that a long run keeps none of them."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from chaos.caller import Record
 from chaos.history import Call, Fault
@@ -35,21 +36,25 @@ class Tally:
         answers = ", ".join(f"{status}: {count}" for status, count in sorted(self.answers.items()))
         return f"{self.grants} grants, {self.faults.total()} faults, answers {answers}"
 
-    def figures(self) -> Json:
+    def figures(self, compared: Mapping[str, int]) -> Json:
+        """`compared` is, by rule, what the checker has compared."""
         return {
             "grants": self.grants,
             "calls": self.calls,
             "faults": dict(sorted(self.faults.items())),
             "answers": dict(sorted(self.answers.items())),
             "longest_wait_seconds": round(self.longest_wait, 2),
+            "compared": dict(compared),
         }
 
-    def table(self) -> str:
+    def table(self, compared: Mapping[str, int]) -> str:
+        """As `figures`."""
         rows = [("grants", self.grants), ("calls", self.calls)]
         rows += [(f"fault: {kind}", count) for kind, count in sorted(self.faults.items())]
         rows += [(f"answer: {status}", count) for status, count in sorted(self.answers.items())]
-        lines = [f"  {name:24} {count:>8}" for name, count in rows]
-        return "\n".join([*lines, f"  {'longest wait':24} {self.longest_wait:>6.1f} s"])
+        rows += [(f"compared: {rule}", count) for rule, count in compared.items()]
+        lines = [f"  {name:44} {count:>8}" for name, count in rows]
+        return "\n".join([*lines, f"  {'longest wait':44} {self.longest_wait:>6.1f} s"])
 
     def _count(self, call: Call) -> None:
         self.calls += 1

@@ -1,6 +1,7 @@
 """What the checker reads of a real farm."""
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -9,9 +10,11 @@ from botfarm.domain.access import EVERYTHING, Principal, Role
 from botfarm.domain.leases import Outcome, Verdict
 from chaos.checker import Kept, check, read_kept
 from chaos.checker.found_passwords import Passwords
+from chaos.checker.left import KEPT, load_kept, write_kept
 from chaos.history import CANARY, History
 from support.farm import MANAGER, RUNNER, Farm
 from support.rollups import forge_lease, hours_ago, roll_up
+from support.tickets import forge_replica, forge_ticket
 
 
 async def test_a_farm_that_was_used_and_rests_is_clean(farm: Farm, database_url: str) -> None:
@@ -30,6 +33,34 @@ async def test_a_farm_that_was_used_and_rests_is_clean(farm: Farm, database_url:
     assert kept.leases[str(expired.id)].ended_at is None
     assert len(kept.users) == 3
     assert kept.audited["create_user", lease.users[0]] == 1
+
+
+async def test_what_was_kept_is_read_again_from_its_file(
+    farm: Farm, database_url: str, tmp_path: Path
+) -> None:
+    pool = await farm.pool(2, lock_delay=0)
+    lease = await farm.acquire(pool, idempotency_key="k", fingerprint=b"f")
+    await farm.release(lease, Outcome.DIRTY)
+    await roll_up(farm)
+    await farm.acquire(pool)
+    await forge_ticket(farm, pool, await forge_replica(farm))
+    await farm.sql.execute("UPDATE tickets SET idempotency_key = 'k2', fingerprint = 'f'")
+    kept = await read_kept(database_url)
+    write_kept(kept, tmp_path)
+    again = load_kept(tmp_path)
+    assert again is not None
+    assert (again.now, again.leases, again.caps, again.audited) == (
+        kept.now,
+        kept.leases,
+        kept.caps,
+        kept.audited,
+    )
+    assert again.users.keys() == kept.users.keys()
+    assert again.tickets == [dict(ticket) for ticket in kept.tickets]
+    assert [str(each) for each in check(History(), again)] == [str(each) for each in check(History(), kept)]
+    written = (tmp_path / KEPT).read_text()
+    for user in kept.users.values():
+        assert user["password"] not in written
 
 
 async def test_a_lease_that_is_live_is_found(farm: Farm, database_url: str) -> None:

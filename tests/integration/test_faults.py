@@ -164,12 +164,17 @@ async def test_out_of_connections(proxy: Proxy, sql: asyncpg.Connection) -> None
         await until_served(api)
 
 
-async def test_killed_connections(api: httpx.AsyncClient, sql: asyncpg.Connection) -> None:
+async def test_connections_that_the_server_has_closed_fail_no_request(
+    api: httpx.AsyncClient, sql: asyncpg.Connection
+) -> None:
     await asyncio.gather(*(api.get("/pools") for _ in range(10)))
-    await sql.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
-    )
-    await until_served(api)
+    ended = "FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
+    await sql.execute(f"SELECT pg_terminate_backend(pid) {ended}")
+    async with asyncio.timeout(60):
+        while await sql.fetchval(f"SELECT count(*) {ended}"):  # after that, their ends have arrived here
+            await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*(api.get("/pools") for _ in range(10)), api.post("/leases", json=LEASE))
+    assert [answer.status_code for answer in answers] == [200] * 10 + [201]
 
 
 async def test_a_connection_that_the_server_ended_and_has_not_closed(

@@ -96,6 +96,18 @@ class TestNotification:
             await second
         assert sent == [pool.project_id]
 
+    async def test_a_release_takes_the_turn_from_others_until_it_has_notified_nobody(
+        self, farm: Farm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(notifying, "QUIET", 600.0)
+        notifier = farm.services.leases._notifier
+        notifier.give_turn_back()
+        assert [notifier.take_turn(), notifier.take_turn()] == [True, False]
+        pool = await farm.pool(1)
+        notifier.give_turn_back()
+        await farm.release(await farm.acquire(pool))
+        assert notifier.take_turn()
+
 
 class TestFirstTicket:
     async def test_it_is_granted_before_the_queue_is_read(self, replicas: Replicas) -> None:
@@ -144,6 +156,45 @@ class TestFirstTicket:
             await replicas.free(other, pool)
             await former_first
 
+    async def test_while_it_is_tried_no_other_is_granted(self, replicas: Replicas) -> None:
+        pool = await replicas.occupied_pool(2)
+        may_go = asyncio.Event()
+        async with replicas.replica() as one, replicas.replica() as other:
+            one.grants.before_grant = may_go.wait
+            first = one.wait(pool, owner="first")
+            await one.until_read(pool)
+            second = one.wait(pool, owner="second")
+            await replicas.until_waiting(2)
+            await replicas.free(other, pool, 2)
+            await until(lambda: bool(one.grants.first_tries))
+            one.room.wake(pool.project_id)
+            reading = one.room._queues[pool, Purpose.TEST]._loop
+            await until(lambda: reading._due_at == float("inf"))
+            assert len(one.grants.tries) == 1
+            may_go.set()
+            await first
+            await second
+        assert replicas.order == ["first", "second"]
+
+    async def test_after_lost_connections_the_queue_is_read_before_anything_is_tried(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        """A try on a lost connection would answer the request with 503, and a reading that fails is repeated."""
+        pool = await replicas.occupied_pool()
+        async with replicas.replica() as one, replicas.replica() as other:
+            waiting = one.wait(pool)
+            await one.until_read(pool)
+            with noted(one.database, lambda text, _: statements.append(text)):
+                statements: list[str] = []
+                await farm.sql.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'replica%'"
+                )
+                await until(lambda: any("dense_rank" in text for text in statements))
+            assert one.grants.tries == []
+            await until(lambda: one.listener is not None and one.listener.is_connected)
+            await replicas.free(other, pool)
+            await waiting
+
     async def test_a_ticket_of_a_dead_replica_does_not_stand_before_it(
         self, farm: Farm, replicas: Replicas
     ) -> None:
@@ -166,10 +217,10 @@ class TestFirstTicket:
             small = other.wait(pool, owner="small")
             await replicas.until_waiting(2)
             await replicas.free(other, pool)
-            await until(lambda: bool(one.grants.first_tries))
             await replicas.free(other, pool)
             assert len((await big).lease.users) == 2
             assert replicas.order == ["big"]
+            assert one.grants.first_tries == [], "a try would lock users in vain"
             await replicas.occupy(pool)
             await replicas.free(other, pool)
             await small

@@ -110,24 +110,51 @@ async def test_a_thread_writes_its_lines_behind_those_of_the_event_loop(pipe: Pi
     assert pipe.read_lines(1) == ["of a thread alone"]
 
 
-def test_lines_stay_whole_where_another_process_writes_to_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+LINES = [str(number) * length + "\n" for number, length in enumerate([3_000, 3_000, 9_000, 10, 10])]
+
+
+async def written_by(file: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What each write of the lines gives to the file."""
     written, write = [], os.write
-    monkeypatch.setattr(os, "write", lambda file, data: written.append(data) or write(file, data))
-    lines = [str(number) * length + "\n" for number, length in enumerate([3_000, 3_000, 9_000, 10, 10])]
-    with (tmp_path / "log").open("wb") as file:
-        writer = LogWriter(file.fileno(), render)
 
-        async def log() -> None:
-            for line in lines:
-                writer.write(line)
-            writer.close()
+    def write_seen(to: int, data: bytes) -> int:
+        written.append(data.decode())
+        return write(to, data)
 
-        asyncio.run(log())
-    assert b"".join(written).decode() == "".join(lines)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_seen)
+        writer = LogWriter(file, render)
+        for line in LINES:
+            writer.write(line)
+        writer.close()
+    assert "".join(written) == "".join(LINES)
+    return written
+
+
+async def test_lines_that_a_pipe_takes_at_once_stay_whole_beside_those_of_other_processes(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = await written_by(pipe.writing.fileno(), monkeypatch)
     assert max(map(len, written)) <= 4_096
-    assert [data[-1:] for data in written] == [b"\n", b"\n", b"2", b"2", b"\n"]
+    assert [data[-1] for data in written] == ["\n", "\n", "2", "2", "\n"]
+
+
+async def test_a_file_gets_a_batch_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        assert len(await written_by(file.fileno(), monkeypatch)) == 1
+
+
+async def test_a_reader_that_comes_back_gets_all_lines_without_a_pause(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "PAUSE", 3_600)
+    filled = pipe.fill()
+    writer = LogWriter(pipe.writing.fileno(), render)
+    lines = [str(number) * 300 for number in range(1_000)]
+    for line in lines:
+        writer.write(f"{line}\n")
+    assert await asyncio.to_thread(pipe.reading.read, filled) == b"x" * filled
+    assert await asyncio.to_thread(pipe.read_lines, 1_000) == lines
 
 
 def test_text_that_is_no_unicode_does_not_end_the_log(pipe: Pipe) -> None:
@@ -139,7 +166,7 @@ def test_text_that_is_no_unicode_does_not_end_the_log(pipe: Pipe) -> None:
 async def test_while_nobody_reads_lines_are_kept_up_to_a_limit_and_the_log_says_how_many_are_missing(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "MOST_LINES", 10)
+    monkeypatch.setattr(log_writer, "MOST_CHARACTERS", 3_000)
     filled = pipe.fill()
     writer = LogWriter(pipe.writing.fileno(), render)
     for number in range(100):  # would not return if it waited for the reader

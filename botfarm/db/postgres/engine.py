@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import asyncpg
 from pydantic_core import from_json
-from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import AdaptedConnection, TextClause, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
@@ -77,7 +77,7 @@ def create_engine(
         return connection
 
     nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         connect_args={"async_creator_fn": open_connection, **(nameless if through_pooler else {})},
         pool_size=pool_size,
@@ -85,11 +85,18 @@ def create_engine(
         json_deserializer=from_json,  # a sixth of the time that Python's own takes, three values for each lease
         hide_parameters=True,  # error messages must not show the values of a statement
         pool_timeout=CHECK_OUT_PATIENCE - GRACE,
-        # No pre-ping, because that is a round trip for each request, and the statement itself notices a dead
-        # connection.
+        # No pre-ping, because that is a round trip for each request. `_refuse_closed` looks without one.
         pool_recycle=1_800,
         pool_use_lifo=True,
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: AdaptedConnection, _record: object, _pooled: object) -> None:
+    """The pool opens another one in its place, so a restart of the server fails no request that comes after it."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 def _session_settings(patience: float | None) -> dict[str, str]:

@@ -195,11 +195,11 @@ class Leases:
         return [renewed.get(each.lease_id) for each in wanted]
 
     async def _release(self, wanted: Sequence[Release]) -> Sequence[Lease | None]:
+        may_notify = self._notifier.take_turn()
         async with self._database.direct() as executor:
-            released, notified = await release_queries.release(
-                executor, wanted, notifies=self._notifier.is_quiet
-            )
-        self._notifier.notified(notified)
+            released, notified = await release_queries.release(executor, wanted, notifies=may_notify)
+        if may_notify and not notified:
+            self._notifier.give_turn_back()
         for lease in released.values():
             if lease.pool.project_id not in notified:
                 self._notifier.freed(lease.pool.project_id)

@@ -6,7 +6,6 @@ users, a statement after the commit looks for tickets.
 
 import asyncio
 import time
-from collections.abc import Collection
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
@@ -30,17 +29,21 @@ class Notifier:
         self._listener = listener
         self._freed: set[UUID] = set()
         self._sending: asyncio.Task[None] | None = None
-        self._notified_at = float("-inf")
+        self._turn_taken_at = float("-inf")
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether a release may notify with its own commit, which saves a round trip where users are freed rarely."""
-        return self._listener is not None and time.monotonic() - self._notified_at >= QUIET
+    def take_turn(self) -> bool:
+        """Whether a release may notify with its own commit, which saves a round trip where users are freed rarely.
 
-    def notified(self, projects: Collection[UUID]) -> None:
-        """Says that a release has notified with its own commit."""
-        if projects:
-            self._notified_at = time.monotonic()
+        After a statement that fails, NOTIFY may be what failed. So it is left out when the batch is tried again.
+        """
+        is_quiet = self._listener is not None and time.monotonic() - self._turn_taken_at >= QUIET
+        if is_quiet:
+            self._turn_taken_at = time.monotonic()
+        return is_quiet
+
+    def give_turn_back(self) -> None:
+        """Says that the release that took the turn has notified nobody."""
+        self._turn_taken_at = float("-inf")
 
     def freed(self, project_id: UUID) -> None:
         """Notifies that a committed transaction has freed users of the project. A hint, which may be lost."""

@@ -6,7 +6,7 @@ This process reads the tickets of all replicas, and grants its own.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
@@ -14,7 +14,7 @@ from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import ticket_queries
 from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
-from botfarm.domain.waiting import Queue
+from botfarm.domain.waiting import Place
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
@@ -62,6 +62,7 @@ class PoolQueue:
         self._first: int | None = None
         """The id of the first ticket, as of the last reading."""
         self._granting: set[asyncio.Task[None]] = set()
+        self._is_trying_first = False
         self._held_since: dict[int, float] = {}
         """By the ids of grantable tickets that would overtake tickets of other replicas."""
 
@@ -74,10 +75,17 @@ class PoolQueue:
         """Says that a user may have been freed.
 
         The first ticket needs no reading of the queue, because it goes before all others. If it is of this process,
-        it is tried at once, and the queue is read after that.
+        it is tried at once, and the queue is read after that. A ticket for several users is not tried, because a
+        try locks the users that it finds, and most tries would find too few.
         """
         first = self._waiters.get(self._first) if self._first is not None else None
-        if first and first.may_be_granted and not first.request.principal.has_quota:
+        if (
+            first
+            and first.may_be_granted
+            and first.request.count == 1
+            and not first.request.principal.has_quota
+        ):
+            self._is_trying_first = True
             self._start(first, self._grant_first(first))
         else:
             self.wake()
@@ -99,9 +107,10 @@ class PoolQueue:
     async def _serve(self) -> float | None:
         """Reads the queue and starts the grants.
 
-        Returns the seconds until the next reading, None while no request waits.
+        Returns the seconds until the next reading, None while no request waits, and while the first ticket is tried:
+        no other may be granted before it, and the queue is read after it.
         """
-        if not self._waiters:
+        if not self._waiters or self._is_trying_first:
             return None
         try:
             async with self._database.direct() as executor:
@@ -111,35 +120,35 @@ class PoolQueue:
         except Exception:
             logger.exception("reading a queue failed")
             return _jittered(LONGEST_PAUSE)
+        places, self._is_mixed, self._first = grantable(queue), is_mixed(queue), queue.first
+        held = self._held(places)
+        for place in places:
+            waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
+            if waiter and waiter.may_be_granted and place.ticket_id not in held:
+                self.grant(waiter)
         pauses = [_jittered(self._poll_interval())]
         if queue.due_in is not None:
             pauses.append(queue.due_in + SLACK)
-        if self._start_grants(queue):
+        if self._is_mixed and len(places) < len(queue.places):
+            # A grant may leave users that another ticket can have, although none is freed.
             pauses.append(self._held_up.next())
         else:
             self._held_up = _Pauses()
-        if any(map(self._is_held, self._held_since)):
+        if held:
             pauses.append(_jittered(FIRST_PAUSE))
         return min(pauses)
 
-    def _start_grants(self, queue: Queue) -> bool:
-        """Starts the grants. True if a later reading may find more to grant, even if no user is freed."""
-        places, self._is_mixed, self._first = grantable(queue), is_mixed(queue), queue.first
+    def _held(self, places: Sequence[Place]) -> set[int]:
+        """The ids of grantable tickets that wait until another replica has granted those before them."""
         now = time.monotonic()
         self._held_since = {
             place.ticket_id: self._held_since.get(place.ticket_id, now) for place in overtaking(places)
         }
-        for place in places:
-            waiter = self._waiters.get(place.ticket_id) if place.is_ours else None
-            if waiter and waiter.may_be_granted and not self._is_held(place.ticket_id):
-                self.grant(waiter)
-        return self._is_mixed and len(places) < len(queue.places)
-
-    def _is_held(self, ticket_id: int) -> bool:
-        return time.monotonic() < self._held_since.get(ticket_id, float("-inf")) + LONGEST_HOLD
+        return {ticket_id for ticket_id, since in self._held_since.items() if now < since + LONGEST_HOLD}
 
     async def _grant_first(self, waiter: Waiter) -> None:
         await self._grant(waiter, self._grants.grant_first)
+        self._is_trying_first = False
         self.wake()
 
     async def _grant_in_turn(self, waiter: Waiter) -> None:

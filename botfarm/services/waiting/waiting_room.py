@@ -103,9 +103,14 @@ class WaitingRoom:
         )
 
     def wake(self, project_id: UUID | None) -> None:
-        """Serves the queues of the project, in which users may have been freed; all queues with None."""
+        """Serves the queues of the project, in which users may have been freed.
+
+        With None all queues are read: the database has been away. A reading that fails answers no request.
+        """
         for (pool, _), queue in self._queues.items():
-            if project_id is None or pool.project_id == project_id:
+            if project_id is None:
+                queue.wake()
+            elif pool.project_id == project_id:
                 queue.freed()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ It knows nothing of how the run was made. Each rule is a function of the history
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from chaos.checker.found_passwords import passwords_of
 from chaos.checker.grants import FENCES_RISE, ONE_LEASE_FOR_A_KEY, fences_rise, one_lease_for_a_key
 from chaos.checker.holding import NOBODY_TWICE, nobody_twice
 from chaos.checker.kept import Kept, read_kept
-from chaos.checker.passwords import PASSWORDS_KEPT, PENDING_KEPT, passwords_kept, pending_kept
+from chaos.checker.passwords import PASSWORDS_KEPT, passwords_kept
+from chaos.checker.pending import PENDING_KEPT, pending_kept
 from chaos.checker.rewritten import LAST_PASSWORD, last_password
 from chaos.checker.rollups import ROLLUPS_TRUE, rollups_true
 from chaos.checker.seen import Seen
@@ -44,25 +46,41 @@ OF_THE_DATABASE: Mapping[str, Rule] = {
 }
 
 
-def check(history: History, kept: Kept | None, *, logs: Sequence[Path] = ()) -> list[Violation]:
-    """What was promised and did not hold. Without what the database kept, only what the answers alone show.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    violations: list[Violation]
+    compared: Mapping[str, int]
+    """By rule, for all rules that were applied."""
 
-    The run ends long enough before: `kept` is read when all leases, rests and tickets are over, and rollups are made.
+
+def examine(history: History, kept: Kept | None, *, logs: Sequence[Path] = ()) -> Findings:
+    """What was promised and did not hold, and how much was compared to find it.
+
+    Without what the database kept, only what the answers alone show. The run ends long enough before: `kept` is read
+    when all leases, rests and tickets are over, and rollups are made.
     """
     seen = Seen(history)
     rules = {**RULES, **OF_THE_DATABASE} if kept else RULES
     kept = kept or Kept(now=datetime.now(UTC))
     violations = [violation for rule in rules.values() for violation in rule(seen, kept)]
-    return [*violations, *passwords_kept(seen, kept, passwords_of(history), logs)]
+    violations += passwords_kept(seen, kept, passwords_of(history), logs)
+    return Findings(violations, {rule: seen.compared[rule] for rule in (*rules, PASSWORDS_KEPT)})
+
+
+def check(history: History, kept: Kept | None, *, logs: Sequence[Path] = ()) -> list[Violation]:
+    """The violations alone."""
+    return examine(history, kept, logs=logs).violations
 
 
 __all__ = [
     "OF_THE_DATABASE",
     "PASSWORDS_KEPT",
     "RULES",
+    "Findings",
     "Kept",
     "Violation",
     "check",
+    "examine",
     "passwords_of",
     "read_kept",
 ]

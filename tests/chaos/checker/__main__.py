@@ -1,33 +1,32 @@
-"""Checks the history of a run again: `python -m chaos.checker HISTORY [--database URL] [--log FILE]...`."""
+"""Checks again what a run has left: `python -m chaos.checker HISTORY`."""
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
-from chaos.checker import check, passwords_of, read_kept
+from chaos.checker import examine
+from chaos.checker.left import KEPT, load_kept, logs_in
 from chaos.history import read_history
 
 
 def main() -> int:
-    """Prints each broken promise. Without a database, only those that the answers alone show.
+    """Prints each broken promise, by the history, by what the database kept, and by the logs beside it.
 
-    The exit code is 1 if there are any.
+    The exit code is 1 if there are any. Of a run that was broken off, the database's part may be missing.
     """
     parser = argparse.ArgumentParser(prog="python -m chaos.checker", description=main.__doc__)
     parser.add_argument("history", type=Path)
-    parser.add_argument("--database", metavar="URL", help="the database as the run left it")
-    parser.add_argument(
-        "--log", type=Path, action="append", default=[], help="a log to look for passwords in"
-    )
     options = parser.parse_args()
-    history = read_history(options.history)
-    kept = options.database and asyncio.run(read_kept(options.database, passwords_of(history)))
-    violations = check(history, kept or None, logs=options.log)
-    for violation in violations:
+    history, folder = read_history(options.history), options.history.parent
+    kept = load_kept(folder)
+    if kept is None:
+        print(f"there is no {folder / KEPT}: only the rules of answers and of logs are applied")
+    findings = examine(history, kept, logs=logs_in(folder))
+    for violation in findings.violations:
         print(violation)
-    print(f"{len(history.calls)} calls, {len(history.faults)} faults, {len(violations)} broken promises")
-    return 1 if violations else 0
+    broken = len(findings.violations)
+    print(f"{len(history.calls)} calls, {len(history.faults)} faults, {broken} broken promises")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

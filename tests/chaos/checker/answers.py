@@ -31,6 +31,7 @@ def as_documented(seen: Seen, _: Kept) -> Iterator[Violation]:
     for call in seen.calls:
         if call.status is None:
             continue
+        seen.compared[AS_DOCUMENTED] += 1
         wrong = _of_page(call) if call.path.startswith(PAGE) else _of_operation(call)
         if wrong is not None:
             yield Violation(

@@ -73,7 +73,7 @@ class Kept:
     rolled_up_until: datetime | None = None
     """When the rollups were last computed."""
     passwords_in: list[str] = field(default_factory=list)
-    """Tables with a password in plain text, with the beginning of the row."""
+    """Tables with a password in plain text, with the first column of the row."""
 
 
 # The names of principals, as leases keep them. A rule may be made again under its name, with another cap.
@@ -145,4 +145,4 @@ async def _tables_with(connection: asyncpg.Connection, passwords: Passwords) -> 
     for (table,) in tables:
         async for (row,) in connection.cursor(f'SELECT t::text FROM public."{table}" AS t', prefetch=1000):
             if passwords.in_text(row):
-                yield f"{table}: {row[:60]}..."
+                yield f"{table}: {row.partition(',')[0]}..."
