@@ -202,6 +202,13 @@ class TestChanges:
             story.kept.projects = {PROJECT: {"name": "shop", "cooldown": cooldown}}
             assert found(story) == []
 
+    def test_a_change_of_a_policy_whose_answer_was_lost_long_before_the_last_one_is_over(self) -> None:
+        story = Story()
+        change_policy(story, {"cooldown": 2}, at=1, answered=False)
+        change_policy(story, {"cooldown": 1}, at=20)
+        story.kept.projects = {PROJECT: {"name": "shop", "cooldown": 2}}
+        assert "was changed last to [1]" in the_one(story)
+
 
 def quarantine(story: Story, *, at: float, **more: str) -> None:
     """Answered, and in the audit."""

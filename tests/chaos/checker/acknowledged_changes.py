@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from chaos.checker.changes import may_follow
 from chaos.checker.kept import Kept
 from chaos.checker.seen import Seen, may_have_happened
 from chaos.checker.violations import Violation, shown
@@ -67,7 +68,7 @@ def _policies_that_are_lost(rule: str, seen: Seen, kept: Kept) -> Iterator[Viola
         if not answered or project is None:
             continue
         last = max(answered, key=lambda call: call.sent_at)
-        may_hold = [value for call, value in made if call.status != 200 or call.ended_at >= last.sent_at]
+        may_hold = [value for call, value in made if call is last or may_follow(call, last)]
         seen.compared[rule] += 1
         if project[name] not in may_hold:
             what = f"project {project['name']} has {name} {project[name]!r}, and was changed last to {may_hold!r}"

@@ -5,16 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from chaos.checker.chosen_users import changes_many, changes_one, may_match
+from chaos.checker.changes import changes_many, changes_one, may_follow, may_match
 from chaos.checker.kept import Kept
 from chaos.checker.seen import ACQUIRES, Seen, lease_in, may_have_happened, user_in, users_of
 from chaos.checker.violations import Violation, shown
 from chaos.history import Call
 
 Json = dict[str, object]
-TAKES_EFFECT_WITHIN = 15.0
-"""Seconds after a client has given up, in which a request may still be carried out: a process is paused for seven
-seconds at most, a connection is silent for four, and a statement waits for a lock for two."""
 
 
 def users_that_are_missing(rule: str, seen: Seen, kept: Kept) -> Iterator[Violation]:
@@ -44,7 +41,7 @@ def _may_be_of_any_login(call: Call) -> bool:
 def _may_be_deleted(made: Call, user: Json, deletions: Iterable[Call]) -> bool:
     labels = user.get("labels") or {}
     assert isinstance(labels, dict)
-    return any(may_match(call, labels) and _may_follow(call, made) for call in deletions)
+    return any(may_match(call, labels) and may_follow(call, made) for call in deletions)
 
 
 def _made_by(call: Call) -> Iterator[Json]:
@@ -120,17 +117,10 @@ def _restored_at(quarantine: Call, restoring: Iterable[Call]) -> float:
         (
             max(call.sent_at, quarantine.sent_at)
             for call in restoring
-            if _may_follow(call, quarantine)
-            and ("/bulk" in call.path or user_in(call) == user_in(quarantine))
+            if may_follow(call, quarantine) and ("/bulk" in call.path or user_in(call) == user_in(quarantine))
         ),
         default=float("inf"),
     )
-
-
-def _may_follow(call: Call, other: Call) -> bool:
-    """Whether it may have taken effect after the other one."""
-    is_answered = call.status is not None and call.status < 500
-    return call.ended_at + (0 if is_answered else TAKES_EFFECT_WITHIN) > other.sent_at
 
 
 def _looks_at(user_ids: set[str], seen: Seen) -> dict[str, list[_Look]]:

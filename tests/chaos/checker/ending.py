@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from chaos.checker.chosen_users import changes_many, changes_one, may_match
+from chaos.checker.changes import changes_many, changes_one, may_match
 from chaos.checker.kept import Kept, Row
 from chaos.checker.seen import Seen, may_have_happened, user_in
 from chaos.checker.violations import Violation, shown

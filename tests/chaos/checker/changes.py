@@ -1,9 +1,19 @@
-"""Which users a call changes: by an id, by a filter, or by the page's form of many."""
+"""Which users a change is about, by an id, a filter or the page, and whether it may come after another one."""
 
 from collections.abc import Mapping
 
 from chaos.checker.seen import may_have_happened
 from chaos.history import PAGE, Call
+
+TAKES_EFFECT_WITHIN = 15.0
+"""Seconds after a client has given up, in which a request may still be carried out: a process is paused for seven
+seconds at most, a connection is silent for four, and a statement waits for a lock for two."""
+
+
+def may_follow(call: Call, other: Call) -> bool:
+    """Whether it may have taken effect after the other one."""
+    is_answered = call.status is not None and call.status < 500
+    return call.ended_at + (0 if is_answered else TAKES_EFFECT_WITHIN) > other.sent_at
 
 
 def changes_many(call: Call, action: str) -> bool:
