@@ -21,7 +21,7 @@ from benchmarks.load import Wrk
 from benchmarks.machine import context_switches, cpu_seconds, tree_cpu_seconds
 from benchmarks.plan import CHECKOUT
 from benchmarks.processes import allow_many_files, program_of
-from benchmarks.profiling import profile
+from benchmarks.profiling import find_sampler, profile
 from benchmarks.tools import find_tools
 
 _POOL = "shop"
@@ -99,6 +99,7 @@ class _Measurement:
 def main() -> None:
     options = _read_options()
     wrk = find_tools().wrk
+    sampler = find_sampler() if options.profile else ""
     allow_many_files()
     checkouts = [CHECKOUT, *([options.against.resolve()] if options.against else [])]
     with running_postgres() as postgres, ExitStack() as farms:
@@ -115,7 +116,8 @@ def main() -> None:
         _print(checkouts, windows)
         if options.profile:
             with measurement.load(sides[0], seconds=options.seconds):
-                profile(sides[0].apis[0].process.pid, options.profile, seconds=options.seconds)
+                pid = sides[0].apis[0].process.pid
+                profile(pid, options.profile, sampler=sampler, seconds=options.seconds)
 
 
 @contextmanager

@@ -11,12 +11,18 @@ _CALLS_EVERYTHING = 0.95
 """Functions in a larger share of the samples are left out."""
 
 
-def profile(pid: int, file: Path, *, seconds: int) -> None:
-    """Prints the most frequent functions. Writes the stacks as flamegraph.pl and speedscope.app read them."""
+def find_sampler() -> str:
     sampler = Path(sys.executable).with_name("py-spy")
+    if not sampler.exists():
+        raise SystemExit("py-spy is missing: install it with `make .venv/.bench-ready`")
+    return str(sampler)
+
+
+def profile(pid: int, file: Path, *, sampler: str, seconds: int) -> None:
+    """Prints the most frequent functions. Writes the stacks as flamegraph.pl and speedscope.app read them."""
     subprocess.run(
         [
-            *(str(sampler), "record", "--pid", str(pid), "--duration", str(seconds)),
+            *(sampler, "record", "--pid", str(pid), "--duration", str(seconds)),
             *("--rate", str(_SAMPLES_PER_SECOND), "--function", "--format", "raw", "--output", str(file)),
         ],
         check=True,
