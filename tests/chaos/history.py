@@ -64,6 +64,8 @@ class Fault:
     note: str = ""
     origin: str = ""
     """Of the one process that it was done to; empty when it was done to the database or to all processes."""
+    stepped: float = 0.0
+    """Seconds by which the clock of the database was stepped, negative for backward."""
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ class Nemesis:
             "delay": self._delay,
             "silence": self._silence,
             "lose_answers": self._lose_answers,
+            "vanish": self._vanish,
         }
         self._on_farm: Mapping[str, Callable[[float], Awaitable[str]]] = {
             "crash": self._crash,
@@ -56,7 +57,10 @@ class Nemesis:
             note = await self._do(fault)
             process = self._farm.processes.get(fault.target)
             origin = process.origin if process else ""
-            self._record.add(Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin))
+            stepped = fault.seconds if fault.kind == CLOCK_STEP else 0.0
+            self._record.add(
+                Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin, stepped)
+            )
 
     async def _do(self, fault: PlannedFault) -> str:
         if on_farm := self._on_farm.get(fault.kind):
@@ -111,6 +115,14 @@ class Nemesis:
 
     async def _lose_answers(self, process: FarmProcess, seconds: float) -> str:
         process.proxy.lose_answers()
+        return await self._speak_after(process, seconds)
+
+    async def _vanish(self, process: FarmProcess, seconds: float) -> str:
+        """Its sessions stay, with what they have locked, while the process is there again and has others."""
+        process.proxy.hide_ends()
+        async with process.turn:
+            await process.kill()
+            await self._farm.start(process)
         return await self._speak_after(process, seconds)
 
     async def _speak_after(self, process: FarmProcess, seconds: float) -> str:

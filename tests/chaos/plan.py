@@ -19,6 +19,8 @@ class RunnerStep:
     wanted: Json
     """The body of the acquire."""
     has_key: bool
+    asks_twice: bool
+    """Posts its key to two replicas at once, and once more when it has a lease."""
     hangs_up_after: float | None
     attempts: int
     """At most so many acquires, each at the next replica; more than one only with a key."""

@@ -107,7 +107,7 @@ def _runner_step(dice: Random) -> RunnerStep:
         case _:
             pass
     if dice.random() < 0.75:
-        wanted["wait_seconds"] = dice.choice((1, 3, 6, 10))
+        wanted["wait_seconds"] = dice.choice((1, 6, 10, 10))
     if dice.random() < 0.15:
         wanted["priority"] = dice.choice((-1, 1, 10))
     has_key = dice.random() < 0.6
@@ -119,6 +119,7 @@ def _runner_step(dice: Random) -> RunnerStep:
         pause=_seconds(dice, 0.3),
         wanted=wanted,
         has_key=has_key,
+        asks_twice=has_key and dice.random() < 0.25,
         hangs_up_after=_seconds(dice, 0.5) if dice.random() < 0.12 else None,
         attempts=4 if has_key else 1,
         works=works,

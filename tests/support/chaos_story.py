@@ -56,10 +56,11 @@ class Story:
         return call
 
     def fault(
-        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", note: str = ""
+        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", **more: Any
     ) -> None:
+        """`more` is its `note`, or by how much the clock is `stepped`."""
         ended = began if ended is None else ended
-        self.history.faults.append(Fault(kind, "somewhere", began, ended, note, origin))
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin, **more))
 
     def grant(
         self,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from chaos.checker import check
 from chaos.checker.violations import Violation
-from support.chaos_story import START, Story, user_id
+from support.chaos_story import START, Story
 
 
 def found(story: Story) -> list[Violation]:
@@ -15,124 +15,6 @@ def the_one(story: Story, rule: str) -> str:
     (violation,) = found(story)
     assert violation.rule == rule, violation
     return str(violation)
-
-
-class TestNobodyTwice:
-    def test_one_after_the_other_is_clean(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1)
-        story.release("runner-1", first, at=5)
-        story.acquire("runner-2", 1, at=5)
-        assert found(story) == []
-
-    def test_a_user_of_two_runners_is_found(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, 2, at=1)
-        story.end(first, at=4, by="released")
-        second = story.acquire("runner-2", 2, 3, at=5)
-        told = the_one(story, "nobody twice")
-        for each in (
-            first.id,
-            second.id,
-            user_id(2),
-            "runner-1",
-            "runner-2",
-            "5.000 to 5.010 s",
-            "1.000 to 1.010 s",
-        ):
-            assert each in told
-        assert user_id(1) not in told
-        assert user_id(3) not in told
-
-    def test_a_grant_in_the_same_moment_as_the_release_is_clean(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1)
-        story.release("runner-1", first, at=5, took=2, ended_at=5.1)
-        story.acquire("runner-2", 1, at=2, took=3.2, granted_at=5.15, wait=10)
-        assert found(story) == []
-
-    def test_a_release_whose_answer_is_lost_ends_the_hold(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1)
-        story.release("runner-1", first, at=5, answered=False)
-        story.acquire("runner-2", 1, at=6)
-        assert found(story) == []
-
-    def test_a_grant_whose_answer_is_lost_is_no_hold(self) -> None:
-        story = Story()
-        lost = story.acquire("runner-1", 1, at=1, answered=False)
-        story.end(lost, at=2, by="released")
-        story.acquire("runner-2", 1, at=3)
-        assert found(story) == []
-
-    def test_a_deadline_counts_from_before_the_request(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1, took=5, granted_at=1.1, ttl=10)
-        story.end(first, at=11.1)
-        story.acquire("runner-2", 1, at=11.2)
-        assert found(story) == []
-
-    def test_a_renewal_prolongs_a_hold(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1, ttl=10)
-        story.renew("runner-1", first, at=8, ttl=10)
-        story.end(first, at=11)
-        story.acquire("runner-2", 1, at=12)
-        assert "8.000 to 8.010 s" in the_one(story, "nobody twice")
-
-    def test_a_renewal_that_is_answered_too_late_brings_nothing_back(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=1, ttl=10)
-        story.renew("runner-1", first, at=10, ttl=10, took=3)
-        story.end(first, at=11.5)
-        story.acquire("runner-2", 1, at=14)
-        assert found(story) == []
-
-    def test_a_retry_under_the_key_is_the_same_hold(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1, key="k", answered=False)
-        story.answer("runner-1", lease, at=3, again=True)
-        assert found(story) == []
-
-    def test_a_hold_ends_with_a_forced_release(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        story.end(lease, at=5, by="forced")
-        path = f"/api/v1/leases/{lease.id}/force_release"
-        story.call("manager", "force_release_lease", "POST", path, 4.9, error="connection lost")
-        story.acquire("runner-2", 1, at=21)
-        assert found(story) == []
-
-    def test_a_refused_release_with_another_token_ends_nothing(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        story.end(lease, at=5, by="released")
-        path = f"/api/v1/leases/{lease.id}/release"
-        story.problem("other-1", "release_lease", path, 403, "not-the-holder", at=4.9, principal="others")
-        story.acquire("runner-2", 1, at=6)
-        assert "runner-2" in the_one(story, "nobody twice")
-
-    def test_leases_that_overlap_in_the_database_are_found_without_any_answer(self) -> None:
-        story = Story()
-        story.grant(1, at=1)
-        second = story.grant(1, at=50)
-        assert f"lease {second.id}" in the_one(story, "nobody twice")
-
-    def test_times_of_a_clock_that_was_stepped_back_are_not_compared(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=20, ttl=10)
-        story.release("runner-1", first, at=22)
-        story.fault("database-clock", 23)
-        story.acquire("runner-2", 1, at=24, granted_at=15)
-        assert found(story) == []
-
-    def test_a_clock_step_does_not_excuse_two_holders(self) -> None:
-        story = Story()
-        first = story.acquire("runner-1", 1, at=20)
-        story.fault("database-clock", 23)
-        story.end(first, at=24)
-        story.acquire("runner-2", 1, at=25)
-        assert "runner-2" in the_one(story, "nobody twice")
 
 
 class TestFences:
@@ -195,6 +77,28 @@ class TestKeys:
         other = {"project": "other", "env": "stage", "count": 1}
         story.answer("runner-1", lease, at=2, again=True, body=other)
         assert "another request under key k" in the_one(story, "one lease for a key")
+
+    def test_one_lease_under_two_keys_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, key="k")
+        story.answer("runner-1", lease, at=2, again=True, key="other")
+        told = the_one(story, "one lease for a key")
+        assert f"lease {lease.id} was answered under key other of runners and k of runners" in told
+
+    def test_a_lease_that_the_database_has_under_another_key_is_found(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, key="k")
+        story.kept.leases[lease.id] = replace(lease, key="other")
+        told = the_one(story, "one lease for a key")
+        assert f"lease {lease.id} was answered under key k, the database has other" in told
+
+    def test_a_key_that_is_posted_to_two_replicas_at_once_and_once_more_is_clean(self) -> None:
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, took=2, granted_at=2, wait=5, key="k")
+        path = "/api/v1/leases"
+        story.problem("runner-1", "acquire_lease", path, 409, "wait-superseded", at=1, took=1, key="k")
+        story.answer("runner-1", lease, at=3, again=True, wait=5)
+        assert found(story) == []
 
 
 class TestAnswers:

@@ -16,13 +16,14 @@ from chaos.checker.found_passwords import passwords_of
 from chaos.checker.grants import FENCES_RISE, ONE_LEASE_FOR_A_KEY, fences_rise, one_lease_for_a_key
 from chaos.checker.holding import NOBODY_TWICE, nobody_twice
 from chaos.checker.kept import Kept, read_kept
+from chaos.checker.late_grants import NO_LATE_GRANT, no_late_grant
 from chaos.checker.passwords import PASSWORDS_KEPT, passwords_kept
 from chaos.checker.pending import PENDING_KEPT, pending_kept
 from chaos.checker.rewritten import LAST_PASSWORD, last_password
 from chaos.checker.rollups import ROLLUPS_TRUE, rollups_true
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
-from chaos.checker.waiting import IN_ORDER, NO_LATE_GRANT, no_late_grant, waits_in_order
+from chaos.checker.waiting import IN_ORDER, waits_in_order
 from chaos.history import History
 
 Rule = Callable[[Seen, Kept], Iterator[Violation]]

@@ -29,6 +29,7 @@ def fences_rise(seen: Seen, kept: Kept) -> Iterator[Violation]:
             if highest is None or by_ends[read][1].answer["fence"] > highest.answer["fence"]:
                 highest = by_ends[read][1]
             read += 1
+        seen.compared[FENCES_RISE] += highest is not None
         if highest is not None and call.answer["fence"] <= highest.answer["fence"]:
             yield Violation(
                 FENCES_RISE,
@@ -38,15 +39,16 @@ def fences_rise(seen: Seen, kept: Kept) -> Iterator[Violation]:
                 (shown(highest), shown(call)),
             )
     if not seen.clock_stepped(float("-inf"), float("inf")):
-        yield from _fences_of_users(kept)
+        yield from _fences_of_users(seen, kept)
 
 
-def _fences_of_users(kept: Kept) -> Iterator[Violation]:
+def _fences_of_users(seen: Seen, kept: Kept) -> Iterator[Violation]:
     last: dict[str, KeptLease] = {}
     in_order: list[KeptLease] = sorted(kept.leases.values(), key=_acquired_at)
     for lease in in_order:
         for user in lease.users:
             before = last.get(user)
+            seen.compared[FENCES_RISE] += before is not None
             if before is not None and lease.fence <= before.fence:
                 yield Violation(
                     FENCES_RISE,
@@ -67,6 +69,7 @@ def one_lease_for_a_key(seen: Seen, kept: Kept) -> Iterator[Violation]:
     key_of: dict[str, tuple[str, str]] = {}
     for under, calls in seen.under_key.items():
         answered = [call for call in calls if lease_in(call)]
+        seen.compared[ONE_LEASE_FOR_A_KEY] += len(answered) > 1
         yield from _one_lease(under, answered)
         for call in answered:
             lease_id = str(lease_in(call))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos.checker.kept import Kept, KeptLease
-from chaos.checker.seen import Seen, may_have_happened, users_of
+from chaos.checker.seen import CLOCK_MARGIN, Seen, may_have_happened, users_of
 from chaos.checker.violations import Violation, shown
-from chaos.history import CLOCK_STEP, Call
+from chaos.history import Call, Fault
 
 NOBODY_TWICE = "nobody twice"
 
@@ -15,6 +15,8 @@ ROUNDING = 0.001
 """Seconds: `expires_in` is rounded to milliseconds."""
 UNNOTICED_STEP = 2.0
 """Seconds: shorter steps of the clock of the database are not noticed (docs/leases.md, The clock)."""
+STARTS_PROCESSES = frozenset({"kill", "terminate", "vanish", "upgrade", "rotate_keys"})
+"""Faults in which a process of the farm starts."""
 STILL_UNDER_WAY = 60.0
 """Seconds for which a request whose caller gave up may still reach the farm."""
 
@@ -43,17 +45,18 @@ def nobody_twice(seen: Seen, kept: Kept) -> Iterator[Violation]:
     that the holder knew brings nothing back, except a retry of the acquire under its key. A forced release is
     not told to the holder; what is promised then is a rest of the users for the lock-delay, so a hold ends with it.
 
-    A step of the database's clock is noticed only beyond two seconds, and not by a process that starts within
-    seconds after it. So holds that a step touches end two seconds earlier, and are left out where any other fault
-    began within seconds of the step.
+    A step back ends no hold. A step forward during the hold is noticed only beyond two seconds, and not by a process
+    that starts within seconds after it (docs/leases.md, The clock). So such a hold counts until two seconds before its
+    end, and is left out if a process started near that step.
     """
     of_users: dict[str, list[Hold]] = defaultdict(list)
     for hold in holds(seen):
         for user in hold.users:
             of_users[user].append(hold)
+    steps = [fault for fault in seen.faults if fault.stepped > 0]
     for user, of_user in of_users.items():
         of_user.sort(key=lambda hold: hold.since)
-        yield from _overlaps(seen, user, of_user)
+        yield from _overlaps(seen, steps, user, of_user)
     yield from _overlapping_leases(seen, kept)
 
 
@@ -111,26 +114,37 @@ def _released_at(seen: Seen, lease_id: str, acquire: Call) -> float:
     return min(ends, default=float("inf"))
 
 
-def _overlaps(seen: Seen, user: str, holds: list[Hold]) -> Iterator[Violation]:
+def _overlaps(seen: Seen, steps: list[Fault], user: str, holds: list[Hold]) -> Iterator[Violation]:
     """Compares each hold, by its beginning, with the one before it that lasts longest."""
     longest: Hold | None = None
     for hold in holds:
-        is_twice = longest is not None and hold.lease != longest.lease and hold.since < longest.until
-        if longest is not None and is_twice and not _is_excused(seen, longest, hold):
-            yield _twice(user, longest, hold)
+        if longest is not None and hold.lease != longest.lease:
+            until = _protected_until(seen, steps, longest, hold)
+            seen.compared[NOBODY_TWICE] += until is not None
+            if until is not None and hold.since < until:
+                yield _twice(user, longest, hold)
         if longest is None or hold.until > longest.until:
             longest = hold
 
 
-def _is_excused(seen: Seen, first: Hold, second: Hold) -> bool:
-    if not seen.clock_stepped(first.granted.sent_at, second.since):
-        return False
-    if second.since >= first.until - UNNOTICED_STEP:
-        return True
-    return any(
-        seen.clock_stepped(fault.began_at, fault.ended_at)
-        for fault in seen.faults
-        if fault.kind != CLOCK_STEP and fault.began_at <= second.since
+def _protected_until(seen: Seen, steps: list[Fault], first: Hold, second: Hold) -> float | None:
+    """Until when the farm gives the users of the first hold to nobody else; None if it cannot know.
+
+    A renewal that was answered after a step says how long the lease lasts by the stepped clock.
+    """
+    during = [
+        step for step in steps if first.prolonged.sent_at <= step.ended_at and step.began_at <= second.since
+    ]
+    if any(_starts_near(fault, step) for step in during for fault in seen.faults):
+        return None
+    return first.until - UNNOTICED_STEP if during else first.until
+
+
+def _starts_near(fault: Fault, step: Fault) -> bool:
+    return (
+        fault.kind in STARTS_PROCESSES
+        and fault.began_at <= step.ended_at + CLOCK_MARGIN
+        and fault.ended_at >= step.began_at - CLOCK_MARGIN
     )
 
 
@@ -144,21 +158,19 @@ def _twice(user: str, first: Hold, second: Hold) -> Violation:
 
 
 def _overlapping_leases(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """The same by what the database kept, which also has leases whose answers were lost.
+    """The same with the leases in the database, among which are those whose answers were lost.
 
     Left out where its clock was stepped while the two leases were granted, because then their times do not compare.
     """
     last: dict[str, KeptLease] = {}
-    sent_at = _grants_by_time(seen, kept)
-    for lease in sorted(kept.leases.values(), key=lambda lease: lease.fence):
+    granted = _granted_between(seen, kept)
+    for lease in _by_fence(kept):
         for user in lease.users:
-            before = last.get(user)
-            overlap = before is not None and lease.acquired_at < before.end
-            if (
-                before is not None
-                and overlap
-                and not seen.clock_stepped(sent_at[before.fence], sent_at[lease.fence])
-            ):
+            before, last[user] = last.get(user), lease
+            if before is None or seen.clock_stepped(granted[before.fence][0], granted[lease.fence][1]):
+                continue
+            seen.compared[NOBODY_TWICE] += 1
+            if lease.acquired_at < before.end:
                 yield Violation(
                     NOBODY_TWICE,
                     f"user {user} is in lease {lease.id} from {lease.acquired_at} on, "
@@ -167,14 +179,25 @@ def _overlapping_leases(seen: Seen, kept: Kept) -> Iterator[Violation]:
                         shown(call) for each in (before, lease) for call in seen.acquires.get(each.id, ())[:1]
                     ),
                 )
-            last[user] = lease
 
 
-def _grants_by_time(seen: Seen, kept: Kept) -> dict[int, float]:
-    """By fence, when the lease was asked for; of a lease that nobody was answered with, when the one before was."""
-    known = {lease_id: call.sent_at for lease_id, call in seen.granted()}
-    times: dict[int, float] = {}
-    latest = 0.0
-    for lease in sorted(kept.leases.values(), key=lambda lease: lease.fence):
-        latest = times[lease.fence] = max(latest, known.get(lease.id, latest))
-    return times
+def _granted_between(seen: Seen, kept: Kept) -> dict[int, tuple[float, float]]:
+    """By fence: after the requests of all leases before it were sent, and before all later ones were answered."""
+    calls = dict(seen.granted())
+    in_order = _by_fence(kept)
+    earliest, latest = 0.0, float("inf")
+    since: dict[int, float] = {}
+    until: dict[int, float] = {}
+    for lease in in_order:
+        if call := calls.get(lease.id):
+            earliest = max(earliest, seen.asked_at(call))
+        since[lease.fence] = earliest
+    for lease in reversed(in_order):
+        if call := calls.get(lease.id):
+            latest = min(latest, call.ended_at)
+        until[lease.fence] = latest
+    return {fence: (since[fence], until[fence]) for fence in since}
+
+
+def _by_fence(kept: Kept) -> list[KeptLease]:
+    return sorted(kept.leases.values(), key=lambda lease: lease.fence)

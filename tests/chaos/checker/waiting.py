@@ -1,17 +1,17 @@
-"""Waits in order, and none granted after its end."""
+"""Waits in order: nobody is served before a request of a higher rank for the same users."""
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chaos.checker.kept import Kept, KeptLease
-from chaos.checker.seen import Seen
+from chaos.checker.kept import Kept
+from chaos.checker.seen import Seen, lease_in
+from chaos.checker.spans import Spans
 from chaos.checker.violations import Violation, shown, slug_of
 from chaos.history import Call
 
 IN_ORDER = "waits in order"
-NO_LATE_GRANT = "no late grant"
 
 PRIORITY_STEP = 60.0
 """Seconds of waiting that a step of priority counts as (docs/waiting.md, The order)."""
@@ -19,134 +19,164 @@ OUT_OF_ORDER = 1.0
 """Seconds by which a request may be later and all the same be served first, and by which it may be served sooner.
 Across replicas, and while a queue forms, the order holds to some milliseconds only (docs/waiting.md, The order). A run
 has all processes of the farm on one machine: one that begins may take a second to write the tickets of its requests."""
+LAPSES_AFTER = 3.0
+"""Seconds of a fault in which the tickets of a replica go on counting: five without a heartbeat, less one between two,
+and one until the next."""
+SETTLES_WITHIN = 3.0
+"""Seconds after a fault in which a replica may not yet listen again, or still makes a pause after a grant that got no
+user."""
 HEARTBEAT = 6.0
-"""Seconds after a fault in which tickets of a replica may not count: five without a heartbeat, and one between two."""
-LATE = 2.0
-"""Seconds by which a wait may be longer than it was asked for: its ticket is written after its request was received,
-and granted by a statement that waits for locks of users before it reads the clock. Both take long on a busy machine."""
+"""Seconds after a longer fault in which the tickets of a replica may not count, or count again too late."""
+UNSAID = 1.0
+"""Seconds in which nobody may know of a user that another process had freed when its fault began."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
-    """A request that was granted, in seconds of the database's clock since the first one."""
+class Grant:
+    """Of users to a test, in seconds of the clients' clock."""
 
-    lease: KeptLease
     call: Call
-    arrived: float
     rank: float
-    granted: float
-    is_orderly: bool
-    """Whether its place in the queue is certain: it waited, with one call and without a fault near its replica."""
+    """At the most: by the moment before its first request was sent."""
+    earliest: float
+    latest: float
+    """Between these moments it was granted."""
 
 
-def waits_in_order(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A request is served before those of a later rank for the same users (docs/waiting.md, The order).
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Of a test for any one user of a pool, in seconds of the clients' clock."""
 
-    Compared are tests for one user of a pool with the same labels, by the arrival that the farm kept and the priority.
-    One that was overtaken must have waited, under one call, because the place of a request that is posted again does
-    not count meanwhile. Those that waited at a replica with a fault from shortly before their call to its end are left
-    out, and so are all around a fault of the database: the tickets of a replica that is paused or has no database do
-    not count, and times before and after a step of the clock do not compare.
+    call: Call
+    rank: float
+    """At the least: by the latest moment at which it can have arrived."""
+    arrived: float
+    """At the latest."""
+    over: float
+    """At the earliest: granted, or refused at its end."""
+
+
+def waits_in_order(seen: Seen, _: Kept) -> Iterator[Violation]:
+    """A request is served before those of a lower rank for the same users (docs/waiting.md, The order).
+
+    Compared are tests that waited for any one user of a pool, whether they got one or were refused at the end of
+    their wait, with all grants of such users to tests during the wait, whatever these tests asked for.
+    One that was overtaken must have waited under one call, because the place of a request that is posted again does
+    not count meanwhile. A grant is left out while a fault of the database or of the replica of the wait goes on and
+    for some seconds after it, and in the second after any other fault began. Waits and grants during a step of the
+    clock are left out, because it changes how long a ticket counts, and how long a request has waited.
     """
-    queues: dict[tuple[object, ...], list[Waited]] = defaultdict(list)
-    start = min((lease.acquired_at for lease in kept.leases.values()), default=kept.now)
-    for lease_id, call in seen.granted():
-        lease = kept.leases.get(lease_id)
-        if lease is None or lease.requested_at is None or not _is_for_any_one(call, lease):
+    grants = _grants(seen)
+    disturbances = _disturbances(seen)
+    for pool, wait in _waits(seen):
+        if seen.clock_stepped(wait.call.sent_at, wait.call.ended_at):
             continue
-        arrived = (lease.requested_at - start).total_seconds()
-        granted = (lease.acquired_at - start).total_seconds()
-        has_waited = _is_single(seen, call) and bool(call.body.get("wait_seconds"))
-        is_orderly = has_waited and not seen.disturbed(call.replica, call.sent_at - HEARTBEAT, call.ended_at)
-        rank = arrived - PRIORITY_STEP * lease.priority
-        waited = Waited(lease, call, arrived, rank, granted, is_orderly)
-        queues[lease.pool, lease.labels].append(waited)
-    for queue in queues.values():
-        yield from _overtaken(queue)
+        compared = [
+            grant
+            for grant in _during(wait, grants[pool])
+            if not disturbances[wait.call.replica].meet(grant.earliest, grant.latest)
+        ]
+        seen.compared[IN_ORDER] += bool(compared)
+        overtook = next((grant for grant in compared if grant.rank > wait.rank + OUT_OF_ORDER), None)
+        if overtook is not None:
+            yield _out_of_order(wait, overtook)
 
 
-def _is_for_any_one(call: Call, lease: KeptLease) -> bool:
-    is_named = isinstance(call.body, dict) and (call.body.get("user") or call.body.get("user_id"))
-    return (
-        call.operation == "acquire_lease"
-        and lease.purpose == "test"
-        and len(lease.users) == 1
-        and not is_named
-    )
+def _grants(seen: Seen) -> dict[str, list[Grant]]:
+    """By pool, in the order in which their answers were read."""
+    grants: dict[str, list[Grant]] = defaultdict(list)
+    for _, call in sorted(seen.granted(), key=lambda granted: granted[1].ended_at):
+        asked_at = seen.asked_at(call)
+        if _is_of_test(call) and not seen.clock_stepped(asked_at, call.ended_at):
+            earliest = asked_at + (call.answer.get("waited") or 0)
+            grants[_pool_of(call)].append(Grant(call, _rank(asked_at, call), earliest, call.ended_at))
+    return grants
 
 
-def _overtaken(queue: list[Waited]) -> Iterator[Violation]:
-    """Looks for a higher rank that was granted well after this one arrived, and well before it was granted.
-
-    Of those granted before, `highest` keeps those that no later one has a higher rank than. So the first of them
-    after any moment has the highest rank after it.
-    """
-    in_order = sorted(queue, key=lambda each: each.granted)
-    highest: list[Waited] = []
-    added = 0
-    for waited in in_order:
-        while in_order[added].granted < waited.granted - OUT_OF_ORDER:
-            while highest and highest[-1].rank <= in_order[added].rank:
-                highest.pop()
-            highest.append(in_order[added])
-            added += 1
-        first = bisect_right(highest, waited.arrived + OUT_OF_ORDER, key=lambda each: each.granted)
-        if waited.is_orderly and first < len(highest) and highest[first].rank > waited.rank + OUT_OF_ORDER:
-            yield _out_of_order(waited, highest[first])
+def _waits(seen: Seen) -> Iterator[tuple[str, Wait]]:
+    """With the pool of each."""
+    for call in seen.calls:
+        if not (_is_of_test(call) and _is_for_any_one(call) and is_single(seen, call)):
+            continue
+        if lease_in(call) or slug_of(call) == "pool-exhausted":
+            waited = call.answer.get("waited") or 0
+            arrived = call.ended_at - waited
+            yield _pool_of(call), Wait(call, _rank(arrived, call), arrived, call.sent_at + waited)
 
 
-def _out_of_order(waited: Waited, other: Waited) -> Violation:
-    return Violation(
-        IN_ORDER,
-        f"{waited.call.client} (arrived at {waited.lease.requested_at}, priority {waited.lease.priority}) got lease "
-        f"{waited.lease.id} {waited.granted - other.granted:.3f} s after {other.call.client} (arrived at "
-        f"{other.lease.requested_at}, priority {other.lease.priority}) got lease {other.lease.id}",
-        (shown(other.call), shown(waited.call)),
-    )
+def _is_of_test(call: Call) -> bool:
+    return call.operation == "acquire_lease" and (call.body or {}).get("purpose", "test") == "test"
 
 
-def no_late_grant(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A wait that is over is never granted (docs/waiting.md, When it is over).
-
-    A request that was posted once waited no longer, by the farm's own account, than it asked for. A key whose last
-    call was refused, with all calls before it answered by then, has no lease. Waits during a step of the database's
-    clock are left out, because the account is by that clock; those during other faults may be longer by the fault.
-    """
-    for lease_id, call in seen.granted():
-        if call.operation == "acquire_lease" and call.status == 201 and _is_single(seen, call):
-            asked = float(call.body.get("wait_seconds") or 0)
-            if asked == 0:  # it did not wait, whatever its statement took
-                continue
-            late = (call.answer.get("waited") or 0) - asked - LATE
-            if (
-                late > 0
-                and late > _disturbance(seen, call)
-                and not seen.clock_stepped(call.sent_at, call.ended_at)
-            ):
-                waited = call.answer["waited"]
-                what = f"{call.client} got lease {lease_id} after {waited} s, and asked to wait for {asked}"
-                yield Violation(NO_LATE_GRANT, what, (shown(call),))
-    yield from _grants_of_refused_keys(seen, kept)
+def _is_for_any_one(call: Call) -> bool:
+    body = call.body or {}
+    is_named = body.get("user") or body.get("user_id")
+    return bool(body.get("wait_seconds")) and body.get("count", 1) == 1 and not is_named
 
 
-def _grants_of_refused_keys(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    unseen = {lease.key: lease for lease in kept.leases.values() if lease.id not in seen.acquires}
-    for (_, key), calls in seen.under_key.items():
-        last = max(calls, key=lambda call: call.sent_at)
-        others = [call for call in calls if call is not last]
-        are_over = all(call.status is not None and call.ended_at <= last.sent_at for call in others)
-        if key in unseen and are_over and slug_of(last) == "pool-exhausted":
-            what = f"key {key} was refused to {last.client}, and has lease {unseen[key].id}"
-            yield Violation(NO_LATE_GRANT, what, (shown(last),))
-
-
-def _is_single(seen: Seen, call: Call) -> bool:
+def is_single(seen: Seen, call: Call) -> bool:
+    """Whether its key, if it has one, was posted once."""
     return call.key is None or len(seen.under_key[call.principal, call.key]) == 1
 
 
-def _disturbance(seen: Seen, call: Call) -> float:
-    """Seconds of faults during the call."""
-    during = [
-        fault for fault in seen.faults if fault.began_at <= call.ended_at and fault.ended_at >= call.sent_at
-    ]
-    return sum(HEARTBEAT + fault.ended_at - fault.began_at for fault in during)
+def _pool_of(call: Call) -> str:
+    """By the domain that it got a user of, because a request for a user by its login names none."""
+    domain = call.answer["domain"] if lease_in(call) else call.body.get("domain", "regular")
+    return str([*(call.body.get(name) for name in ("project", "project_id", "env")), domain])
+
+
+def _rank(arrived: float, call: Call) -> float:
+    return arrived - PRIORITY_STEP * (call.body.get("priority") or 0)
+
+
+def _disturbances(seen: Seen) -> dict[str, Spans]:
+    """By replica, when its requests may be overtaken."""
+
+    def span(began: float, ended: float, *, is_own: bool) -> tuple[float, float]:
+        if not is_own:
+            return began, began + UNSAID
+        return began, ended + (SETTLES_WITHIN if ended - began <= LAPSES_AFTER else HEARTBEAT)
+
+    return {
+        replica: Spans(
+            span(fault.began_at, fault.ended_at, is_own=fault.origin in {"", replica})
+            for fault in seen.faults
+        )
+        for replica in {call.replica for call in seen.calls}
+    }
+
+
+def _during(wait: Wait, grants: list[Grant]) -> Iterator[Grant]:
+    """Those well after the wait began, and well before it was over."""
+    first = bisect_left(grants, wait.arrived + OUT_OF_ORDER, key=lambda grant: grant.latest)
+    last = bisect_left(grants, wait.over - OUT_OF_ORDER, key=lambda grant: grant.latest)
+    for grant in grants[first:last]:
+        if grant.earliest > wait.arrived + OUT_OF_ORDER and _is_of_wanted_user(grant, wait):
+            yield grant
+
+
+def _is_of_wanted_user(grant: Grant, wait: Wait) -> bool:
+    """By the labels that the users had when they were granted."""
+    wanted = (wait.call.body.get("labels") or {}).items()
+    return any(
+        all(
+            user["labels"].get(name) in (value if isinstance(value, list) else [value])
+            for name, value in wanted
+        )
+        for user in grant.call.answer["users"]
+    )
+
+
+def _out_of_order(wait: Wait, other: Grant) -> Violation:
+    got = lease_in(wait.call)
+    outcome = f"got lease {got} {wait.over - other.latest:.3f} s after that" if got else "got none"
+    return Violation(
+        IN_ORDER,
+        f"{other.call.client} ({_told(other.call)}) got lease {lease_in(other.call)}, "
+        f"and {wait.call.client} ({_told(wait.call)}), who waited, {outcome}",
+        (shown(other.call), shown(wait.call)),
+    )
+
+
+def _told(call: Call) -> str:
+    return f"asked at {call.sent_at:.3f} s, priority {call.body.get('priority') or 0}"

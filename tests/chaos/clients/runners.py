@@ -24,21 +24,31 @@ async def run_tests(caller: Caller, script: list[RunnerStep]) -> None:
 
 async def _acquire(caller: Caller, step: RunnerStep, key: str | None) -> Call | None:
     for attempt in range(step.attempts):
-        call = await caller.call(
-            "acquire_lease",
-            "POST",
-            "/leases",
-            replica=step.replica + attempt,
-            body=step.wanted,
-            key=key,
-            hangs_up_after=step.hangs_up_after if attempt == 0 else None,
-        )
-        if call.status in {200, 201}:
-            return call
-        if call.status not in UNCERTAIN:
+        replicas = [step.replica + attempt]
+        if step.asks_twice and attempt == 0:
+            replicas.append(step.replica + 1)
+        calls = await asyncio.gather(*(_ask(caller, step, key, attempt, replica) for replica in replicas))
+        granted = next((call for call in calls if call.status in {200, 201}), None)
+        if granted is not None:
+            if step.asks_twice:
+                await _ask(caller, step, key, attempt + 1, step.replica + 2)
+            return granted
+        if all(call.status not in UNCERTAIN for call in calls):
             return None
         await asyncio.sleep(0.1 * (attempt + 1))
     return None
+
+
+async def _ask(caller: Caller, step: RunnerStep, key: str | None, attempt: int, replica: int) -> Call:
+    return await caller.call(
+        "acquire_lease",
+        "POST",
+        "/leases",
+        replica=replica,
+        body=step.wanted,
+        key=key,
+        hangs_up_after=step.hangs_up_after if attempt == 0 else None,
+    )
 
 
 async def _work(caller: Caller, step: RunnerStep, granted: Call) -> None:
