@@ -37,7 +37,7 @@ LEAST: Mapping[str, int] = {
     NOTHING_LOST: 40,
     IN_ORDER: 1,
     NO_LATE_GRANT: 10,
-    CAPS_KEPT: 5,
+    CAPS_KEPT: 4,
     ROLLUPS_TRUE: 1,
     ALL_FREE: 20,
     PASSWORDS_KEPT: 100,

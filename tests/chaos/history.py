@@ -19,6 +19,8 @@ PAGE = "page"
 """The operation of a request for the page for people, which is in no OpenAPI document."""
 CLOCK_STEP = "database-clock"
 """The kind of a fault that steps the clock of the database."""
+BREAKDOWN = "breakdown"
+"""The kind of a fault that nobody planned and that the farm must not have: its note says what broke down."""
 
 
 @dataclass(frozen=True, slots=True)

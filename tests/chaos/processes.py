@@ -3,14 +3,16 @@
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from chaos.caller import Record
 from chaos.clock import make_steppable
 from chaos.database import ChaosDatabase
+from chaos.history import BREAKDOWN, Fault
 from chaos.plan import PROCESSES
 from chaos.pooler import Pooler
 from chaos.stock import ENCRYPTION_KEYS
@@ -32,7 +34,8 @@ POOLED = "replica-3"
 class FarmProcess:
     """One `botfarm serve` or `botfarm worker`, which may be started many times, always on the same port."""
 
-    def __init__(self, name: str, proxy: Proxy, log: Path) -> None:
+    def __init__(self, name: str, proxy: Proxy, log: Path, record: Record) -> None:
+        """`record` gets a breakdown when the process ends by itself, or does not end when it should."""
         self.name = name
         self.proxy = proxy
         self.further_settings: Mapping[str, str] = {}
@@ -40,6 +43,7 @@ class FarmProcess:
         self.turn = asyncio.Lock()
         """Held by the fault or operation that does something to this process."""
         self._log = log
+        self._record = record
         self._process: Process | None = None
 
     @property
@@ -64,24 +68,37 @@ class FarmProcess:
         return await self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
+        self._signal(self._process, signal.SIGSTOP)
 
     def resume(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
+        self._signal(self._process, signal.SIGCONT)
+
+    def broke_down(self, what: str, since: float) -> None:
+        self._record.add(Fault(BREAKDOWN, self.name, since, time.monotonic(), what, self.origin))
+
+    def _signal(self, process: Process | None, number: signal.Signals) -> None:
+        """One that has ended by itself gets none; that is recorded at its planned end."""
+        assert process is not None
+        if process.exit_code is None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
     async def _end(self, number: signal.Signals) -> float:
         process, self._process = self._process, None
         if process is None:
             return 0.0
         started = time.monotonic()
+        if process.exit_code is not None:
+            self.broke_down(f"ended by itself, with {process.exit_code}", started)
         try:
-            os.kill(process.pid, number)
+            self._signal(process, number)
             await asyncio.to_thread(process.wait, seconds=STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.broke_down(f"did not end within {STOPS_WITHIN:.0f} s after {number.name}", started)
+            process.kill()
         finally:
             seconds = time.monotonic() - started
-            process.end()  # by force, if it has not ended
+            process.end()
             with self._log.open("a") as log:
                 log.write(process.output)
         return seconds
@@ -142,7 +159,7 @@ async def chaos_farm(
     async with AsyncExitStack() as stack:
         processes = {
             name: FarmProcess(
-                name, await stack.enter_async_context(proxy_to(database.url)), logs / f"{name}.log"
+                name, await stack.enter_async_context(proxy_to(database.url)), logs / f"{name}.log", record
             )
             for name in PROCESSES
         }

@@ -83,7 +83,8 @@ async def _clients(
             browser = await stack.enter_async_context(http_client())
             reader = Reader(replace(admin, name=name, principal=f"operator:{name}", token="", http=browser))
             clients.append(reader.go_on(deeds))
-        yield clients, partial(come_to_rest, caller("lead", "closing"), caller("keeper", "closing"))
+        closing = caller("lead", "closing"), caller("keeper", "closing")
+        yield clients, partial(come_to_rest, farm, *closing, steps_clock=plan.steps_clock)
 
 
 async def _go_on(plan: Plan, farm: ChaosFarm, tally: Tally, clients: list[Client]) -> None:

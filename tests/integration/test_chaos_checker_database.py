@@ -32,7 +32,7 @@ async def test_a_farm_that_was_used_and_rests_is_clean(farm: Farm, database_url:
     assert lease.pool == (str(pool.project_id), "stage", "regular")
     assert kept.leases[str(expired.id)].ended_at is None
     assert len(kept.users) == 3
-    assert ("create_user", lease.users[0]) in kept.audited
+    assert kept.audited["create_user", lease.users[0]] == 1
 
 
 async def test_what_was_kept_is_read_again_from_its_file(

@@ -97,16 +97,22 @@ async def run_tests(client: Client, keys: "count[int]", until: float) -> None:
 async def run_chores(client: Client, until: float) -> None:
     """Cleans users and changes their passwords; sometimes leaves a rotation half-way."""
     while time.monotonic() < until:
-        body = {"project": "shop", "env": "stage", "ttl_seconds": 1, "wait_seconds": 1, "purpose": "chore"}
-        call = await client.call("acquire_lease", "POST", "/leases", body)
-        if call.status != 201:
-            continue
-        lease, user = call.answer["id"], call.answer["users"][0]["id"]
-        path = f"/leases/{lease}/users/{user}/rotation"
-        await client.call("start_rotation", "POST", path, {})
-        if client.random.random() < 0.7:
-            await client.call("confirm_rotation", "POST", f"{path}/confirm")
-            await client.call("release_lease", "POST", f"/leases/{lease}/release", {"outcome": "ok"})
+        await clean_one(client, wait=1, is_thorough=client.random.random() < 0.7)
+
+
+async def clean_one(client: Client, *, wait: int, is_thorough: bool) -> bool:
+    """Whether there was a user to clean."""
+    body = {"project": "shop", "env": "stage", "ttl_seconds": 1, "wait_seconds": wait, "purpose": "chore"}
+    call = await client.call("acquire_lease", "POST", "/leases", body)
+    if call.status != 201:
+        return False
+    lease, user = call.answer["id"], call.answer["users"][0]["id"]
+    path = f"/leases/{lease}/users/{user}/rotation"
+    await client.call("start_rotation", "POST", path, {})
+    if is_thorough:
+        await client.call("confirm_rotation", "POST", f"{path}/confirm")
+        await client.call("release_lease", "POST", f"/leases/{lease}/release", {"outcome": "ok"})
+    return True
 
 
 async def test_a_short_run_of_a_real_farm_is_clean(database_url: str) -> None:
@@ -143,12 +149,15 @@ async def test_a_short_run_of_a_real_farm_is_clean(database_url: str) -> None:
                 tasks.create_task(run_tests(client, keys, until))
             tasks.create_task(run_chores(clients[10], until))
         quarantined = (await manager.call("get_users", "GET", "/users")).answer["items"][0]["id"]
-        await manager.call(
-            "quarantine_user", "POST", f"/users/{quarantined}/quarantine", {"reason": "enough"}
-        )
+        path = f"/users/{quarantined}"
+        await manager.call("quarantine_user", "POST", f"{path}/quarantine", {"reason": "enough"})
         await asyncio.sleep(
             1.5
         )  # the longest TTL: nothing says that a lease has expired before it is asked for
+        await manager.call("get_user", "GET", path)
+        await manager.call("restore_user", "POST", f"{path}/restore", {})
+        while await clean_one(clients[10], wait=0, is_thorough=True):
+            pass
     violations = check(history, await read_kept(database_url, passwords_of(history)))
     assert not violations, "\n".join(map(str, violations))
     granted = [call for call in history.calls if call.status == 201 and call.operation == "acquire_lease"]

@@ -19,7 +19,7 @@ def rotate(story: Story, operation: str = "start_rotation", *, at: float, user: 
     answer = {"pending_password": OF_THE_FARM}
     if confirms:
         answer = lease_answer(lease)["users"][0] | {"password": OF_THE_FARM}
-        story.kept.audited.add((operation, lease.id))
+        story.kept.audited[operation, lease.id] += 1
     return story.call(
         "keeper-1", operation, "POST", path, at + 0.1, principal="keepers", status=200, answer=answer
     )

@@ -56,10 +56,11 @@ class Story:
         return call
 
     def fault(
-        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", stepped: float = 0.0
+        self, kind: str, began: float, ended: float | None = None, *, origin: str = "", **more: Any
     ) -> None:
+        """`more` is its `note`, or by how much the clock is `stepped`."""
         ended = began if ended is None else ended
-        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin, stepped=stepped))
+        self.history.faults.append(Fault(kind, "somewhere", began, ended, origin=origin, **more))
 
     def grant(
         self,
@@ -98,6 +99,8 @@ class Story:
             "project_id": UUID(PROJECT),
             "status": "active",
             "status_by": None,
+            "labels": "{}",
+            "managed_by": None,
             "available_at": START,
             "pending_password": None,
         }

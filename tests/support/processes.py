@@ -88,6 +88,11 @@ class Process:
         """Waits until `botfarm serve` or `botfarm worker` is up. Gives the URL of the API, or of the probes."""
         return self.wait_for(r'"(?:url|probes)": "(\S+)", "event": "(?:serving|working)"')[1]
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
     def wait(self, *, seconds: float = 60) -> int:
         return self._process.wait(seconds)
 

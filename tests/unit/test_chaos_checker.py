@@ -1,13 +1,10 @@
 """Each broken promise is found and named, and what only looks like one is not."""
 
 from dataclasses import replace
-from datetime import timedelta
-
-import pytest
 
 from chaos.checker import check
 from chaos.checker.violations import Violation
-from support.chaos_story import START, Story, user_id
+from support.chaos_story import START, Story
 
 
 def found(story: Story) -> list[Violation]:
@@ -139,45 +136,3 @@ class TestAnswers:
         text = "Traceback (most recent call last): ..."
         story.call("person", "page", "GET", "/ui/pools", 1, status=200, answer=text, content_type="text/html")
         assert "traceback" in the_one(story, "as documented")
-
-
-class TestEnding:
-    def test_a_lease_that_is_live_at_the_end_is_found(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1, ttl=2000)
-        told = the_one(story, "all free at the end")
-        assert lease.id in told
-        assert "runner-1" in told
-
-    def test_a_ticket_that_is_left_is_found(self) -> None:
-        story = Story()
-        story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": START}]
-        assert "ticket 7" in the_one(story, "all free at the end")
-
-    @pytest.mark.parametrize(("is_stepped", "violations"), [(False, 1), (True, 0)])
-    def test_a_ticket_that_waits_is_found_unless_a_step_of_the_clock_may_have_prolonged_it(
-        self, *, is_stepped: bool, violations: int
-    ) -> None:
-        story = Story()
-        later = START + timedelta(hours=1)
-        story.kept.tickets = [{"id": 7, "principal": "runners", "replica": "one", "deadline": later}]
-        if is_stepped:
-            story.fault("database-clock", 5)
-        assert len(found(story)) == violations
-
-    def test_a_user_that_rests_for_ever_is_found(self) -> None:
-        story = Story()
-        story.user(user_id(1), available_at=START + timedelta(days=1))
-        assert user_id(1) in the_one(story, "all free at the end")
-
-    def test_a_user_that_nobody_put_aside_is_found(self) -> None:
-        story = Story()
-        story.user(user_id(1), status="quarantined", status_by="operator:ann")
-        assert "no call did so" in the_one(story, "all free at the end")
-
-    def test_a_user_that_somebody_may_have_put_aside_is_clean(self) -> None:
-        story = Story()
-        story.user(user_id(1), status="quarantined", status_by="operator:ann")
-        path = f"/api/v1/users/{user_id(1)}/quarantine"
-        story.call("person", "quarantine_user", "POST", path, 1, error="connection lost")
-        assert found(story) == []

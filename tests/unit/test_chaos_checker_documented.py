@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import examine
+from chaos.checker.answers import AS_DOCUMENTED, as_documented
+from chaos.checker.seen import Seen
 from support.chaos_story import Story
 
 HTML = "text/html; charset=utf-8"
@@ -13,9 +14,10 @@ HTML = "text/html; charset=utf-8"
 def told(operation: str, path: str, **seen: Any) -> list[str]:
     story = Story()
     story.call("person", operation, "GET", path, 1, **seen)
-    findings = examine(*story.finish())
-    assert findings.compared["as documented"] == 1
-    return [str(violation) for violation in findings.violations]
+    calls = Seen(story.history)
+    violations = list(as_documented(calls, story.kept))
+    assert calls.compared[AS_DOCUMENTED] == 1
+    return [str(violation) for violation in violations]
 
 
 @pytest.mark.parametrize(

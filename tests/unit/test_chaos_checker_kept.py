@@ -1,6 +1,5 @@
 """What the database must have kept of what was answered: each loss is found and named."""
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from chaos.checker import check
 from chaos.checker.kept import Cap
 from chaos.checker.violations import Violation
-from support.chaos_story import PROJECT, START, Story, user_id
+from support.chaos_story import PROJECT, START, Story
 
 
 def found(story: Story) -> list[Violation]:
@@ -22,110 +21,6 @@ def the_one(story: Story, rule: str) -> str:
     (violation,) = found(story)
     assert violation.rule == rule, violation
     return str(violation)
-
-
-class TestNothingLost:
-    def test_a_lease_that_is_gone_is_found(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        del story.kept.leases[lease.id]
-        told = the_one(story, "nothing lost")
-        assert lease.id in told
-        assert "runner-1" in told
-
-    def test_a_release_that_is_gone_is_found(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        story.release("runner-1", lease, at=2)
-        story.kept.leases[lease.id] = replace(lease, ended_at=lease.expires_at, ended_by="expired")
-        assert "runner-1 was told" in the_one(story, "nothing lost")
-
-    def test_a_renewal_that_is_gone_is_found(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        story.renew("runner-1", lease, at=20)
-        story.kept.leases[lease.id] = lease
-        assert "20.000 to 20.010 s" in the_one(story, "nothing lost")
-
-    def test_a_renewal_whose_answer_is_lost_may_be_there_or_not(self) -> None:
-        story = Story()
-        lease = story.acquire("runner-1", 1, at=1)
-        story.renew("runner-1", lease, at=20, answered=False)
-        assert found(story) == []
-        story.kept.leases[lease.id] = replace(lease, ended_at=lease.expires_at, ended_by="expired")
-        assert found(story) == []
-
-    def test_a_quarantine_that_is_gone_is_found(self) -> None:
-        story = Story()
-        story.user(user_id(1))
-        quarantine(story, at=1)
-        assert "was quarantined by person, and is active" in the_one(story, "nothing lost")
-
-    def test_a_quarantine_that_may_have_been_lifted_is_clean(self) -> None:
-        story = Story()
-        story.user(user_id(1))
-        quarantine(story, at=1)
-        path = f"/api/v1/users/{user_id(1)}/restore"
-        story.call("person", "restore_user", "POST", path, 2, error="connection lost")
-        assert found(story) == []
-
-    def test_a_change_without_an_audit_entry_is_found(self) -> None:
-        story = Story()
-        story.user(user_id(1), status="quarantined", status_by="operator:ann")
-        quarantine(story, at=1)
-        story.kept.audited.clear()
-        assert f"quarantine_user of {user_id(1)} is not in the audit" in the_one(story, "nothing lost")
-
-    def test_an_imported_user_that_is_gone_is_found(self) -> None:
-        story = Story()
-        lines = "\n".join(json.dumps({"login": f"{name}@shop.test"}) for name in ("ann", "bob", "eve"))
-        answer = {"created": 2, "updated": 0, "unchanged": 0, "skipped": 1, "errors": []}
-        answer["errors"] = [{"line": 2, "field": "login", "code": "exists"}]
-        path = "/api/v1/users/import?on_error=skip"
-        story.call("person", "import_users", "POST", path, 1, status=200, body=lines, answer=answer)
-        story.user(user_id(1), login="Ann@shop.test")
-        assert "1 users of person are not in the database, eve@shop.test" in the_one(story, "nothing lost")
-
-
-def quarantine(story: Story, *, at: float) -> None:
-    """Answered, and in the audit."""
-    path = f"/api/v1/users/{user_id(1)}/quarantine"
-    body = {"reason": "a captcha"}
-    story.call("person", "quarantine_user", "POST", path, at, status=200, body=body, answer=user_answer(1))
-    story.kept.audited.add(("quarantine_user", user_id(1)))
-
-
-def user_answer(number: int) -> dict[str, Any]:
-    nothing = (
-        "locktime",
-        "expires_at",
-        "lease_id",
-        "status_until",
-        "health_reason",
-        "checked_at",
-        "healthy_at",
-    )
-    return {
-        **dict.fromkeys((*nothing, "rotated_at", "session_expires_at", "managed_by", "last_lease")),
-        "id": user_id(number),
-        "project_id": PROJECT,
-        "env": "stage",
-        "domain": "regular",
-        "labels": {},
-        "created_at": START.isoformat(),
-        "available_at": START.isoformat(),
-        "login": "ann@shop.test",
-        "state": "quarantined",
-        "status": "quarantined",
-        "status_reason": "a captcha",
-        "status_by": "operator:ann",
-        "status_since": START.isoformat(),
-        "health": "unknown",
-        "failures": 0,
-        "is_rotating": False,
-        "has_secrets": False,
-        "has_totp": False,
-    }
 
 
 class TestHoldersKnow:
@@ -178,6 +73,30 @@ class TestCaps:
         story.grant(5, 6, at=2, principal="token:other:2")
         assert found(story) == []
 
+    def renewed(self, *, renewal_took: float, ttl: int = 9) -> Story:
+        """A lease that ends at 10 s is renewed from 9.9 s on. Meanwhile, at 10.5 s, another one is granted."""
+        story = Story()
+        story.kept.caps = [Cap("runners", 1)]
+        lease = story.acquire("runner-1", 1, at=1, took=0, ttl=ttl)
+        story.renew("runner-1", lease, at=9.9, took=renewal_took, renewed_at=9.95)
+        story.acquire("runner-2", 2, at=10.4, took=0.2)
+        return story
+
+    def test_a_renewal_that_was_under_way_may_count_as_over(self) -> None:
+        assert found(self.renewed(renewal_took=2)) == []
+
+    def test_a_renewal_without_an_answer_may_count_as_over(self) -> None:
+        story = self.renewed(renewal_took=0.1)
+        answered = story.history.calls[1]
+        story.history.calls[1] = replace(answered, status=None, answer=None, error="cut")
+        assert found(story) == []
+
+    def test_a_renewal_that_was_answered_counts(self) -> None:
+        assert "held 2 users" in the_one(self.renewed(renewal_took=0.1), "caps kept")
+
+    def test_a_lease_that_was_not_over_counts_though_it_was_being_renewed(self) -> None:
+        assert "held 2 users" in the_one(self.renewed(renewal_took=2, ttl=20), "caps kept")
+
     def test_the_runs_of_a_rule_have_a_cap_together_and_one_each(self) -> None:
         story = Story()
         story.grant(1, at=1, principal="ci:web:run-1")
@@ -216,6 +135,11 @@ class TestRollups:
         (violation,) = check(*self.rolled_up(**wrong).finish(at=20_000))
         assert violation.rule == "rollups true"
         assert str(START + timedelta(hours=1)) in str(violation)
+
+    def test_an_hour_without_a_rollup_is_found(self) -> None:
+        story = self.rolled_up()
+        del story.kept.rollups[1]
+        assert "has leases and no rollup" in str(*check(*story.finish(at=20_000)))
 
     def test_an_hour_that_was_not_over_is_left_out(self) -> None:
         story = self.rolled_up(granted=1)

@@ -132,7 +132,7 @@ class TestLastPassword:
         story.call(
             "runner-1", "write_back", "PATCH", path, at, took=took, body={"password": password}, **seen
         )
-        story.kept.audited.add(("write_back", lease.id))
+        story.kept.audited["write_back", lease.id] += 1
         story.end(lease, at=at, by="released")
 
     def test_an_old_password_is_found(self) -> None:

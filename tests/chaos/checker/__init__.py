@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.checker.acknowledged import HOLDERS_KNOW, NOTHING_LOST, holders_know, nothing_lost
 from chaos.checker.answers import AS_DOCUMENTED, as_documented
-from chaos.checker.counts import CAPS_KEPT, ROLLUPS_TRUE, caps_kept, rollups_true
+from chaos.checker.caps import CAPS_KEPT, caps_kept
 from chaos.checker.ending import ALL_FREE, all_free
 from chaos.checker.found_passwords import passwords_of
 from chaos.checker.grants import FENCES_RISE, ONE_LEASE_FOR_A_KEY, fences_rise, one_lease_for_a_key
@@ -20,6 +20,7 @@ from chaos.checker.late_grants import NO_LATE_GRANT, no_late_grant
 from chaos.checker.passwords import PASSWORDS_KEPT, passwords_kept
 from chaos.checker.pending import PENDING_KEPT, pending_kept
 from chaos.checker.rewritten import LAST_PASSWORD, last_password
+from chaos.checker.rollups import ROLLUPS_TRUE, rollups_true
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
 from chaos.checker.waiting import IN_ORDER, waits_in_order

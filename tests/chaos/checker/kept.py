@@ -1,5 +1,6 @@
 """What the database kept, read after the last fault, when all clients have stopped."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from botfarm.domain.access import THE_POLICY
 from chaos.checker.found_passwords import Passwords
 
 Row = Mapping[str, Any]
@@ -61,8 +63,10 @@ class Kept:
     tickets: list[Row] = field(default_factory=list)
     projects: dict[str, Row] = field(default_factory=dict)
     caps: list[Cap] = field(default_factory=list)
-    audited: set[tuple[str, str]] = field(default_factory=set)
-    """Actions of the audit with the ids of their targets."""
+    audited: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often the audit has an action with the id of a target, not counting what policies did by themselves."""
+    tokens: set[str] = field(default_factory=set)
+    """The ids of those that nobody has revoked."""
     said: dict[int, list[Row]] = field(default_factory=dict)
     """By fence: what releases said of single users."""
     rollups: list[Row] = field(default_factory=list)
@@ -82,6 +86,9 @@ _CAPS = """
     SELECT 'ci:' || name || ':', max(max_leases_of_all), true FROM trust_rules
     GROUP BY name HAVING count(max_leases_of_all) = count(*)"""
 
+_AUDITED = "SELECT action, target_id, count(*) FROM audit WHERE principal <> $1 GROUP BY action, target_id"
+_TOKENS = "SELECT id FROM tokens WHERE revoked_at IS NULL"
+
 
 async def read_kept(database_url: str, passwords: Passwords | None = None) -> Kept:
     """Reads all that the rules need, and looks for `passwords` in each table."""
@@ -96,8 +103,9 @@ async def read_kept(database_url: str, passwords: Passwords | None = None) -> Ke
             kept.tickets = await connection.fetch("SELECT * FROM tickets ORDER BY id")
             kept.projects = {str(row["id"]): row for row in await connection.fetch("SELECT * FROM projects")}
             kept.caps = [Cap(*row) for row in await connection.fetch(_CAPS)]
-            async for row in connection.cursor("SELECT DISTINCT action, target_id FROM audit"):
-                kept.audited.add((row["action"], row["target_id"]))
+            async for action, target, times in connection.cursor(_AUDITED, THE_POLICY.name):
+                kept.audited[action, target] = times
+            kept.tokens = {row["id"] for row in await connection.fetch(_TOKENS)}
             async for row in connection.cursor("SELECT * FROM lease_users WHERE outcome IS NOT NULL"):
                 kept.said.setdefault(row["fence"], []).append(row)
             kept.rollups = await connection.fetch("SELECT * FROM rollups ORDER BY hour")

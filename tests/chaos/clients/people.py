@@ -62,9 +62,9 @@ class Lead(Person):
 
     async def _quarantine(self, step: PersonStep) -> None:
         if user := await self._one_of("get_users", "/users?limit=20", step):
-            await self._post(
-                "quarantine_user", f"/users/{user['id']}/quarantine", step, {"reason": "a look at it"}
-            )
+            path = f"/users/{user['id']}"
+            await self._post("quarantine_user", f"{path}/quarantine", step, {"reason": "a look at it"})
+            await self._caller.call("get_user", "GET", path, replica=step.replica + 1)
 
     async def _restore(self, step: PersonStep) -> None:
         if user := await self._one_of("get_users", "/users?state=quarantined", step):

@@ -1,4 +1,4 @@
-"""Caps are kept, and rollups say what leases say."""
+"""Rollups say what leases say."""
 
 import json
 from collections import defaultdict
@@ -6,45 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from chaos.checker.kept import Cap, Kept, KeptLease
+from chaos.checker.kept import Kept, KeptLease
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
 
-CAPS_KEPT = "caps kept"
 ROLLUPS_TRUE = "rollups true"
 
 _HOUR = timedelta(hours=1)
 SETTLED = timedelta(seconds=10)
 """A lease that was written while rollups were computed is in the next ones."""
-
-
-def caps_kept(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A token, a run of a CI, and all runs of a trust rule hold no more users than they may (docs/security.md).
-
-    By the database's clock, so not if it was stepped: a lease that a step back prolongs was not counted when it was
-    granted again.
-    """
-    if seen.clock_stepped(float("-inf"), float("inf")):
-        return
-    for cap in kept.caps:
-        held: dict[str, list[KeptLease]] = defaultdict(list)
-        for lease in kept.leases.values():
-            if lease.principal.startswith(cap.principals):
-                held["" if cap.together else lease.principal].append(lease)
-        for leases in held.values():
-            yield from _beyond(cap, leases)
-
-
-def _beyond(cap: Cap, leases: list[KeptLease]) -> Iterator[Violation]:
-    ends = [(lease.end, 0, -len(lease.users), lease) for lease in leases]
-    begins = [(lease.acquired_at, 1, len(lease.users), lease) for lease in leases]
-    held = 0
-    for moment, _, users, lease in sorted((*ends, *begins), key=lambda change: change[:2]):
-        held += users
-        if users > 0 and held > cap.most:
-            what = f"{lease.principal} held {held} users at {moment} with lease {lease.id}, and may hold {cap.most}"
-            yield Violation(CAPS_KEPT, what)
-            return
 
 
 @dataclass(slots=True)
@@ -73,6 +43,7 @@ def rollups_true(seen: Seen, kept: Kept) -> Iterator[Violation]:
         hour, pool = place[0], "/".join(place[1:])
         if hour in unsettled:
             continue
+        seen.compared[ROLLUPS_TRUE] += 1
         if row is None:
             yield Violation(ROLLUPS_TRUE, f"the hour {hour} of pool {pool} has leases and no rollup")
             continue

@@ -1,0 +1,68 @@
+"""A process of a search that ends by itself, or does not end when it should, is recorded."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chaos import processes
+from chaos.history import BREAKDOWN, Call, Fault
+from chaos.processes import FarmProcess
+from chaos.stock import ENCRYPTION_KEYS
+from support.postgres import two_roles
+from support.proxy import proxy_to
+
+
+class Records(list[Call | Fault]):
+    def add(self, record: Call | Fault) -> None:
+        self.append(record)
+
+    @property
+    def breakdowns(self) -> list[str]:
+        return [
+            f"{each.target} {each.note}"
+            for each in self
+            if isinstance(each, Fault) and each.kind == BREAKDOWN
+        ]
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture
+async def process(database_url: str, tmp_path: Path, records: Records) -> AsyncIterator[FarmProcess]:
+    async with proxy_to(database_url) as proxy:
+        process = FarmProcess("worker", proxy, tmp_path / "worker.log", records)
+        await process.start({**two_roles(proxy.url), "BOTFARM_ENCRYPTION_KEYS": ENCRYPTION_KEYS})
+        yield process
+        await process.kill()
+
+
+async def test_an_end_by_itself_is_recorded_when_the_process_is_to_end(
+    process: FarmProcess, records: Records
+) -> None:
+    assert process._process is not None
+    os.kill(process._process.pid, signal.SIGKILL)
+    process._process.wait()
+    process.pause()  # of a process that is not there
+    process.resume()
+    await process.kill()
+    assert records.breakdowns == [f"worker ended by itself, with {-signal.SIGKILL}"]
+
+
+async def test_a_process_that_does_not_end_is_killed_and_recorded(
+    process: FarmProcess, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOPS_WITHIN", 0.2)
+    process.pause()
+    await process.terminate()
+    assert records.breakdowns == ["worker did not end within 0 s after SIGTERM"]
+
+
+async def test_a_planned_end_is_no_breakdown(process: FarmProcess, records: Records) -> None:
+    await process.terminate()
+    assert records == []
