@@ -95,20 +95,29 @@ def holders_know(seen: Seen, _: Kept) -> Iterator[Violation]:
     for hold in holds(seen):
         of_leases[hold.lease].append(hold)
     for call in seen.calls:
-        lease_id = lease_named(call) if slug_of(call) in _LOST else None
-        for hold in of_leases.get(lease_id or "", ()):
-            is_known = hold.since <= call.sent_at and call.ended_at < hold.deadline
-            if not is_known or call.principal != hold.granted.principal:
+        if call.status is None or call.status >= 500:
+            continue
+        for hold in of_leases.get(lease_named(call) or "", ()):
+            if not _is_known(hold, call) or _may_have_ended(seen, hold, call):
                 continue
-            if not _released_before(seen, hold, call) and not seen.clock_stepped(
-                hold.granted.sent_at, call.ended_at
-            ):
+            seen.compared[HOLDERS_KNOW] += 1
+            if slug_of(call) in _LOST:
                 yield Violation(
                     HOLDERS_KNOW,
                     f"{call.client} was told {slug_of(call)} at {call.ended_at:.3f} s about lease {hold.lease}, "
                     f"which it held until {hold.deadline:.3f} s",
                     tuple(dict.fromkeys(map(shown, (hold.granted, hold.prolonged, call)))),
                 )
+
+
+def _is_known(hold: Hold, call: Call) -> bool:
+    """Whether it came from the holder, and was answered before the end that the holder knows of."""
+    is_within = hold.since <= call.sent_at and call.ended_at < hold.deadline
+    return is_within and call.principal == hold.granted.principal
+
+
+def _may_have_ended(seen: Seen, hold: Hold, call: Call) -> bool:
+    return _released_before(seen, hold, call) or seen.clock_stepped(hold.granted.sent_at, call.ended_at)
 
 
 def _released_before(seen: Seen, hold: Hold, call: Call) -> bool:

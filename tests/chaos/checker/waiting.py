@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos.checker.kept import Kept
-from chaos.checker.seen import Seen, lease_in
+from chaos.checker.seen import CLOCK_MARGIN, Seen, lease_in
 from chaos.checker.spans import Spans
 from chaos.checker.violations import Violation, shown, slug_of
-from chaos.history import Call
+from chaos.history import CLOCK_STEP, Call, Fault
 
 IN_ORDER = "waits in order"
 
@@ -66,10 +66,11 @@ def waits_in_order(seen: Seen, _: Kept) -> Iterator[Violation]:
     for some seconds after it, and in the second after any other fault began. Waits and grants during a step of the
     clock are left out, because it changes how long a ticket counts, and how long a request has waited.
     """
-    grants = _grants(seen)
+    steps = Spans((fault.began_at, fault.ended_at) for fault in seen.faults if fault.kind == CLOCK_STEP)
+    grants = _grants(seen, steps)
     disturbances = _disturbances(seen)
     for pool, wait in _waits(seen):
-        if seen.clock_stepped(wait.call.sent_at, wait.call.ended_at):
+        if steps.meet(wait.call.sent_at, wait.call.ended_at):
             continue
         compared = [
             grant
@@ -82,12 +83,12 @@ def waits_in_order(seen: Seen, _: Kept) -> Iterator[Violation]:
             yield _out_of_order(wait, overtook)
 
 
-def _grants(seen: Seen) -> dict[str, list[Grant]]:
+def _grants(seen: Seen, steps: Spans) -> dict[str, list[Grant]]:
     """By pool, in the order in which their answers were read."""
     grants: dict[str, list[Grant]] = defaultdict(list)
     for _, call in sorted(seen.granted(), key=lambda granted: granted[1].ended_at):
         asked_at = seen.asked_at(call)
-        if _is_of_test(call) and not seen.clock_stepped(asked_at, call.ended_at):
+        if _is_of_test(call) and not steps.meet(asked_at, call.ended_at):
             earliest = asked_at + (call.answer.get("waited") or 0)
             grants[_pool_of(call)].append(Grant(call, _rank(asked_at, call), earliest, call.ended_at))
     return grants
@@ -131,19 +132,19 @@ def _rank(arrived: float, call: Call) -> float:
 
 def _disturbances(seen: Seen) -> dict[str, Spans]:
     """By replica, when its requests may be overtaken."""
-
-    def span(began: float, ended: float, *, is_own: bool) -> tuple[float, float]:
-        if not is_own:
-            return began, began + UNSAID
-        return began, ended + (SETTLES_WITHIN if ended - began <= LAPSES_AFTER else HEARTBEAT)
-
     return {
-        replica: Spans(
-            span(fault.began_at, fault.ended_at, is_own=fault.origin in {"", replica})
-            for fault in seen.faults
-        )
+        replica: Spans((fault.began_at, _settled_at(fault, replica)) for fault in seen.faults)
         for replica in {call.replica for call in seen.calls}
     }
+
+
+def _settled_at(fault: Fault, replica: str) -> float:
+    if fault.origin not in {"", replica}:
+        return fault.began_at + UNSAID
+    if fault.kind == CLOCK_STEP:  # one replica believes the clock sooner than another
+        return fault.ended_at + CLOCK_MARGIN
+    is_short = fault.ended_at - fault.began_at <= LAPSES_AFTER
+    return fault.ended_at + (SETTLES_WITHIN if is_short else HEARTBEAT)
 
 
 def _during(wait: Wait, grants: list[Grant]) -> Iterator[Grant]:
