@@ -1,7 +1,7 @@
 """Whether a run did enough for what its checker says: a farm that grants nothing breaks no promise.
 
-A rule that compared nothing has had an excuse for everything, and proves nothing. So each rule has a minimum, of a
-tenth or less of what a minute compared on two cores that had work for ten: no run misses it because it is slow.
+A rule that compared nothing has had an excuse for everything, and proves nothing. So each rule has a minimum. It is far
+below what a minute compared on two cores that had work for ten, so that no run misses it because it is slow.
 """
 
 from collections.abc import Iterator, Mapping
