@@ -160,20 +160,22 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool(2)
         may_go = asyncio.Event()
         async with replicas.replica() as one, replicas.replica() as other:
-            one.grants.before_grant = may_go.wait
             first = one.wait(pool, owner="first")
             await one.until_read(pool)
             second = one.wait(pool, owner="second")
             await replicas.until_waiting(2)
+            await one.until_at_rest(pool)
+            one.grants.before_grant = may_go.wait
             await replicas.free(other, pool, 2)
             await until(lambda: bool(one.grants.first_tries))
             one.room.wake(pool.project_id)
             reading = one.room._queues[pool, Purpose.TEST]._loop
             await until(lambda: reading._due_at == float("inf"))
-            assert len(one.grants.tries) == 1
+            tries = list(one.grants.tries)
             may_go.set()
             await first
             await second
+        assert [request.terms.owner for request in tries] == ["first"]
         assert replicas.order == ["first", "second"]
 
     async def test_after_lost_connections_the_queue_is_read_before_anything_is_tried(

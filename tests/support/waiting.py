@@ -138,6 +138,12 @@ class Replica:
         queues, queue = self.room._queues, (pool, Purpose.TEST)
         await until(lambda: queue in queues and queues[queue]._first is not None)
 
+    async def until_at_rest(self, pool: Pool) -> None:
+        """Until its requests have joined the queue of tests and read it, and it is read again only when it is woken."""
+        joining, clock = self.room._waiters._joining, asyncio.get_running_loop()
+        reading = self.room._queues[pool, Purpose.TEST]._loop
+        await until(lambda: not any(joining.values()) and clock.time() + 60 < reading._due_at < float("inf"))
+
     async def until_leaving(self) -> None:
         """Until each of its requests has noticed that its wait is over."""
         await until(lambda: all(waiter.is_leaving for waiter in self.room._waiters))
