@@ -55,7 +55,7 @@ class TestNotification:
         lease = await farm.acquire(pool)
         async with replicas.replica() as one:
             waiting = one.wait(pool)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await forget(farm, sent)
             await farm.release(lease)
             await waiting
@@ -72,7 +72,7 @@ class TestNotification:
                 releasing = asyncio.create_task(farm.release(lease))
                 await farm.until_blocked()
                 waiting = one.wait(pool)
-                await one.until_read(pool)  # it has found no free user
+                await one.until_at_rest(pool)  # it has found no free user
                 await forget(farm, sent)
             await releasing
             await waiting
@@ -87,7 +87,7 @@ class TestNotification:
         async with replicas.replica() as one:
             first, second = one.wait(pool), one.wait(pool)
             await replicas.until_waiting(2)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await forget(farm, sent)
             await farm.release(leases[0])
             assert sent == []
@@ -115,7 +115,7 @@ class TestFirstTicket:
         statements: list[str] = []
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             with noted(one.database, lambda text, _: statements.append(text)):
                 await replicas.free(other, pool)
                 await waiting
@@ -129,7 +129,7 @@ class TestFirstTicket:
             await replicas.until_waiting(1)
             waiting += [one.wait(pool), other.wait(pool)]
             await replicas.until_waiting(3)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await replicas.free(other, pool, 3)
             for each in waiting:
                 await each
@@ -142,7 +142,7 @@ class TestFirstTicket:
         may_go = asyncio.Event()
         async with replicas.replica() as one, replicas.replica() as other:
             former_first = one.wait(pool, owner="former first")
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             other.grants.before_grant = may_go.wait
             new_first = other.wait(pool, owner="new first", priority=1)
             await replicas.until_waiting(2)
@@ -161,7 +161,7 @@ class TestFirstTicket:
         may_go = asyncio.Event()
         async with replicas.replica() as one, replicas.replica() as other:
             first = one.wait(pool, owner="first")
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             second = one.wait(pool, owner="second")
             await replicas.until_waiting(2)
             await one.until_at_rest(pool)
@@ -185,7 +185,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             with noted(one.database, lambda text, _: statements.append(text)):
                 statements: list[str] = []
                 await farm.sql.execute(
@@ -203,7 +203,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await forge_ticket(farm, pool, await forge_replica(farm, seen_ago=10))
             await replicas.free(other, pool)
             await waiting
@@ -215,7 +215,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool(2)
         async with replicas.replica() as one, replicas.replica() as other:
             big = one.wait(pool, owner="big", count=2)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             small = other.wait(pool, owner="small")
             await replicas.until_waiting(2)
             await replicas.free(other, pool)
@@ -235,7 +235,7 @@ class TestFirstTicket:
         await replicas.occupy(pool)
         async with replicas.replica() as one, replicas.replica() as other:
             paid = one.wait(pool, labels={"plan": "paid"})
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             free = one.wait(pool, labels={"plan": "free"})
             await replicas.until_waiting(2)
             await replicas.free(other, pool, labels='{"plan": "free"}')
@@ -249,7 +249,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             async with replicas.held_grants():
                 await replicas.free(other, pool)
                 await farm.until_blocked()
@@ -262,7 +262,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             gone = one.wait(pool, owner="gone")
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             second = other.wait(pool, owner="second")
             await replicas.until_waiting(2)
             gone.hang_up()
@@ -279,7 +279,7 @@ class TestFirstTicket:
         key = {"idempotency_key": "one", "fingerprint": b"the same"}
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool, **key)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await replicas.free(other, pool, notify=False)
             # Its process seems dead, so its ticket stands in front of nobody.
             await farm.sql.execute("UPDATE replicas SET seen_at = seen_at - interval '10 seconds'")
@@ -309,7 +309,7 @@ class TestFirstTicket:
         pool = await replicas.occupied_pool()
         async with replicas.replica() as one, replicas.replica() as other:
             waiting = one.wait(pool, max_leases=1)
-            await one.until_read(pool)
+            await one.until_at_rest(pool)
             await replicas.free(other, pool)
             await waiting
             assert one.grants.first_tries == []

@@ -140,6 +140,7 @@ class Replica:
 
     async def until_at_rest(self, pool: Pool) -> None:
         """Until its requests have joined the queue of tests and read it, and it is read again only when it is woken."""
+        await self.until_read(pool)
         joining, clock = self.room._waiters._joining, asyncio.get_running_loop()
         reading = self.room._queues[pool, Purpose.TEST]._loop
         await until(lambda: not any(joining.values()) and clock.time() + 60 < reading._due_at < float("inf"))
