@@ -15,7 +15,7 @@ from threading import Lock
 from structlog.typing import EventDict
 
 MOST_CHARACTERS = 10_000_000
-"""What is queued while nobody reads, some 30,000 lines of requests. Further lines are counted and dropped."""
+"""The most that is queued while nobody reads: some 30,000 lines of requests. Further lines are counted and dropped."""
 MOST_AT_ONCE = 1_000
 """Lines that are written before the event loop does other work. They take it about 5 ms."""
 PAUSE = 0.1
@@ -25,7 +25,7 @@ RETRY = 1.0
 CLOSING_PATIENCE = 2.0
 """Seconds in which the last lines are written while the process ends."""
 
-# What a pipe takes without blocking if it takes anything, in bytes. Windows does not tell.
+# Bytes that a pipe with any room takes without blocking. Windows does not say how many.
 _PIPE_CHUNK: int = getattr(select, "PIPE_BUF", 4_096)
 _OF_AN_EVENT = 300
 """Characters of the line that an event will be, about."""
@@ -128,7 +128,7 @@ class LogWriter:
         self._write_due(loop)
 
     def _write_batch(self) -> Left | None:
-        """What is left of the lines. After an error, the next batch goes on in the middle of the line.
+        """Writes, and says why lines are left. After an error, the next batch goes on in the middle of the line.
 
         Raises OSError.
         """

@@ -2,21 +2,10 @@
 
 import pytest
 
-from chaos.checker import check
 from chaos.checker.holding import nobody_twice
 from chaos.checker.seen import Seen
-from chaos.checker.violations import Violation
+from support.chaos_findings import found, the_one
 from support.chaos_story import Story, user_id
-
-
-def found(story: Story) -> list[Violation]:
-    return check(*story.finish())
-
-
-def the_one(story: Story, rule: str) -> str:
-    (violation,) = found(story)
-    assert violation.rule == rule, violation
-    return str(violation)
 
 
 class TestNobodyTwice:

@@ -9,18 +9,8 @@ import pytest
 
 from chaos.checker import check
 from chaos.checker.kept import Cap
-from chaos.checker.violations import Violation
+from support.chaos_findings import found, the_one
 from support.chaos_story import PROJECT, START, Story
-
-
-def found(story: Story) -> list[Violation]:
-    return check(*story.finish())
-
-
-def the_one(story: Story, rule: str) -> str:
-    (violation,) = found(story)
-    assert violation.rule == rule, violation
-    return str(violation)
 
 
 class TestHoldersKnow:

@@ -4,22 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from chaos.checker import check
-from chaos.checker.violations import Violation
-from chaos.history import CANARY
+from support.chaos_findings import found, the_one
 from support.chaos_passwords import OF_THE_FARM, inherit, rotate
 from support.chaos_story import PASSWORD, Story, lease_answer
-
-
-def found(story: Story) -> list[Violation]:
-    return check(*story.finish())
-
-
-def the_one(story: Story, rule: str) -> str:
-    (violation,) = found(story)
-    assert violation.rule == rule, violation
-    assert CANARY not in str(violation)
-    assert OF_THE_FARM not in str(violation)
-    return str(violation)
 
 
 class TestPasswords:

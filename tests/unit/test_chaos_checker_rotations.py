@@ -4,23 +4,10 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import check, examine
-from chaos.checker.violations import Violation
-from chaos.history import CANARY
+from chaos.checker import examine
+from support.chaos_findings import found, the_one
 from support.chaos_passwords import OF_THE_FARM, inherit, lost_write, rotate
 from support.chaos_story import PASSWORD, Story, lease_answer, user_id
-
-
-def found(story: Story) -> list[Violation]:
-    return check(*story.finish())
-
-
-def the_one(story: Story, rule: str) -> str:
-    (violation,) = found(story)
-    assert violation.rule == rule, violation
-    assert CANARY not in str(violation)
-    assert OF_THE_FARM not in str(violation)
-    return str(violation)
 
 
 class TestPending:

@@ -5,22 +5,11 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import check
 from chaos.checker.late_grants import no_late_grant
 from chaos.checker.seen import Seen
-from chaos.checker.violations import Violation
 from chaos.checker.waiting import waits_in_order
+from support.chaos_findings import found, the_one
 from support.chaos_story import START, Story, lease_answer
-
-
-def found(story: Story) -> list[Violation]:
-    return check(*story.finish())
-
-
-def the_one(story: Story, rule: str) -> str:
-    (violation,) = found(story)
-    assert violation.rule == rule, violation
-    return str(violation)
 
 
 def overtake(story: Story, **first: Any) -> None:

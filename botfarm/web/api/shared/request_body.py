@@ -1,4 +1,4 @@
-"""What bodies that come in share: they refuse unknown fields, and numbers that are not numbers."""
+"""The base of request bodies. They refuse unknown fields, and numbers that are not numbers."""
 
 from typing import Annotated, Any
 from uuid import UUID

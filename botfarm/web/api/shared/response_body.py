@@ -1,4 +1,4 @@
-"""What bodies of answers share. They are read from the domain objects that routes return."""
+"""The base of answers. They are read from the domain objects that routes return."""
 
 from collections.abc import Collection
 from typing import Annotated, Generic, TypeVar
