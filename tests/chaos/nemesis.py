@@ -9,7 +9,7 @@ import asyncpg
 
 from chaos.caller import Record
 from chaos.clock import step
-from chaos.history import CLOCK_STEP, Fault
+from chaos.history import BREAKDOWN, CLOCK_STEP, Fault
 from chaos.plan import PlannedFault
 from chaos.processes import ChaosFarm, CommandError, FarmProcess
 
@@ -54,9 +54,13 @@ class Nemesis:
         for fault in faults:
             await asyncio.sleep(start + fault.at - time.monotonic())
             began_at = time.monotonic()
-            note = await self._do(fault)
             process = self._farm.processes.get(fault.target)
             origin = process.origin if process else ""
+            try:
+                note = await self._do(fault)
+            except Exception as error:  # noqa: BLE001  the run goes on and fails by this, so that the checker speaks
+                note = f"{fault.kind} failed: {type(error).__name__}: {error}".splitlines()[0]
+                self._record.add(Fault(BREAKDOWN, fault.target, began_at, time.monotonic(), note, origin))
             stepped = fault.seconds if fault.kind == CLOCK_STEP else 0.0
             self._record.add(
                 Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin, stepped)

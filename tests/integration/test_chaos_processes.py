@@ -1,15 +1,20 @@
-"""A process of a search that ends by itself, or does not end when it should, is recorded."""
+"""What breaks down in a search is recorded: a process that ends by itself or does not end, and a fault that fails."""
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from chaos import processes
+from chaos.database import ChaosDatabase
 from chaos.history import BREAKDOWN, Call, Fault
-from chaos.processes import FarmProcess
+from chaos.nemesis import Nemesis
+from chaos.plan import PlannedFault
+from chaos.processes import ChaosFarm, FarmProcess
 from chaos.stock import ENCRYPTION_KEYS
 from support.postgres import two_roles
 from support.proxy import proxy_to
@@ -66,3 +71,13 @@ async def test_a_process_that_does_not_end_is_killed_and_recorded(
 async def test_a_planned_end_is_no_breakdown(process: FarmProcess, records: Records) -> None:
     await process.terminate()
     assert records == []
+
+
+async def test_after_a_fault_that_fails_the_search_goes_on(process: FarmProcess, records: Records) -> None:
+    farm = ChaosFarm(cast(ChaosDatabase, None), {"worker": process})
+    farm.ring = "no keys"  # so no process starts
+    faults = [PlannedFault(0, "kill", "worker"), PlannedFault(0, "delay", "worker")]
+    await Nemesis(farm, records).run(faults, time.monotonic())
+    [breakdown] = records.breakdowns
+    assert "worker kill failed: AssertionError: it ended with" in breakdown
+    assert [each.kind for each in records if isinstance(each, Fault)] == [BREAKDOWN, "kill", "delay"]
