@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
-from botfarm.db.leasing import pool_grant_queries
+from botfarm.db.leasing import pool_grant_queries, pool_grant_statements
 from botfarm.db.leasing.pool_grant_queries import hand_after
 from botfarm.domain.leases import Lease, LeaseRequest, LeaseTerms
 from botfarm.domain.pools import Pool
@@ -127,7 +127,7 @@ async def explain(
     farm: Farm, pool: Pool, hand: UUID, *, plan_cache_mode: str, options: str = "VERBOSE off"
 ) -> dict[str, Any]:
     """The plan of the statement as it is prepared, so that a generic plan can be asked for too."""
-    compiled = pool_grant_queries.GRANT.compile(dialect=dialect.dialect())
+    compiled = pool_grant_statements.GRANT.compile(dialect=dialect.dialect())
     latest = datetime.now(UTC) + timedelta(seconds=2)
     request = LeaseRequest(RUNNER, pool, terms=TERMS)
     values = pool_grant_queries._parameters([request], [uuid4()], None, hand=hand, latest=latest)

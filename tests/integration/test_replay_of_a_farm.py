@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from botfarm.db.usage import demand_queries
-from botfarm.db.waiting import ticket_queries
+from botfarm.db.waiting import queue_queries
 from botfarm.domain.leases import Grant, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.projects import ProjectPolicy
@@ -90,9 +90,7 @@ class Run:
         async with asyncio.timeout(60):
             while True:
                 async with self.farm.database.direct() as executor:
-                    queue = await ticket_queries.read_queue(
-                        executor, self.pool, Purpose.TEST, replica=uuid4()
-                    )
+                    queue = await queue_queries.read_queue(executor, self.pool, Purpose.TEST, replica=uuid4())
                 granted = len(self.asked) - len(await self._tickets())
                 if not grantable(queue) and sum(task.done() for task in self.asked) == granted:
                     return

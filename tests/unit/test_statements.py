@@ -17,32 +17,32 @@ from sqlalchemy import TextClause
 
 from botfarm.db.leasing import (
     lease_queries,
-    pool_grant_queries,
+    pool_grant_statements,
     reap_queries,
     release_queries,
     user_grant_queries,
 )
 from botfarm.db.stock import change_queries, history_queries, pool_queries, status_queries, user_queries
 from botfarm.db.upkeep import key_queries, restore_queries
-from botfarm.db.usage import demand_queries, rollup_queries
-from botfarm.db.waiting import ticket_queries, waiting_list_queries
+from botfarm.db.usage import demand_queries, rollup_statement
+from botfarm.db.waiting import queue_queries, ticket_queries, waiting_list_queries
 from botfarm.domain.leases import Purpose
 
 FOLDER = Path(__file__).parents[1] / "statements"
 
 STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
     "grant_from_pool": (
-        pool_grant_queries.GRANT,
+        pool_grant_statements.GRANT,
         "POST /leases: grants users of one pool to a batch of requests for the same labels, a lease to each.",
         "Returns no row for a request that finds too few users, or when a live ticket waits in this pool.",
     ),
     "grant_tickets": (
-        pool_grant_queries.GRANT_TICKETS,
+        pool_grant_statements.GRANT_TICKETS,
         "The same for requests that wait, when their replica finds that it is their turn.",
         "Deletes each ticket with the grant, so that a wait that is over is never granted.",
     ),
     "grant_first_ticket": (
-        pool_grant_queries.GRANT_FIRST_TICKET,
+        pool_grant_statements.GRANT_FIRST_TICKET,
         "The same for one request, when users were freed and the last reading of the queue had it in front.",
         "Returns no row when another live ticket stands before it.",
     ),
@@ -52,7 +52,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "Returns no row when the user is busy or locked, or the idempotency key is taken.",
     ),
     "grant_chores": (
-        pool_grant_queries.GRANT_CHORES,
+        pool_grant_statements.GRANT_CHORES,
         "POST /leases with the purpose chore: grants users that are dirty or due to keepers of one pool.",
         "A user that is not dirty is left to a test that waits. Each row says what is due.",
     ),
@@ -142,12 +142,12 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "A ticket ranks by the arrival of its request, never before earlier tickets of the same replica.",
     ),
     "queue_of_pool": (
-        ticket_queries.QUEUES[Purpose.TEST],
+        queue_queries.QUEUES[Purpose.TEST],
         "A replica with waiting requests, when users may be free: reads the queue to find the next tickets.",
         "Returns one row: grantable tickets in order, free users by the tickets they match, next free user, first.",
     ),
     "queue_of_keepers": (
-        ticket_queries.QUEUES[Purpose.CHORE],
+        queue_queries.QUEUES[Purpose.CHORE],
         "The same for the keepers that wait: their queue, and the users that are dirty or due.",
         "A user that is not dirty does not count while a test waits.",
     ),
@@ -162,7 +162,7 @@ STATEMENTS: dict[str, tuple[TextClause, str, str]] = {
         "Ordered pool by pool, in the order in which they are served.",
     ),
     "roll_up": (
-        rollup_queries.ROLL_UP,
+        rollup_statement.ROLL_UP,
         "The worker's job `rollups`: replaces the rollups of some hours, and of the hour under way, by new ones.",
         "Reads leases by their fences, and leaves the seconds of users in service. Closes settled hours for good.",
     ),

@@ -8,10 +8,10 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.leasing.lease_rows import CREDENTIALS, LEASE_COLUMNS, lease_from_rows
-from botfarm.db.leasing.pool_grant_queries import BY_NOW, GRANTED_TTL
+from botfarm.db.leasing.pool_grant_statements import BY_NOW, GRANTED_TTL
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLEANED, SETTLED, STATUS, free_at, is_unclean, with_status
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.db.waiting.live_tickets import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Principal
 from botfarm.domain.leases import Lease, LeaseOperation, LeaseTerms, Purpose
 

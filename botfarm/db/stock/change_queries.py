@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from botfarm.db.shared.user_state import CLOCK
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.db.waiting.live_tickets import LIVE_TICKET, TICKETS
 
 Place = tuple[UUID | None, str | None]
 """A project and an env. Null for entries of the audit of all envs, or of no project."""

@@ -5,7 +5,7 @@ from botfarm.db.shared.pool_filter import OF_POOL, pool_parameters
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK, POOL_COUNTS, POOL_HEALTH, SEEN
 from botfarm.db.shared.wanted_users import HAS_LABELS, label_parameters
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.db.waiting.live_tickets import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.health import Health
 from botfarm.domain.leases import WantedUsers

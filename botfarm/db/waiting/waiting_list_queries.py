@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from botfarm.db.shared.scope_filter import scope_parameters, within
 from botfarm.db.shared.user_state import CLOCK
 from botfarm.db.shared.wanted_users import all_labels
-from botfarm.db.waiting.ticket_queries import LIVE_TICKET, TICKETS
+from botfarm.db.waiting.live_tickets import LIVE_TICKET, TICKETS
 from botfarm.domain.access import Scope
 from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
-from botfarm.db.waiting import ticket_queries
+from botfarm.db.waiting import queue_queries
 from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
 from botfarm.domain.waiting import Place
@@ -114,7 +114,7 @@ class PoolQueue:
             return None
         try:
             async with self._database.direct() as executor:
-                queue = await ticket_queries.read_queue(executor, *self._queue, replica=self._replica_id)
+                queue = await queue_queries.read_queue(executor, *self._queue, replica=self._replica_id)
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:
