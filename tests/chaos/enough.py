@@ -1,7 +1,8 @@
 """Whether a run did enough for what its checker says: a farm that grants nothing breaks no promise.
 
-A rule that compared nothing has had an excuse for everything, and proves nothing. So each rule has a minimum. It is far
-below what a minute compared on two cores that had work for ten, so that no run misses it because it is slow.
+A rule that compared nothing has had an excuse for everything, and proves nothing. So each rule has a minimum for each
+minute. It is far below what a minute compared on two cores that had work for ten, so that no run misses it because it
+is slow.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from chaos.plan import Plan
 A_MINUTE = 60
 """Seconds. Of a shorter run nothing is demanded: it may be little more than its begin and one fault."""
 GRANTS = 40
-"""A run grants that many in the twenty seconds of its begin."""
+"""For each minute. A run grants that many in the twenty seconds of its begin."""
 LEAST: Mapping[str, int] = {
     NOBODY_TWICE: 40,
     HOLDERS_KNOW: 20,
@@ -44,7 +45,9 @@ LEAST: Mapping[str, int] = {
     ALL_FREE: 20,
     PASSWORDS_KEPT: 100,
 }
-"""By rule, of what it compares."""
+"""By rule, of what it compares in each minute."""
+OF_THE_END = frozenset({ROLLUPS_TRUE, ALL_FREE})
+"""Rules that compare what is there at the end, however long the run was."""
 NOT_WITH_STEPS = frozenset({HOLDERS_KNOW, IN_ORDER, NO_LATE_GRANT, CAPS_KEPT, ROLLUPS_TRUE})
 """Rules that leave out most of a run, or all of it, in which the clock of the database is stepped."""
 
@@ -53,8 +56,10 @@ def shortfalls(plan: Plan, grants: int, compared: Mapping[str, int]) -> Iterator
     """A line for each thing of which the run did too little."""
     if plan.seconds < A_MINUTE:
         return
-    if grants < GRANTS:
-        yield f"too little: {grants} grants, and a run has {GRANTS} at least"
-    for rule, least in LEAST.items():
+    minutes = int(plan.seconds // A_MINUTE)
+    if grants < GRANTS * minutes:
+        yield f"too little: {grants} grants, and a run of this length has {GRANTS * minutes} at least"
+    for rule, of_a_minute in LEAST.items():
+        least = of_a_minute * (1 if rule in OF_THE_END else minutes)
         if compared[rule] < least and not (plan.steps_clock and rule in NOT_WITH_STEPS):
             yield f"too little: the rule '{rule}' compared {compared[rule]}, and it should compare {least} at least"

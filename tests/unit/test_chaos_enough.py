@@ -1,6 +1,6 @@
 """A run that did too little fails, whatever its checker says."""
 
-from chaos.enough import GRANTS, LEAST, NOT_WITH_STEPS, shortfalls
+from chaos.enough import GRANTS, LEAST, NOT_WITH_STEPS, OF_THE_END, shortfalls
 from chaos.planning import make_plan
 
 PLANS = [make_plan(seed, 60) for seed in range(20)]
@@ -15,7 +15,7 @@ def test_a_run_that_did_enough_lacks_nothing() -> None:
 
 def test_a_farm_that_grants_next_to_nothing_is_named() -> None:
     (line,) = shortfalls(MINUTE, 3, LEAST)
-    assert line == f"too little: 3 grants, and a run has {GRANTS} at least"
+    assert line == f"too little: 3 grants, and a run of this length has {GRANTS} at least"
 
 
 def test_each_rule_that_compared_too_little_is_named() -> None:
@@ -32,3 +32,12 @@ def test_of_less_than_a_minute_nothing_is_demanded() -> None:
 def test_rules_that_leave_out_runs_with_steps_of_the_clock_need_compare_nothing_there() -> None:
     lines = "\n".join(shortfalls(WITH_STEPS, GRANTS, NOTHING))
     assert all((f"'{rule}'" in lines) == (rule not in NOT_WITH_STEPS) for rule in LEAST)
+
+
+def test_a_longer_run_should_do_more() -> None:
+    three_minutes = make_plan(MINUTE.seed, 180)
+    lines = list(shortfalls(three_minutes, 2 * GRANTS, {rule: 2 * least for rule, least in LEAST.items()}))
+    assert f"has {3 * GRANTS} at least" in lines[0]
+    assert len(lines) == 1 + len(LEAST) - len(OF_THE_END)
+    enough = {rule: 3 * least for rule, least in LEAST.items()}
+    assert list(shortfalls(three_minutes, 3 * GRANTS, enough)) == []
