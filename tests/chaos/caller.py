@@ -4,17 +4,15 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
 
-from chaos.history import Call, Fault
+from chaos.history import BROKEN_OFF, PATIENCE, Call, Fault
 
 API = "/api/v1"
-PATIENCE = 6.0
-"""Seconds that a client waits for an answer, beside the seconds that it asked the farm to wait."""
 
 
 class Record(Protocol):
@@ -63,7 +61,7 @@ class Caller:
         self, operation: str, request: httpx.Request, *, body: Any, key: str | None, patience: float
     ) -> Call:
         sent_at = time.monotonic()
-        response, error = None, "the run was over"  # unless it goes on
+        response, error = None, BROKEN_OFF  # unless it goes on
         try:
             async with asyncio.timeout(patience):
                 response = await self.http.send(request)
@@ -90,8 +88,12 @@ class Caller:
 
 
 def _what_it_says(response: httpx.Response) -> dict[str, Any]:
+    """An answer that says it is JSON and is none stays text, for the checker to name it."""
     content_type = response.headers.get("content-type", "")
-    answer = response.json() if "json" in content_type and response.content else response.text
+    answer: Any = response.text
+    if "json" in content_type:
+        with suppress(ValueError):
+            answer = response.json()
     return {"status": response.status_code, "answer": answer, "content_type": content_type}
 
 

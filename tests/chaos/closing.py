@@ -1,4 +1,4 @@
-"""How a run ends: nobody asks any more, the leases end, a last keeper cleans; then every user should be free.
+"""Ends a run: waits until all leases have ended and a last keeper has cleaned, and expects every user to be free.
 
 What does not come to rest is recorded as a breakdown, so that the checker names it beside all else that it finds.
 """
@@ -29,13 +29,19 @@ LEASES_END_WITHIN = 40.0
 _LEASES_HAVE_SETTLED = """
     SELECT coalesce(max(coalesce(ended_at, expires_at)) < clock_timestamp() - interval '11 seconds', true)
     FROM leases"""
-_ARE_ROLLED_UP = "SELECT max(observed_until) > $1 FROM rollup_hours"
+_TIDIED_UP = {
+    "rolls nothing up": "SELECT max(observed_until) > $1 FROM rollup_hours",
+    "leaves tickets": """
+        SELECT NOT EXISTS (
+            SELECT FROM tickets WHERE deadline < CAST($1 AS timestamptz) - interval '60 seconds')""",
+}
+"""By what is wrong where it is not so: what a worker does when it starts, and had to do at this moment."""
 
 
 async def come_to_rest(farm: ChaosFarm, manager: Caller, keeper: Caller, *, steps_clock: bool) -> None:
-    """Returns when all processes serve, all users are free and the rollups are made, or when it waits in vain.
+    """Returns when all processes serve, all users are free and the worker has tidied up, or when it waits in vain.
 
-    No rollups are made after steps of the clock, because the checker does not compare them then.
+    After steps of the clock it is not waited for, because the checker does not compare rollups then.
     """
     tickets_end_at = time.monotonic() + LONGEST_WAIT
     for number, replica in enumerate(farm.replicas):
@@ -44,7 +50,7 @@ async def come_to_rest(farm: ChaosFarm, manager: Caller, keeper: Caller, *, step
     await _comes_back(worker, partial(_works, worker, manager.http))
     await _users_come_free(manager, keeper, tickets_end_at)
     if not steps_clock:
-        await _roll_up(farm, worker)
+        await _tidy_up(farm, worker)
 
 
 async def _comes_back(process: FarmProcess, is_back: Question) -> None:
@@ -124,8 +130,8 @@ async def _left(manager: Caller) -> str:
     return ", ".join(left)
 
 
-async def _roll_up(farm: ChaosFarm, worker: FarmProcess) -> None:
-    """A worker that starts rolls up at once. By then all leases have ended long enough before."""
+async def _tidy_up(farm: ChaosFarm, worker: FarmProcess) -> None:
+    """A worker that starts rolls up and prunes at once. By then all leases have ended long enough before."""
     connection = await asyncpg.connect(farm.database.url)
     try:
         since = time.monotonic()
@@ -136,9 +142,9 @@ async def _roll_up(farm: ChaosFarm, worker: FarmProcess) -> None:
             await worker.terminate()
             await farm.start(worker)
         since = time.monotonic()
-        if not await _is_so_within(
-            COMES_BACK_WITHIN, partial(connection.fetchval, _ARE_ROLLED_UP, settled_at)
-        ):
-            worker.broke_down("rolls nothing up", since)
+        for wrong, is_right in _TIDIED_UP.items():
+            question = partial(connection.fetchval, is_right, settled_at)
+            if not await _is_so_within(COMES_BACK_WITHIN, question):
+                worker.broke_down(wrong, since)
     finally:
         await connection.close()

@@ -15,6 +15,10 @@ Json = Any
 
 CANARY = "canary-of-the-chaos"
 """Each password that a client of a run stores contains it, so that the checker finds it wherever it is."""
+PATIENCE = 6.0
+"""Seconds that a client waits for an answer, beside those that it asked the farm to wait. Some hang up earlier."""
+BROKEN_OFF = "the run was over"
+"""The error of a call that was under way at the end."""
 PAGE = "page"
 """The operation of a request for the page for people, which is in no OpenAPI document."""
 CLOCK_STEP = "database-clock"
@@ -64,6 +68,8 @@ class Fault:
     note: str = ""
     origin: str = ""
     """Of the one process that it was done to; empty when it was done to the database or to all processes."""
+    is_done: bool = True
+    """False where it was tried, and the database was away."""
     stepped: float = 0.0
     """Seconds by which the clock of the database was stepped, negative for backward."""
 

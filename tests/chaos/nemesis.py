@@ -20,6 +20,10 @@ INSISTS_FOR = 30.0
 Done = TypeVar("Done")
 
 
+class NotDoneError(Exception):
+    """The database was away."""
+
+
 class Nemesis:
     def __init__(self, farm: ChaosFarm, record: Record) -> None:
         self._farm = farm
@@ -56,22 +60,31 @@ class Nemesis:
             began_at = time.monotonic()
             process = self._farm.processes.get(fault.target)
             origin = process.origin if process else ""
-            try:
-                note = await self._do(fault)
-            except Exception as error:  # noqa: BLE001  the run goes on and fails by this, so that the checker speaks
-                note = f"{fault.kind} failed: {type(error).__name__}: {error}".splitlines()[0]
-                self._record.add(Fault(BREAKDOWN, fault.target, began_at, time.monotonic(), note, origin))
+            note, is_done = await self._try(fault, origin)
             stepped = fault.seconds if fault.kind == CLOCK_STEP else 0.0
             self._record.add(
-                Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin, stepped)
+                Fault(fault.kind, fault.target, began_at, time.monotonic(), note, origin, is_done, stepped)
             )
+
+    async def _try(self, fault: PlannedFault, origin: str) -> tuple[str, bool]:
+        """A note, and whether it was done. What fails is a breakdown; the run goes on, so that the checker speaks."""
+        began_at = time.monotonic()
+        try:
+            return await self._do(fault), True
+        except NotDoneError as error:
+            return f"not done: {error}", False
+        except Exception as error:  # noqa: BLE001  whatever it is
+            note = f"{fault.kind} failed: {type(error).__name__}: {error}".splitlines()[0]
+            self._record.add(Fault(BREAKDOWN, fault.target, began_at, time.monotonic(), note, origin))
+            return note, False
 
     async def _do(self, fault: PlannedFault) -> str:
         if on_farm := self._on_farm.get(fault.kind):
             return await on_farm(fault.seconds)
         process = self._farm.processes[fault.target]
         if on_network := self._on_network.get(fault.kind):
-            return await on_network(process, fault.seconds)
+            async with process.network:
+                return await on_network(process, fault.seconds)
         async with process.turn:
             return await self._on_process[fault.kind](process, fault.seconds)
 
@@ -180,7 +193,7 @@ class Nemesis:
             finally:
                 await connection.close(timeout=5)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return f"not done: {type(error).__name__}"
+            raise NotDoneError(type(error).__name__) from error
         return ""
 
     async def _upgrade(self, _: float) -> str:
@@ -193,8 +206,8 @@ class Nemesis:
         """As docs/keys.md says, with a rollout after each step."""
         former, self._keys = f"k{self._keys}", self._keys + 1
         key = f"k{self._keys}"
-        for arguments in (("--id", key), ("--id", key)):
-            self._farm.ring = (await self._command("keys", "rotate", *arguments)).strip()
+        for _ in range(2):  # the first makes the key, the second moves it to the front
+            self._farm.ring = (await self._command("keys", "rotate", "--id", key)).strip()
             await self._restart_replicas()
         await self._command("keys", "reencrypt")
         self._farm.ring = (await self._command("keys", "drop", former)).strip()

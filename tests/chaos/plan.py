@@ -21,6 +21,8 @@ class RunnerStep:
     has_key: bool
     asks_twice: bool
     """Posts its key to two replicas at once, and once more when it has a lease."""
+    insists: bool
+    """Posts its key once more when it was told that no user is free."""
     hangs_up_after: float | None
     attempts: int
     """At most so many acquires, each at the next replica; more than one only with a key."""
@@ -29,6 +31,8 @@ class RunnerStep:
     renewals: int
     verdict: Json | None
     """The body of the release; None: the runner dies."""
+    says_of_one: Json | None
+    """What the release says of its first user, instead of what it says of all."""
     replica: int
     """The number of the first replica that it asks."""
 

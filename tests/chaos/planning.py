@@ -120,11 +120,13 @@ def _runner_step(dice: Random) -> RunnerStep:
         wanted=wanted,
         has_key=has_key,
         asks_twice=has_key and dice.random() < 0.25,
+        insists=has_key and dice.random() < 0.2,
         hangs_up_after=_seconds(dice, 0.5) if dice.random() < 0.12 else None,
         attempts=4 if has_key else 1,
         works=works,
         renewals=renewals,
         verdict=_verdict(dice) if dice.random() < 0.92 else None,
+        says_of_one=_verdict(dice) if dice.random() < 0.15 else None,
         replica=dice.randrange(len(REPLICAS)),
     )
 

@@ -42,6 +42,8 @@ class FarmProcess:
         self.port = free_port()
         self.turn = asyncio.Lock()
         """Held by the fault or operation that does something to this process."""
+        self.network = asyncio.Lock()
+        """Held by the fault that does something to its connections."""
         self._log = log
         self._record = record
         self._process: Process | None = None

@@ -23,7 +23,7 @@ class Tally:
 
     def add(self, record: Call | Fault) -> None:
         if isinstance(record, Fault):
-            self.faults[record.kind] += 1
+            self.faults[record.kind if record.is_done else f"{record.kind}, not done"] += 1
         else:
             self._count(record)
         self._record.add(record)

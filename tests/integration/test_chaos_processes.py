@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -16,6 +17,7 @@ from chaos.nemesis import Nemesis
 from chaos.plan import PlannedFault
 from chaos.processes import ChaosFarm, FarmProcess
 from chaos.stock import ENCRYPTION_KEYS
+from chaos.tally import Tally
 from support.postgres import two_roles
 from support.proxy import proxy_to
 
@@ -81,3 +83,14 @@ async def test_after_a_fault_that_fails_the_search_goes_on(process: FarmProcess,
     [breakdown] = records.breakdowns
     assert "worker kill failed: AssertionError: it ended with" in breakdown
     assert [each.kind for each in records if isinstance(each, Fault)] == [BREAKDOWN, "kill", "delay"]
+
+
+async def test_a_fault_that_the_database_is_not_there_for_is_not_counted_as_done(
+    process: FarmProcess, records: Records
+) -> None:
+    database = cast(ChaosDatabase, SimpleNamespace(url="postgresql://nobody@127.0.0.1:1/nothing"))
+    tally = Tally(records)
+    nemesis = Nemesis(ChaosFarm(database, {"worker": process}), tally)
+    await nemesis.run([PlannedFault(0, "end_sessions", "database")], time.monotonic())
+    assert tally.faults == {"end_sessions, not done": 1}
+    assert records.breakdowns == []

@@ -4,7 +4,7 @@ from typing import Any
 
 from chaos.checker.kept import KeptLease
 from chaos.history import Call
-from support.chaos_story import PASSWORD, Story, lease_answer, user_id
+from support.chaos_story import LOST, PASSWORD, Story, lease_answer, user_id
 
 OF_THE_FARM = "abcdefghijk-ABCDEFGH-234"
 """A password as the farm makes them."""
@@ -39,6 +39,4 @@ def lost_write(
     """A call that may write a password, whose answer is lost."""
     lease = "" if operation == "update_user" else f"/leases/{lease_id or user_id(7)}"
     path = f"/api/v1{lease}/users/{user_id(user)}/x"
-    story.call(
-        "keeper-1", operation, "POST", path, at, principal="keepers", body=body, error="connection lost"
-    )
+    story.call("keeper-1", operation, "POST", path, at, principal="keepers", body=body, error=LOST)

@@ -16,6 +16,8 @@ START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 PROJECT = str(UUID(int=1))
 POOL = (PROJECT, "stage", "regular")
 PASSWORD = f"a-{CANARY}-password"
+LOST = "hung up after 0.01 s"
+"""The error of a client that does not learn its answer, because it hung up too early."""
 
 
 def user_id(number: int) -> str:
@@ -84,7 +86,7 @@ class Story:
             users=tuple(map(user_id, users)),
             acquired_at=moment,
             expires_at=moment + timedelta(seconds=ttl),
-            **{"requested_at": moment, "waited": 0.0, "wait_seconds": 0.0, **columns},
+            **{"requested_at": moment, "waited": 0.0, **columns},
         )
         self.kept.leases[lease.id] = lease
         for user in lease.users:
@@ -126,7 +128,6 @@ class Story:
         columns = {
             "requested_at": START + timedelta(seconds=at),
             "waited": granted_at - at,
-            "wait_seconds": wait,
             **columns,
         }
         lease = self.grant(*users, at=granted_at, ttl=ttl, key=key, **columns)
@@ -170,7 +171,7 @@ class Story:
             "body": body,
             "key": lease.key,
             "principal": lease.principal,
-            "error": "connection lost",
+            "error": LOST,
         }
         if answered:
             shown = lease_answer(lease, expires_in=expires_in, password=password)
@@ -194,7 +195,7 @@ class Story:
         lease = replace(lease, expires_at=max(lease.expires_at, moment + timedelta(seconds=ttl)))
         self.kept.leases[lease.id] = lease
         answer = lease_answer(lease, expires_in=(lease.expires_at - moment).total_seconds())
-        seen: dict[str, Any] = {"status": 200, "answer": answer} if answered else {"error": "connection lost"}
+        seen: dict[str, Any] = {"status": 200, "answer": answer} if answered else {"error": LOST}
         path = f"/api/v1/leases/{lease.id}/renew"
         return self.call(
             client, "renew_lease", "POST", path, at, took=took, principal=lease.principal, **seen
@@ -214,7 +215,7 @@ class Story:
         ended = self.end(
             lease, at=at + took / 2 if ended_at is None else ended_at, by="released", outcome="ok"
         )
-        seen: dict[str, Any] = {"error": "connection lost"}
+        seen: dict[str, Any] = {"error": LOST}
         if answered:
             seen = {"status": 200, "answer": lease_answer(ended, password=None)}
         path = f"/api/v1/leases/{lease.id}/release"

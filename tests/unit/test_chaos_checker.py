@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from support.chaos_findings import found, the_one
-from support.chaos_story import START, Story
+from support.chaos_story import LOST, START, Story
 
 
 class TestFences:
@@ -18,7 +18,7 @@ class TestFences:
 
     def test_grants_in_flight_together_may_be_answered_in_any_order(self) -> None:
         story = Story()
-        slow = story.acquire("runner-1", 1, at=1, took=3, granted_at=1.1)
+        slow = story.acquire("runner-1", 1, at=1, took=1.5, granted_at=1.1)
         fast = story.acquire("runner-2", 2, at=1.5)
         assert slow.fence < fast.fence
         assert found(story) == []
@@ -100,7 +100,7 @@ class TestAnswers:
         story = Story()
         story.problem("runner-1", "acquire_lease", "/api/v1/leases", 409, "pool-exhausted", at=1)
         story.problem("runner-1", "acquire_lease", "/api/v1/leases", 503, "database-unavailable", at=2)
-        story.call("runner-1", "get_pools", "GET", "/api/v1/pools", 3, error="ConnectionResetError")
+        story.call("runner-1", "get_pools", "GET", "/api/v1/pools", 3, error=LOST)
         assert found(story) == []
 
     def test_an_undocumented_status_is_found(self) -> None:

@@ -9,7 +9,7 @@ from chaos.checker.acknowledged import nothing_lost
 from chaos.checker.seen import Seen
 from chaos.checker.violations import Violation
 from chaos.history import Call
-from support.chaos_story import PROJECT, Story, lease_answer, user_id
+from support.chaos_story import LOST, PROJECT, Story, lease_answer, user_id
 
 
 def found(story: Story) -> list[Violation]:
@@ -83,7 +83,7 @@ class TestQuarantines:
     def test_one_that_may_have_been_lifted_is_clean(self) -> None:
         story = self.story()
         path = f"/api/v1/users/{user_id(1)}/restore"
-        story.call("person", "restore_user", "POST", path, 1.5, error="connection lost")
+        story.call("person", "restore_user", "POST", path, 1.5, error=LOST)
         look(story, "active", at=2)
         assert found(story) == []
 
@@ -223,7 +223,7 @@ def restore_all(
 ) -> None:
     """Or another change of many users."""
     body = {"action": action, "filter": {"state": "quarantined"}, **more}
-    seen: dict[str, Any] = {"status": 200} if answered else {"error": "cut"}
+    seen: dict[str, Any] = {"status": 200} if answered else {"error": LOST}
     story.call("person", "change_users", "POST", "/api/v1/users/bulk", at, body=body, **seen)
 
 
@@ -250,7 +250,7 @@ def force(story: Story, lease_id: str, *, at: float) -> Call:
 
 
 def change_policy(story: Story, changes: dict[str, int], *, at: float, answered: bool = True) -> None:
-    seen: dict[str, Any] = {"status": 200} if answered else {"error": "cut"}
+    seen: dict[str, Any] = {"status": 200} if answered else {"error": LOST}
     path = f"/api/v1/projects/{PROJECT}"
     story.call("admin", "update_project", "PATCH", path, at, body=changes, **seen)
     story.kept.audited["update_project", PROJECT] += answered

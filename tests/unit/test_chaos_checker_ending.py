@@ -8,7 +8,7 @@ import pytest
 from chaos.checker import check
 from chaos.checker.violations import Violation
 from chaos.history import BREAKDOWN
-from support.chaos_story import START, Story, user_id
+from support.chaos_story import LOST, START, Story, user_id
 
 
 def found(story: Story) -> list[Violation]:
@@ -69,7 +69,7 @@ def test_a_user_that_nobody_retired_is_found() -> None:
     change_many(story, "retire", {"labels": {"imported": "no"}}, dry_run=True)
     change_many(story, "label", {"labels": {"imported": "no"}})
     path = f"/api/v1/users/{user_id(2)}/retire"
-    story.call("person", "retire_user", "POST", path, 1, error="cut", body={"reason": "old"})
+    story.call("person", "retire_user", "POST", path, 1, error=LOST, body={"reason": "old"})
     apply_file(story, prune=True)
     assert "no call did so" in the_one(story)
 
@@ -81,7 +81,7 @@ def test_a_user_that_somebody_may_have_retired_is_clean() -> None:
     story.user(user_id(1), labels='{"imported": "yes"}')
     change_many(story, "retire", {"labels": {"imported": "yes"}})
     path = f"/api/v1/users/{user_id(2)}/retire"
-    story.call("person", "retire_user", "POST", path, 1, error="cut", body={"reason": "old"})
+    story.call("person", "retire_user", "POST", path, 1, error=LOST, body={"reason": "old"})
     form = f"/ui/users/{user_id(3)}/retire"
     story.call("reader", "page", "POST", form, 1, status=303, content_type="", body={"reason": "old"})
     story.user(user_id(4), managed_by="farm")
@@ -104,9 +104,9 @@ def test_what_broke_down_is_named() -> None:
 
 def change_many(story: Story, action: str, chosen: dict[str, Any], **more: Any) -> None:
     body = {"action": action, "filter": chosen, **more}
-    story.call("person", "change_users", "POST", "/api/v1/users/bulk", 1, error="cut", body=body)
+    story.call("person", "change_users", "POST", "/api/v1/users/bulk", 1, error=LOST, body=body)
 
 
 def apply_file(story: Story, *, prune: bool) -> None:
     body = {"name": "farm", "projects": [], "prune": prune}
-    story.call("admin", "apply_config", "POST", "/api/v1/config/apply", 1, error="cut", body=body)
+    story.call("admin", "apply_config", "POST", "/api/v1/config/apply", 1, error=LOST, body=body)

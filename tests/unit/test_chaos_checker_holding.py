@@ -5,7 +5,7 @@ import pytest
 from chaos.checker.holding import nobody_twice
 from chaos.checker.seen import Seen
 from support.chaos_findings import found, the_one
-from support.chaos_story import Story, user_id
+from support.chaos_story import LOST, Story, user_id
 
 
 class TestNobodyTwice:
@@ -58,6 +58,7 @@ class TestNobodyTwice:
 
     def test_a_deadline_counts_from_before_the_request(self) -> None:
         story = Story()
+        story.fault("delay", 1, 6)
         first = story.acquire("runner-1", 1, at=1, took=5, granted_at=1.1, ttl=10)
         story.end(first, at=11.1)
         story.acquire("runner-2", 1, at=11.2)
@@ -90,7 +91,7 @@ class TestNobodyTwice:
         lease = story.acquire("runner-1", 1, at=1)
         story.end(lease, at=5, by="forced")
         path = f"/api/v1/leases/{lease.id}/force_release"
-        story.call("manager", "force_release_lease", "POST", path, 4.9, error="connection lost")
+        story.call("manager", "force_release_lease", "POST", path, 4.9, error=LOST)
         story.acquire("runner-2", 1, at=21)
         assert found(story) == []
 
@@ -148,6 +149,19 @@ class TestNobodyTwice:
         story.acquire("runner-2", 1, at=25)
         assert len(found(story)) == violations
 
+    def test_a_hold_that_is_excused_hides_no_later_one(self) -> None:
+        story = Story()
+        first = story.acquire("runner-1", 1, at=1, ttl=300)
+        story.fault("database-clock", 5, stepped=8)
+        story.fault("kill", 6, origin="http://replica-1")
+        story.end(first, at=19)
+        second = story.acquire("runner-2", 1, at=20, ttl=30)
+        story.end(second, at=21)
+        story.acquire("runner-3", 1, at=30)
+        told = the_one(story, "nobody twice")
+        assert "held by runner-3" in told
+        assert "by runner-2" in told
+
     def test_a_step_back_excuses_nobody_who_starts(self) -> None:
         story = Story()
         first = story.acquire("runner-1", 1, at=20)
@@ -190,7 +204,7 @@ class TestNobodyTwice:
         story.end(lock, at=5, by="released")
         path = f"/api/v1/users/{user_id(1)}/release_lock"
         body = {"lease_id": lock.id} if named else {}
-        story.call("lead-1", "release_lock", "POST", path, 4.9, body=body, error="connection lost")
+        story.call("lead-1", "release_lock", "POST", path, 4.9, body=body, error=LOST)
         story.acquire("runner-1", 1, at=6)
         assert found(story) == []
 

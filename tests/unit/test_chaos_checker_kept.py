@@ -10,7 +10,7 @@ import pytest
 from chaos.checker import check
 from chaos.checker.kept import Cap
 from support.chaos_findings import found, the_one
-from support.chaos_story import PROJECT, START, Story
+from support.chaos_story import LOST, PROJECT, START, Story
 
 
 class TestHoldersKnow:
@@ -26,7 +26,7 @@ class TestHoldersKnow:
         story = Story()
         forced, released, lapsed = (story.acquire("runner-1", user, at=1) for user in (1, 2, 3))
         path = f"/api/v1/leases/{forced.id}/force_release"
-        story.call("manager", "force_release_lease", "POST", path, 5, error="connection lost")
+        story.call("manager", "force_release_lease", "POST", path, 5, error=LOST)
         story.end(forced, at=5.1, by="forced")
         refuse(story, forced.id, at=10)
         story.release("runner-1", released, at=9)
@@ -40,6 +40,31 @@ class TestHoldersKnow:
         story.fault("database-clock", 5)
         refuse(story, lease.id, at=10)
         assert found(story) == []
+
+
+class TestRetries:
+    def retried(self, slug: str, *, at: float, key: str = "k", **body: Any) -> Story:
+        """A runner holds a lease under a key from 1 s to 11 s, and its key is posted again."""
+        story = Story()
+        lease = story.acquire("runner-1", 1, at=1, ttl=10, key="k")
+        asked = {**story.history.calls[-1].body, **body}
+        status = 429 if slug == "quota-exceeded" else 409
+        story.problem("runner-1", "acquire_lease", "/api/v1/leases", status, slug, at=at, key=key, body=asked)
+        story.end(lease, at=11)
+        return story
+
+    @pytest.mark.parametrize("slug", ["pool-exhausted", "idempotency-key-ended"])
+    def test_a_retry_that_is_refused_while_its_lease_is_live_is_found(self, slug: str) -> None:
+        told = the_one(self.retried(slug, at=5), "no live lease is refused")
+        assert f"runner-1 was told {slug} at 5.010 s under the key of lease" in told
+
+    def test_a_retry_may_be_refused_when_the_lease_is_over_or_by_a_limit(self) -> None:
+        assert found(self.retried("idempotency-key-ended", at=11)) == []
+        assert found(self.retried("quota-exceeded", at=5)) == []
+
+    def test_another_request_or_key_may_be_refused(self) -> None:
+        assert found(self.retried("pool-exhausted", at=5, env="prod")) == []
+        assert found(self.retried("pool-exhausted", at=5, key="other")) == []
 
 
 def refuse(story: Story, lease_id: str, *, at: float) -> None:
@@ -78,8 +103,18 @@ class TestCaps:
     def test_a_renewal_without_an_answer_may_count_as_over(self) -> None:
         story = self.renewed(renewal_took=0.1)
         answered = story.history.calls[1]
-        story.history.calls[1] = replace(answered, status=None, answer=None, error="cut")
+        story.history.calls[1] = replace(answered, status=None, answer=None, error=LOST)
         assert found(story) == []
+
+    def test_a_grant_whose_answer_is_lost_is_found_too(self) -> None:
+        story = Story()
+        story.kept.caps = [Cap("runners", 1)]
+        lease = story.acquire("runner-1", 1, at=1)
+        story.renew("runner-1", lease, at=2)
+        story.acquire("others-1", 3, at=29, principal="others")
+        story.acquire("runner-2", 2, at=30, answered=False)
+        story.acquire("others-1", 4, at=31, principal="others")
+        assert "held 2 users" in the_one(story, "caps kept")
 
     def test_a_renewal_that_was_answered_counts(self) -> None:
         assert "held 2 users" in the_one(self.renewed(renewal_took=0.1), "caps kept")

@@ -62,6 +62,7 @@ class Farm:
 
     def play(self, steps: list[Step]) -> Story:
         """A runner calls when its call before is over; the farm acts on one call after the other."""
+        self.story.fault("delay", 0, 1000)
         over = [0.0] * RUNNERS
         for step in steps:
             self.moment = max(self.moment + step.pause, over[step.runner] + 0.01)

@@ -1,5 +1,6 @@
 """A test that gets a user beside a rotation is found, and a holder that gets another password than the last."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from chaos.checker import examine
 from support.chaos_findings import found, the_one
 from support.chaos_passwords import OF_THE_FARM, inherit, lost_write, rotate
-from support.chaos_story import PASSWORD, Story, lease_answer, user_id
+from support.chaos_story import LOST, PASSWORD, Story, lease_answer, user_id
 
 
 class TestPending:
@@ -57,7 +58,7 @@ class TestPending:
     @pytest.mark.parametrize("path", ["/api/v1/users/import", "/api/v1/users/import?on_exists=update"])
     def test_an_import_ends_no_rotation(self, path: str) -> None:
         story = Story()
-        story.call("person", "import_users", "POST", path, 0.5, error="connection lost")
+        story.call("person", "import_users", "POST", path, 0.5, error=LOST)
         rotate(story, at=1)
         story.acquire("runner-1", 1, at=3)
         assert "runner-1 got user" in the_one(story, "no pending password for a test")
@@ -83,6 +84,13 @@ class TestPending:
         story.release("keeper-1", lease, at=3)
         story.acquire("runner-1", 1, at=5)
         assert found(story) == []
+
+    def test_a_lost_change_by_a_person_ends_no_rotation_long_after_it(self) -> None:
+        story = Story()
+        lost_write(story, "update_user", at=1, body={"password": PASSWORD})
+        rotate(story, at=100)
+        story.acquire("runner-1", 1, at=103)
+        assert "runner-1 got user" in the_one(story, "no pending password for a test")
 
     def test_a_password_that_a_keeper_has_found_pending_is_known_too(self) -> None:
         story = Story()
@@ -115,7 +123,7 @@ class TestLastPassword:
         lease = story.acquire("runner-1", 1, at=at - 0.05)
         story.history.calls.pop()
         path = f"/api/v1/leases/{lease.id}/users/{user_id(1)}"
-        seen = {"status": 200, "answer": lease_answer(lease)["users"][0]} if answered else {"error": "cut"}
+        seen = {"status": 200, "answer": lease_answer(lease)["users"][0]} if answered else {"error": LOST}
         story.call(
             "runner-1", "write_back", "PATCH", path, at, took=took, body={"password": password}, **seen
         )
@@ -137,6 +145,38 @@ class TestLastPassword:
         self.write(story, lost, at=2, answered=False)
         story.acquire("runner-2", 1, at=3)
         assert found(story) == []
+
+    def test_a_lost_write_of_a_person_is_not_read_after_a_later_one(self) -> None:
+        story = Story()
+        lost_write(story, "update_user", at=1, body={"password": f"{PASSWORD}-2"})
+        self.write(story, PASSWORD, at=100)
+        story.acquire("runner-2", 1, at=103, password=f"{PASSWORD}-2")
+        assert "runner-2 got another password" in the_one(story, "the password that was written last")
+
+    def test_a_retry_that_gives_an_old_password_is_found(self) -> None:
+        story = Story()
+        self.write(story, PASSWORD, at=1)
+        lease = story.acquire("runner-2", 1, at=3, key="k")
+        story.answer("runner-2", lease, at=4, again=True, password=f"{PASSWORD}-2")
+        assert "runner-2 got another password" in the_one(story, "the password that was written last")
+
+    @pytest.mark.parametrize(("created", "violations"), [(1, 1), (0, 0)])
+    def test_another_password_than_the_one_of_the_import_is_found(
+        self, created: int, violations: int
+    ) -> None:
+        story = Story()
+        story.acquire("runner-2", 1, at=3, password=f"{PASSWORD}-2")
+        user = story.history.calls[-1].answer["users"][0]
+        line = {
+            "login": user["login"],
+            "project_id": user["project_id"],
+            "env": "stage",
+            "password": PASSWORD,
+        }
+        answer = {"created": created, "updated": 0, "unchanged": 0, "skipped": 1 - created, "errors": []}
+        seen = {"status": 200, "answer": answer, "body": json.dumps(line)}
+        story.call("admin", "import_users", "POST", "/api/v1/users/import", 1, **seen)
+        assert [each.rule for each in found(story)] == ["the password that was written last"] * violations
 
     def test_of_two_writes_at_once_either_is_the_last(self) -> None:
         story = Story()
@@ -188,7 +228,7 @@ class TestLastPassword:
     ) -> None:
         story = Story()
         answer = {"created": 0, "updated": 1, "unchanged": 0, "skipped": 0, "errors": []}
-        seen = {"status": 200, "answer": answer} if is_answered else {"error": "connection lost"}
+        seen = {"status": 200, "answer": answer} if is_answered else {"error": LOST}
         path = "/api/v1/users/import?on_exists=update"
         story.call("person", "import_users", "POST", path, 0.5, body="", **seen)
         self.write(story, f"{PASSWORD}-2", at=1)

@@ -1,15 +1,18 @@
-"""Requests that are served out of order or too late are found and named."""
+"""Requests that are served out of order, too late or not at all are found and named."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from chaos.checker import examine
 from chaos.checker.late_grants import no_late_grant
 from chaos.checker.seen import Seen
 from chaos.checker.waiting import waits_in_order
+from chaos.history import BROKEN_OFF
 from support.chaos_findings import found, the_one
-from support.chaos_story import START, Story, lease_answer
+from support.chaos_story import LOST, START, Story, lease_answer
 
 
 def overtake(story: Story, **first: Any) -> None:
@@ -122,7 +125,7 @@ class TestWaitsInOrder:
 
     def test_a_place_that_was_kept_for_a_retry_may_be_overtaken(self) -> None:
         story = Story()
-        story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 2, took=4, key="k", error="cut")
+        story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 2, took=4, key="k", error=LOST)
         story.acquire("runner-2", 2, at=5, took=3.01, granted_at=8, wait=20)
         waiting = {"requested_at": START + timedelta(seconds=2), "waited": 7.5}
         story.acquire("runner-1", 1, at=8.5, took=1, granted_at=9.5, wait=20, key="k", **waiting)
@@ -174,25 +177,29 @@ class TestWaitsInOrder:
         assert found(story) == []
 
 
+def late(story: Story) -> list[str]:
+    """Such an answer may come too late as well, which is another rule's."""
+    return [str(each) for each in found(story) if each.rule == "no late grant"]
+
+
 class TestNoLateGrant:
     def test_a_wait_that_is_granted_after_its_end_is_found(self) -> None:
         story = Story()
         lease = story.acquire("runner-1", 1, at=2, took=8, granted_at=9, wait=4)
-        assert f"runner-1 got lease {lease.id} after 7" in the_one(story, "no late grant")
+        (told,) = late(story)
+        assert f"runner-1 got lease {lease.id} after 7" in told
 
-    def test_a_lease_of_a_key_that_was_refused_is_found(self) -> None:
+    def test_a_request_that_was_refused_and_has_a_lease_is_found(self) -> None:
         story = Story()
-        path = "/api/v1/leases"
-        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
-        lease = story.grant(1, at=7, key="k")
-        assert f"key k was refused to runner-1, and has lease {lease.id}" in the_one(story, "no late grant")
+        refuse(story, at=1, waited=5)
+        lease = story.grant(1, at=7, request_id=story.history.calls[-1].answer["request_id"])
+        told = the_one(story, "no late grant")
+        assert f"runner-1 was told that no user is free, and the same request got lease {lease.id}" in told
 
-    def test_a_refused_key_whose_earlier_answer_was_lost_may_have_a_lease(self) -> None:
+    def test_a_later_request_may_get_a_lease(self) -> None:
         story = Story()
-        story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 0, key="k", error="cut")
-        path = "/api/v1/leases"
-        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
-        story.grant(1, at=7, key="k")
+        refuse(story, at=1, waited=5)
+        story.acquire("runner-1", 1, at=7, request_id="b" * 32)
         assert found(story) == []
 
     @pytest.mark.parametrize(
@@ -213,20 +220,61 @@ class TestNoLateGrant:
         story.fault("cut", 3, 4, origin=origin)
         story.fault("cut", 5, 6, origin=origin)
         story.acquire("runner-1", 1, at=2, took=waited, granted_at=2 + waited, wait=4)
-        assert len(found(story)) == violations
+        assert len(late(story)) == violations
 
-    def test_a_refused_key_whose_earlier_call_may_go_on_may_have_a_lease(self) -> None:
-        story = Story()
-        path = "/api/v1/leases"
-        story.problem("runner-1", "acquire_lease", path, 503, "database-unavailable", at=0, key="k")
-        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
-        story.grant(1, at=7, key="k")
-        assert found(story) == []
-
-    def test_waits_and_refused_keys_are_counted(self) -> None:
+    def test_waits_and_refusals_are_counted(self) -> None:
         story = Story()
         story.acquire("runner-1", 1, at=1, wait=4)
         story.acquire("runner-1", 2, at=1)
-        path = "/api/v1/leases"
-        story.problem("runner-1", "acquire_lease", path, 409, "pool-exhausted", at=1, took=5, key="k")
+        refuse(story, at=1, waited=5)
         assert compared(story, "no late grant") == 2
+
+
+class TestAnsweredInTime:
+    def test_a_request_that_gets_no_answer_is_found(self) -> None:
+        story = Story()
+        story.call("runner-1", "get_pools", "GET", "/api/v1/pools", 3, took=6.01, error="hung up after 6.0 s")
+        assert "runner-1 got no answer of get_pools within 6.010 s" in the_one(story, "answered in time")
+
+    def test_a_wait_that_gets_no_answer_is_found(self) -> None:
+        story = Story()
+        wait(story, took=16.01, error="hung up after 16.0 s")
+        assert "got no answer of acquire_lease" in the_one(story, "answered in time")
+
+    def test_a_connection_that_is_lost_is_found(self) -> None:
+        story = Story()
+        story.call("runner-1", "get_pools", "GET", "/api/v1/pools", 3, error="ReadError: reset by peer")
+        assert "(ReadError: reset by peer)" in the_one(story, "answered in time")
+
+    def test_a_refusal_long_after_the_wait_is_found(self) -> None:
+        story = Story()
+        refuse(story, at=2, waited=4)
+        story.history.calls[-1] = replace(story.history.calls[-1], ended_at=8.1)
+        told = the_one(story, "answered in time")
+        assert "runner-1 asked to wait for 4.0 s, and was answered after 6.100 s" in told
+
+    @pytest.mark.parametrize("origin", ["", "http://replica-1"])
+    def test_a_fault_may_lose_or_delay_an_answer(self, origin: str) -> None:
+        story = Story()
+        story.fault("cut", 1, 2, origin=origin)
+        wait(story, took=16.01, error="hung up after 16.0 s")
+        assert found(story) == []
+
+    def test_a_fault_of_another_replica_delays_no_answer(self) -> None:
+        story = Story()
+        story.fault("cut", 1, 2, origin="http://replica-2")
+        wait(story, took=16.01, error="hung up after 16.0 s")
+        the_one(story, "answered in time")
+
+    @pytest.mark.parametrize(("took", "error"), [(15.9, "hung up after 15.9 s"), (16.5, BROKEN_OFF)])
+    def test_who_hangs_up_early_or_is_broken_off_gets_none(self, took: float, error: str) -> None:
+        story = Story()
+        wait(story, took=took, error=error)
+        assert found(story) == []
+        assert examine(*story.finish()).compared["answered in time"] == 0
+
+
+def wait(story: Story, *, took: float, error: str) -> None:
+    """For a user, for ten seconds."""
+    body = {"project": "shop", "env": "stage", "wait_seconds": 10}
+    story.call("runner-1", "acquire_lease", "POST", "/api/v1/leases", 3, took=took, body=body, error=error)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chaos.checker.acknowledged import HOLDERS_KNOW, NOTHING_LOST, holders_know, nothing_lost
+from chaos.checker.answered import ANSWERED, answered
 from chaos.checker.answers import AS_DOCUMENTED, as_documented
 from chaos.checker.caps import CAPS_KEPT, caps_kept
 from chaos.checker.ending import ALL_FREE, all_free
@@ -36,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     PENDING_KEPT: pending_kept,
     LAST_PASSWORD: last_password,
     AS_DOCUMENTED: as_documented,
+    ANSWERED: answered,
 }
 OF_THE_DATABASE: Mapping[str, Rule] = {
     NOTHING_LOST: nothing_lost,
@@ -75,6 +77,7 @@ def check(history: History, kept: Kept | None, *, logs: Sequence[Path] = ()) -> 
 
 __all__ = [
     "ALL_FREE",
+    "ANSWERED",
     "AS_DOCUMENTED",
     "CAPS_KEPT",
     "FENCES_RISE",

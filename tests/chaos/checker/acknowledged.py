@@ -8,13 +8,14 @@ from chaos.checker.acknowledged_changes import changes_that_are_lost
 from chaos.checker.acknowledged_users import quarantines_that_are_lost, users_that_are_missing
 from chaos.checker.holding import Hold, holds
 from chaos.checker.kept import Kept, KeptLease
-from chaos.checker.seen import Seen, lease_named, users_of
+from chaos.checker.seen import Seen, asked_for, lease_in, lease_named, users_of
 from chaos.checker.violations import Violation, shown, slug_of
 from chaos.history import Call
 
 NOTHING_LOST = "nothing lost"
 HOLDERS_KNOW = "no live lease is refused"
 
+TOO_MANY = 429
 _LOST = frozenset({"lease-lapsed", "no-such-lease", "not-the-holder"})
 
 
@@ -85,11 +86,11 @@ def _of_end(call: Call, stored: KeptLease | None) -> Iterator[Violation]:
 
 
 def holders_know(seen: Seen, _: Kept) -> Iterator[Violation]:
-    """A holder is not told that its lease has ended before its end (docs/leases.md, rule 3; decision 0021).
+    """A holder is not told that its lease has ended before its end (docs/leases.md, rules 3 and 7; decision 0021).
 
-    Unless somebody forced the release. When the database's clock is stepped forwards, leases end at once and their
-    holders are told so (docs/leases.md, The clock), so what was told about a lease that lived through a step is left
-    out.
+    Unless somebody forced the release. Until then a retry of its acquire under the same key is answered with the
+    lease. When the database's clock is stepped forwards, leases end at once and their holders are told so
+    (docs/leases.md, The clock), so what was told about a lease that lived through a step is left out.
     """
     of_leases: dict[str, list[Hold]] = defaultdict(list)
     for hold in holds(seen):
@@ -108,6 +109,25 @@ def holders_know(seen: Seen, _: Kept) -> Iterator[Violation]:
                     f"which it held until {hold.deadline:.3f} s",
                     tuple(dict.fromkeys(map(shown, (hold.granted, hold.prolonged, call)))),
                 )
+    for hold in (hold for held in of_leases.values() for hold in held):
+        yield from _refused_retries(seen, hold)
+
+
+def _refused_retries(seen: Seen, hold: Hold) -> Iterator[Violation]:
+    for call in seen.under_key.get((hold.granted.principal, hold.granted.key or ""), ()):
+        is_answered = call.status is not None and call.status < 500 and call.status != TOO_MANY
+        if not is_answered or not _is_known(hold, call) or asked_for(call) != asked_for(hold.granted):
+            continue
+        if _may_have_ended(seen, hold, call):
+            continue
+        seen.compared[HOLDERS_KNOW] += 1
+        if lease_in(call) is None:
+            yield Violation(
+                HOLDERS_KNOW,
+                f"{call.client} was told {slug_of(call)} at {call.ended_at:.3f} s under the key of lease {hold.lease}, "
+                f"which it held until {hold.deadline:.3f} s",
+                tuple(map(shown, (hold.granted, call))),
+            )
 
 
 def _is_known(hold: Hold, call: Call) -> bool:

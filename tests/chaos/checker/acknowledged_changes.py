@@ -16,6 +16,7 @@ _EACH_TIME = frozenset(
         "create_token",
         "create_project",
         "update_project",
+        "update_user",
         "delete_user",
         "quarantine_user",
         "retire_user",

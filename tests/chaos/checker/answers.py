@@ -25,8 +25,8 @@ def as_documented(seen: Seen, _: Kept) -> Iterator[Violation]:
     """Status, media type and body of each answer are in the OpenAPI document (docs/problems.md).
 
     A problem has one of the slugs that the document gives for its operation and status. No answer is a 500, which
-    the document has because a bug would be told so. A call without an answer is no violation. Of the page, which is
-    not in the document: no answer is a server error without the words of the page, or has a traceback.
+    the document has because a bug would be told so. A call without an answer is no violation. The page is not in the
+    document: none of its answers is a 500 or has a traceback.
     """
     for call in seen.calls:
         if call.status is None:
@@ -72,7 +72,7 @@ class Documented:
     def fault_of(self, call: Call) -> str | None:
         media_type = call.content_type.partition(";")[0].strip()
         if not self._content:
-            return None if call.answer in {None, ""} else "has a body that is not documented"
+            return None if call.answer in (None, "") else "has a body that is not documented"
         schema = self._content.get(media_type)
         if schema is None:
             return f"has the media type {media_type or 'none'}, which is not documented"

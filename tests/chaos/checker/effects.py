@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from chaos.checker.changes import TAKES_EFFECT_WITHIN
 from chaos.checker.seen import Seen, lease_named, user_in, users_of
 from chaos.history import Call
 
@@ -23,7 +24,10 @@ class Effects:
         """Of a write of a user. A holder's needs its live lease, so it is over when a later lease has the user."""
         if call.status in DONE:
             return call.ended_at
-        fence = self._fences.get(lease_named(call) or "")
+        lease_id = lease_named(call)
+        if lease_id is None:
+            return call.ended_at + TAKES_EFFECT_WITHIN
+        fence = self._fences.get(lease_id)
         if fence is None:
             return _NEVER
         return min((at for later, at in self._grants[user_in(call)] if later > fence), default=_NEVER)

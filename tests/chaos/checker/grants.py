@@ -6,7 +6,7 @@ from datetime import datetime
 from operator import attrgetter
 
 from chaos.checker.kept import Kept, KeptLease
-from chaos.checker.seen import Seen, lease_in
+from chaos.checker.seen import Seen, asked_for, lease_in
 from chaos.checker.violations import Violation, shown
 from chaos.history import Call
 
@@ -95,29 +95,12 @@ def _one_lease(under: tuple[str, str], answered: list[Call]) -> Iterator[Violati
                 f"and {call.client} lease {lease_in(call)}",
                 (shown(first), shown(call)),
             )
-        elif _wanted(call) != _wanted(first):
+        elif asked_for(call) != asked_for(first):
             yield Violation(
                 ONE_LEASE_FOR_A_KEY,
                 f"another request under key {key} of {principal} gave {call.client} lease {lease_in(call)} again",
                 (shown(first), shown(call)),
             )
-
-
-_PLACE = ("project", "project_id", "env", "domain", "user", "user_id")
-
-
-def _wanted(call: Call) -> tuple[object, ...]:
-    """What a retry must ask for once more. The TTL, the wait and the owner may change."""
-    body = call.body or {}
-    asked = tuple(body.get(name) for name in _PLACE)
-    return (
-        call.operation,
-        call.path,
-        *asked,
-        body.get("labels") or {},
-        body.get("count", 1),
-        body.get("purpose"),
-    )
 
 
 def _keys_of_the_database(kept: Kept) -> Iterator[Violation]:

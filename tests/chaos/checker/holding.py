@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from chaos.checker.changes import TAKES_EFFECT_WITHIN
+from chaos.checker.fences import by_fence, granted_between
 from chaos.checker.kept import Kept, KeptLease
 from chaos.checker.seen import CLOCK_MARGIN, Seen, may_have_happened, users_of
 from chaos.checker.violations import Violation, shown
@@ -17,8 +19,6 @@ UNNOTICED_STEP = 2.0
 """Seconds: shorter steps of the clock of the database are not noticed (docs/leases.md, The clock)."""
 STARTS_PROCESSES = frozenset({"kill", "terminate", "vanish", "upgrade", "rotate_keys"})
 """Faults in which a process of the farm starts."""
-STILL_UNDER_WAY = 60.0
-"""Seconds for which a request whose caller gave up may still reach the farm."""
 
 
 @dataclass(slots=True)
@@ -109,22 +109,21 @@ def _released_at(seen: Seen, lease_id: str, acquire: Call) -> float:
             call.sent_at
             for call in seen.lock_releases.get(users_of(acquire)[0], ())
             if call.principal == acquire.principal
-            and call.ended_at + (STILL_UNDER_WAY if call.status is None else 0) > acquire.sent_at
+            and call.ended_at + (TAKES_EFFECT_WITHIN if call.status is None else 0) > acquire.sent_at
         ]
     return min(ends, default=float("inf"))
 
 
 def _overlaps(seen: Seen, steps: list[Fault], user: str, holds: list[Hold]) -> Iterator[Violation]:
-    """Compares each hold, by its beginning, with the one before it that lasts longest."""
-    longest: Hold | None = None
+    """Compares each hold, by its beginning, with the one before it, and with all that go on since longer."""
+    earlier: list[Hold] = []
     for hold in holds:
-        if longest is not None and hold.lease != longest.lease:
-            until = _protected_until(seen, steps, longest, hold)
+        for before in earlier:
+            until = _protected_until(seen, steps, before, hold) if before.lease != hold.lease else None
             seen.compared[NOBODY_TWICE] += until is not None
             if until is not None and hold.since < until:
-                yield _twice(user, longest, hold)
-        if longest is None or hold.until > longest.until:
-            longest = hold
+                yield _twice(user, before, hold)
+        earlier = [each for each in (*earlier, hold) if each.until > hold.since]
 
 
 def _protected_until(seen: Seen, steps: list[Fault], first: Hold, second: Hold) -> float | None:
@@ -163,8 +162,8 @@ def _overlapping_leases(seen: Seen, kept: Kept) -> Iterator[Violation]:
     Left out where its clock was stepped while the two leases were granted, because then their times do not compare.
     """
     last: dict[str, KeptLease] = {}
-    granted = _granted_between(seen, kept)
-    for lease in _by_fence(kept):
+    granted = granted_between(seen, kept)
+    for lease in by_fence(kept):
         for user in lease.users:
             before, last[user] = last.get(user), lease
             if before is None or seen.clock_stepped(granted[before.fence][0], granted[lease.fence][1]):
@@ -179,25 +178,3 @@ def _overlapping_leases(seen: Seen, kept: Kept) -> Iterator[Violation]:
                         shown(call) for each in (before, lease) for call in seen.acquires.get(each.id, ())[:1]
                     ),
                 )
-
-
-def _granted_between(seen: Seen, kept: Kept) -> dict[int, tuple[float, float]]:
-    """By fence: after the requests of all leases before it were sent, and before all later ones were answered."""
-    calls = dict(seen.granted())
-    in_order = _by_fence(kept)
-    earliest, latest = 0.0, float("inf")
-    since: dict[int, float] = {}
-    until: dict[int, float] = {}
-    for lease in in_order:
-        if call := calls.get(lease.id):
-            earliest = max(earliest, seen.asked_at(call))
-        since[lease.fence] = earliest
-    for lease in reversed(in_order):
-        if call := calls.get(lease.id):
-            latest = min(latest, call.ended_at)
-        until[lease.fence] = latest
-    return {fence: (since[fence], until[fence]) for fence in since}
-
-
-def _by_fence(kept: Kept) -> list[KeptLease]:
-    return sorted(kept.leases.values(), key=lambda lease: lease.fence)

@@ -34,10 +34,9 @@ class KeptLease:
     key: str | None = None
     requested_at: datetime | None = None
     waited: float | None = None
-    wait_seconds: float | None = None
     priority: int = 0
-    labels: str = "{}"
-    """What was asked of the labels of its users, with choices, as comparable text."""
+    request_id: str | None = None
+    """Of the request that it was granted to."""
 
     @property
     def end(self) -> datetime:
@@ -134,9 +133,8 @@ def _lease(row: Row) -> KeptLease:
         key=row["idempotency_key"],
         requested_at=row["requested_at"],
         waited=row["waited"],
-        wait_seconds=row["wait_seconds"],
         priority=row["priority"] or 0,
-        labels=f"{row['labels']} {row['choices']}",
+        request_id=row["request_id"],
     )
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from chaos.checker.kept import Kept
-from chaos.checker.seen import Seen
+from chaos.checker.seen import ACQUIRES, Seen
 from chaos.checker.violations import Violation, shown, slug_of
-from chaos.checker.waiting import HEARTBEAT, is_single
+from chaos.checker.waiting import RECOVERS_WITHIN, is_single
 from chaos.history import Call
 
 NO_LATE_GRANT = "no late grant"
@@ -18,8 +18,8 @@ and granted by a statement that waits for locks of users before it reads the clo
 def no_late_grant(seen: Seen, kept: Kept) -> Iterator[Violation]:
     """A wait that is over is never granted (docs/waiting.md, When it is over).
 
-    A request that was posted once waited no longer, by the farm's own account, than it asked for. A key whose last
-    call was refused, with all calls before it over by then, has no lease. Waits during a step of the database's
+    A request that was told that no user is free has no lease. One that was posted once waited no longer, by the farm's
+    own account, than it asked for. Waits during a step of the database's
     clock are left out, because the account is by that clock. Those during a fault of the database or of their replica
     may be longer by the fault and the seconds after it.
     """
@@ -35,7 +35,7 @@ def no_late_grant(seen: Seen, kept: Kept) -> Iterator[Violation]:
         if waited > asked + LATE + _disturbance(seen, call):
             what = f"{call.client} got lease {lease_id} after {waited} s, and asked to wait for {asked}"
             yield Violation(NO_LATE_GRANT, what, (shown(call),))
-    yield from _grants_of_refused_keys(seen, kept)
+    yield from _grants_to_refused(seen, kept)
 
 
 def _disturbance(seen: Seen, call: Call) -> float:
@@ -49,23 +49,17 @@ def _disturbance(seen: Seen, call: Call) -> float:
     ]
     if not during:
         return 0.0
-    return HEARTBEAT + sum(
+    return RECOVERS_WITHIN + sum(
         min(fault.ended_at, call.ended_at) - max(fault.began_at, call.sent_at) for fault in during
     )
 
 
-def _grants_of_refused_keys(seen: Seen, kept: Kept) -> Iterator[Violation]:
-    """A call that got no answer or a server error may go on at the farm, and is not over."""
-    unseen = {lease.key: lease for lease in kept.leases.values() if lease.id not in seen.acquires}
-    for (_, key), calls in seen.under_key.items():
-        last = max(calls, key=lambda call: call.sent_at)
-        others = [call for call in calls if call is not last]
-        are_over = all(
-            call.status is not None and call.status < 500 and call.ended_at <= last.sent_at for call in others
-        )
-        if not are_over or slug_of(last) != "pool-exhausted":
+def _grants_to_refused(seen: Seen, kept: Kept) -> Iterator[Violation]:
+    granted = {lease.request_id: lease for lease in kept.leases.values()}
+    for call in seen.calls:
+        if call.operation not in ACQUIRES or slug_of(call) != "pool-exhausted":
             continue
         seen.compared[NO_LATE_GRANT] += 1
-        if key in unseen:
-            what = f"key {key} was refused to {last.client}, and has lease {unseen[key].id}"
-            yield Violation(NO_LATE_GRANT, what, (shown(last),))
+        if lease := granted.get(call.answer["request_id"]):
+            what = f"{call.client} was told that no user is free, and the same request got lease {lease.id}"
+            yield Violation(NO_LATE_GRANT, what, (shown(call),))

@@ -1,10 +1,12 @@
 """A holder reads the password that was written last."""
 
+import json
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from chaos.checker.effects import DONE, Effects
 from chaos.checker.kept import Kept
@@ -16,6 +18,8 @@ from chaos.history import Call
 LAST_PASSWORD = "the password that was written last"
 
 _Span = tuple[float, float]
+_Place = tuple[str, str, str]
+"""Project, env and login."""
 _PendingPasswords = dict[tuple[str | None, str], str]
 """By lease and user."""
 
@@ -35,13 +39,14 @@ def last_password(seen: Seen, _: Kept) -> Iterator[Violation]:
     """A holder gets the password that was acknowledged last (docs/stock.md, Chores: no crash loses a password).
 
     A password may be read if its write was not over before another one began that was acknowledged before the read.
+    The first one of a user is that of its creation or its import.
     Left out are reads beside or after a write of which it is not known what it wrote, until one that is known has
     come after it: of any user an import that may update users, or one by the page; of one user a confirmation that
     was not acknowledged, of a password that nobody has seen.
     """
     writes, of_any = _writes(seen)
     orders = {user: _Order(of_user, of_any) for user, of_user in writes.items()}
-    for call in (call for _, call in seen.granted()):
+    for call in (call for calls in seen.acquires.values() for call in calls):
         for user in call.answer["users"]:
             order = orders.get(user["id"])
             last = order.last_before(call.sent_at) if order else None
@@ -83,6 +88,7 @@ def _writes(seen: Seen) -> tuple[dict[str, _Writes], list[_Span]]:
     writes: dict[str, _Writes] = defaultdict(_Writes)
     of_any = []
     effects = Effects(seen)
+    ids = _ids(seen)
     pending: _PendingPasswords = {}
     for call in seen.calls:
         pending.update(_pending_in(call))
@@ -90,6 +96,11 @@ def _writes(seen: Seen) -> tuple[dict[str, _Writes], list[_Span]]:
             continue
         if (call.operation == "import_users" and "update" in call.path) or _is_on_the_page(call):
             of_any.append((call.sent_at, effects.over_at(call)))
+        elif call.operation == "import_users":
+            for place, password in _imported(call):
+                if user := ids.get(place):
+                    writes[user].spans[password].append((call.sent_at, call.ended_at))
+                    writes[user].done.append(call)
         elif (written := _password_of(call, pending)) is not None:
             user, password = written
             writes[user].spans[password].append((call.sent_at, effects.over_at(call)))
@@ -98,6 +109,29 @@ def _writes(seen: Seen) -> tuple[dict[str, _Writes], list[_Span]]:
         elif call.operation == "confirm_rotation":
             writes[user_in(call)].unknown.append((call.sent_at, effects.over_at(call)))
     return writes, of_any
+
+
+def _ids(seen: Seen) -> dict[_Place, str]:
+    """Of the users that somebody was given."""
+    return {
+        _place(user): user["id"]
+        for calls in seen.acquires.values()
+        for call in calls
+        for user in call.answer["users"]
+    }
+
+
+def _place(user: dict[str, Any]) -> _Place:
+    return user["project_id"], user["env"], user["login"]
+
+
+def _imported(call: Call) -> Iterator[tuple[_Place, str]]:
+    """The users that an import has made for sure, with their passwords."""
+    if call.status != 200:
+        return
+    users = [json.loads(line) for line in call.body.splitlines()]
+    if call.answer["created"] == len(users):
+        yield from ((_place(user), user["password"]) for user in users)
 
 
 def _pending_in(call: Call) -> Iterator[tuple[tuple[str | None, str], str]]:

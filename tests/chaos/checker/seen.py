@@ -14,6 +14,7 @@ _LEASE = re.compile(r"/leases/([0-9a-f-]{36})")
 _LEASE_ACTION = re.compile(r"/leases/([0-9a-f-]{36})/(renew|release|force[_-]release)(?:\?|$)")
 _LOCK_ACTION = re.compile(r"/users/([0-9a-f-]{36})/release_lock(?:\?|$)")
 ACQUIRES = frozenset({"acquire_lease", "acquire_lock"})
+_PLACE = ("project", "project_id", "env", "domain", "user", "user_id")
 
 
 class Seen:
@@ -114,3 +115,17 @@ def user_in(call: Call) -> str:
 def may_have_happened(call: Call) -> bool:
     """Whether the farm did what was asked, or may have: also when no answer came or a server error."""
     return call.status is None or call.status < 400 or call.status >= 500
+
+
+def asked_for(call: Call) -> tuple[object, ...]:
+    """What a retry must ask for once more. The TTL, the wait and the owner may change."""
+    body = call.body or {}
+    asked = tuple(body.get(name) for name in _PLACE)
+    return (
+        call.operation,
+        call.path,
+        *asked,
+        body.get("labels") or {},
+        body.get("count", 1),
+        body.get("purpose"),
+    )

@@ -20,15 +20,15 @@ OUT_OF_ORDER = 1.0
 Across replicas, and while a queue forms, the order holds to some milliseconds only (docs/waiting.md, The order). A run
 has all processes of the farm on one machine: one that begins may take a second to write the tickets of its requests."""
 LAPSES_AFTER = 3.0
-"""Seconds of a fault in which the tickets of a replica go on counting: five without a heartbeat, less one between two,
-and one until the next."""
+"""Seconds of a fault in which the tickets of a replica go on counting. They stop counting five seconds after its last
+heartbeat, which may be one second before the fault, and the next one comes up to a second after it."""
 SETTLES_WITHIN = 3.0
 """Seconds after a fault in which a replica may not yet listen again, or still makes a pause after a grant that got no
 user."""
-HEARTBEAT = 6.0
+RECOVERS_WITHIN = 6.0
 """Seconds after a longer fault in which the tickets of a replica may not count, or count again too late."""
 UNSAID = 1.0
-"""Seconds in which nobody may know of a user that another process had freed when its fault began."""
+"""Seconds after a fault of another replica has begun: users that it had just freed may not be announced yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _settled_at(fault: Fault, replica: str) -> float:
     if fault.kind == CLOCK_STEP:  # one replica believes the clock sooner than another
         return fault.ended_at + CLOCK_MARGIN
     is_short = fault.ended_at - fault.began_at <= LAPSES_AFTER
-    return fault.ended_at + (SETTLES_WITHIN if is_short else HEARTBEAT)
+    return fault.ended_at + (SETTLES_WITHIN if is_short else RECOVERS_WITHIN)
 
 
 def _during(wait: Wait, grants: list[Grant]) -> Iterator[Grant]:

@@ -5,8 +5,8 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
-from chaos.caller import PATIENCE, Caller
-from chaos.history import CANARY, PAGE, Call
+from chaos.caller import Caller
+from chaos.history import CANARY, PAGE, PATIENCE, Call
 from chaos.plan import PersonStep
 from support.pages import FRAGMENT, Read
 

@@ -33,7 +33,8 @@ async def _acquire(caller: Caller, step: RunnerStep, key: str | None) -> Call | 
             if step.asks_twice:
                 await _ask(caller, step, key, attempt + 1, step.replica + 2)
             return granted
-        if all(call.status not in UNCERTAIN for call in calls):
+        is_settled = all(call.status not in UNCERTAIN for call in calls)
+        if is_settled and not (step.insists and attempt == 0):
             return None
         await asyncio.sleep(0.1 * (attempt + 1))
     return None
@@ -61,7 +62,8 @@ async def _work(caller: Caller, step: RunnerStep, granted: Call) -> None:
             return
     await asyncio.sleep(step.works / (step.renewals + 1))
     if step.verdict is not None:
-        await release(caller, path, step.verdict, step.replica)
+        of_one = [{"id": lease["users"][0]["id"], **step.says_of_one}] if step.says_of_one else []
+        await release(caller, path, {**step.verdict, "users": of_one}, step.replica)
 
 
 async def release(caller: Caller, path: str, verdict: dict[str, Any], replica: int) -> None:
