@@ -1,9 +1,11 @@
 """No request overtakes one that a replica received noticeably earlier, however slow a replica is."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from botfarm.db.leasing import advisory_locks
 from botfarm.domain.leases import Purpose
 from botfarm.domain.pools import Pool
 from botfarm.services.waiting import pool_queue
@@ -102,6 +104,31 @@ class TestTwoReplicasThatGrant:
 
 
 class TestOneReplica:
+    async def test_a_grant_that_waited_for_its_quota_takes_no_user_of_an_earlier_request(
+        self, farm: Farm, replicas: Replicas
+    ) -> None:
+        pool = await replicas.occupied_pool(1, plan="paid")
+        free = await farm.user(pool, plan="free")
+        await replicas.occupy(pool)
+        quota: dict[str, Any] = {"principal": "nightly", "max_leases": 5}
+        async with replicas.replica() as one:
+            paid = one.wait(pool, owner="paid", labels={"plan": "paid"}, ago=1, **quota)
+            anyone = one.wait(pool, owner="any", **quota)
+            await replicas.until_waiting(2)
+            await one.until_read(pool)
+            async with farm.database.transaction() as session:
+                await advisory_locks.lock_principal(session, "nightly")
+                await replicas.free_users(one, free)
+                await until(lambda: [request.terms.owner for request in one.grants.tries] == ["any"])
+                await farm.until_blocked()
+                await replicas.occupy(pool)
+                await replicas.free(one, pool, labels='{"plan": "paid"}')
+                await farm.until_blocked(2)
+            await paid
+            assert replicas.order == ["paid"]
+            await replicas.free_users(one, free)
+            await anyone
+
     async def test_a_request_joins_the_queue_behind_one_whose_ticket_is_being_inserted(
         self, farm: Farm, replicas: Replicas
     ) -> None:

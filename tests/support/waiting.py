@@ -24,7 +24,7 @@ from botfarm.services.access.passwords import Passwords
 from botfarm.services.access.sessions import Sessions
 from botfarm.services.access.token_authentication import TokenAuthentication
 from botfarm.services.granting.acquire_limiter import AcquireLimiter
-from botfarm.services.granting.grants import Grants
+from botfarm.services.granting.grants import Grants, IsItsTurn
 from botfarm.services.shared.database_clock import DatabaseClock
 from botfarm.services.shared.notifier import Notifier
 from botfarm.services.shared.shutdown import Shutdown
@@ -65,9 +65,12 @@ class ObservedGrants(Grants):
         """Those without a reading of the queue."""
 
     @override
-    async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+    async def grant_ticket(
+        self, request: LeaseRequest, ticket_id: int, *, is_its_turn: IsItsTurn
+    ) -> Grant | None:
         await self._try(request)
-        return self._noted(request, await super().grant_ticket(request, ticket_id))
+        grant = await super().grant_ticket(request, ticket_id, is_its_turn=is_its_turn)
+        return self._noted(request, grant)
 
     @override
     async def grant_first(self, request: LeaseRequest, ticket_id: int) -> Grant | None:

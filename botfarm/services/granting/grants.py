@@ -1,6 +1,6 @@
 """Grants users of a pool: to batches of requests, or to one request alone under the lock of the pool."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from uuid import UUID, uuid4
@@ -28,6 +28,8 @@ from botfarm.services.stock.pools import Pools
 
 Kind = tuple[Pool, Purpose, WantedUsers]
 """Requests of one kind can be granted by one statement."""
+IsItsTurn = Callable[[Executor, int], Awaitable[bool]]
+"""Whether the ticket of this id may be granted, as the queue is at this moment."""
 
 
 class Grants:
@@ -80,9 +82,13 @@ class Grants:
         alone = partial(self._grant_alone, request, will_wait=will_wait)
         return await self._limiter.run(alone, deadline=deadline)
 
-    async def grant_ticket(self, request: LeaseRequest, ticket_id: int) -> Grant | None:
+    async def grant_ticket(
+        self, request: LeaseRequest, ticket_id: int, *, is_its_turn: IsItsTurn
+    ) -> Grant | None:
         """Grants a request that waited. None when too few users could be locked, or its ticket is gone.
 
+        A request with a quota may have to wait for other requests of its principal, and then asks whether it is still
+        its turn: the users that were free for it may be taken, and others be free for an earlier request.
         Raises QuotaExceededError, IdempotencyKeyReusedError, IdempotencyKeyEndedError, and
         UnauthenticatedError when the caller's token or session has ended during the wait.
         """
@@ -97,9 +103,10 @@ class Grants:
         async with self._database.transaction() as session:
             if principal.has_quota:
                 await _check_quota(session, request)
-                (lease,) = await self._grant(session, [request], [ticket_id])
-                if lease is not None:
-                    return Grant(lease)
+                if await is_its_turn(session, ticket_id):
+                    (lease,) = await self._grant(session, [request], [ticket_id])
+                    if lease is not None:
+                        return Grant(lease)
             return await replay(session, principal, request.terms)
 
     async def grant_first(self, request: LeaseRequest, ticket_id: int) -> Grant | None:

@@ -7,14 +7,16 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from uuid import UUID
 
+from botfarm.db.postgres.driver import Executor
 from botfarm.db.postgres.engine import Database
 from botfarm.db.postgres.listener import Listener
 from botfarm.db.waiting import queue_queries
 from botfarm.domain.leases import Grant, LeaseRequest, Purpose
 from botfarm.domain.pools import Pool
-from botfarm.domain.waiting import Place
+from botfarm.domain.waiting import Place, Queue
 from botfarm.errors import ConnectionsBusyError, UnavailableError
 from botfarm.logs import get_logger
 from botfarm.services.granting.grants import Grants
@@ -114,7 +116,7 @@ class PoolQueue:
             return None
         try:
             async with self._database.direct() as executor:
-                queue = await queue_queries.read_queue(executor, *self._queue, replica=self._replica_id)
+                queue = await self._read(executor)
         except UnavailableError:
             return _jittered(RETRY_PAUSE)
         except Exception:
@@ -138,6 +140,12 @@ class PoolQueue:
             pauses.append(_jittered(FIRST_PAUSE))
         return min(pauses)
 
+    async def _read(self, executor: Executor) -> Queue:
+        return await queue_queries.read_queue(executor, *self._queue, replica=self._replica_id)
+
+    async def _is_its_turn(self, executor: Executor, ticket_id: int) -> bool:
+        return any(place.ticket_id == ticket_id for place in grantable(await self._read(executor)))
+
     def _held(self, places: Sequence[Place]) -> set[int]:
         """The ids of grantable tickets that wait until another replica has granted those before them."""
         now = time.monotonic()
@@ -152,7 +160,7 @@ class PoolQueue:
         self.wake()
 
     async def _grant_in_turn(self, waiter: Waiter) -> None:
-        if not await self._grant(waiter, self._grants.grant_ticket):
+        if not await self._grant(waiter, partial(self._grants.grant_ticket, is_its_turn=self._is_its_turn)):
             self._loop.wake_within(self._after_a_miss.next())
 
     async def _grant(self, waiter: Waiter, grant_ticket: GrantTicket) -> bool:
