@@ -165,15 +165,31 @@ async def test_out_of_connections(proxy: Proxy, sql: asyncpg.Connection) -> None
 
 
 async def test_connections_that_the_server_has_closed_fail_no_request(
-    api: httpx.AsyncClient, sql: asyncpg.Connection
+    database_url: str, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.gather(*(api.get("/pools") for _ in range(10)))
-    ended = "FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
-    await sql.execute(f"SELECT pg_terminate_backend(pid) {ended}")
-    async with asyncio.timeout(60):
-        while await sql.fetchval(f"SELECT count(*) {ended}"):  # after that, their ends have arrived here
-            await asyncio.sleep(0.01)
-    answers = await asyncio.gather(*(api.get("/pools") for _ in range(10)), api.post("/leases", json=LEASE))
+    opened: list[asyncpg.Connection] = []
+    connect = engine.connect
+
+    async def remembered(*arguments: Any, **settings: Any) -> asyncpg.Connection:
+        opened.append(await connect(*arguments, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(engine, "connect", remembered)
+    async with api_client(test_settings(database_url)) as api:
+        await create_user(api, await create_project(api))
+        await asyncio.gather(*(api.get("/pools") for _ in range(10)))
+        terminated = await sql.fetch(
+            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'botfarm-api'"
+        )
+        pids = {row["pid"] for row in terminated}
+        ended = [connection for connection in opened if connection.get_server_pid() in pids]
+        async with asyncio.timeout(60):
+            while not all(connection.is_closed() for connection in ended):
+                await asyncio.sleep(0.01)
+        answers = await asyncio.gather(
+            *(api.get("/pools") for _ in range(10)), api.post("/leases", json=LEASE)
+        )
+    assert len(ended) > 1
     assert [answer.status_code for answer in answers] == [200] * 10 + [201]
 
 
