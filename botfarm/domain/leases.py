@@ -15,6 +15,9 @@ from botfarm.domain.credentials import SealedCredentials, TotpCode
 from botfarm.domain.pools import Pool
 from botfarm.domain.wanted_labels import WantedLabels
 
+MAX_USERS = 100
+"""Of a lease. A batch of requests wants no more together, either."""
+
 
 class EndedBy(StrEnum):
     RELEASED = "released"

@@ -46,7 +46,7 @@ async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
-@pytest.mark.parametrize("count", [1, 3, 20])
+@pytest.mark.parametrize("count", [1, 3, 20, 100])
 async def test_it_takes_exactly_as_many_users_as_asked_for_whatever_the_plan(
     farm: Farm, count: int, analyzed: bool
 ) -> None:
@@ -60,6 +60,17 @@ async def test_it_takes_exactly_as_many_users_as_asked_for_whatever_the_plan(
     assert lease is not None
     assert len(lease.users) == count
     assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == count
+
+
+@pytest.mark.parametrize("plan", PLANS)
+async def test_it_locks_only_the_users_that_it_takes(farm: Farm, plan: str) -> None:
+    """A user that is locked in vain is free for nobody until the commit."""
+    pool = await fill(farm, 100)
+    async with farm.database.transaction() as session:
+        await session.execute(text(f"SET LOCAL plan_cache_mode = {plan}"))
+        assert await acquire(session, pool, 3)
+        free = await farm.sql.fetch("SELECT id FROM users FOR UPDATE SKIP LOCKED")
+    assert len(free) == 97
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
@@ -87,6 +98,26 @@ async def test_it_walks_the_pool_index_without_a_sort(
         ]
         assert below_the_locks
         assert not [node for node in below_the_locks if "Sort" in node["Node Type"]], (plan, hand)
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+@pytest.mark.parametrize("users", [100, 20_000])
+async def test_its_plan_is_kept_after_the_first_five_executions(
+    farm: Farm, users: int, analyzed: bool
+) -> None:
+    """PostgreSQL takes longer to plan it than to execute it."""
+    pool = await fill(farm, users)
+    if analyzed:
+        await farm.sql.execute("ANALYZE users")
+    async with farm.database.direct() as executor:
+        for _ in range(20):
+            assert await acquire(executor, pool, 1)
+        counts = await executor.execute(
+            text("""SELECT generic_plans, custom_plans FROM pg_prepared_statements
+                    ORDER BY generic_plans + custom_plans DESC LIMIT 1"""),
+            {},
+        )
+    assert [tuple(each) for each in counts] == [(15, 5)]
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -22,7 +22,8 @@ kept AS MATERIALIZED (
                 THEN ARRAY(SELECT t.user_id FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'test' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds' AND t.user_id IS NOT NULL) END AS user_ids
 ),
 ahead AS MATERIALIZED (
-    SELECT u.id,
+    SELECT * FROM (
+        SELECT u.id,
 array_remove(ARRAY[
     CASE WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
@@ -33,12 +34,12 @@ THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at)
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END <= c.now THEN 'rotate' END,
     CASE WHEN CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END <= c.now THEN 'session' END], NULL) AS due FROM users AS u CROSS JOIN p CROSS JOIN (SELECT clock_timestamp() AS now) AS c
-    WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
-      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+        WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+          AND CASE WHEN u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
           SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
           WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
-                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) THEN true END AND (
 CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rejected', 'locked_out')))
        OR u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer) >= p.clean_attempts THEN NULL
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
@@ -56,11 +57,14 @@ THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
     AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
       AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
-    ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total FOR UPDATE OF u SKIP LOCKED
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT 100 FOR UPDATE OF u SKIP LOCKED
+    ) AS u
+    LIMIT :total
 ),
 behind AS MATERIALIZED (
-    SELECT u.id,
+    SELECT * FROM (
+        SELECT u.id,
 array_remove(ARRAY[
     CASE WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
@@ -71,12 +75,12 @@ THEN coalesce(u.checked_at + make_interval(secs => p.check_every), u.created_at)
 THEN coalesce(u.rotated_at, u.created_at) + make_interval(secs => p.rotate_every) END <= c.now THEN 'rotate' END,
     CASE WHEN CASE WHEN p.session_refresh > 0
 THEN u.session_expires_at - make_interval(secs => p.session_refresh) END <= c.now THEN 'session' END], NULL) AS due FROM users AS u CROSS JOIN p CROSS JOIN (SELECT clock_timestamp() AS now) AS c
-    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
-      AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
+          AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
+          AND CASE WHEN u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
           SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
           WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
-                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) THEN true END AND (
 CASE WHEN NOT (NOT (u.health = 'failing' AND u.health_reason IN ('credential_rejected', 'locked_out')))
        OR u.failed_chores + CAST(u.locktime IS NOT NULL AND coalesce(u.purpose = 'chore', false) AS integer) >= p.clean_attempts THEN NULL
      WHEN (u.status = 'dirty' OR (u.status = 'active' AND (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))))
@@ -94,8 +98,10 @@ THEN u.session_expires_at - make_interval(secs => p.session_refresh) END))
 OR (u.status = 'quarantined' AND u.status_until IS NOT NULL
     AND ((p.cleaning = 'required' OR p.rotate_on_release) OR (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (p.cleaning = 'required' OR p.rotate_on_release))) OR u.pending_password IS NOT NULL))) OR ((SELECT user_ids FROM kept) IS NOT NULL
       AND u.id <> ALL (CAST((SELECT user_ids FROM kept) AS uuid[])))) AND NOT EXISTS (SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = 'chore' AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds')
-    ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT 100 FOR UPDATE OF u SKIP LOCKED
+    ) AS u
+    LIMIT :total - (SELECT count(*) FROM ahead)
 ),
 taken AS MATERIALIZED (
     SELECT id, due, row_number() OVER () AS place

@@ -18,13 +18,14 @@ wanted AS MATERIALIZED (
                address, request_id, priority, wait_seconds, since, note, ticket, position)
 ),
 ahead AS MATERIALIZED (
-    SELECT u.id, NULL AS due FROM users AS u
-    WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-      AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
-      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+    SELECT * FROM (
+        SELECT u.id, NULL AS due FROM users AS u
+        WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
+          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
+          AND CASE WHEN u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
           SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
           WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
-                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) THEN true END AND (
 CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
@@ -32,17 +33,20 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (
           SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = :purpose AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
             AND (t.rank, t.id) < (SELECT mine.rank, mine.id FROM tickets AS mine WHERE mine.id = :ticket))
-    ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total FOR UPDATE OF u SKIP LOCKED
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT 100 FOR UPDATE OF u SKIP LOCKED
+    ) AS u
+    LIMIT :total
 ),
 behind AS MATERIALIZED (
-    SELECT u.id, NULL AS due FROM users AS u
-    WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
-      AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-      AND u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
+    SELECT * FROM (
+        SELECT u.id, NULL AS due FROM users AS u
+        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
+          AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
+          AND CASE WHEN u.labels @> CAST(:labels AS jsonb) AND (CAST(:choices AS jsonb) IS NULL OR NOT EXISTS (
           SELECT FROM jsonb_each(CAST(:choices AS jsonb)) AS choice
           WHERE CASE WHEN choice.value = 'null' THEN u.labels ? choice.key
-                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) AND (
+                     ELSE (choice.value @> (u.labels -> choice.key)) IS NOT TRUE END)) THEN true END AND (
 CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (SELECT cleaned FROM p))) THEN NULL
      WHEN u.status = 'active' THEN u.available_at
      WHEN u.status = 'quarantined' AND u.status_until IS NOT NULL
@@ -50,8 +54,10 @@ CASE WHEN (u.locktime IS NOT NULL AND (coalesce(u.purpose = 'chore', false) OR (
      END) <= least(clock_timestamp(), CAST(:latest AS timestamptz)) AND NOT EXISTS (
           SELECT FROM tickets AS t JOIN replicas AS r ON r.id = t.replica WHERE t.project_id = :project_id AND t.env = :env AND t.domain = :domain AND t.purpose = :purpose AND t.deadline > clock_timestamp() AND r.seen_at > clock_timestamp() - interval '5 seconds'
             AND (t.rank, t.id) < (SELECT mine.rank, mine.id FROM tickets AS mine WHERE mine.id = :ticket))
-    ORDER BY u.project_id, u.env, u.domain, u.id
-    LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
+        ORDER BY u.project_id, u.env, u.domain, u.id
+        LIMIT 100 FOR UPDATE OF u SKIP LOCKED
+    ) AS u
+    LIMIT :total - (SELECT count(*) FROM ahead)
 ),
 taken AS MATERIALIZED (
     SELECT id, due, row_number() OVER () AS place

@@ -6,6 +6,8 @@ together want. `fit` are the first requests for which these users are enough; th
 again for each outer row, and then locks and takes more users than its LIMIT.
 """
 
+from functools import partial
+
 from sqlalchemy import TextClause, text
 
 from botfarm.db.shared.pool_filter import OF_POOL
@@ -22,7 +24,7 @@ from botfarm.db.shared.user_state import (
 )
 from botfarm.db.shared.wanted_users import HAS_LABELS
 from botfarm.db.waiting.live_tickets import IS_FIRST, KEPT, LIVE_TICKET, NOT_KEPT, TICKETS
-from botfarm.domain.leases import Due, Purpose
+from botfarm.domain.leases import MAX_USERS, Due, Purpose
 
 GRANTED_TTL = """
     CASE WHEN :purpose = 'hold' THEN least({ttl}, p.max_hold)
@@ -32,6 +34,23 @@ GRANTED_TTL = """
 # A clock that was stepped forward frees no user: `latest` is the latest time it can show unless it was
 # stepped, or null, which `least` ignores.
 BY_NOW = "<= least(clock_timestamp(), CAST(:latest AS timestamptz))"
+
+
+# PostgreSQL keeps the plan of a prepared statement only while it estimates that to be as cheap as a plan for each
+# execution, and to plan this statement takes longer than to execute it. For a plan that is kept it does not know that
+# `:total` is small, and estimates that one user in a hundred has the labels. So it would expect to walk through a large
+# pool. The constant LIMIT says how few users are ever wanted, and the CASE hides the labels from the estimate. The LIMIT
+# outside takes rows one by one, so only as many users are locked as are wanted.
+def _walk(start: str, end: str, *, users: str, due: str, unless: str) -> str:
+    return f"""
+        SELECT * FROM (
+            SELECT u.id, {due or "NULL"} AS due FROM {users}
+            WHERE (u.project_id, u.env, u.domain, u.id) {start}
+              AND (u.project_id, u.env, u.domain, u.id) {end}
+              AND CASE WHEN {HAS_LABELS} THEN true END AND {unless}
+            ORDER BY u.project_id, u.env, u.domain, u.id
+            LIMIT {MAX_USERS} FOR UPDATE OF u SKIP LOCKED
+        ) AS u"""
 
 
 # The hand of a clock goes round the pool: users `ahead` of it come first, then those from the start. So users
@@ -57,6 +76,7 @@ def _grant(
     used: str = "",
     requested_at: str,
 ) -> TextClause:
+    walk = partial(_walk, users=users, due=due, unless=unless)
     granted, granted_due = "unnest(l.user_ids) AS granted (id)", "CAST(NULL AS text[])"
     if due:
         granted, granted_due = f"{granted} JOIN taken ON taken.id = granted.id", "taken.due"
@@ -79,20 +99,12 @@ def _grant(
     ),
     {kept}
     ahead AS MATERIALIZED (
-        SELECT u.id, {due or "NULL"} AS due FROM {users}
-        WHERE (u.project_id, u.env, u.domain, u.id) > (:project_id, :env, :domain, :hand)
-          AND (u.project_id, u.env, u.domain, u.id) <= (:project_id, :env, :domain, :last)
-          AND {HAS_LABELS} AND {unless}
-        ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :total FOR UPDATE OF u SKIP LOCKED
+        {walk("> (:project_id, :env, :domain, :hand)", "<= (:project_id, :env, :domain, :last)")}
+        LIMIT :total
     ),
     behind AS MATERIALIZED (
-        SELECT u.id, {due or "NULL"} AS due FROM {users}
-        WHERE (u.project_id, u.env, u.domain, u.id) >= (:project_id, :env, :domain, :first)
-          AND (u.project_id, u.env, u.domain, u.id) < (:project_id, :env, :domain, :hand)
-          AND {HAS_LABELS} AND {unless}
-        ORDER BY u.project_id, u.env, u.domain, u.id
-        LIMIT :total - (SELECT count(*) FROM ahead) FOR UPDATE OF u SKIP LOCKED
+        {walk(">= (:project_id, :env, :domain, :first)", "< (:project_id, :env, :domain, :hand)")}
+        LIMIT :total - (SELECT count(*) FROM ahead)
     ),
     taken AS MATERIALIZED (
         SELECT id, due, row_number() OVER () AS place

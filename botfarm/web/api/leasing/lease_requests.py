@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from botfarm.domain.leases import Outcome, Purpose, Reason, Verdict
+from botfarm.domain.leases import MAX_USERS, Outcome, Purpose, Reason, Verdict
 from botfarm.web.api.shared.fields import (
     AskedLabels,
     AskedLogin,
@@ -60,7 +60,7 @@ class LeaseRequest(LockRequest):
         Field(description="Of a test: the login of the one user that will do, whatever its domain."),
     ] = None
     labels: AskedLabels = {}
-    count: Annotated[Integer, Field(ge=1, le=100)] = 1
+    count: Annotated[Integer, Field(ge=1, le=MAX_USERS)] = 1
     wait_seconds: Annotated[Integer, Field(ge=0, le=300)] = 0
     priority: Annotated[Integer, Field(ge=-10, le=10)] = 0
     note: Annotated[Note | None, Field(description="Of a hold: why.")] = None
@@ -150,7 +150,7 @@ class UserVerdict(_Verdict):
 class Release(_Verdict):
     users: Annotated[
         list[UserVerdict],
-        Field(max_length=100, description="What is said of one user, instead of what is said of all."),
+        Field(max_length=MAX_USERS, description="What is said of one user, instead of what is said of all."),
     ] = []
 
     @field_validator("users")
