@@ -105,7 +105,7 @@ def main() -> None:
     with running_postgres() as postgres, ExitStack() as farms:
         measurement = _Measurement(wrk, options.connections, postgres)
         sides = [
-            farms.enter_context(_running(postgres, checkout, number, options.log_level))
+            farms.enter_context(_running(postgres, checkout, number, options))
             for number, checkout in enumerate(checkouts)
         ]
         windows: list[list[dict[str, float]]] = [[] for _ in sides]
@@ -121,11 +121,13 @@ def main() -> None:
 
 
 @contextmanager
-def _running(postgres: Postgres, checkout: Path, number: int, log_level: str) -> Iterator[Farm]:
+def _running(
+    postgres: Postgres, checkout: Path, number: int, options: argparse.Namespace
+) -> Iterator[Farm]:
     with running_farm(
-        postgres, f"farm_{number}", replicas=1, program=program_of(checkout), log_level=log_level
+        postgres, f"farm_{number}", replicas=1, program=program_of(checkout), log_level=options.log_level
     ) as farm:
-        farm.add_pool(_POOL, 1_000)
+        farm.add_pool(_POOL, options.users)
         settle(farm.database_url)
         yield farm
 
@@ -149,6 +151,7 @@ def _read_options() -> argparse.Namespace:
         prog="python -m benchmarks.cpu_per_pair", description="Measures the processor time of a pair."
     )
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--users", type=int, default=1_000, help="of the pool")
     parser.add_argument("--log-level", default="INFO", choices=["INFO", "WARNING"])
     parser.add_argument("--seconds", type=int, default=20, help="to measure, and to profile")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with this one, in turn")

@@ -92,7 +92,8 @@ def release_what_is_left(url: str) -> None:
 def settle(url: str) -> None:
     """Vacuums and writes out what the set-up left, because the first row would pay for it otherwise.
 
-    Not an empty table of leases, which no farm vacuums either: plans that are made then read all of it.
+    Not the empty table of leases of a new farm, which nobody has vacuumed there either. PostgreSQL would plan releases
+    for a table that stays empty, and read all of it until autovacuum has analysed it.
     """
     statements = ["VACUUM ANALYZE users", "CHECKPOINT"]
     if fetch_value(url, "SELECT EXISTS (SELECT FROM leases)"):

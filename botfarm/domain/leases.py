@@ -16,7 +16,7 @@ from botfarm.domain.pools import Pool
 from botfarm.domain.wanted_labels import WantedLabels
 
 MAX_USERS = 100
-"""Of a lease. A batch of requests wants no more together, either."""
+"""The most users of one lease, and of all requests of one batch together."""
 
 
 class EndedBy(StrEnum):

@@ -61,7 +61,7 @@ from botfarm.services.waiting.waiting_room import WaitingRoom
 from botfarm.settings import Settings
 
 MAX_BATCH = 64
-"""Requests, or users that requests want, that one statement serves at most; not more than `MAX_USERS`."""
+"""Requests that one statement serves at most. Their users count: a request for more has a statement of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialect
 
 from botfarm.db.leasing import pool_grant_queries, pool_grant_statements
 from botfarm.db.leasing.pool_grant_queries import hand_after
-from botfarm.domain.leases import Lease, LeaseRequest, LeaseTerms
+from botfarm.domain.leases import MAX_USERS, Lease, LeaseRequest, LeaseTerms, Purpose
 from botfarm.domain.pools import Pool
+from botfarm.runtime.services import MAX_BATCH
 from support.farm import RUNNER, Farm, open_farm
 
 TERMS = LeaseTerms(ttl_seconds=60)
@@ -37,26 +38,29 @@ async def fill(farm: Farm, users: int) -> Pool:
     return pool
 
 
-async def acquire(session: Any, pool: Pool, count: int) -> Lease | None:
-    request = LeaseRequest(RUNNER, pool, count=count, terms=TERMS)
+async def acquire(
+    session: Any, pool: Pool, count: int, *, purpose: Purpose = Purpose.TEST, hand: UUID | None = None
+) -> Lease | None:
+    request = LeaseRequest(RUNNER, pool, count=count, terms=TERMS, purpose=purpose)
     (lease,) = await pool_grant_queries.grant_from_pool(
-        session, [request], tickets=None, hand=hand_after(uuid4()), replica=uuid4(), latest=None
+        session, [request], tickets=None, hand=hand or hand_after(uuid4()), replica=uuid4(), latest=None
     )
     return lease
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
-@pytest.mark.parametrize("count", [1, 3, 20, 100])
+@pytest.mark.parametrize("count", [1, 3, 20, MAX_USERS])
 async def test_it_takes_exactly_as_many_users_as_asked_for_whatever_the_plan(
     farm: Farm, count: int, analyzed: bool
 ) -> None:
+    """Also where all of them come after the hand."""
     pool = await fill(farm, 100)
     if analyzed:
         await farm.sql.execute("ANALYZE users")
     async with farm.database.transaction() as session:
         for join in ("hashjoin", "mergejoin", "material"):
             await session.execute(text(f"SET LOCAL enable_{join} = off"))
-        lease = await acquire(session, pool, count)
+        lease = await acquire(session, pool, count, hand=UUID(int=0))
     assert lease is not None
     assert len(lease.users) == count
     assert await farm.sql.fetchval("SELECT count(*) FROM users WHERE locktime IS NOT NULL") == count
@@ -100,18 +104,25 @@ async def test_it_walks_the_pool_index_without_a_sort(
         assert not [node for node in below_the_locks if "Sort" in node["Node Type"]], (plan, hand)
 
 
+def test_no_batch_wants_more_users_than_the_walk_gives() -> None:
+    assert MAX_BATCH <= MAX_USERS
+
+
 @pytest.mark.parametrize("analyzed", [True, False])
 @pytest.mark.parametrize("users", [100, 20_000])
+@pytest.mark.parametrize("purpose", [Purpose.TEST, Purpose.CHORE])
 async def test_its_plan_is_kept_after_the_first_five_executions(
-    farm: Farm, users: int, analyzed: bool
+    farm: Farm, purpose: Purpose, users: int, analyzed: bool
 ) -> None:
     """PostgreSQL takes longer to plan it than to execute it."""
     pool = await fill(farm, users)
+    if purpose is Purpose.CHORE:
+        await farm.sql.execute("UPDATE users SET status = 'dirty', status_since = now()")
     if analyzed:
         await farm.sql.execute("ANALYZE users")
     async with farm.database.direct() as executor:
         for _ in range(20):
-            assert await acquire(executor, pool, 1)
+            assert await acquire(executor, pool, 1, purpose=purpose)
         counts = await executor.execute(
             text("""SELECT generic_plans, custom_plans FROM pg_prepared_statements
                     ORDER BY generic_plans + custom_plans DESC LIMIT 1"""),

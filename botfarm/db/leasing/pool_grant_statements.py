@@ -38,9 +38,9 @@ BY_NOW = "<= least(clock_timestamp(), CAST(:latest AS timestamptz))"
 
 # PostgreSQL keeps the plan of a prepared statement only while it estimates that to be as cheap as a plan for each
 # execution, and to plan this statement takes longer than to execute it. For a plan that is kept it does not know that
-# `:total` is small, and estimates that one user in a hundred has the labels. So it would expect to walk through a large
-# pool. The constant LIMIT says how few users are ever wanted, and the CASE hides the labels from the estimate. The LIMIT
-# outside takes rows one by one, so only as many users are locked as are wanted.
+# `:total` is small, and estimates that one user in a hundred has the labels. So it would expect to walk through much of
+# a large pool. The constant LIMIT says how few users are ever wanted, and the CASE hides the labels from the estimate.
+# The LIMIT outside takes rows one by one, so only as many users are locked as are wanted.
 def _walk(start: str, end: str, *, users: str, due: str, unless: str) -> str:
     return f"""
         SELECT * FROM (

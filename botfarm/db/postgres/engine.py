@@ -106,7 +106,7 @@ def _session_settings(patience: float | None) -> dict[str, str]:
         "default_transaction_isolation": "read committed",  # which the lease statements are written for
         "jit": "off",
         # The users fit into memory. With these two settings the planner walks the index to find the users of
-        # an acquire, also in its generic plan, which does not know that the LIMIT is small.
+        # an acquire, also in its generic plan, which does not know how many users are wanted.
         "random_page_cost": "1.1",
         "enable_bitmapscan": "off",
     }

@@ -44,7 +44,7 @@ class Grants:
         replica_id: UUID,
         max_batch: int,
     ) -> None:
-        """`max_batch` is the most users that one statement grants."""
+        """`max_batch` is the most users that one statement grants, unless it grants one request."""
         self._database = database
         self._pools = pools
         self._clock = clock
