@@ -121,9 +121,7 @@ def main() -> None:
 
 
 @contextmanager
-def _running(
-    postgres: Postgres, checkout: Path, number: int, options: argparse.Namespace
-) -> Iterator[Farm]:
+def _running(postgres: Postgres, checkout: Path, number: int, options: argparse.Namespace) -> Iterator[Farm]:
     with running_farm(
         postgres, f"farm_{number}", replicas=1, program=program_of(checkout), log_level=options.log_level
     ) as farm:
