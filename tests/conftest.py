@@ -1,5 +1,6 @@
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
@@ -19,6 +20,9 @@ from support.compiled_statements import CompiledStatements
 from support.farm import Farm, open_farm, test_settings
 from support.postgres import fresh_database, server_url
 from support.processes import end_fork_server, heed_signals
+
+# httpcore looks for it several times in each asynchronous request, in all folders for modules.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("without a deadline", deadline=None)

@@ -13,6 +13,8 @@ from chaos.checker.seen import Seen
 from support.chaos_story import START, Story, user_id
 
 USERS, RUNNERS = 3, 4
+SHORTEST = 0.005
+"""Seconds. Moments lie hundredths of a second apart. A shorter hold has none, but for an error of rounding."""
 ACTIONS = ("acquire", "acquire", "acquire under a key", "renew", "release", "retry")
 
 
@@ -133,7 +135,7 @@ def test_a_farm_that_keeps_its_promises_is_clean(steps: list[Step]) -> None:
 def test_a_second_holder_is_found(steps: list[Step], data: st.DataObject) -> None:
     """Though the database, which has ended the first lease, says that all is well."""
     story = Farm().play(steps)
-    known = list(holds(Seen(story.history)))
+    known = [hold for hold in holds(Seen(story.history)) if hold.until - hold.since > SHORTEST]
     assume(known)
     hold = data.draw(st.sampled_from(known))
     at = hold.since + (hold.until - hold.since) * data.draw(st.floats(0.01, 0.9))
