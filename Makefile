@@ -21,7 +21,7 @@ UPKEEP_READY := .venv/.upkeep-ready
 # $(call timed,TARGETS) makes them and says how long it took.
 timed = +@start=$$(date +%s); $(MAKE) --silent $(1) && echo "[$$(($$(date +%s) - start)) s] $(filter-out --%,$(1))"
 
-.PHONY: help chaos ci run demo docs docs-serve test test-demo test-docs beside-test-ops browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
+.PHONY: help chaos ci run demo docs docs-serve test test-search test-demo test-docs beside-test-ops browser tools test-ops test-page test-playwright screenshots bench bench-smoke check lint types layers format lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test: $(READY) ## Run all tests, on a real PostgreSQL
 
 chaos: $(READY) ## Search for broken promises: processes, database and network fail under load (SECONDS=60 SEED=N: a plan again)
 	@PYTHONPATH=tests exec $(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+test-search: $(READY) ## Search longer where tests draw what they try: the state machines and the API's document (EXAMPLES=40 of each)
+	@BOTFARM_HYPOTHESIS_EXAMPLES=$(or $(EXAMPLES),40) $(BIN)/python -m pytest --timeout 600 \
+		tests/integration/test_state_machine.py tests/integration/test_stock_machine.py tests/acceptance/test_openapi.py
 
 test-ops: $(OPS_READY) ## Test what is deployed with the real tools: image, Compose, Prometheus, Helm, Patroni (QUICK=1: without two slow ones of Patroni)
 	@$(BIN)/python -m pytest -n 0 --timeout 300 $(if $(QUICK),-m 'not heavy') deploy/tests
@@ -82,6 +86,7 @@ beside-test-ops:
 	$(call timed,test-page)
 	$(call timed,test-demo)
 	$(call timed,chaos)
+	$(call timed,test-search)
 
 # Chromium is downloaded and unpacked while the tests run, and changes nothing of what they use.
 browser:

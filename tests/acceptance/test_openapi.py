@@ -1,5 +1,6 @@
 """schemathesis tests the server by its OpenAPI document: no 5xx, and no undocumented status."""
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ CHECKS = (
 )
 ADMIN = {"role": "admin", "projects": ["*"], "envs": ["*"]}
 RUNNER_OF_ONE_PROJECT = {"role": "runner", "projects": ["shop"], "envs": ["stage"], "max_leases": 5}
+# Of each operation, besides those that cover its document.
+EXAMPLES = os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "5")
 # Each wrong password delays the next one, so `login` gets only the requests that cover its document.
 CONFIGURATION = """
 [[operations]]
@@ -44,7 +47,7 @@ def test_the_server_answers_as_its_openapi_document_says(database_url: str, tmp_
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"]
         options = [
             *("--header", f"Authorization: Bearer {admin}", "--checks", CHECKS),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "10"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES),
             *("--generation-database", "none", "--warnings", "off", "--continue-on-failure"),
         ]
         hooks = {

@@ -28,7 +28,7 @@ from support.model_users import ModelLease, ModelUser, Wanted
 from support.time_travel import pass_time
 
 # Of each machine.
-EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("BOTFARM_HYPOTHESIS_EXAMPLES", "8"))
 STEPS = 50
 # Each step of time is a second more than a multiple of 100 s. After this many steps, a deadline of 30 s or 100 s is
 # still at least 10 s away.
