@@ -35,6 +35,13 @@ def test_a_ticket_that_is_left_is_found() -> None:
     assert "ticket 7" in the_one(story)
 
 
+def test_a_ticket_may_be_left_whose_pruning_has_failed() -> None:
+    story = Story()
+    ended = START + timedelta(seconds=800)  # 200 seconds before the end of the story
+    story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": ended}]
+    assert found(story) == []
+
+
 @pytest.mark.parametrize(("is_stepped", "violations"), [(False, 1), (True, 0)])
 def test_a_ticket_that_waits_is_found_unless_a_step_of_the_clock_may_have_prolonged_it(
     *, is_stepped: bool, violations: int
