@@ -35,11 +35,20 @@ def test_a_ticket_that_is_left_is_found() -> None:
     assert "ticket 7" in the_one(story)
 
 
-def test_a_ticket_may_be_left_whose_pruning_has_failed() -> None:
+@pytest.mark.parametrize(
+    ("age", "fault_at", "violations"),
+    [(110, None, 0), (130, None, 1), (130, 990, 0), (130, 500, 1), (190, 990, 1)],
+)
+def test_a_ticket_may_be_left_for_a_minute_more_if_a_fault_may_have_failed_its_pruning(
+    age: int, fault_at: float | None, violations: int
+) -> None:
     story = Story()
-    ended = START + timedelta(seconds=800)  # 200 seconds before the end of the story
-    story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": ended}]
-    assert found(story) == []
+    story.renew("runner-1", story.acquire("runner-1", 1, at=1, ttl=998), at=998, ttl=1)  # the run goes on until then
+    deadline = START + timedelta(seconds=1000 - age)
+    story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": deadline}]
+    if fault_at is not None:
+        story.fault("terminate", fault_at)
+    assert len([each for each in found(story) if "ticket 7" in str(each)]) == violations
 
 
 @pytest.mark.parametrize(("is_stepped", "violations"), [(False, 1), (True, 0)])

@@ -12,9 +12,10 @@ from chaos.history import BREAKDOWN, Call
 
 ALL_FREE = "all free at the end"
 
-PRUNING = timedelta(seconds=300)
-"""A ticket is pruned 60 seconds after its deadline, by a job of every minute. A fault fails the job, which then runs a
-minute later; so it may three times in a row."""
+PRUNING = timedelta(seconds=120)
+"""A ticket is pruned 60 seconds after its deadline, by a job that runs every minute at the latest."""
+PRUNED_AGAIN = timedelta(seconds=60)
+"""How much later the job runs again that a fault has failed."""
 
 
 def all_free(seen: Seen, kept: Kept) -> Iterator[Violation]:
@@ -37,9 +38,10 @@ def all_free(seen: Seen, kept: Kept) -> Iterator[Violation]:
             yield Violation(
                 ALL_FREE, f"lease {lease.id} of {lease.principal} is live until {lease.expires_at}", holders
             )
+    pruning = PRUNING + PRUNED_AGAIN if _is_pruning_disturbed(seen) else PRUNING
     for ticket in kept.tickets:
         waits = ticket["replica"] is not None and ticket["deadline"] > kept.now and not is_stepped
-        if waits or ticket["deadline"] < kept.now - PRUNING:
+        if waits or ticket["deadline"] < kept.now - pruning:
             yield Violation(
                 ALL_FREE,
                 f"ticket {ticket['id']} of {ticket['principal']} is there, until {ticket['deadline']}",
@@ -49,6 +51,13 @@ def all_free(seen: Seen, kept: Kept) -> Iterator[Violation]:
         seen.compared[ALL_FREE] += 1
         if (wrong := _not_free(user, kept, retiring)) is not None:
             yield Violation(ALL_FREE, f"user {user_id} ({user['login']}) {wrong}")
+
+
+def _is_pruning_disturbed(seen: Seen) -> bool:
+    """Whether there was a fault when the oldest ticket that may be left was to be pruned, or since."""
+    moments = [call.ended_at for call in seen.calls] + [fault.ended_at for fault in seen.faults]
+    since = max(moments, default=0.0) - PRUNING.total_seconds()
+    return any(fault.ended_at > since for fault in seen.faults if fault.is_done)
 
 
 def _retires(call: Call) -> bool:
