@@ -43,7 +43,9 @@ def test_a_ticket_may_be_left_for_a_minute_more_if_a_fault_may_have_failed_its_p
     age: int, fault_at: float | None, violations: int
 ) -> None:
     story = Story()
-    story.renew("runner-1", story.acquire("runner-1", 1, at=1, ttl=998), at=998, ttl=1)  # the run goes on until then
+    story.renew(
+        "runner-1", story.acquire("runner-1", 1, at=1, ttl=998), at=998, ttl=1
+    )  # the run goes on until then
     deadline = START + timedelta(seconds=1000 - age)
     story.kept.tickets = [{"id": 7, "principal": "runners", "replica": None, "deadline": deadline}]
     if fault_at is not None:
